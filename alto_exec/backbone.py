@@ -1,0 +1,152 @@
+"""A frozen transformers causal LM whose linears meet the adapter bank."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from alto_exec.attention import use_packed_attention
+from alto_exec.bank import AdapterBank, LinearShape
+from alto_exec.batch import PackedBatch
+from alto_exec.peft_format import BaseModel
+from alto_kernels.lora_linear import Plan, lora_linear
+from alto_runs.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["ALL_LINEAR", "Backbone"]
+
+ALL_LINEAR = "all-linear"
+
+
+class Routing:
+    """What the linears of one backbone read while a batch passes: transformers' models take no
+    arguments of ours, so the plan waits here."""
+
+    def __init__(self) -> None:
+        self.bank: AdapterBank | None = None
+        self.plan: Plan | None = None
+
+
+class AdaptedModule(nn.Module):
+    """Stands where a frozen linear stood."""
+
+    def __init__(self, linear: nn.Module, number: int, routing: Routing) -> None:
+        super().__init__()
+        self.weight_OI, self.bias_O = _weights(linear)
+        self._number = number
+        self._routing = routing
+
+    def forward(self, x: Tensor) -> Tensor:
+        bank, plan = self._routing.bank, self._routing.plan
+        assert bank is not None, "a batch passes only inside Backbone.target_logits"
+        assert plan is not None
+        linear = bank.linear(self._number, self.weight_OI, self.bias_O)
+        y_TO = lora_linear(x.reshape(-1, x.shape[-1]), linear, plan)
+        return y_TO.view(*x.shape[:-1], -1)
+
+
+class Backbone:
+    """One frozen copy of the model, and the names and shapes of the linears with adapters."""
+
+    def __init__(self, model: "PreTrainedModel", targets: str | Sequence[str] = ALL_LINEAR) -> None:
+        use_packed_attention(model)
+        self._model = model
+        self._routing = Routing()
+        names = _target_names(model, targets)
+        self.base_model = BaseModel(
+            str(model.name_or_path),
+            _short_names(model, names),
+            is_transposed=not isinstance(model.get_submodule(names[0]), nn.Linear),
+        )
+        self.shapes: tuple[LinearShape, ...] = tuple(self._adapt(names))
+
+    @property
+    def device(self) -> torch.device:
+        return self._model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._model.dtype
+
+    @property
+    def vocabulary_size(self) -> int:
+        return cast(int, self._model.get_output_embeddings().weight.shape[0])
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the frozen weights."""
+        tensors = {t.data_ptr(): t.nbytes for t in self._model.parameters()}
+        modules = (m for m in self._model.modules() if isinstance(m, AdaptedModule))
+        tensors |= {m.weight_OI.data_ptr(): m.weight_OI.nbytes for m in modules}
+        return sum(tensors.values())
+
+    def target_logits(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
+        """(targets, vocabulary) fp32: what is predicted for each target token of the batch."""
+        self._routing.bank, self._routing.plan = bank, batch.plan
+        try:
+            output = self._model(
+                input_ids=batch.tokens_T[None],
+                position_ids=batch.positions_T[None],
+                logits_to_keep=batch.predicting_rows,
+                use_cache=False,
+                sequence_lengths=batch.sequence_lengths,
+            )
+        finally:
+            self._routing.bank = self._routing.plan = None
+        return cast(Tensor, output.logits[0].float())
+
+    def _adapt(self, names: Sequence[str]) -> list[LinearShape]:
+        shapes = []
+        for number, name in enumerate(names):
+            parent_name, _, child_name = name.rpartition(".")
+            parent = self._model.get_submodule(parent_name)
+            module = AdaptedModule(getattr(parent, child_name), number, self._routing)
+            setattr(parent, child_name, module)
+            outputs, inputs = module.weight_OI.shape
+            shapes.append(LinearShape(name, inputs, outputs))
+        return shapes
+
+
+def _weights(linear: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """Weight (outputs, inputs) and bias of an nn.Linear or of transformers' Conv1D (GPT-2)."""
+    weight, bias = cast(Tensor, linear.weight), cast(Tensor | None, linear.bias)
+    weight = weight if isinstance(linear, nn.Linear) else weight.T
+    return weight.detach(), None if bias is None else bias.detach()
+
+
+def _target_names(model: "PreTrainedModel", targets: str | Sequence[str]) -> list[str]:
+    """Paths of the linears that get adapters, in the order of the model.
+
+    `all-linear` is every linear but the output head, as in PEFT; otherwise a linear is meant by
+    its last name or by the end of its path. Raises UserError for a name that meets no linear.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    head = model.get_output_embeddings()
+    linears = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head
+    ]
+    if targets == ALL_LINEAR:
+        return linears
+    wanted = [targets] if isinstance(targets, str) else list(targets)
+    for target in wanted:
+        if not any(_meets(name, target) for name in linears):
+            known = ", ".join(sorted({name.rpartition(".")[2] for name in linears}))
+            raise UserError(f"targets: {target!r} is no linear layer of this model; it has {known}")
+    return [name for name in linears if any(_meets(name, target) for target in wanted)]
+
+
+def _short_names(model: "PreTrainedModel", names: Sequence[str]) -> tuple[str, ...]:
+    """The last parts of the paths where they mean these linears alone, else the paths."""
+    short = sorted({name.rpartition(".")[2] for name in names})
+    met = {n for n, _ in model.named_modules() if any(_meets(n, target) for target in short)}
+    return tuple(short) if met == set(names) else tuple(names)
+
+
+def _meets(name: str, target: str) -> bool:
+    return name == target or name.endswith(f".{target}")

@@ -1,0 +1,149 @@
+"""The training and validation samples of a task, from the files that its study names."""
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alto_exec.data.samples import Sample, encode
+from alto_runs.errors import UserError
+from alto_runs.records import Record, read_records
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from alto_runs.study import DataSpec
+
+__all__ = ["Dataset", "Dropped", "load_dataset"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Records of which nothing is left to train on."""
+
+    too_long: int  # no target within the length limit
+    without_target: int  # blank or missing answer
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Samples in the order of their files, the lost records, and the records on both sides."""
+
+    train: tuple[Sample, ...]
+    validation: tuple[Sample, ...]
+    dropped: Dropped
+    num_shared: int
+
+
+def load_dataset(spec: "DataSpec", tokenizer: "PreTrainedTokenizerFast") -> Dataset:
+    """Read, split, limit, encode and cut the records of a study's `data`.
+
+    Raises UserError where a side is left empty. Limits count records before any is dropped.
+    """
+    train, validation = _sides(spec)
+    shared = {_digest(record) for record in train} & {_digest(record) for record in validation}
+    train = _spread(train, spec.train_limit)
+    validation = _spread(validation, spec.validation_limit)
+    train_samples, train_dropped = _encode_all(train, "train", spec, tokenizer)
+    validation_samples, validation_dropped = _encode_all(validation, "validation", spec, tokenizer)
+    if shared:
+        log.warning(
+            "data: %d records stand in both train and validation; validation losses will flatter",
+            len(shared),
+        )
+    return Dataset(
+        train_samples,
+        validation_samples,
+        Dropped(
+            train_dropped.too_long + validation_dropped.too_long,
+            train_dropped.without_target + validation_dropped.without_target,
+        ),
+        len(shared),
+    )
+
+
+def _sides(spec: "DataSpec") -> tuple[list[Record], list[Record]]:
+    records = list(read_records(Path(spec.train)))
+    if spec.validation is not None:
+        return records, list(read_records(Path(spec.validation)))
+    held_out = _held_out(records, spec.validation_fraction)
+    sides: tuple[list[Record], list[Record]] = ([], [])
+    for record in records:
+        sides[_digest(record) in held_out].append(record)
+    for side, name in zip(sides, ("training", "validation"), strict=True):
+        if not side:
+            raise UserError(
+                f"data.validation_fraction: {spec.validation_fraction!r} of the {len(records)} "
+                f"records in {str(spec.train)!r} leaves no {name} record; name a validation file"
+            )
+    return sides
+
+
+def _held_out(records: Sequence[Record], fraction: float) -> set[str]:
+    """Digests of the validation records: the smallest ones, up to the fraction wished for.
+
+    So equal records are never parted, and the order of the file does not matter.
+    """
+    digests = sorted({_digest(record) for record in records})
+    return set(digests[: math.ceil(len(digests) * fraction)])
+
+
+def _digest(record: Record) -> str:
+    content = json.dumps(asdict(record), sort_keys=True)
+    return hashlib.sha256(f"{type(record).__name__} {content}".encode()).hexdigest()
+
+
+def _spread(records: list[Record], limit: int | None) -> list[Record]:
+    """At most `limit` records, evenly spaced: files are often sorted by subject."""
+    if limit is None or limit >= len(records):
+        return records
+    return [records[i * len(records) // limit] for i in range(limit)]
+
+
+def _encode_all(
+    records: Sequence[Record], side: str, spec: "DataSpec", tokenizer: "PreTrainedTokenizerFast"
+) -> tuple[tuple[Sample, ...], Dropped]:
+    encoded = [_encode(record, side, spec, tokenizer) for record in records]
+    with_target = [sample for sample in encoded if any(sample.is_target)]
+    cut = [_cut(sample, spec.max_length) for sample in with_target]
+    samples = tuple(sample for sample in cut if sample is not None)
+    dropped = Dropped(len(with_target) - len(samples), len(encoded) - len(with_target))
+    if not samples:
+        raise UserError(
+            f"data.{side}: none of its {len(records)} records can be used: {dropped.too_long} have "
+            f"no answer within data.max_length {spec.max_length!r}, {dropped.without_target} have "
+            "no answer at all"
+        )
+    if dropped != Dropped(0, 0):
+        log.warning(
+            "data.%s: %d of %d records dropped: %d without an answer within %d tokens, "
+            "%d without any answer",
+            *(side, len(records) - len(samples), len(records)),
+            *(dropped.too_long, spec.max_length, dropped.without_target),
+        )
+    return samples, dropped
+
+
+def _encode(
+    record: Record, side: str, spec: "DataSpec", tokenizer: "PreTrainedTokenizerFast"
+) -> Sample:
+    try:
+        return encode(record, tokenizer, spec.completion_only)
+    except UserError as error:
+        beginning = repr(record)[:80]
+        raise UserError(f"data.{side}: {error}; record {beginning!r}") from error
+
+
+def _cut(sample: Sample, max_length: int) -> Sample | None:
+    """The sample up to its last target within the limit: what follows teaches nothing."""
+    targets = [i for i, is_target in enumerate(sample.is_target[:max_length]) if is_target]
+    if not targets:
+        return None
+    end = targets[-1] + 1
+    return Sample(sample.tokens[:end], sample.is_target[:end])

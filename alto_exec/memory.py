@@ -1,0 +1,44 @@
+"""How much a device can hold, as the policy's linear form (paper, appendix A.3, with rank)."""
+
+import os
+
+import torch
+
+from alto_exec.backbone import Backbone
+from alto_exec.bank import AdapterBank
+from alto_policy.memory import MemoryModel
+
+__all__ = ["memory_model"]
+
+_MARGIN = 0.9  # of the memory; the paper keeps a margin too and gives no value
+_GRADIENTS = 2  # an activation and, in the backward pass, its gradient
+_LOGITS_COPIES = 3  # logits, their softmax and their gradient, fp32
+
+
+def memory_model(
+    backbone: Backbone,
+    bank: AdapterBank,
+    *,
+    capacity_bytes: int | None = None,
+    max_jobs: int | None = None,
+) -> MemoryModel:
+    """Counted from the shapes: every adapted linear keeps its input and makes its output.
+
+    The count takes all tokens for targets, so it errs on the safe side.
+    """
+    activations = sum(s.inputs + s.outputs for s in bank.shapes) * backbone.dtype.itemsize
+    return MemoryModel(
+        capacity=capacity_bytes or int(_MARGIN * _usable_bytes(backbone.device)),
+        fixed=backbone.num_bytes,
+        per_rank=bank.bytes_per_rank,
+        per_token=_GRADIENTS * activations + _LOGITS_COPIES * 4 * backbone.vocabulary_size,
+        per_rank_token=len(bank.shapes) * backbone.dtype.itemsize,
+        max_jobs=max_jobs,
+    )
+
+
+def _usable_bytes(device: torch.device) -> int:
+    """What this process holds already counts as usable: the form has it under `fixed`."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,101 @@
+"""Adapters as PEFT keeps them: adapter_config.json beside adapter_model.safetensors."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from alto_exec.bank import AdapterBank, AdapterState
+from alto_policy.types import Hyperparameters
+from alto_runs.directory import write_atomically
+from alto_runs.errors import UserError
+
+__all__ = ["BaseModel", "StoredAdapter", "read_adapter", "write_adapter"]
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """What an adapter says of the model it belongs to."""
+
+    name: str  # folder or hub id
+    target_modules: tuple[str, ...]
+    is_transposed: bool  # keeps its weights as (inputs, outputs), as GPT-2 does
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAdapter:
+    """An adapter as found on disk: the bank's rows of it, and its scale."""
+
+    value_rC: Tensor
+    scale: float
+
+    def state(self) -> AdapterState:
+        """A state to join the bank with, with moments as of an adapter never trained here."""
+        zeros = torch.zeros_like(self.value_rC)
+        return AdapterState(self.value_rC, zeros, zeros)
+
+
+def write_adapter(
+    folder: Path,
+    bank: AdapterBank,
+    value_rC: Tensor,
+    hyperparameters: Hyperparameters,
+    base_model: BaseModel,
+) -> None:
+    """Write a folder that PEFT and vLLM load. Few keys: old PEFT versions reject new ones."""
+    tensors = {}
+    for name, a_rI, b_rO in bank.matrices(value_rC):
+        tensors[f"{_PREFIX}{name}.lora_A.weight"] = a_rI.contiguous()
+        tensors[f"{_PREFIX}{name}.lora_B.weight"] = b_rO.T.contiguous()
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_model.name,
+        "r": hyperparameters.rank,
+        "lora_alpha": hyperparameters.alpha,
+        "lora_dropout": hyperparameters.dropout,
+        "use_rslora": hyperparameters.rslora,
+        "fan_in_fan_out": base_model.is_transposed,
+        "bias": "none",
+        "target_modules": list(base_model.target_modules),
+        "inference_mode": True,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+    write_atomically(folder / WEIGHTS, save(tensors, {"format": "pt"}))
+
+
+def read_adapter(folder: Path, bank: AdapterBank) -> StoredAdapter:
+    """Read what `write_adapter` or PEFT wrote for the same linears.
+
+    Raises UserError where a file is missing or damaged, or the adapter is for other linears.
+    """
+    try:
+        config = json.loads((folder / CONFIG).read_text())
+        tensors = load_file(folder / WEIGHTS)
+        h = Hyperparameters(
+            rank=config["r"],
+            alpha=config["lora_alpha"],
+            rslora=config.get("use_rslora", False),
+        )
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: not a PEFT adapter, or damaged ({error})") from error
+    value_rC = torch.zeros(h.rank, bank.num_columns)
+    for name, a_rI, b_rO in bank.matrices(value_rC):
+        for part, rows in (("lora_A", a_rI), ("lora_B", b_rO.T)):
+            key = f"{_PREFIX}{name}.{part}.weight"
+            found = tensors.pop(key, None)
+            if found is None or found.shape != rows.shape:
+                shape = "nothing" if found is None else tuple(found.shape)
+                raise UserError(f"{folder}: {key} must be {tuple(rows.shape)}, found {shape}")
+            rows.copy_(found)
+    if tensors:
+        raise UserError(f"{folder}: {min(tensors)} belongs to no adapted linear of this model")
+    return StoredAdapter(value_rC, h.scale)

@@ -1,0 +1,90 @@
+"""The training step: one fused pass over a batch of all resident jobs.
+
+Every job brings its next sequences; one forward and one backward pass serve them all; a job whose
+passes make up its optimizer step takes it. Suffix: N target tokens of the batch.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from alto_exec.backbone import Backbone
+from alto_exec.bank import AdapterBank
+from alto_exec.batch import Share, pack
+from alto_exec.data.order import batch_indices
+from alto_exec.data.samples import Sample
+from alto_exec.optimizer import adamw_step
+from alto_exec.residence import Resident
+from alto_kernels.lora_linear import dropout_key
+
+__all__ = ["train_pass"]
+
+
+def train_pass(
+    backbone: Backbone, bank: AdapterBank, samples: Sequence[Sample], residents: Sequence[Resident]
+) -> int:
+    """Train every resident on its next `batch_size` sequences; the number of tokens that took.
+
+    A resident whose loss is not finite is marked lost and takes no step.
+    """
+    upcoming = [_step_samples(resident, samples) for resident in residents]
+    shares = [_share(r, drawn) for r, drawn in zip(residents, upcoming, strict=True)]
+    batch = pack(shares, backbone.device)
+
+    logits = backbone.target_logits(bank, batch)
+    losses_N = cross_entropy(logits, batch.targets_N, reduction="none")
+
+    # A job's loss is the mean over the target tokens of its own step, all passes of it together;
+    # the batch's loss is the sum of the jobs' losses, so no job's gradient knows of another.
+    targets_per_step = [sum(sum(s.is_target) for s in drawn) for drawn in upcoming]
+    job_losses = _job_sums(losses_N, batch.targets_per_share) / torch.tensor(
+        targets_per_step, dtype=losses_N.dtype, device=losses_N.device
+    )
+    job_losses.sum().backward()
+
+    for resident, share, loss in zip(residents, shares, job_losses.tolist(), strict=True):
+        resident.passes += 1
+        resident.step_loss += loss
+        resident.step_tokens += sum(len(s.tokens) for s in share.samples)
+        if resident.passes == resident.job.hyperparameters.accumulation:
+            _finish_step(bank, resident)
+    return len(batch.tokens_T)
+
+
+def _step_samples(resident: Resident, samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """All sequences of the optimizer step under way."""
+    h = resident.job.hyperparameters
+    drawn = batch_indices(h.seed, resident.progress.step, h.samples_per_step, len(samples))
+    return tuple(samples[index] for index in drawn)
+
+
+def _share(resident: Resident, drawn: tuple[Sample, ...]) -> Share:
+    h = resident.job.hyperparameters
+    first = resident.passes * h.batch_size
+    return Share(
+        samples=drawn[first : first + h.batch_size],
+        slot=resident.slot,
+        scale=h.scale,
+        dropout=h.dropout,
+        dropout_key=dropout_key(h.seed, resident.progress.step),
+        first_token=resident.step_tokens,
+    )
+
+
+def _job_sums(losses_N: Tensor, counts: tuple[int, ...]) -> Tensor:
+    return torch.stack([part.sum() for part in torch.split(losses_N, list(counts))])
+
+
+def _finish_step(bank: AdapterBank, resident: Resident) -> None:
+    progress, job = resident.progress, resident.job
+    resident.is_lost = not math.isfinite(resident.step_loss)
+    if not resident.is_lost:
+        adamw_step(bank, resident.slot, job.hyperparameters, progress.step, job.steps)
+    progress.step += 1
+    progress.loss_sum += resident.step_loss
+    progress.loss_steps += 1
+    progress.report = None
+    resident.passes, resident.step_loss, resident.step_tokens = 0, 0.0, 0

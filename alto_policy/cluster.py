@@ -1,0 +1,248 @@
+"""The one ledger of who runs where, folded from events and decisions."""
+
+from dataclasses import replace
+from typing import assert_never
+
+from alto_policy.decisions import (
+    Decision,
+    Launch,
+    Pause,
+    StartExecutor,
+    Stop,
+    StopExecutor,
+    WakeAt,
+)
+from alto_policy.events import (
+    Departure,
+    Event,
+    ExecutorDown,
+    ExecutorUp,
+    JobLeft,
+    LossReported,
+    TaskArrived,
+    TimerFired,
+)
+from alto_policy.records import JobRecord, Records, TaskRecord
+from alto_policy.transitions import (
+    NEXT_EXECUTOR_STATUS,
+    NEXT_STATUS,
+    IllegalDecisionError,
+    ImpossibleEventError,
+)
+from alto_policy.types import JobId, Task, TaskId
+from alto_policy.view import ClusterView, Executor, ExecutorStatus, Status
+
+__all__ = [
+    "Cluster",
+    "ClusterView",
+    "Executor",
+    "ExecutorStatus",
+    "IllegalDecisionError",
+    "ImpossibleEventError",
+    "Status",
+]
+
+
+class Cluster(Records):
+    """A ClusterView that moves: `apply` what has happened, `commit` what was decided."""
+
+    def apply(self, event: Event) -> bool:
+        """Record an event; False if it is stale news, to be kept from the policy.
+
+        Raises ImpossibleEventError, and changes nothing, if it contradicts what is known.
+        """
+        match event:
+            case TaskArrived(task=task):
+                self._arrive(task)
+            case ExecutorUp():
+                return self._come_up(event)
+            case ExecutorDown():
+                self._go_down(event)
+            case LossReported():
+                return self._report(event)
+            case JobLeft(job=job, how=how):
+                self._leave(job, how)
+            case TimerFired():
+                pass
+            case _:
+                assert_never(event)
+        return True
+
+    def commit(self, decision: Decision) -> None:
+        """Record a decision; raises IllegalDecisionError, and changes nothing, if it is illegal."""
+        match decision:
+            case StartExecutor():
+                self._start(decision)
+            case StopExecutor():
+                self._stop_executor(decision)
+            case Launch():
+                self._launch(decision)
+            case Pause(job=job):
+                _legal(self._of_job, decision, job).move(Status.PAUSING)
+            case Stop(job=job, reason=reason):
+                record = _legal(self._of_job, decision, job)
+                record.reason = reason
+                record.move(NEXT_STATUS[record.status, Stop])
+                if record.of_task.is_over:
+                    self._waiting.pop(record.of_task.task.id, None)
+            case WakeAt():
+                pass
+            case _:
+                assert_never(decision)
+
+    def _arrive(self, task: Task) -> None:
+        if task.id in self._tasks:
+            raise ImpossibleEventError(f"TaskArrived: task {task.id} has arrived before")
+        if known := [job.id for job in task.jobs if job.id in self._of_job]:
+            raise ImpossibleEventError(
+                f"TaskArrived: job {known[0]} of task {task.id} belongs to another task"
+            )
+        record = TaskRecord(task, number=len(self._tasks))
+        self._tasks[task.id], self._of_task[task.id] = task, record
+        self._of_job.update((job.id, JobRecord(job, record)) for job in task.jobs)
+        self._waiting[task.id] = None
+
+    def _come_up(self, event: ExecutorUp) -> bool:
+        record, executor = _present(self._of_task, event)
+        if executor.status is ExecutorStatus.STOPPING:
+            return False  # it came up before it was told
+        status = NEXT_EXECUTOR_STATUS.get((executor.status, ExecutorUp))
+        if status is None:
+            raise ImpossibleEventError(
+                f"ExecutorUp: the executor of task {event.task} is {executor.status.value}"
+            )
+        memory = event.memory
+        if record.largest_capacity is not None:
+            memory = replace(memory, capacity=min(memory.capacity, record.largest_capacity))
+        record.executor = Executor(executor.gpus, status, memory)
+        return True
+
+    def _go_down(self, event: ExecutorDown) -> None:
+        record, executor = _present(self._of_task, event)
+        for gpu in executor.gpus:
+            for job in self._residents[gpu]:
+                resident = self._of_job[job]
+                resident.gpu = None
+                resident.move(NEXT_STATUS[resident.status, ExecutorDown])
+            self._residents[gpu].clear()
+            del self._owner[gpu]
+        record.executor = None
+        if not record.is_over:
+            waiting = (*self._waiting, event.task)
+            self._waiting = dict.fromkeys(sorted(waiting, key=lambda t: self._of_task[t].number))
+
+    def _report(self, report: LossReported) -> bool:
+        record = self._of_job.get(report.job)
+        status = record.status.value if record else "unknown"
+        if record is None or record.status in (Status.QUEUED, Status.PAUSED):
+            raise ImpossibleEventError(f"LossReported: job {report.job} is {status}")
+        if not 1 <= report.step <= record.spec.steps:
+            raise ImpossibleEventError(
+                f"LossReported: job {report.job} has {record.spec.steps} steps, got {report.step}"
+            )
+        if record.history and report.step <= record.history[-1].step:
+            return False  # trained again from an older checkpoint
+        record.history.append(report)
+        return record.status is Status.RUNNING
+
+    def _leave(self, job: JobId, how: Departure) -> None:
+        record = self._of_job.get(job)
+        status = NEXT_STATUS.get((record.status, how)) if record else None
+        if record is None or status is None:
+            state = record.status.value if record else "unknown"
+            raise ImpossibleEventError(f"JobLeft ({how.value}): job {job} is {state}")
+        if how is Departure.EVICTED:
+            self._learn_capacity(record)
+        if how in (Departure.FINISHED, Departure.FAILED):
+            record.reason = None
+        assert record.gpu is not None
+        del self._residents[record.gpu][job]
+        record.gpu = None
+        record.move(status)
+
+    def _learn_capacity(self, evicted: JobRecord) -> None:
+        """What its GPU held was too much: from now on the task packs at least a byte less."""
+        record = evicted.of_task
+        assert evicted.gpu is not None
+        assert record.executor is not None
+        assert record.executor.memory is not None
+        memory = record.executor.memory
+        together = (self._of_job[job].spec for job in self._residents[evicted.gpu])
+        too_much = memory.bytes(together, record.task.max_length)
+        record.largest_capacity = min(memory.capacity, too_much - 1)
+        memory = replace(memory, capacity=record.largest_capacity)
+        record.executor = replace(record.executor, memory=memory)
+
+    def _start(self, start: StartExecutor) -> None:
+        record = self._of_task.get(start.task)
+        if record is None:
+            raise IllegalDecisionError(f"{start}: no such task")
+        if record.executor is not None:
+            raise IllegalDecisionError(f"{start}: its executor is {record.executor.status.value}")
+        wanted = record.task.num_gpus
+        if len(start.gpus) != wanted or len(set(start.gpus)) != wanted:
+            raise IllegalDecisionError(f"{start}: the task takes {wanted} GPUs")
+        for gpu in start.gpus:
+            if gpu not in self._residents:
+                raise IllegalDecisionError(f"{start}: there is no GPU {gpu}")
+            if gpu in self._owner:
+                raise IllegalDecisionError(f"{start}: GPU {gpu} is held by {self._owner[gpu]}")
+        self._owner.update(dict.fromkeys(start.gpus, start.task))
+        record.executor = Executor(start.gpus, NEXT_EXECUTOR_STATUS[None, StartExecutor])
+        self._waiting.pop(start.task, None)
+
+    def _stop_executor(self, stop: StopExecutor) -> None:
+        record, executor = _asked(self._of_task, stop)
+        status = NEXT_EXECUTOR_STATUS.get((executor.status, StopExecutor))
+        if status is None:
+            raise IllegalDecisionError(f"{stop}: its executor is {executor.status.value}")
+        for job in (job for gpu in executor.gpus for job in self._residents[gpu]):
+            raise IllegalDecisionError(f"{stop}: job {job} is {self.status(job).value}")
+        record.executor = replace(executor, status=status)
+
+    def _launch(self, launch: Launch) -> None:
+        record, executor = _asked(self._of_task, launch)
+        if executor.status is not ExecutorStatus.UP:
+            raise IllegalDecisionError(f"{launch}: its executor is {executor.status.value}")
+        if launch.gpu not in executor.gpus:
+            raise IllegalDecisionError(f"{launch}: its executor has GPUs {executor.gpus}")
+        if not launch.jobs or len(set(launch.jobs)) != len(launch.jobs):
+            raise IllegalDecisionError(f"{launch}: the jobs must be distinct and at least one")
+        starters = [_legal(self._of_job, launch, job) for job in launch.jobs]
+        if strangers := [job.spec.id for job in starters if job.of_task is not record]:
+            raise IllegalDecisionError(f"{launch}: job {strangers[0]} is of another task")
+        assert executor.memory is not None
+        residents = self._residents[launch.gpu]
+        together = [*(self._of_job[job].spec for job in residents), *(job.spec for job in starters)]
+        if not executor.memory.fits(together, record.task.max_length):
+            raise IllegalDecisionError(f"{launch}: no room beside {list(residents)}")
+        for job in starters:
+            residents[job.spec.id] = None
+            job.gpu = launch.gpu
+            job.move(Status.RUNNING)
+
+
+def _present(
+    tasks: dict[TaskId, TaskRecord], event: ExecutorUp | ExecutorDown
+) -> tuple[TaskRecord, Executor]:
+    record = tasks.get(event.task)
+    if record is None or record.executor is None:
+        raise ImpossibleEventError(f"{type(event).__name__}: task {event.task} has no executor")
+    return record, record.executor
+
+
+def _asked(
+    tasks: dict[TaskId, TaskRecord], decision: Launch | StopExecutor
+) -> tuple[TaskRecord, Executor]:
+    record = tasks.get(decision.task)
+    if record is None or record.executor is None:
+        raise IllegalDecisionError(f"{decision}: the task has no executor")
+    return record, record.executor
+
+
+def _legal(jobs: dict[JobId, JobRecord], decision: Launch | Pause | Stop, job: JobId) -> JobRecord:
+    record = jobs.get(job)
+    if record is None or (record.status, type(decision)) not in NEXT_STATUS:
+        state = record.status.value if record else "unknown"
+        raise IllegalDecisionError(f"{decision}: job {job} is {state}")
+    return record

@@ -1,0 +1,69 @@
+"""The loop that every backend shares."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from alto_policy.cluster import Cluster
+from alto_policy.decisions import Decision
+from alto_policy.events import Event
+from alto_policy.runlog import Entry, dump_entry
+from alto_policy.view import Policy
+
+__all__ = ["Backend", "Controller", "Difference", "Policy", "replay", "run"]
+
+
+class Backend(Protocol):
+    """A cluster of GPUs. It owns the clock and stamps the events."""
+
+    def next_event(self) -> Event | None: ...
+    def execute(self, decision: Decision) -> None: ...
+
+
+class Controller:
+    """Folds events into the ledger and asks the policy; `record` sees an entry before it acts."""
+
+    def __init__(
+        self, policy: Policy, cluster: Cluster, record: Callable[[Entry], None] | None = None
+    ) -> None:
+        self._policy = policy
+        self._cluster = cluster
+        self._record = record
+
+    def handle(self, event: Event) -> tuple[Decision, ...]:
+        """Decisions on the event, all of them legal.
+
+        Raises IllegalDecisionError or ImpossibleEventError; the controller is of no use after it.
+        """
+        fresh = self._cluster.apply(event)
+        decisions = self._policy.observe(event, self._cluster) if fresh else ()
+        for decision in decisions:
+            self._cluster.commit(decision)
+        if self._record is not None:
+            self._record(Entry(event, decisions))
+        return decisions
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The first entry of a log that is decided differently now."""
+
+    index: int
+    event: Event
+    logged: tuple[Decision, ...]
+    decided: tuple[Decision, ...]
+
+
+def run(controller: Controller, backend: Backend) -> None:
+    while (event := backend.next_event()) is not None:
+        for decision in controller.handle(event):
+            backend.execute(decision)
+
+
+def replay(entries: Iterable[Entry], controller: Controller) -> Difference | None:
+    """Decide again; None if every line comes out byte for byte as it was logged."""
+    for index, entry in enumerate(entries):
+        decided = controller.handle(entry.event)
+        if dump_entry(Entry(entry.event, decided)) != dump_entry(entry):
+            return Difference(index, entry.event, entry.decisions, decided)
+    return None

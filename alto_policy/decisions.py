@@ -1,0 +1,67 @@
+"""What a policy asks of the world. Decisions are requests; events say what became of them."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from alto_policy.types import GpuId, JobId, TaskId
+
+__all__ = [
+    "Decision",
+    "ExitReason",
+    "Launch",
+    "Pause",
+    "StartExecutor",
+    "Stop",
+    "StopExecutor",
+    "WakeAt",
+]
+
+
+class ExitReason(StrEnum):
+    DIVERGED = "diverged"
+    OVERFITTED = "overfitted"
+    UNDERPERFORMED = "underperformed"
+    NON_FINITE = "non-finite loss"
+    TOO_LARGE = "too large for the GPU"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class StartExecutor:
+    """Load the task's backbone on these GPUs."""
+
+    task: TaskId
+    gpus: tuple[GpuId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Train these jobs on one GPU of the task's executor; paused ones go on where they were."""
+
+    task: TaskId
+    gpu: GpuId
+    jobs: tuple[JobId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    job: JobId
+    reason: ExitReason
+
+
+@dataclass(frozen=True, slots=True)
+class StopExecutor:
+    task: TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class WakeAt:
+    t: float
+
+
+Decision = StartExecutor | Launch | Pause | Stop | StopExecutor | WakeAt

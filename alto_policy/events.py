@@ -1,0 +1,77 @@
+"""What the world tells a policy. `t` is seconds on the backend's own clock."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from alto_policy.memory import MemoryModel
+from alto_policy.types import JobId, Task, TaskId
+
+__all__ = [
+    "Departure",
+    "Event",
+    "ExecutorDown",
+    "ExecutorUp",
+    "JobLeft",
+    "LossReported",
+    "TaskArrived",
+    "TimerFired",
+]
+
+
+class Departure(StrEnum):
+    FINISHED = "finished"
+    PAUSED = "paused"  # its adapter, optimizer state and place in the data are kept
+    STOPPED = "stopped"
+    EVICTED = "evicted"  # paused by its executor, which ran out of memory
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskArrived:
+    t: float
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorUp:
+    """The task's backbone is loaded on the GPUs that were asked for; jobs may be launched."""
+
+    t: float
+    task: TaskId
+    memory: MemoryModel
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorDown:
+    """The executor is gone, asked to or not. Its jobs go on from what was kept of them."""
+
+    t: float
+    task: TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class LossReported:
+    """Mean loss of a token: over the training steps since the last report, and in validation."""
+
+    t: float
+    job: JobId
+    step: int
+    train_loss: float
+    val_loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobLeft:
+    """The job holds no GPU memory any more."""
+
+    t: float
+    job: JobId
+    how: Departure
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    t: float
+
+
+Event = TaskArrived | ExecutorUp | ExecutorDown | LossReported | JobLeft | TimerFired

@@ -1,0 +1,102 @@
+"""What a run leaves on disk, and how it gets there so that a kill at any moment does no harm."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from alto_policy.types import JobId, TaskId
+from alto_runs.errors import UserError
+from alto_runs.logfile import LogWriter, read_run_log
+
+__all__ = ["LogWriter", "RunDirectory", "is_plain_name", "read_run_log", "write_atomically"]
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name is safe as the name of a file: it cannot lead out of its folder."""
+    return _PLAIN_NAME.fullmatch(name) is not None
+
+
+def write_atomically(path: Path, data: str | bytes) -> None:
+    """Write under a temporary name and rename: a reader finds the old content or the new one.
+
+    Makes the folder if need be.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """Names of the files of one run; `create` and `open` check that they are what they seem."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path) -> "RunDirectory":
+        """A new folder, or an empty one; raises UserError rather than touch what is there."""
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            is_used = any(path.iterdir())
+        except (FileExistsError, NotADirectoryError) as error:
+            raise UserError(f"{path}: is a file, expected a new or empty folder") from error
+        except OSError as error:
+            raise UserError(f"{path}: cannot make this folder: {error.strerror}") from error
+        if is_used:
+            raise UserError(f"{path}: the folder is not empty, expected a new or empty one")
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> "RunDirectory":
+        """The folder of a run that was begun; raises UserError if it holds none."""
+        directory = cls(path)
+        if not directory.log_path.is_file():
+            name = directory.log_path.name
+            raise UserError(f"{path}: no run here, expected a folder with the file {name}")
+        return directory
+
+    @property
+    def log_path(self) -> Path:
+        return self.path / "run.jsonl"
+
+    @property
+    def study_path(self) -> Path:
+        return self.path / "study.yaml"
+
+    @property
+    def leaderboard_path(self) -> Path:
+        return self.path / "leaderboard.json"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.path / "metrics.json"
+
+    def job_folder(self, job: JobId) -> Path:
+        """The job's adapter of the best validation loss, in PEFT's format."""
+        return self.path / "jobs" / _checked(job)
+
+    def best_folder(self, task: TaskId) -> Path:
+        """The task's best adapter, in PEFT's format."""
+        return self.path / "best" / _checked(task)
+
+    def checkpoint_path(self, job: JobId) -> Path:
+        """What the job needs to go on."""
+        return self.path / "checkpoints" / f"{_checked(job)}.safetensors"
+
+
+def _checked(name: str) -> str:
+    if not is_plain_name(name):
+        raise UserError(
+            f"name {name!r}: expected letters, digits, '.', '_' and '-', "
+            "100 of them at most, the first no '.' or '-'"
+        )
+    return name

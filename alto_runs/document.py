@@ -1,0 +1,100 @@
+"""YAML as plain data: no tags, no anchors, no key twice, no numbers in disguise."""
+
+import re
+from collections.abc import Hashable, Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from alto_runs.errors import UserError
+
+__all__ = ["dump_document", "read_document"]
+
+_MAX_BYTES = 1_000_000
+_MAX_DEPTH = 20
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, and reads 1e-4, as YAML 1.2 does, as a number."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise _RefusedError(key.start_mark, f"the key {key.value!r} stands twice")
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what `_Loader` would take for a number, and keeps lists of scalars on one line."""
+
+    def represent_sequence(
+        self, tag: str, sequence: Iterable[Any], flow_style: bool | None = None
+    ) -> yaml.SequenceNode:
+        is_flat = not any(isinstance(part, dict | list) for part in sequence)
+        return super().represent_sequence(tag, sequence, flow_style=is_flat)
+
+
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
+class _RefusedError(yaml.MarkedYAMLError):
+    def __init__(self, mark: Any, problem: str) -> None:
+        super().__init__(problem=problem, problem_mark=mark)
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds. Raises UserError with the line at fault."""
+    text = _read_text(path)
+    try:
+        _refuse_more_than_data(text)
+        document = yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}: " if mark else ""
+        raise UserError(f"{path}: {place}{error.problem or error.context}") from error
+    except (yaml.YAMLError, ValueError) as error:  # control characters; the date 2024-99-99
+        raise UserError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(document, dict):
+        found = "nothing" if document is None else f"a {type(document).__name__}"
+        raise UserError(f"{path}: expected fields such as 'name:', found {found}")
+    return document
+
+
+def dump_document(document: dict[str, Any]) -> str:
+    """YAML that `read_document` reads back as the same."""
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise UserError(f"{path}: larger than {_MAX_BYTES} bytes, expected a study file")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text: {error.reason}") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot read this file: {error.strerror}") from error
+
+
+def _refuse_more_than_data(text: str) -> None:
+    """Anchors let a few lines grow to gigabytes; deep nesting exhausts the stack."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+            raise _RefusedError(
+                event.start_mark, "anchors (&) and aliases (*) are not allowed here"
+            )
+        if getattr(event, "tag", None) is not None:
+            raise _RefusedError(event.start_mark, "tags (!) are not allowed here")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        if isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > _MAX_DEPTH:
+            raise _RefusedError(event.start_mark, f"nested deeper than {_MAX_DEPTH} levels")

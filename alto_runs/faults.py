@@ -1,0 +1,89 @@
+"""The first fault of a study file, in one line."""
+
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from alto_runs.fields import FieldError, Path, unknown_key
+
+__all__ = ["first_fault"]
+
+_WORDS = {
+    "int_type": "expected a whole number",
+    "int_from_float": "expected a whole number",
+    "float_type": "expected a number",
+    "bool_type": "expected true or false",
+    "string_type": "expected text",
+    "string_too_short": "expected text",
+    "tuple_type": "expected a list",
+    "dict_type": "expected names with their fields",
+    "model_type": "expected fields with values",
+    "too_short": "expected at least one",
+    "invalid_key": "expected a key of text",
+}
+
+
+def first_fault(
+    error: ValidationError, document: Any, top: type[BaseModel], task: type[BaseModel]
+) -> str:
+    """`field.path: value ...: what would be right`, as the user's file has the field.
+
+    Unknown keys come first: a missing key is often a misspelt one.
+    """
+    faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+    fault = faults[0]
+    path: Path = tuple(part for part in fault["loc"] if part != "[key]")
+    what = _WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+    what = what.replace("Input should be", "expected").replace(
+        "greater than or equal to", "at least"
+    )
+    inner = fault.get("ctx", {}).get("error")
+    if isinstance(inner, FieldError):
+        path, what = (*path, *inner.path), inner.what
+    if fault["type"] == "extra_forbidden":
+        what = unknown_key(path[-1], _known_at(path[:-1], top, task))
+    place, value = _in_document(path, document)
+    if fault["type"] == "missing":
+        is_own = path[0] != "tasks" or "tasks" in document
+        return f"{_dotted(path if is_own else path[2:])}: this field is missing"
+    return f"{_dotted(place)}: value {_quoted(value)}: {what}"
+
+
+def _known_at(path: Path, top: type[BaseModel], task: type[BaseModel]) -> list[str]:
+    """Names of the fields that may stand in the mapping at the path."""
+    if not path:
+        return sorted({*top.model_fields, *task.model_fields})
+    in_task = path[0] == "tasks"
+    model: Any = task if in_task else top
+    for part in path[2:] if in_task else path:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+def _in_document(path: Path, document: Any) -> tuple[Path, Any]:
+    """Where the user wrote it, and what: a task has its fields from the top level too."""
+    place, value = _descend(path, document)
+    if path[0] != "tasks" or len(path) < 2 or place == path:
+        return place, value
+    shared, shared_value = _descend(path[2:], document)
+    return (shared, shared_value) if len(shared) > len(place) - 2 else (place, value)
+
+
+def _descend(path: Path, value: Any) -> tuple[Path, Any]:
+    """As far down the path as the value goes."""
+    for depth, part in enumerate(path):
+        inner = dict(enumerate(value)) if isinstance(value, list) else value
+        if not isinstance(inner, dict) or part not in inner:
+            return path[:depth], value
+        value = inner[part]
+    return path, value
+
+
+def _dotted(path: Path) -> str:
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return "".join(parts).removeprefix(".")
+
+
+def _quoted(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

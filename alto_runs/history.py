@@ -1,0 +1,189 @@
+"""What became of tasks, jobs and GPUs, folded from a run log."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from alto_policy.cluster import Cluster, IllegalDecisionError, ImpossibleEventError, Status
+from alto_policy.decisions import Decision, ExitReason, Launch, StartExecutor
+from alto_policy.events import (
+    Departure,
+    Event,
+    ExecutorDown,
+    ExecutorUp,
+    JobLeft,
+    LossReported,
+    TaskArrived,
+)
+from alto_policy.runlog import RunLog
+from alto_policy.types import GpuId, Job, JobId, Task, TaskId
+from alto_runs.errors import UserError
+
+__all__ = ["ExecutorSpan", "JobHistory", "Outcome", "Residency", "RunHistory", "follow"]
+
+
+class Outcome(StrEnum):
+    """How a job ended, or where it stands in a run that goes on."""
+
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    PAUSED = "paused"
+    RUNNING = "running"
+    QUEUED = "queued"
+
+
+@dataclass(frozen=True, slots=True)
+class Residency:
+    """A stay on a GPU, in seconds of the log; `how` is None if its executor went, or it goes on."""
+
+    gpu: GpuId
+    start: float
+    end: float
+    how: Departure | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorSpan:
+    """A task's hold of its GPUs, from the moment at which its backbone was loaded."""
+
+    task: TaskId
+    gpus: tuple[GpuId, ...]
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobHistory:
+    """A job's reports, each of a later step than the one before, and its stays on GPUs."""
+
+    task: TaskId
+    spec: Job
+    outcome: Outcome
+    reason: ExitReason | None
+    reports: tuple[LossReported, ...]
+    residencies: tuple[Residency, ...]
+
+    @property
+    def steps(self) -> int:
+        """Steps that the log proves."""
+        if self.outcome is Outcome.FINISHED:
+            return self.spec.steps
+        return self.reports[-1].step if self.reports else 0
+
+    @property
+    def samples(self) -> int:
+        return self.spec.samples(self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class RunHistory:
+    """Tasks in the order of arrival, jobs in the order of their tasks."""
+
+    tasks: tuple[Task, ...]
+    arrivals: Mapping[TaskId, float]
+    jobs: Mapping[JobId, JobHistory]
+    executors: tuple[ExecutorSpan, ...]
+    end: float
+
+    def of_task(self, task: Task) -> tuple[JobHistory, ...]:
+        return tuple(self.jobs[job.id] for job in task.jobs)
+
+
+def follow(log: RunLog) -> RunHistory:
+    """Raises UserError where the log tells what cannot have happened."""
+    cluster = Cluster(log.header.gpus if log.header else ())
+    observer = _Observer()
+    for number, entry in enumerate(log.entries, start=1):
+        try:
+            cluster.apply(entry.event)
+            observer.hear(entry.event)
+            for decision in entry.decisions:
+                cluster.commit(decision)
+                observer.note(entry.event.t, decision)
+        except (ImpossibleEventError, IllegalDecisionError) as error:
+            raise UserError(f"run log: entry {number}: {error}") from error
+    end = log.entries[-1].event.t if log.entries else 0.0
+    observer.close(end)
+    tasks = tuple(cluster.tasks().values())
+    jobs = {
+        job.id: JobHistory(
+            task=task.id,
+            spec=job,
+            outcome=_outcome(cluster.status(job.id), observer.departures.get(job.id)),
+            reason=cluster.reason(job.id),
+            reports=tuple(cluster.history(job.id)),
+            residencies=tuple(observer.residencies.get(job.id, ())),
+        )
+        for task in tasks
+        for job in task.jobs
+    }
+    return RunHistory(tasks, observer.arrivals, jobs, tuple(observer.executors), end)
+
+
+def _outcome(status: Status, departure: Departure | None) -> Outcome:
+    match status:
+        case Status.QUEUED:
+            return Outcome.QUEUED
+        case Status.PAUSED:
+            return Outcome.PAUSED
+        case Status.RUNNING | Status.PAUSING | Status.STOPPING:
+            return Outcome.RUNNING
+        case Status.ENDED if departure is Departure.FINISHED:
+            return Outcome.FINISHED
+        case Status.ENDED if departure is Departure.FAILED:
+            return Outcome.FAILED
+        case Status.ENDED:
+            return Outcome.STOPPED
+
+
+class _Observer:
+    """Keeps the times, which the ledger does not."""
+
+    def __init__(self) -> None:
+        self.arrivals: dict[TaskId, float] = {}
+        self.departures: dict[JobId, Departure] = {}  # the last of each job
+        self.residencies: dict[JobId, list[Residency]] = {}
+        self.executors: list[ExecutorSpan] = []
+        self._places: dict[TaskId, tuple[GpuId, ...]] = {}
+        self._up_since: dict[TaskId, float] = {}
+        self._on: dict[GpuId, dict[JobId, float]] = {}  # who is there, and since when
+        self._gpu_of: dict[JobId, GpuId] = {}
+
+    def note(self, t: float, decision: Decision) -> None:
+        match decision:
+            case StartExecutor(task=task, gpus=gpus):
+                self._places[task] = gpus
+            case Launch(gpu=gpu, jobs=jobs):
+                self._on.setdefault(gpu, {}).update(dict.fromkeys(jobs, t))
+                self._gpu_of.update(dict.fromkeys(jobs, gpu))
+
+    def hear(self, event: Event) -> None:
+        match event:
+            case TaskArrived(t=t, task=task):
+                self.arrivals[task.id] = t
+            case ExecutorUp(t=t, task=task_id):
+                self._up_since.setdefault(task_id, t)
+            case JobLeft(t=t, job=job, how=how):
+                self.departures[job] = how
+                self._leave(job, t, how)
+            case ExecutorDown(t=t, task=task_id):
+                self._go_down(task_id, t)
+
+    def close(self, end: float) -> None:
+        """The log ends here; what is open lasts at least until now."""
+        for task in tuple(self._places):
+            self._go_down(task, end)
+
+    def _go_down(self, task: TaskId, t: float) -> None:
+        gpus = self._places.pop(task)
+        for gpu in gpus:
+            for job in tuple(self._on.get(gpu, ())):
+                self._leave(job, t, None)
+        if (start := self._up_since.pop(task, None)) is not None:
+            self.executors.append(ExecutorSpan(task, gpus, start, t))
+
+    def _leave(self, job: JobId, t: float, how: Departure | None) -> None:
+        gpu = self._gpu_of.pop(job)
+        start = self._on[gpu].pop(job)
+        self.residencies.setdefault(job, []).append(Residency(gpu, start, t, how))

@@ -1,0 +1,88 @@
+"""Jobs by their best validation loss."""
+
+import json
+import math
+from dataclasses import dataclass
+
+from alto_policy.decisions import ExitReason
+from alto_policy.types import Hyperparameters, JobId, TaskId
+from alto_runs.directory import RunDirectory
+from alto_runs.fields import encode_fields
+from alto_runs.history import JobHistory, Outcome, RunHistory
+
+__all__ = ["Standing", "leaderboard_json", "rank_jobs"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A job's place; a loss is None before the first report, `adapter` a path in the directory."""
+
+    job: JobId
+    task: TaskId
+    hyperparameters: Hyperparameters
+    status: Outcome
+    reason: ExitReason | None
+    steps: int
+    best_val_loss: float | None
+    final_val_loss: float | None
+    adapter: str | None
+
+
+def rank_jobs(history: RunHistory, directory: RunDirectory | None = None) -> tuple[Standing, ...]:
+    """Task by task, best first; ties in the order of the jobs, jobs without a finite loss last.
+
+    A job that was stopped competes with its best report. Adapters are looked up in the directory.
+    """
+    return tuple(
+        standing
+        for task in history.tasks
+        for standing in sorted((_standing(j, directory) for j in history.of_task(task)), key=_loss)
+    )
+
+
+def leaderboard_json(standings: tuple[Standing, ...]) -> str:
+    """A list of flat objects; a loss that is not finite is null."""
+    return json.dumps([_row(standing) for standing in standings], indent=2, allow_nan=False) + "\n"
+
+
+def _standing(job: JobHistory, directory: RunDirectory | None) -> Standing:
+    losses = [report.val_loss for report in job.reports]
+    return Standing(
+        job=job.spec.id,
+        task=job.task,
+        hyperparameters=job.spec.hyperparameters,
+        status=job.outcome,
+        reason=job.reason,
+        steps=job.steps,
+        best_val_loss=min((loss for loss in losses if math.isfinite(loss)), default=None),
+        final_val_loss=losses[-1] if losses else None,
+        adapter=_adapter(job.spec.id, directory),
+    )
+
+
+def _adapter(job: JobId, directory: RunDirectory | None) -> str | None:
+    if directory is None:
+        return None
+    folder = directory.job_folder(job)
+    if not (folder / "adapter_model.safetensors").is_file():  # written last
+        return None
+    return folder.relative_to(directory.path).as_posix()
+
+
+def _loss(standing: Standing) -> float:
+    return math.inf if standing.best_val_loss is None else standing.best_val_loss
+
+
+def _row(standing: Standing) -> dict[str, object]:
+    final = standing.final_val_loss
+    return {
+        "job": standing.job,
+        "task": standing.task,
+        **encode_fields(standing.hyperparameters),
+        "status": standing.status,
+        "reason": standing.reason,
+        "steps": standing.steps,
+        "best_val_loss": standing.best_val_loss,
+        "final_val_loss": final if final is not None and math.isfinite(final) else None,
+        "adapter": standing.adapter,
+    }

@@ -1,0 +1,33 @@
+"""A policy's settings, as a study names them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from alto_policy.policies import SETTINGS, Settings
+from alto_runs.fields import FieldError, decode_fields, encode_fields
+
+__all__ = ["parse_settings", "policy_name", "written_settings"]
+
+
+def parse_settings(value: object) -> Settings:
+    """From the name of a policy, or from fields with its name among them; raises FieldError."""
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping) or "name" not in value:
+        raise FieldError((), "expected the name of a policy, or fields with the 'name' of one")
+    fields = dict(value)
+    name = fields.pop("name")
+    if not isinstance(name, str) or name not in SETTINGS:
+        raise FieldError(("name",), f"expected one of {', '.join(SETTINGS)}")
+    kind: Callable[..., Settings] = SETTINGS[name]
+    return decode_fields(kind, fields)
+
+
+def policy_name(settings: Settings) -> str:
+    (name,) = (name for name, kind in SETTINGS.items() if kind is type(settings))
+    return name
+
+
+def written_settings(settings: Settings) -> dict[str, Any]:
+    """All fields and the name, as `parse_settings` takes them."""
+    return {"name": policy_name(settings), **encode_fields(settings)}

@@ -1,0 +1,212 @@
+"""Records of a data file, as they were written: no tokenizer, no chat template."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alto_runs.errors import UserError
+
+__all__ = ["Chat", "Completion", "Message", "Record", "Text", "read_records"]
+
+_ROLES = ("system", "developer", "user", "assistant", "tool")
+_SHAREGPT_ROLES = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "tool": "tool",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation; its answers are the assistant's turns from `completion_from` on, or all."""
+
+    messages: tuple[Message, ...]
+    completion_from: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+
+
+Record = Chat | Completion | Text
+Row = Mapping[str, Any]
+
+
+class _MisfitError(ValueError):
+    """A field of a record is not what its shape asks for."""
+
+
+def read_records(path: Path) -> list[Record]:
+    """All records of a JSONL or Parquet file; the columns of the first one tell their shape.
+
+    Raises UserError that names the file, the line or row, the field and what was found there.
+    """
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else "no such file"
+        raise UserError(f"{path}: {what}")
+    rows = _rows_of(path)
+    parse: Callable[[Row], Record] | None = None
+    records: list[Record] = []
+    for place, row in rows:
+        try:
+            if not isinstance(row, dict):
+                raise _MisfitError(f"expected an object, got {_quoted(row)}")
+            parse = parse or _shape_of(row)
+            records.append(parse(row))
+        except _MisfitError as error:
+            raise UserError(f"{path}: {place}: {error}") from error
+    if not records:
+        raise UserError(f"{path}: the file is empty, expected at least one record")
+    return records
+
+
+def _rows_of(path: Path) -> Iterator[tuple[str, Any]]:
+    match path.suffix.lower():
+        case ".jsonl" | ".ndjson":
+            return _json_lines(path)
+        case ".parquet":
+            return _parquet_rows(path)
+        case suffix:
+            raise UserError(f"{path}: unknown extension {suffix!r}, expected .jsonl or .parquet")
+
+
+def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield f"line {number}", json.loads(line.decode("utf-8-sig"))
+            except UnicodeDecodeError as error:
+                raise UserError(f"{path}: line {number}: not UTF-8 text: {error.reason}") from error
+            except json.JSONDecodeError as error:
+                what = f"{error.msg} at column {error.colno}"
+                raise UserError(f"{path}: line {number}: not JSON: {what}") from error
+            except (ValueError, RecursionError) as error:  # numbers too long, lists too deep
+                raise UserError(f"{path}: line {number}: not JSON that can be read") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    from pyarrow import parquet
+    from pyarrow.lib import ArrowException
+
+    try:
+        rows = parquet.read_table(path).to_pylist()
+    except (ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from error
+    for number, row in enumerate(rows, start=1):
+        yield f"row {number}", row
+
+
+def _shape_of(row: Row) -> Callable[[Row], Record]:
+    for columns, parse in _SHAPES:
+        if all(column in row for column in columns):
+            return parse
+    shapes = "; ".join(" and ".join(columns) for columns, _ in _SHAPES)
+    found = ", ".join(repr(name) for name in row) or "none"
+    raise _MisfitError(f"expected the fields of one shape ({shapes}), found {found}")
+
+
+def _chat(row: Row) -> Chat:
+    return Chat(_messages(row, "messages"))
+
+
+def _sharegpt_chat(row: Row) -> Chat:
+    turns = _list(row, "conversations")
+    return Chat(
+        tuple(
+            _message(turn, f"conversations[{i}]", ("from", "value"), _SHAREGPT_ROLES)
+            for i, turn in enumerate(turns)
+        )
+    )
+
+
+def _completion(row: Row) -> Chat | Completion:
+    if not isinstance(row.get("prompt"), list):
+        return Completion(_text(row, "prompt"), _text(row, "completion"))
+    prompt = _messages(row, "prompt")
+    return Chat((*prompt, *_messages(row, "completion")), completion_from=len(prompt))
+
+
+def _instruction(row: Row) -> Completion:
+    prompt = _text(row, "instruction")
+    if row.get("input") is not None and (context := _text(row, "input")).strip():
+        prompt = f"{prompt}\n\n{context}"
+    return Completion(prompt, _text(row, "output"))
+
+
+def _plain_text(row: Row) -> Text:
+    return Text(_text(row, "text"))
+
+
+_SHAPES: tuple[tuple[tuple[str, ...], Callable[[Row], Record]], ...] = (
+    (("messages",), _chat),
+    (("conversations",), _sharegpt_chat),
+    (("prompt", "completion"), _completion),
+    (("instruction", "output"), _instruction),
+    (("text",), _plain_text),
+)
+
+
+def _messages(row: Row, field: str) -> tuple[Message, ...]:
+    roles = {role: role for role in _ROLES}
+    return tuple(
+        _message(turn, f"{field}[{i}]", ("role", "content"), roles)
+        for i, turn in enumerate(_list(row, field))
+    )
+
+
+def _message(turn: Any, place: str, keys: tuple[str, str], roles: Mapping[str, str]) -> Message:
+    if not isinstance(turn, dict):
+        raise _MisfitError(f"{place}: expected an object, got {_quoted(turn)}")
+    role, content = (_text(turn, key, within=f"{place}.") for key in keys)
+    if role not in roles:
+        raise _MisfitError(f"{place}.{keys[0]}: expected one of {', '.join(roles)}, got {role!r}")
+    return Message(roles[role], content)
+
+
+def _list(row: Row, field: str) -> list[Any]:
+    value = _present(row, field)
+    if not isinstance(value, list) or not value:
+        raise _MisfitError(f"{field}: expected a list of messages, got {_quoted(value)}")
+    return value
+
+
+def _text(row: Row, field: str, within: str = "") -> str:
+    value = _present(row, field, within)
+    if not isinstance(value, str):
+        raise _MisfitError(f"{within}{field}: expected text, got {_quoted(value)}")
+    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise _MisfitError(f"{within}{field}: half of a surrogate pair is no text")
+    return value
+
+
+def _present(row: Row, field: str, within: str = "") -> Any:
+    if field not in row:
+        found = ", ".join(repr(name) for name in row) or "none"
+        raise _MisfitError(f"the field {within}{field} is missing, found {found}")
+    return row[field]
+
+
+def _quoted(value: Any) -> str:
+    """JSON of the value, cut to what fits in a message."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."

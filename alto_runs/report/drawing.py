@@ -1,0 +1,54 @@
+"""One look for all figures, and their way into a page."""
+
+import re
+from io import StringIO
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+__all__ = ["GRID", "INK", "MANY_SHAPES", "MUTED", "figure_of", "svg_of"]
+
+INK, MUTED, GRID = "#1F2933", "#616E7C", "#E4E7EB"
+MANY_SHAPES = 1500  # drawn as an image from here on, to keep the page small
+
+_STYLE: Any = {  # the stubs spell out every key
+    "svg.fonttype": "none",  # text stays text: it can be searched, and scales
+    "svg.hashsalt": "alto",  # the same run gives the same page
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.parse_math": False,  # names come from the user
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": GRID,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "savefig.dpi": 150,
+}
+
+
+def figure_of(height: float) -> tuple[Figure, Axes]:
+    """A figure as wide as the page, of that many inches of height, with a quiet frame."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(9.6, height), layout="constrained")
+        axes = figure.add_subplot()
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(length=0)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def svg_of(figure: Figure, label: str) -> str:
+    """The figure for an HTML page: no prolog, no addresses, and a label for those who hear it."""
+    text = StringIO()
+    nothing = {"Creator": None, "Date": None, "Format": None, "Type": None}
+    with matplotlib.rc_context(_STYLE):
+        figure.savefig(text, format="svg", metadata=nothing, transparent=True)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg, count=2)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    return svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

@@ -1,0 +1,105 @@
+"""Who was on which GPU, and when."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import to_rgba
+from matplotlib.patches import Patch, Rectangle
+
+from alto_policy.events import Departure
+from alto_policy.types import GpuId, JobId
+from alto_runs.history import JobHistory, Residency, RunHistory
+from alto_runs.report.drawing import GRID, INK, MANY_SHAPES, MUTED, figure_of, svg_of
+from alto_runs.report.ending import Ending, ending_of
+
+__all__ = ["Bar", "assign_lanes", "draw_gantt", "duration"]
+
+_PALE = 0.45  # opacity of a stay after which the job trained on, or waited to
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A job's stay on a GPU, in the lane of a slot that was free."""
+
+    job: JobId
+    stay: Residency
+    ending: Ending
+    lane: int
+
+
+def assign_lanes(jobs: Iterable[JobHistory]) -> dict[GpuId, list[Bar]]:
+    """Bars of each GPU in the order of their starts, each in the lowest lane that is free."""
+    stays = [(stay, job) for job in jobs for stay in job.residencies]
+    stays.sort(key=lambda pair: (pair[0].gpu, pair[0].start))
+    ends: dict[GpuId, list[float]] = {}
+    bars: dict[GpuId, list[Bar]] = {}
+    for stay, job in stays:
+        lanes = ends.setdefault(stay.gpu, [])
+        free = (lane for lane, end in enumerate(lanes) if end <= stay.start)
+        lane = next(free, len(lanes))
+        lanes[lane : lane + 1] = [stay.end]
+        bars.setdefault(stay.gpu, []).append(Bar(job.spec.id, stay, ending_of(job), lane))
+    return bars
+
+
+def draw_gantt(history: RunHistory, winners: Iterable[JobId]) -> str:
+    """SVG with a lane for each slot of a GPU; colours tell how jobs ended, pale bars a pause."""
+    by_gpu = assign_lanes(history.jobs.values())
+    heights = {gpu: 1 + max(bar.lane for bar in bars) for gpu, bars in by_gpu.items()}
+    num_lanes = sum(heights.values())
+    figure, axes = figure_of(1.3 + min(9.0, max(1.2, 0.17 * num_lanes)))
+    scale, unit = _time_unit(history.end)
+    bottom, rectangles, faces, edges = 0, [], [], []
+    chosen = frozenset(winners)
+    ticks: list[tuple[float, str]] = []
+    for gpu, bars in by_gpu.items():
+        for bar in bars:
+            left, width = bar.stay.start / scale, (bar.stay.end - bar.stay.start) / scale
+            rectangles.append(Rectangle((left, bottom + bar.lane + 0.08), width, 0.84))
+            faces.append(to_rgba(bar.ending.color, 1.0 if _is_last(bar) else _PALE))
+            edges.append(INK if bar.job in chosen else "white")
+        ticks.append((bottom + heights[gpu] / 2, f"GPU {gpu}"))
+        bottom += heights[gpu]
+        axes.axhline(bottom, color=GRID, linewidth=1)
+    collection = PatchCollection(
+        rectangles,
+        facecolors=faces,
+        edgecolors=edges,
+        linewidths=[1.6 if edge == INK else 0.6 for edge in edges],
+        zorder=2,
+        rasterized=len(rectangles) > MANY_SHAPES,
+    )
+    axes.add_collection(collection)
+    axes.set_xlim(0, max(history.end / scale, 1e-9))
+    axes.set_ylim(max(bottom, 1), 0)
+    axes.set_yticks([at for at, _ in ticks], [name for _, name in ticks], color=INK)
+    axes.set_xlabel(unit)
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
+    handles = _legend({bar.ending for bars in by_gpu.values() for bar in bars}, bool(chosen))
+    figure.legend(handles=handles, loc="outside upper left", ncols=5, frameon=False)
+    return svg_of(figure, "Jobs on the GPUs over time")
+
+
+def duration(seconds: float) -> str:
+    """In the unit in which it is read most easily."""
+    scale, unit = _time_unit(seconds)
+    return f"{seconds / scale:.3g} {unit}"
+
+
+def _time_unit(seconds: float) -> tuple[float, str]:
+    if seconds >= 3 * 3600:
+        return 3600.0, "hours"
+    return (60.0, "minutes") if seconds >= 180 else (1.0, "seconds")
+
+
+def _is_last(bar: Bar) -> bool:
+    return bar.stay.how in (Departure.FINISHED, Departure.STOPPED, Departure.FAILED)
+
+
+def _legend(endings: set[Ending], has_winner: bool) -> list[Patch]:
+    handles = [Patch(color=e.color, label=e.label) for e in Ending if e in endings]
+    handles.append(Patch(color=MUTED, alpha=_PALE, label="pale: then paused"))
+    if has_winner:
+        handles.append(Patch(facecolor="white", edgecolor=INK, linewidth=1.6, label="best"))
+    return handles

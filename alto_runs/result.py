@@ -1,0 +1,127 @@
+"""What a run has come to, read from its directory."""
+
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from alto_policy.decisions import Decision
+from alto_policy.events import Event, LossReported
+from alto_policy.runlog import RunLog
+from alto_policy.types import TaskId
+from alto_runs.directory import RunDirectory, read_run_log, write_atomically
+from alto_runs.errors import UserError
+from alto_runs.history import RunHistory, follow
+from alto_runs.leaderboard import Standing, leaderboard_json, rank_jobs
+from alto_runs.metrics import Metrics, measure, metrics_json
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = ["Best", "Result", "write_result"]
+
+_FREED = {"t": "wake_at"}  # the column `t` is the event's
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """A task's winner; there is no adapter where nobody trained, as in a simulated run."""
+
+    standing: Standing
+    adapter: Path | None
+
+
+class Result:
+    """Reads a run that has ended or still goes on; raises UserError if there is none."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.directory = RunDirectory.open(Path(path))
+
+    @cached_property
+    def log(self) -> RunLog:
+        return read_run_log(self.directory.log_path)
+
+    @cached_property
+    def history(self) -> RunHistory:
+        try:
+            return follow(self.log)
+        except UserError as error:
+            raise UserError(f"{self.directory.log_path}: {error}") from error
+
+    @cached_property
+    def leaderboard(self) -> tuple[Standing, ...]:
+        return rank_jobs(self.history, self.directory)
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        return measure(self.history)
+
+    def best(self, task: str | None = None) -> Best | None:
+        """The winner of the task, which may be left out if there is one; None if none reported."""
+        name = self._known(task)
+        ranked = (s for s in self.leaderboard if s.task == name and s.best_val_loss is not None)
+        standing = next(ranked, None)
+        if standing is None:
+            return None
+        adapter = self.directory.path / standing.adapter if standing.adapter else None
+        return Best(standing, adapter)
+
+    def jobs(self) -> "DataFrame":
+        """One row for each job, best first, its hyper-parameters in columns."""
+        from pandas import DataFrame
+
+        rows = [asdict(standing) for standing in self.leaderboard]
+        return DataFrame([{**row, **row.pop("hyperparameters")} for row in rows])
+
+    def reports(self) -> "DataFrame":
+        """One row for each report, in the order of the jobs; `samples` are the job's own."""
+        from pandas import DataFrame
+
+        jobs = self.history.jobs.values()
+        return DataFrame(
+            [
+                {"task": job.task, **asdict(report), "samples": job.spec.samples(report.step)}
+                for job in jobs
+                for report in job.reports
+            ],
+            columns=["task", *_names(LossReported), "samples"],
+        )
+
+    def decisions(self) -> "DataFrame":
+        """One row for each decision, with the event that led to it."""
+        from pandas import DataFrame
+
+        rows = [_row(entry.event, d) for entry in self.log.entries for d in entry.decisions]
+        columns = [_FREED.get(name, name) for name in _names(*get_args(Decision))]
+        return DataFrame(rows, columns=["t", "event", "decision", *columns])
+
+    def _known(self, task: str | None) -> TaskId:
+        names = [known.id for known in self.history.tasks]
+        if task is None and len(names) == 1:
+            return names[0]
+        if task not in names:
+            raise UserError(f"task: value {task!r}: expected one of {', '.join(names)}")
+        return TaskId(task)
+
+
+def _row(event: Event, decision: Decision) -> dict[str, object]:
+    of_decision = {_FREED.get(name, name): value for name, value in asdict(decision).items()}
+    kinds = {"event": type(event).__name__, "decision": type(decision).__name__}
+    return {"t": event.t, **kinds, **of_decision}
+
+
+def _names(*kinds: Any) -> list[str]:
+    """Fields of the dataclasses, each name once."""
+    return list(dict.fromkeys(field.name for kind in kinds for field in fields(kind)))
+
+
+def write_result(directory: RunDirectory) -> Result:
+    """Write leaderboard.json, metrics.json and the winners' adapters from the log."""
+    result = Result(directory.path)
+    write_atomically(directory.leaderboard_path, leaderboard_json(result.leaderboard))
+    write_atomically(directory.metrics_path, metrics_json(result.metrics))
+    for task in result.history.tasks:
+        if (best := result.best(task.id)) and best.adapter is not None:
+            for file in sorted(best.adapter.glob("adapter_*")):
+                write_atomically(directory.best_folder(task.id) / file.name, file.read_bytes())
+    return result

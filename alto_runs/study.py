@@ -1,0 +1,273 @@
+"""What a user asks for: the study file, checked and with every default filled in."""
+
+import math
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from alto_policy.policies import Settings
+from alto_policy.policies.alto import AltoSettings
+from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
+from alto_runs.directory import is_plain_name
+from alto_runs.document import dump_document, read_document
+from alto_runs.errors import UserError
+from alto_runs.faults import first_fault
+from alto_runs.fields import FieldError
+from alto_runs.policy_settings import parse_settings, written_settings
+from alto_runs.search import (
+    PAPER_GRID,
+    Axis,
+    configurations,
+    parse_jobs,
+    parse_search,
+    written_jobs,
+    written_search,
+)
+
+__all__ = [
+    "Budget",
+    "DataSpec",
+    "ExecutorSpec",
+    "Study",
+    "TaskSpec",
+    "expand",
+    "load_study",
+    "resolved_yaml",
+]
+
+_LONGEST_NAME = 80  # jobs add their number to it
+
+
+def _file(value: object, info: ValidationInfo) -> Path:
+    """A path, seen from the folder of the study where there is one."""
+    if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value):
+        raise ValueError("expected the path of a file")
+    path = Path(value).expanduser()
+    return path if info.context is None else Path(os.path.abspath(info.context / path))
+
+
+def _model(value: str, info: ValidationInfo) -> str:
+    """A path is seen from the folder of the study; a name of the hub is left as it is."""
+    if not value.strip() or "\0" in value:
+        raise ValueError("expected a folder, a .gguf file or a name of the hub")
+    looks_local = value.startswith((".", "/", "~")) or value.endswith(".gguf")
+    if info.context is not None and (looks_local or (info.context / value).exists()):
+        return str(_file(value, info))
+    return value
+
+
+def _targets(value: object) -> Literal["all-linear"] | tuple[str, ...]:
+    if value == "all-linear":
+        return "all-linear"
+    if not isinstance(value, list | tuple) or not value:
+        raise FieldError((), "expected all-linear or a list of names such as q_proj")
+    for number, name in enumerate(value):
+        if not isinstance(name, str) or not name.strip():
+            raise FieldError((number,), "expected the name of a linear layer such as q_proj")
+    return tuple(value)
+
+
+def _name(value: str) -> str:
+    if not is_plain_name(value) or len(value) > _LONGEST_NAME:
+        raise ValueError(
+            f"expected {_LONGEST_NAME} letters, digits, '.', '_' and '-' at most, "
+            "the first no '.' or '-'"
+        )
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+File = Annotated[Path, PlainValidator(_file), PlainSerializer(str)]
+ModelName = Annotated[str, AfterValidator(_model)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Number = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+Line = Annotated[str, Field(min_length=1)]
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSpec(_Spec):
+    """Where a task's samples come from; lengths are in tokens, limits in records."""
+
+    train: File
+    validation: File | None = None
+    validation_fraction: Annotated[float, Field(strict=True, gt=0, lt=1)] = 0.1
+    train_limit: Count | None = None
+    validation_limit: Count | None = 256
+    max_length: Count = 1024
+    completion_only: Flag = True
+
+
+class Budget(_Spec):
+    """What each job may train on: passes through the data, or a number of samples."""
+
+    epochs: Number | None = None
+    samples: Count | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Self:
+        if (self.epochs is None) == (self.samples is None):
+            raise ValueError("expected either 'epochs' or 'samples', and only one")
+        return self
+
+    def num_samples(self, in_epoch: int) -> int:
+        if self.samples is not None:
+            return self.samples
+        assert self.epochs is not None
+        return math.ceil(round(self.epochs * in_epoch, 6))
+
+
+class ExecutorSpec(_Spec):
+    """How to train on this machine; what is None is chosen by the executor."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    threads: Count | None = None
+    max_jobs: Count | None = None
+    memory_gb: Number | None = None
+
+
+class TaskSpec(_Spec):
+    """One adapter to be found: exactly one of `search` and `jobs` says among which."""
+
+    model: ModelName
+    data: DataSpec
+    targets: Annotated[Literal["all-linear"] | tuple[str, ...], PlainValidator(_targets)] = (
+        "all-linear"
+    )
+    search: (
+        Annotated[tuple[Axis, ...], PlainValidator(parse_search), PlainSerializer(written_search)]
+        | None
+    ) = None
+    jobs: (
+        Annotated[
+            tuple[Hyperparameters, ...], PlainValidator(parse_jobs), PlainSerializer(written_jobs)
+        ]
+        | None
+    ) = None
+    budget: Budget = Budget(epochs=3)
+    reports: Count = 40  # that a job makes
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_the_papers_grid(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("search") is None and given.get("jobs") is None:
+            return {**given, "search": written_search(PAPER_GRID)}
+        return given
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Self:
+        if self.search is not None and self.jobs is not None:
+            raise FieldError(("jobs",), "expected either 'search' or 'jobs', not both")
+        return self
+
+    @property
+    def configurations(self) -> tuple[Hyperparameters, ...]:
+        """One for each job, in order."""
+        return self.jobs if self.jobs is not None else configurations(self.search or ())
+
+
+class Study(_Spec):
+    """Tasks by name, the policy that decides on them, and what they run on."""
+
+    name: Name
+    tasks: Annotated[dict[Name, TaskSpec], Field(min_length=1)]
+    executor: ExecutorSpec = ExecutorSpec()
+    policy: Annotated[
+        Settings, PlainValidator(parse_settings), PlainSerializer(written_settings)
+    ] = AltoSettings()
+    prompts: tuple[Line, ...] = ()  # answered by the untuned model and by the winner
+
+
+_TASK_FIELDS = tuple(TaskSpec.model_fields)
+
+
+def load_study(path: Path) -> Study:
+    """Read a study file; raises UserError with the field at fault."""
+    document = read_document(path)
+    base = Path(os.path.abspath(path)).parent
+    try:
+        return Study.model_validate(_with_tasks(document), context=base)
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_fault(error, document, Study, TaskSpec)}") from error
+
+
+def resolved_yaml(study: Study) -> str:
+    """The study with every default written out; it loads back as an equal one."""
+    document = study.model_dump(mode="python")
+    for task in document["tasks"].values():
+        unused = "jobs" if task["jobs"] is None else "search"
+        del task[unused]
+        task["budget"] = {name: n for name, n in task["budget"].items() if n is not None}
+    return dump_document(_plain(document))
+
+
+def expand(name: str, spec: TaskSpec, *, num_samples: int, max_length: int) -> Task:
+    """The task with its jobs. All train on equally many samples, the last batch rounded up.
+
+    `num_samples` are in the training set, of up to `max_length` tokens each.
+    """
+    configurations = spec.configurations
+    budget = spec.budget.num_samples(num_samples)
+    width = max(2, len(str(len(configurations) - 1)))
+    jobs = []
+    for number, hyperparameters in enumerate(configurations):
+        steps = max(1, math.ceil(budget / hyperparameters.samples_per_step))
+        jobs.append(
+            Job(
+                id=JobId(f"{name}-{number:0{width}}"),
+                hyperparameters=hyperparameters,
+                steps=steps,
+                reports=min(spec.reports, steps),
+            )
+        )
+    return Task(id=TaskId(name), jobs=tuple(jobs), backbone=spec.model, max_length=max_length)
+
+
+def _with_tasks(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with every task written out: the top level gives the defaults of all."""
+    defaults = {key: value for key, value in document.items() if key in _TASK_FIELDS}
+    study = {key: value for key, value in document.items() if key not in _TASK_FIELDS}
+    tasks = study.get("tasks")
+    if tasks is None:
+        study["tasks"] = {study.get("name", ""): defaults}
+    elif isinstance(tasks, dict):
+        study["tasks"] = {name: _task_fields(defaults, given) for name, given in tasks.items()}
+    return study
+
+
+def _task_fields(defaults: dict[str, Any], given: Any) -> Any:
+    """A task's own fields before the defaults; `data` field by field, a search as a whole."""
+    if given is None:
+        return defaults
+    if not isinstance(given, dict):
+        return given
+    kept = dict(defaults)
+    if "search" in given or "jobs" in given:
+        kept.pop("search", None), kept.pop("jobs", None)
+    fields = {**kept, **given}
+    if isinstance(kept.get("data"), dict) and isinstance(given.get("data"), dict):
+        fields["data"] = {**kept["data"], **given["data"]}
+    return fields
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, for YAML."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,172 @@
+"""One GPU of an executor: jobs train in fused passes, and come and go between passes."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from alto_policy.events import Departure
+from alto_policy.types import Job, Task
+from alto_sim.curves import LossCurves, Losses
+from alto_sim.step_time import StepTime
+
+__all__ = ["Clock", "Lane", "Outlet", "Place", "Trainee"]
+
+_ROUNDING = 1e-9  # of a pass: float time may miss the end of one by less
+
+
+class Place(Enum):
+    AWAY = "away"  # holds no memory
+    COMING = "coming"  # joins at the next pass
+    TRAINING = "training"
+    REPORTING = "reporting"  # the decisions on its report are not back
+    HELD = "held"  # it is to leave, and has not heard of it
+
+
+@dataclass(slots=True)
+class Trainee:
+    """How far a job has come."""
+
+    spec: Job
+    passes: int = 0  # over all its stays
+    due: int = 0  # passes after which it reports next
+    place: Place = Place.AWAY
+    stay: int = 0  # counts its launches: an earlier one that is on its way is void
+    ordered: Departure | None = None  # how it shall leave
+    has_heard: bool = False
+    is_lost: bool = False  # its training broke down
+
+    @property
+    def step(self) -> int:
+        return self.passes // self.spec.hyperparameters.accumulation
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    now: Callable[[], float]
+    after: Callable[[float, Callable[[], None]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """Where a lane's news go; a report is on its way as soon as its evaluation is done."""
+
+    report: Callable[[float, Trainee, Losses], None]  # seconds of evaluation still to come
+    left: Callable[[Trainee, Departure], None]
+
+
+class Lane:
+    """Passes run in one go until the next report is due, unless somebody comes or goes."""
+
+    def __init__(
+        self, task: Task, curves: LossCurves, step_time: StepTime, clock: Clock, outlet: Outlet
+    ) -> None:
+        self._task = task
+        self._curves = curves
+        self._step_time = step_time
+        self._clock = clock
+        self._outlet = outlet
+        self._members: list[Trainee] = []
+        self._coming: list[Trainee] = []
+        self._begun = 0.0  # when the passes under way began; may lie ahead, after an evaluation
+        self._seconds = 0.0  # of a pass
+        self._planned = 0  # passes until the pending event
+        self._generation = 0  # of the pending event; earlier ones are void
+
+    def join(self, trainee: Trainee) -> None:
+        """Let the job train from the next pass on."""
+        self._plan_report(trainee)
+        trainee.place = Place.COMING
+        self._coming.append(trainee)
+        self._change()
+
+    def hear(self, trainee: Trainee) -> None:
+        """The order to leave has reached the job: it goes at once, or when its pass is over."""
+        trainee.has_heard = True
+        match trainee.place:
+            case Place.COMING | Place.HELD:
+                self._coming = [coming for coming in self._coming if coming is not trainee]
+                self._leave(trainee)
+            case Place.TRAINING:
+                self._change()
+            case Place.REPORTING | Place.AWAY:
+                pass
+
+    def release(self, trainee: Trainee) -> None:
+        """The decisions on the job's report are back."""
+        if trainee.has_heard:
+            self._leave(trainee)
+        elif trainee.step == trainee.spec.steps and not trainee.is_lost:
+            self._leave(trainee, Departure.FINISHED)
+        elif trainee.ordered is not None:
+            trainee.place = Place.HELD
+        elif trainee.is_lost:
+            self._leave(trainee, Departure.FAILED)
+        else:
+            self.join(trainee)
+
+    def _change(self) -> None:
+        """Have the passes under way end with the present one."""
+        passes = (self._clock.now() - self._begun) / self._seconds if self._members else 0.0
+        whole = math.floor(passes + _ROUNDING)
+        if not self._members or passes <= 0:
+            self._form(max(self._clock.now(), self._begun))
+        elif passes - whole <= _ROUNDING:
+            self._planned = min(whole, self._planned)
+            self._end_passes()
+        elif whole + 1 < self._planned:
+            self._schedule(whole + 1)
+
+    def _form(self, begin: float) -> None:
+        """Begin the next passes with all that are here."""
+        self._members = [member for member in self._members if not self._goes(member)]
+        for trainee in self._coming:
+            trainee.place = Place.TRAINING
+        self._members += self._coming
+        self._coming = []
+        self._begun = begin
+        if not self._members:
+            self._generation += 1
+            return
+        specs = [member.spec for member in self._members]
+        self._seconds = self._step_time.pass_seconds(specs, self._task)
+        self._schedule(min(member.due - member.passes for member in self._members))
+
+    def _schedule(self, passes: int) -> None:
+        self._planned = passes
+        self._generation += 1
+        generation = self._generation
+
+        def end() -> None:
+            if generation == self._generation:
+                self._end_passes()
+
+        self._clock.after(self._begun + passes * self._seconds - self._clock.now(), end)
+
+    def _end_passes(self) -> None:
+        for member in self._members:
+            member.passes += self._planned
+        due = [member for member in self._members if member.passes == member.due]
+        self._members = [member for member in self._members if member.passes < member.due]
+        evaluation = self._step_time.evaluation_seconds([member.spec for member in due], self._task)
+        for member in due:
+            member.place = Place.REPORTING
+            losses = self._curves.losses(member.spec, member.step)
+            member.is_lost = losses.is_lost
+            self._outlet.report(evaluation, member, losses)
+        self._form(self._clock.now() + evaluation)
+
+    def _goes(self, member: Trainee) -> bool:
+        if member.has_heard:
+            self._leave(member)
+        return member.has_heard
+
+    def _leave(self, trainee: Trainee, how: Departure | None = None) -> None:
+        departure = how or trainee.ordered
+        assert departure is not None
+        trainee.place = Place.AWAY
+        self._outlet.left(trainee, departure)
+
+    def _plan_report(self, trainee: Trainee) -> None:
+        step = self._curves.report_step(trainee.spec, trainee.step)
+        trainee.due = step * trainee.spec.hyperparameters.accumulation

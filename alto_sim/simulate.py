@@ -1,0 +1,53 @@
+"""Runs a workload under a policy on the simulated clock."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from alto_policy.cluster import Cluster
+from alto_policy.controller import Controller, run
+from alto_policy.dispatch import Placement
+from alto_policy.policies import Settings, build
+from alto_policy.runlog import Entry, Header
+from alto_policy.types import Gpu
+from alto_runs.directory import LogWriter, RunDirectory
+from alto_runs.result import Result, write_result
+from alto_sim.backend import SimBackend
+from alto_sim.workload import Workload
+
+__all__ = ["play", "simulate"]
+
+
+def simulate(
+    workload: Workload,
+    settings: Settings,
+    gpus: tuple[Gpu, ...],
+    out: Path,
+    *,
+    place: Placement | None = None,
+    made_by: tuple[tuple[str, str], ...] = (),
+) -> Result:
+    """Write a run directory as a real run would, but for adapters; raises UserError."""
+    directory = RunDirectory.create(out)
+    facts = (("clock", "simulated"), *made_by)
+    with LogWriter(directory.log_path) as writer:
+        writer.write_header(Header(policy=settings, gpus=gpus, made_by=facts))
+        play(workload, settings, gpus, writer.write_entry, place)
+    return write_result(directory)
+
+
+def play(
+    workload: Workload,
+    settings: Settings,
+    gpus: tuple[Gpu, ...],
+    record: Callable[[Entry], None],
+    place: Placement | None = None,
+) -> None:
+    """Hand every entry of the simulated run to `record`."""
+    backend = SimBackend(
+        workload.arrivals,
+        curves=workload.curves,
+        step_time=workload.step_time,
+        memory=workload.memory_of,
+        latencies=workload.latencies,
+    )
+    run(Controller(build(settings, place), Cluster(gpus), record), backend)

@@ -1,0 +1,76 @@
+"""What is simulated: tasks as they arrive, their losses, and how the machine behaves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import median
+
+from alto_policy.decisions import StartExecutor
+from alto_policy.events import ExecutorUp, TaskArrived
+from alto_policy.memory import MemoryModel
+from alto_policy.runlog import RunLog
+from alto_policy.types import Task, TaskId
+from alto_sim.calibrate import fit
+from alto_sim.curves import LossCurves, RecordedCurves, SyntheticCurves
+from alto_sim.latencies import Latencies
+from alto_sim.step_time import DEFAULT_STEP_TIME, StepTime
+
+__all__ = ["DEFAULT_LATENCIES", "DEFAULT_MEMORY", "Workload", "recorded", "synthetic"]
+
+# An executor in the process of its policy: nothing waits but the loading of an 8B backbone.
+DEFAULT_LATENCIES = Latencies(start=30.0, launch=0.0, report=0.0, pause=0.0, stop=0.0)
+
+# An 8B backbone in bfloat16 on 80 GB, gradient checkpointing, all linear layers adapted.
+DEFAULT_MEMORY = MemoryModel(
+    capacity=76_000_000_000,
+    fixed=17_000_000_000,
+    per_rank=42_000_000,
+    per_token=1_000_000,
+    per_rank_token=0,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    arrivals: tuple[TaskArrived, ...]
+    curves: LossCurves
+    step_time: StepTime = DEFAULT_STEP_TIME
+    latencies: Latencies = DEFAULT_LATENCIES
+    measured: Mapping[TaskId, MemoryModel] = field(default_factory=dict)
+    memory: MemoryModel = DEFAULT_MEMORY  # of a task that was never measured
+
+    def memory_of(self, task: Task) -> MemoryModel:
+        return self.measured.get(task.id, self.memory)
+
+
+def synthetic(trace: RunLog, *, seed: int = 0) -> Workload:
+    """The tasks of a trace that nobody has trained, with made-up losses."""
+    return Workload(arrivals=_arrivals(trace), curves=SyntheticCurves(seed=seed))
+
+
+def recorded(log: RunLog) -> Workload:
+    """A run once more: its tasks, losses and memory, and its times as fitted from it.
+
+    The fitted times hold the delays of messages, so that only an executor's start is late.
+    """
+    measured: dict[TaskId, MemoryModel] = {}
+    asked: dict[TaskId, float] = {}
+    starts: list[float] = []
+    for entry in log.entries:
+        if isinstance(up := entry.event, ExecutorUp):
+            measured[up.task] = up.memory
+            starts.append(up.t - asked[up.task])
+        for decision in entry.decisions:
+            if isinstance(decision, StartExecutor):
+                asked[decision.task] = entry.event.t
+    start = median(starts) if starts else DEFAULT_LATENCIES.start
+    return Workload(
+        arrivals=_arrivals(log),
+        curves=RecordedCurves(log.entries),
+        step_time=fit(log.entries),
+        latencies=Latencies(start=start, launch=0.0, report=0.0, pause=0.0, stop=0.0),
+        measured=measured,
+    )
+
+
+def _arrivals(log: RunLog) -> tuple[TaskArrived, ...]:
+    return tuple(entry.event for entry in log.entries if isinstance(entry.event, TaskArrived))

@@ -1,0 +1,46 @@
+import pytest
+
+from alto_policy.policies import build
+from alto_policy.policies.alto import AltoSettings
+from alto_policy.policies.fifo import FifoSettings
+from alto_policy.policies.sequential import SequentialSettings
+from alto_policy.runlog import Entry
+from alto_sim.calibrate import fit
+from alto_sim.step_time import DEFAULT_STEP_TIME, StepTime
+from tests.sim.cases import job, play, sim, task
+
+TRUE = StepTime(per_pass=0.5, per_token=0.25, per_evaluation=2.0)
+JOBS = [job(f"j{i}", 40, 10, batch_size=2 ** (i % 4)) for i in range(12)]
+
+TASK = task("t", JOBS)
+
+
+def log(settings: AltoSettings | FifoSettings | SequentialSettings) -> list[Entry]:
+    return play(build(settings), sim(JOBS, step_time=TRUE))
+
+
+def test_alone_each_job_tells_the_exact_times() -> None:
+    found = fit(log(SequentialSettings()))
+    assert found.per_pass == pytest.approx(TRUE.per_pass)
+    assert found.per_token == pytest.approx(TRUE.per_token)
+    assert found.per_evaluation == pytest.approx(TRUE.per_evaluation)
+
+
+@pytest.mark.parametrize("settings", [AltoSettings(keep=0.5, warmup=0.3), FifoSettings()])
+def test_a_run_is_as_long_when_simulated_with_its_own_times(
+    settings: AltoSettings | FifoSettings,
+) -> None:
+    first = log(settings)
+    again = play(build(settings), sim(JOBS, step_time=fit(first)))
+    assert again[-1].event.t == pytest.approx(first[-1].event.t, rel=0.01)
+
+
+def test_too_little_to_learn_from() -> None:
+    assert fit(log(SequentialSettings())[:8]) == DEFAULT_STEP_TIME
+
+
+def test_time_between_two_stays_teaches_nothing() -> None:
+    """One job, paused at its boundary: the passes and evaluations of its stretches are alike."""
+    found = fit(play(build(AltoSettings(keep=1.0, warmup=0.2)), sim(JOBS[:1], step_time=TRUE)))
+    seconds = found.pass_seconds(JOBS[:1], TASK) * 4 + found.per_evaluation
+    assert seconds == pytest.approx(TRUE.pass_seconds(JOBS[:1], TASK) * 4 + TRUE.per_evaluation)

@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import pytest
+
+from alto_policy.cluster import Cluster
+from alto_policy.controller import Controller, replay
+from alto_policy.events import TaskArrived
+from alto_policy.policies import build
+from alto_policy.policies.alto import AltoSettings
+from alto_policy.policies.fifo import FifoSettings
+from alto_runs.errors import UserError
+from alto_sim.curves import SyntheticCurves
+from alto_sim.simulate import simulate
+from alto_sim.step_time import StepTime
+from alto_sim.workload import Workload, recorded
+from tests.sim.cases import NOW, gpus, job, memory, task
+
+TASK = task("t", [job(f"t{i}", 40, 20, batch_size=1 + i % 4) for i in range(16)])
+WORKLOAD = Workload(
+    arrivals=(TaskArrived(0.0, TASK),),
+    curves=SyntheticCurves(),
+    step_time=StepTime(per_pass=1.0, per_token=0.25, per_evaluation=2.0),
+    latencies=NOW,
+    memory=memory(TASK),
+)
+ALTO = AltoSettings(warmup=0.1)
+
+
+def test_a_simulated_run_is_a_run_directory(tmp_path: Path) -> None:
+    result = simulate(WORKLOAD, ALTO, gpus(), tmp_path / "run", made_by=(("commit", "abc"),))
+    assert result.log.header is not None
+    assert result.log.header.made_by == (("clock", "simulated"), ("commit", "abc"))
+    found = replay(result.log.entries, Controller(build(ALTO), Cluster(gpus())))
+    assert found is None
+    assert result.metrics.overall.samples_saved > 0
+    best = result.best("t")
+    assert best is not None
+    assert best.adapter is None
+    assert (tmp_path / "run" / "leaderboard.json").exists()
+
+
+def test_a_finished_run_is_a_workload(tmp_path: Path) -> None:
+    first = simulate(WORKLOAD, FifoSettings(), gpus(), tmp_path / "fifo")
+    again = simulate(recorded(first.log), FifoSettings(), gpus(), tmp_path / "again")
+    assert [each.job for each in again.leaderboard] == [each.job for each in first.leaderboard]
+    makespans = [result.metrics.overall.makespan_seconds for result in (first, again)]
+    assert makespans[1] == pytest.approx(makespans[0], rel=0.03)
+    saved = simulate(recorded(first.log), ALTO, gpus(), tmp_path / "alto")
+    assert saved.metrics.overall.makespan_seconds < makespans[0]
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    simulate(WORKLOAD, ALTO, gpus(), tmp_path / "run")
+    before = (tmp_path / "run" / "run.jsonl").read_bytes()
+    with pytest.raises(UserError, match="not empty"):
+        simulate(WORKLOAD, FifoSettings(), gpus(), tmp_path / "run")
+    assert (tmp_path / "run" / "run.jsonl").read_bytes() == before
