@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from alto_kernels.lora_linear.kernel.device import whole_numbers
+from alto_kernels.lora_linear.kernel.dy_pass import dy_pass
 from alto_kernels.lora_linear.kernel.expand import expand
 from alto_kernels.lora_linear.kernel.gemm import GemmConfig, gemm
 from alto_kernels.lora_linear.kernel.outer import add_outer
@@ -48,8 +49,9 @@ def backward(
     """dx (T, I) if it is needed; adds dA and dB to the gradients of the bank."""
     tables = plan.tables(x_TI.device)
     spans, output_spans = _input_spans(group), _output_spans(group)
-    ds_PJ = shrink(dy_TO, group.b_RO, output_spans, tables, shared=False)
-    add_outer(s_PJ, dy_TO, group.grad_b_RO, output_spans, tables, shared=False)
+    ds_PJ = dy_pass(
+        dy_TO, s_PJ, group.b_RO, group.grad_b_RO, output_spans, tables, max(group.outputs)
+    )
     grad_a_RC = group.grad_a_RMI.flatten(1)
     add_outer(ds_PJ, x_TI, grad_a_RC, spans, tables, shared=True, number=group.number)
     if not need_dx:

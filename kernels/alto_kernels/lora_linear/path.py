@@ -10,6 +10,7 @@ from alto_kernels.lora_linear.plan import AdaptedGroup
 __all__ = ["Path", "path_for"]
 
 _ALIGNMENT = 16  # bytes; what the hardware's tile copies ask of addresses and row strides
+_VECTOR = 8  # columns that the kernels load at once
 _COLUMNS = 64  # narrowest tile; the members of a group meet at its multiples
 
 
@@ -23,12 +24,13 @@ def path_for(x_TI: Tensor, group: AdaptedGroup) -> Path:
     """COMPOSED off the GPU and for wider types than 16 bits; else the fastest that can run."""
     if x_TI.device.type != "cuda" or x_TI.dtype.itemsize != 2 or group.b_RO.dtype != x_TI.dtype:
         return Path.COMPOSED
+    if any(size % _VECTOR for size in (group.inputs, *group.outputs)):
+        return Path.COMPOSED
     operands = (x_TI, group.weight_OI, group.a_RMI[:, 0], group.b_RO)
-    if not all(_is_aligned(t) for t in operands) or (group.inputs * 2) % _ALIGNMENT:
+    if not all(_is_aligned(t) for t in operands):
         return Path.ADDED
-    if any(size % _COLUMNS for size in group.outputs[:-1]) or sum(group.outputs) % 8:
-        return Path.ADDED
-    return Path.FUSED
+    meet = all(size % _COLUMNS == 0 for size in group.outputs[:-1])
+    return Path.FUSED if meet else Path.ADDED
 
 
 def _is_aligned(tensor: Tensor) -> bool:

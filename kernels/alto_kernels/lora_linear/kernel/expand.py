@@ -60,11 +60,12 @@ def _expand_kernel(
         first_rank, rank = tl.load(pairs + 3 * pair + 1), tl.load(pairs + 3 * pair + 2)
         p = pair * BLOCK_M + tl.arange(0, BLOCK_M)
         for member in range(members):
-            first_column, columns = tl.load(spans + 3 * member), tl.load(spans + 3 * member + 2)
+            first_column = tl.multiple_of(tl.load(spans + 3 * member), 8)
+            columns = tl.multiple_of(tl.load(spans + 3 * member + 2), 8)
             # Columns of y in the member, and of the member in the bank.
             c = n - first_column
             in_c = in_n & (c >= 0) & (c < columns)
-            bank_column = tl.load(spans + 3 * member + 1)
+            bank_column = tl.multiple_of(tl.load(spans + 3 * member + 1), 8)
             acc = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
             meets = SHARED | ((column < first_column + columns) & (column + BLOCK_N > first_column))
             for r0 in range(0, tl.where(meets, rank, 0), STEP):

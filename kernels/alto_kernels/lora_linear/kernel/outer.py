@@ -11,7 +11,7 @@ from torch import Tensor
 from alto_kernels.lora_linear.kernel.mask import keep
 from alto_kernels.lora_linear.tables import Tables
 
-_BLOCK_T, _BLOCK_C = 64, 128
+_BLOCK_T, _BLOCK_C, _WARPS, _STAGES = 64, 128, 4, 3
 _MAX_BLOCK_J = 64
 
 
@@ -44,7 +44,7 @@ def add_outer(
         s_PJ, x_TC, grad_RC, spans, tables.segments, tables.factors, number, members, width,
         triton.cdiv(columns, block_j), s_PJ.stride(0), x_TC.stride(0), grad_RC.stride(0),
         STEP=tables.rank_step, SHARED=shared, DROPOUT=dropout,
-        BLOCK_T=_BLOCK_T, BLOCK_J=block_j, BLOCK_C=_BLOCK_C, num_warps=4, num_stages=3,
+        BLOCK_T=_BLOCK_T, BLOCK_J=block_j, BLOCK_C=_BLOCK_C, num_warps=_WARPS, num_stages=_STAGES,
     )  # fmt: skip
 
 
@@ -64,7 +64,8 @@ def _outer_kernel(
     owner = tl.program_id(2) // chunks
     used = ranks * members if SHARED else ranks
     span = spans + 3 * owner
-    x_column, columns = tl.load(span), tl.load(span + 2)
+    x_column = tl.multiple_of(tl.load(span), 8)
+    columns = tl.multiple_of(tl.load(span + 2), 8)
     if (chunk * BLOCK_J >= used) | (tl.program_id(0) * BLOCK_C >= columns):
         return
     j = chunk * BLOCK_J + tl.arange(0, BLOCK_J)
@@ -89,6 +90,7 @@ def _outer_kernel(
     if DROPOUT:
         acc *= tl.load(factors + 2 * tl.program_id(1) + 1)
     bank_column = tl.load(spans + 3 * member + 1, mask=in_r, other=0)
+    bank_column = tl.multiple_of(bank_column, 8)
     grad_cj = grad + ((first_rank + r).to(tl.int64) * grad_r + bank_column)[None, :] + c[:, None]
     mask = in_c[:, None] & in_r[None, :]
     tl.store(grad_cj, tl.load(grad_cj, mask=mask, other=0.0) + acc, mask=mask)

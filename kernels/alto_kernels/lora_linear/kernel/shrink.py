@@ -11,7 +11,7 @@ from torch import Tensor
 from alto_kernels.lora_linear.kernel.mask import keep
 from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
 
-_BLOCK_T, _BLOCK_I = 64, 128
+_BLOCK_T, _BLOCK_I, _WARPS, _STAGES = 64, 128, 4, 4
 _MAX_BLOCK_J = 128
 
 
@@ -42,7 +42,7 @@ def shrink(
         x_TC, bank_RC, s_PJ, spans, tables.pairs, tables.segments, tables.factors, number, members,
         width, x_TC.stride(0), bank_RC.stride(0), s_PJ.stride(0),
         TILE=TILE_ROWS, STEP=tables.rank_step, SHARED=shared, DROPOUT=dropout,
-        BLOCK_T=_BLOCK_T, BLOCK_J=block_j, BLOCK_I=_BLOCK_I, num_warps=4, num_stages=4,
+        BLOCK_T=_BLOCK_T, BLOCK_J=block_j, BLOCK_I=_BLOCK_I, num_warps=_WARPS, num_stages=_STAGES,
     )  # fmt: skip
     return s_PJ
 
@@ -67,7 +67,8 @@ def _shrink_kernel(
     r = j % ranks if SHARED else j
     in_r = (j < used) & (r < rank)
     span = spans + 3 * (0 if SHARED else tl.program_id(2))
-    x_column, columns = tl.load(span), tl.load(span + 2)
+    x_column = tl.multiple_of(tl.load(span), 8)
+    columns = tl.multiple_of(tl.load(span + 2), 8)
 
     segment = segments + 8 * tl.load(pair)
     first, end, shift = tl.load(segment), tl.load(segment + 1), tl.load(segment + 4)
@@ -75,11 +76,12 @@ def _shrink_kernel(
     t = p - shift
     in_t = (t >= first) & (t < end)
     if (row - shift >= end) | (row - shift + BLOCK_T <= first):
-        columns = 0  # the block's rows of other segments are zero
+        columns = x_column * 0  # the block's rows of other segments are zero
 
     i = tl.arange(0, BLOCK_I)
     x_ti = x + t.to(tl.int64)[:, None] * x_t + (x_column + i)[None, :]
     bank_column = tl.load(spans + 3 * member + 1, mask=in_r, other=0)
+    bank_column = tl.multiple_of(bank_column, 8)
     a_ij = bank + ((first_rank + r).to(tl.int64) * bank_r + bank_column)[None, :] + i[:, None]
     acc = tl.zeros([BLOCK_T, BLOCK_J], tl.float32)
     for i0 in range(0, columns, BLOCK_I):
