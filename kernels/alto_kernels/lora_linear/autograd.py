@@ -54,9 +54,7 @@ class _LoraLinear(torch.autograd.Function):
         x_TI, *shrinks = ctx.saved_tensors
         dy_TO, need_dx = _side_by_side(dy), ctx.needs_input_grad[0]
         if ctx.path is Path.COMPOSED:
-            dx_TI = composed.backward(
-                dy_TO, x_TI, shrinks, ctx.group, ctx.plan, need_dx=need_dx
-            )
+            dx_TI = composed.backward(dy_TO, x_TI, shrinks, ctx.group, ctx.plan, need_dx=need_dx)
         else:
             from alto_kernels.lora_linear import fused
 

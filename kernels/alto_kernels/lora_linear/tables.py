@@ -63,9 +63,7 @@ def tables_of(plan: "Plan", device: torch.device) -> Tables:
     for tile in of_tile:
         starts.append(starts[-1] + len(tile))
     rows = [_segment_row(s, first_block[index]) for index, s in enumerate(segments)]
-    pair_rows = [
-        value for i in pairs for value in (i, segments[i].first_rank, segments[i].rank)
-    ]
+    pair_rows = [value for i in pairs for value in (i, segments[i].first_rank, segments[i].rank)]
     flat = [*starts, *pair_rows, *(value for row in rows for value in row)]
     whole = torch.tensor(flat, dtype=torch.int64).to(torch.int32).to(device, non_blocking=True)
     tile_pairs, pair_table, segment_table = torch.split(

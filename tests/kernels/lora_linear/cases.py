@@ -128,9 +128,7 @@ def by_autograd(case: Case, t: Tensors, dtype: torch.dtype) -> Results:
     x, a, b = (v.to(dtype).requires_grad_() for v in (t.x, t.a, t.b))
     bias = None if t.bias is None else t.bias.to(dtype)
     nothing = torch.empty(0)
-    group = AdaptedGroup(
-        t.weight.to(dtype), bias, a, b, nothing, nothing, case.outputs, NUMBER
-    )
+    group = AdaptedGroup(t.weight.to(dtype), bias, a, b, nothing, nothing, case.outputs, NUMBER)
     y = lora_linear_ref(x, group, case.plan())
     dx, da, db = torch.autograd.grad(y, [x, a, b], t.dy.to(dtype), materialize_grads=True)
     return {"y": y.detach(), "dx": dx, "da": da.flatten(1), "db": db}

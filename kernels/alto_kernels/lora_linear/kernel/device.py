@@ -19,3 +19,8 @@ def num_programs(device: torch.device) -> int:
 def whole_numbers(rows: tuple[tuple[int, ...], ...], device: torch.device) -> torch.Tensor:
     """A small int32 table, copied to the device once."""
     return torch.tensor(rows, dtype=torch.int32).to(device)
+
+
+@lru_cache
+def is_hopper(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9

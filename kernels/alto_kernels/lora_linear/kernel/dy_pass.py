@@ -13,7 +13,7 @@ from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
 
 _BLOCK_T, _BLOCK_C, _WARPS, _STAGES = 64, 256, 8, 3
 _MAX_BLOCK_J = 64
-_SUM_BLOCKS, _SUM_ROWS = 16, 16
+_SUM_BLOCKS, _SUM_ELEMENTS = 16, 256
 
 
 def dy_pass(
@@ -29,6 +29,7 @@ def dy_pass(
     members, width = spans.shape[0], tables.rank_width
     block_j = min(_MAX_BLOCK_J, max(16, triton.next_power_of_2(width)))
     chunks, blocks = triton.cdiv(width, block_j), triton.cdiv(widest, _BLOCK_C)
+    sum_rows = max(1, _SUM_ELEMENTS // block_j)
     ds_PJ = torch.empty_like(s_PJ)
     parts = torch.empty(blocks, *s_PJ.shape, dtype=torch.float32, device=s_PJ.device)
     _dy_kernel[(blocks, tables.num_segments, chunks * members)](
@@ -37,10 +38,10 @@ def dy_pass(
         STEP=tables.rank_step, BLOCK_T=_BLOCK_T, BLOCK_J=block_j, BLOCK_C=_BLOCK_C,
         num_warps=_WARPS, num_stages=_STAGES,
     )  # fmt: skip
-    _sum_kernel[(tables.num_pairs * (TILE_ROWS // _SUM_ROWS), chunks, members)](
+    _sum_kernel[(tables.num_pairs * (TILE_ROWS // sum_rows), chunks, members)](
         parts, ds_PJ, spans, tables.pairs, tables.segments, tables.factors, width,
         parts.stride(0), ds_PJ.stride(0),
-        TILE=TILE_ROWS, STEP=tables.rank_step, BLOCK_B=_SUM_BLOCKS, BLOCK_T=_SUM_ROWS,
+        TILE=TILE_ROWS, STEP=tables.rank_step, BLOCK_B=_SUM_BLOCKS, BLOCK_T=sum_rows,
         BLOCK_J=block_j, BLOCK_C=_BLOCK_C, num_warps=4,
     )  # fmt: skip
     return ds_PJ
@@ -79,7 +80,7 @@ def _dy_kernel(
         dy_tc = dy + t.to(tl.int64)[:, None] * dy_t + (column + c)[None, :]
         s_tj = s + p[:, None] * s_p + (member * width + j)[None, :]
         b_dy = tl.load(dy_tc, mask=in_t[:, None] & in_c[None, :], other=0.0)
-        b_s = tl.load(s_tj, mask=in_t[:, None] & in_r[None, :], other=0.0)
+        b_s = tl.load(s_tj, mask=in_t[:, None] & in_j[None, :], other=0.0)
         part = tl.dot(b_dy, b_b, input_precision="ieee")
         acc = tl.dot(tl.trans(b_dy), b_s, acc, input_precision="ieee")
         part_tj = parts + block.to(tl.int64) * parts_b + p[:, None] * s_p

@@ -5,8 +5,6 @@ accumulator, so the adapters' part of y never exists by itself. One program for 
 walks over tiles of y; all operands come through descriptors made on the host.
 """
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
@@ -16,19 +14,10 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from alto_kernels.lora_linear.kernel.device import num_programs
 from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
 
-__all__ = ["GemmConfig", "gemm"]
+__all__ = ["gemm"]
 
 
-@dataclass(frozen=True, slots=True)
-class GemmConfig:
-    """Tile of y is TILE_ROWS x block_n."""
-
-    block_n: int = 256
-    block_k: int = 64
-    stages: int = 3
-    warps: int = 8
-    flatten: bool = False
-    group_m: int = 8
+_BLOCK_K, _STAGES, _WARPS, _GROUP_M = 64, 3, 8, 8
 
 
 def gemm(
@@ -42,7 +31,7 @@ def gemm(
     *,
     w_is_nk: bool,
     members: int,
-    config: GemmConfig,
+    block_n: int,
 ) -> Tensor:
     """(T, N) = x W + bias + the pairs' blocks of s times their rows of the bank.
 
@@ -53,21 +42,21 @@ def gemm(
     T, K = x_TK.shape
     N = w.shape[0] if w_is_nk else w.shape[1]
     y_TN = torch.empty(T, N, dtype=x_TK.dtype, device=x_TK.device)
-    block_w = [config.block_n, config.block_k] if w_is_nk else [config.block_k, config.block_n]
+    block_w = [block_n, _BLOCK_K] if w_is_nk else [_BLOCK_K, block_n]
     step = tables.rank_step
     programs = num_programs(x_TK.device)
-    _gemm_kernel[(min(programs, triton.cdiv(T, TILE_ROWS) * triton.cdiv(N, config.block_n)),)](
-        _descriptor(x_TK, [TILE_ROWS, config.block_k]),
+    _gemm_kernel[(min(programs, triton.cdiv(T, TILE_ROWS) * triton.cdiv(N, block_n)),)](
+        _descriptor(x_TK, [TILE_ROWS, _BLOCK_K]),
         _descriptor(w, block_w),
         _descriptor(s_PJ, [TILE_ROWS, step]),
-        _descriptor(bank_RC, [step, config.block_n]),
-        _descriptor(y_TN, [TILE_ROWS, config.block_n // 2]),
+        _descriptor(bank_RC, [step, block_n]),
+        _descriptor(y_TN, [TILE_ROWS, block_n // 2]),
         bias_N, ends, tables.tile_pairs, tables.pairs, T, N, K, members, tables.rank_width,
         programs,
         W_IS_NK=w_is_nk, HAS_BIAS=bias_N is not None, HAS_ENDS=ends is not None, STEP=step,
-        BLOCK_M=TILE_ROWS, BLOCK_N=config.block_n, BLOCK_K=config.block_k,
-        GROUP_M=config.group_m, FLATTEN=config.flatten,
-        num_warps=config.warps, num_stages=config.stages,
+        BLOCK_M=TILE_ROWS, BLOCK_N=block_n, BLOCK_K=_BLOCK_K,
+        GROUP_M=_GROUP_M,
+        num_warps=_WARPS, num_stages=_STAGES,
     )  # fmt: skip
     return y_TN
 
@@ -82,11 +71,10 @@ def _gemm_kernel(
     width, programs,
     W_IS_NK: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_ENDS: tl.constexpr, STEP: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr,
-    FLATTEN: tl.constexpr,
 ):  # fmt: skip
     tiles_m, tiles_n = tl.cdiv(T, BLOCK_M), tl.cdiv(N, BLOCK_N)
     k_tiles = tl.cdiv(K, BLOCK_K)
-    for tile in tl.range(tl.program_id(0), tiles_m * tiles_n, programs, flatten=FLATTEN):
+    for tile in tl.range(tl.program_id(0), tiles_m * tiles_n, programs):
         # GROUP_M rows of tiles share their columns of W while those are in the cache.
         group = tile // (GROUP_M * tiles_n)
         rows = tl.minimum(tiles_m - group * GROUP_M, GROUP_M)

@@ -71,7 +71,10 @@ def _outer_kernel(
     j = chunk * BLOCK_J + tl.arange(0, BLOCK_J)
     member = j // ranks if SHARED else j * 0 + owner
     r = j % ranks if SHARED else j
-    in_r = (j < used) & (r < rank)
+    in_j = j < used
+    in_r = in_j & (r < rank)
+    # Ranks are filled up to whole steps, so 16 neighbours stay together; zeros fill the steps.
+    s_column = tl.max_contiguous(tl.multiple_of(member * width + r, 16), 16)
 
     c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
     in_c = c < columns
@@ -79,9 +82,9 @@ def _outer_kernel(
     for t0 in range(first, end, BLOCK_T):
         t = t0 + tl.arange(0, BLOCK_T)
         in_t = t < end
-        s_tj = s + (t + shift).to(tl.int64)[:, None] * s_p + (member * width + r)[None, :]
+        s_tj = s + (t + shift).to(tl.int64)[:, None] * s_p + s_column[None, :]
         x_tc = x + t.to(tl.int64)[:, None] * x_t + (x_column + c)[None, :]
-        b_s = tl.load(s_tj, mask=in_t[:, None] & in_r[None, :], other=0.0)
+        b_s = tl.load(s_tj, mask=in_t[:, None] & in_j[None, :], other=0.0)
         b_x = tl.load(x_tc, mask=in_t[:, None] & in_c[None, :], other=0.0)
         if DROPOUT:
             kept = keep(t, segment, number + owner, tl.program_id(0) * BLOCK_C, BLOCK_C)

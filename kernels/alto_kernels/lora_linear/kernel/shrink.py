@@ -96,5 +96,7 @@ def _shrink_kernel(
     acc *= tl.load(factor)
     if DROPOUT:
         acc *= tl.load(factor + 1)
-    s_pj = s + p.to(tl.int64)[:, None] * s_p + (member * width + r)[None, :]
+    # Ranks are filled up to whole steps, so 16 neighbours stay together.
+    s_column = tl.max_contiguous(tl.multiple_of(member * width + r, 16), 16)
+    s_pj = s + p.to(tl.int64)[:, None] * s_p + s_column[None, :]
     tl.store(s_pj, acc.to(s.dtype.element_ty), mask=(j < used)[None, :])
