@@ -2,7 +2,9 @@
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from alto_kernels.lora_linear import Segment, dropout_key, keep_mask
 from alto_policy.types import Hyperparameters, Job, Schedule
 from tests.exec.comparing import Trajectory
 
-__all__ = ["as_peft", "train_plainly"]
+__all__ = ["as_peft", "loaded_by_peft", "train_plainly"]
 
 _SCHEDULES = {
     Schedule.CONSTANT: "constant_with_warmup",
@@ -51,11 +53,17 @@ def as_peft(
         lora_dropout=h.dropout,
         use_rslora=h.rslora,
         target_modules=targets,
+        fan_in_fan_out=model.config.model_type == "gpt2",
         task_type="CAUSAL_LM",
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name
+    with _old_names():
         return get_peft_model(model, config)
+
+
+def loaded_by_peft(model: PreTrainedModel, folder: Path) -> PeftModel:
+    """In evaluation mode."""
+    with _old_names():
+        return PeftModel.from_pretrained(model, folder).eval()
 
 
 def train_plainly(
@@ -109,6 +117,14 @@ def train_plainly(
         losses.append(loss)
     adapter = {n: t.detach().clone() for n, t in get_peft_model_state_dict(peft).items()}
     return Trajectory(tuple(losses), adapter)
+
+
+@contextmanager
+def _old_names() -> Iterator[None]:
+    """PEFT asks transformers by a name that is deprecated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
 
 
 def _summed_loss(peft: PeftModel, batch: Sequence[Sample]) -> Tensor:
