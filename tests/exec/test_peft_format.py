@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def model_of(family: str) -> PreTrainedModel:
     config = GPT2Config(
         vocab_size=SIZES["vocab_size"], n_embd=32, n_layer=2, n_head=4, initializer_range=0.1
     )
-    return GPT2LMHeadModel(config).eval()
+    return cast(PreTrainedModel, GPT2LMHeadModel(config).eval())
 
 
 def random_adapter(bank: AdapterBank, rank: int, seed: int = 0) -> Tensor:
@@ -120,7 +120,7 @@ def test_what_peft_writes_is_read_and_evaluates_the_same(
         for parameter in peft.parameters():
             if parameter.requires_grad:
                 parameter.normal_(std=0.1, generator=generator)
-    peft.save_pretrained(tmp_path)
+    peft.save_pretrained(str(tmp_path))
     backbone, bank = backbone_with_bank(family)
     adapter = read_adapter(tmp_path, bank)
     assert adapter.scale == h.scale
@@ -131,7 +131,7 @@ def test_what_peft_writes_is_read_and_evaluates_the_same(
 
 
 def plain_validation_loss(peft: PeftModel) -> float:
-    losses = []
+    losses: list[float] = []
     for sample in SAMPLES:
         tokens = torch.tensor(sample.tokens)
         with torch.no_grad():
