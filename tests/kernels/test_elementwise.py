@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from comparing import DEVICE, DTYPES, ON_GPU, assert_as_exact_as_torch
 from torch import Tensor
 
 from alto_kernels.rms_norm import rms_norm, rms_norm_ref
@@ -13,6 +12,7 @@ from alto_kernels.rope import rope, rope_ref
 from alto_kernels.rope.autograd import Rope
 from alto_kernels.swiglu import swiglu, swiglu_ref
 from alto_kernels.swiglu.autograd import SwiGlu
+from tests.kernels.comparing import DEVICE, DTYPES, ON_GPU, assert_as_exact_as_torch
 
 T = 2048 if ON_GPU else 5
 Function = Callable[..., Tensor]

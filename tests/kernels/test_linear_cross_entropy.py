@@ -1,12 +1,14 @@
 """Losses and the gradient of hidden, in chunks, against float64."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
-from comparing import DEVICE, DTYPES, assert_as_exact_as_torch
 from torch import Tensor
 
 from alto_kernels.linear_cross_entropy import chunks, linear_cross_entropy, linear_cross_entropy_ref
 from alto_kernels.linear_cross_entropy.kernel import softmax_losses
+from tests.kernels.comparing import DEVICE, DTYPES, assert_as_exact_as_torch
 
 N, H, V = 37, 24, 1003
 
@@ -28,7 +30,7 @@ def test_losses_and_gradient(
     monkeypatch.setattr(chunks, "_CHUNK_ELEMENTS", elements)
     hidden, weight, targets, dlosses = draw(dtype)
 
-    def run(f, dtype: torch.dtype) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
+    def run(f: Callable[..., Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         leaf = hidden.to(dtype).requires_grad_()
         losses = f(leaf, weight.to(dtype), targets)
         (gradient,) = torch.autograd.grad(losses, [leaf], dlosses.to(losses.dtype))
