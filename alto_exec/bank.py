@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from alto_kernels.adamw import Bank
 from alto_kernels.lora_linear import AdaptedLinear
 
 __all__ = ["AdapterBank", "AdapterState", "LinearShape", "Slot"]
@@ -49,8 +50,16 @@ class AdapterState:
 class AdapterBank:
     """Rows that jobs take and give back while the model stays as it is."""
 
-    def __init__(self, shapes: Sequence[LinearShape], device: torch.device, rows: int = 64) -> None:
+    def __init__(
+        self,
+        shapes: Sequence[LinearShape],
+        device: torch.device,
+        rows: int = 64,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """With a `dtype` of 16 bits a copy of the values in it is what the linears read."""
         self.shapes = tuple(shapes)
+        self._dtype = dtype if dtype.itemsize == 2 else torch.float32
         self._columns = tuple(_columns(shapes))
         self._device = device
         self._slots: list[Slot] = []  # in the order of their rows
@@ -67,8 +76,9 @@ class AdapterBank:
 
     @property
     def bytes_per_rank(self) -> int:
-        """Value, gradient and both moments of one row."""
-        return 4 * 4 * self.num_columns
+        """Value, gradient, both moments and the copy of one row."""
+        copy = self._dtype.itemsize if self._dtype != torch.float32 else 0
+        return (4 * 4 + copy) * self.num_columns
 
     def linear(self, number: int, weight_OI: Tensor, bias_O: Tensor | None) -> AdaptedLinear:
         """The bank's columns of one linear, beside its frozen weights."""
@@ -76,8 +86,8 @@ class AdapterBank:
         return AdaptedLinear(
             weight_OI=weight_OI,
             bias_O=bias_O,
-            a_RI=self.value_RC[:, a],
-            b_RO=self.value_RC[:, b],
+            a_RI=self.copy_RC[:, a],
+            b_RO=self.copy_RC[:, b],
             grad_a_RI=self.grad_RC[:, a],
             grad_b_RO=self.grad_RC[:, b],
             number=number,
@@ -94,13 +104,14 @@ class AdapterBank:
             self.value_RC[slot.rows] = state.value_rC.to(self._device)
             self.mean_RC[slot.rows] = state.mean_rC.to(self._device)
             self.square_RC[slot.rows] = state.square_rC.to(self._device)
+            self.copy_RC[slot.rows] = self.value_RC[slot.rows].to(self._dtype)
         return slot
 
     def leave(self, slot: Slot) -> None:
         """Give the rows back, zeroed: nothing of a departed job reaches the next owner."""
         self._slots.remove(slot)
         with torch.no_grad():
-            for tensor in (self.value_RC, self.grad_RC, self.mean_RC, self.square_RC):
+            for tensor in self._tensors:
                 tensor[slot.rows] = 0
 
     def state(self, slot: Slot) -> AdapterState:
@@ -134,19 +145,32 @@ class AdapterBank:
 
     def _allocate(self, rows: int) -> None:
         size, device = (rows, self.num_columns), self._device
-        # The value asks for a gradient only so that autograd reaches the first adapted linear.
-        self.value_RC = torch.zeros(size, device=device).requires_grad_()
+        self.value_RC = torch.zeros(size, device=device)
         self.grad_RC = torch.zeros(size, device=device)
         self.mean_RC = torch.zeros(size, device=device)
         self.square_RC = torch.zeros(size, device=device)
+        is_narrow = self._dtype != torch.float32
+        copy_RC = (
+            torch.zeros(size, device=device, dtype=self._dtype) if is_narrow else self.value_RC
+        )
+        # It asks for a gradient only so that autograd reaches the first adapted linear.
+        self.copy_RC = copy_RC.requires_grad_()
+
+    @property
+    def tensors(self) -> Bank:
+        """What an optimizer step reads and changes."""
+        copy_RC = None if self.copy_RC is self.value_RC else self.copy_RC
+        return Bank(self.value_RC, self.grad_RC, self.mean_RC, self.square_RC, copy_RC)
+
+    @property
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return self.value_RC, self.grad_RC, self.mean_RC, self.square_RC, self.copy_RC
 
     def _grow(self, rows: int) -> None:
-        old = (self.value_RC, self.grad_RC, self.mean_RC, self.square_RC)
+        old = self._tensors
         self._allocate(rows)
         with torch.no_grad():
-            for before, after in zip(
-                old, (self.value_RC, self.grad_RC, self.mean_RC, self.square_RC), strict=True
-            ):
+            for before, after in zip(old, self._tensors, strict=True):
                 after[: before.shape[0]] = before
 
 

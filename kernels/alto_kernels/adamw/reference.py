@@ -17,8 +17,9 @@ def adamw_ref(bank: Bank, updates: Sequence[Update]) -> None:
         rows = slice(update.first_rank, update.end_rank)
         value, gradient = bank.value_RC[rows], bank.grad_RC[rows]
         mean, square = bank.mean_RC[rows], bank.square_RC[rows]
-        norm = torch.linalg.vector_norm(gradient)
-        gradient.mul_((clip / (norm + 1e-6)).clamp(max=1.0))
+        if update.clip is not None:
+            norm = torch.linalg.vector_norm(gradient)
+            gradient.mul_((clip / (norm + 1e-6)).clamp(max=1.0))
         value.mul_(decay)
         mean.lerp_(gradient, w1)
         square.mul_(beta2).addcmul_(gradient, gradient, value=w2)
