@@ -54,6 +54,16 @@ def test_a_job_alone_gets_what_it_gets_among_others(path: Path) -> None:
             assert_as_exact_as_torch(together[name][part], torchs[name][part], exact[name][part])
 
 
+@pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.value)
+def test_a_weight_may_lie_in_memory_the_other_way(path: Path) -> None:
+    """As those of GPT-2 do."""
+    t = draw(NEIGHBOURS, DTYPE)
+    turned = replace(t, weight=t.weight.T.contiguous().T)
+    first, second = (ours(NEIGHBOURS, tensors, DTYPE, path) for tensors in (t, turned))
+    for name in NAMES:
+        assert torch.equal(first[name], second[name]), name
+
+
 def test_rows_of_the_bank_that_are_not_in_the_batch_keep_their_gradients() -> None:
     t = draw(NEIGHBOURS, DTYPE)
     found = ours(NEIGHBOURS, t, DTYPE, Path.FUSED)
