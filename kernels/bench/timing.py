@@ -1,0 +1,41 @@
+"""How every figure here is timed: CUDA graphs, a cold cache, functions in turn, medians.
+
+A graph hides the launch gaps, which belong to the program around a kernel; the flush keeps one run
+from reading what the last one left in the cache; taking turns spreads the drift of the card's clock
+over all functions, so their ratio is that of one moment.
+"""
+
+from collections.abc import Callable, Mapping
+from statistics import median
+
+import torch
+
+__all__ = ["medians"]
+
+_FLUSH_BYTES = 256 << 20  # several times the cache
+
+
+def medians(functions: Mapping[str, Callable[[], object]], rounds: int = 25) -> dict[str, float]:
+    """Milliseconds of each function."""
+    graphs = {name: _captured(function) for name, function in functions.items()}
+    flush = torch.empty(_FLUSH_BYTES // 4, dtype=torch.int32, device="cuda")
+    events: dict[str, list[tuple[torch.cuda.Event, torch.cuda.Event]]] = {n: [] for n in graphs}
+    for _ in range(rounds):
+        for name, graph in graphs.items():
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            flush.zero_()
+            start.record()
+            graph.replay()
+            end.record()
+            events[name].append((start, end))
+    torch.cuda.synchronize()
+    return {n: median(start.elapsed_time(end) for start, end in e) for n, e in events.items()}
+
+
+def _captured(function: Callable[[], object]) -> torch.cuda.CUDAGraph:
+    function()  # compiles, and makes the libraries' handles
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        function()
+    return graph
