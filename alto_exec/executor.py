@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alto_exec.backbone import Backbone
+from alto_exec.frozen_model import FrozenModel
 from alto_exec.bank import AdapterBank
 from alto_exec.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from alto_exec.data.dataset import Dataset
@@ -32,7 +32,7 @@ class Report:
 class Executor:
     """Residents train in fused passes. A job that has reported waits until `resume_all`."""
 
-    def __init__(self, backbone: Backbone, dataset: Dataset, directory: RunDirectory) -> None:
+    def __init__(self, backbone: FrozenModel, dataset: Dataset, directory: RunDirectory) -> None:
         self.backbone = backbone
         self.bank = AdapterBank(backbone.shapes, backbone.device)
         self.dataset = dataset

@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from alto_exec.backbone import Backbone
+from alto_exec.frozen_model import FrozenModel
 from alto_exec.bank import AdapterBank
 from alto_policy.memory import MemoryModel
 
@@ -16,7 +16,7 @@ _LOGITS_COPIES = 3  # logits, their softmax and their gradient, fp32
 
 
 def memory_model(
-    backbone: Backbone,
+    backbone: FrozenModel,
     bank: AdapterBank,
     *,
     capacity_bytes: int | None = None,

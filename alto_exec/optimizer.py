@@ -47,3 +47,4 @@ def adamw_step(
     denominator = (square.sqrt() / math.sqrt(square_correction)).add_(h.epsilon)
     value.addcdiv_(mean, denominator, value=-rate / mean_correction)
     gradient.zero_()
+    bank.refresh(slot)

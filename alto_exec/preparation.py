@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from alto_exec.backbone import Backbone, check_targets
+from alto_exec.backbone import Backbone
 from alto_exec.bank import AdapterBank
 from alto_exec.data.dataset import Dataset, load_dataset
 from alto_exec.machine import dtype_of
 from alto_exec.memory import memory_model
 from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
+from alto_exec.modules import check_targets
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Task
 from alto_runs.errors import UserError

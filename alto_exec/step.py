@@ -1,17 +1,14 @@
 """The training step: one fused pass over a batch of all resident jobs.
 
 Every job brings its next sequences; one forward and one backward pass serve them all; a job whose
-passes make up its optimizer step takes it. Suffix: N target tokens of the batch.
-"""
+passes make up its optimizer step takes it."""
 
 import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from alto_exec.backbone import Backbone
+from alto_exec.frozen_model import FrozenModel
 from alto_exec.bank import AdapterBank
 from alto_exec.batch import Share, pack
 from alto_exec.data.order import batch_indices
@@ -24,7 +21,7 @@ __all__ = ["train_pass"]
 
 
 def train_pass(
-    backbone: Backbone, bank: AdapterBank, samples: Sequence[Sample], residents: Sequence[Resident]
+    backbone: FrozenModel, bank: AdapterBank, samples: Sequence[Sample], residents: Sequence[Resident]
 ) -> int:
     """Train every resident on its next `batch_size` sequences; the number of tokens that took.
 
@@ -34,14 +31,13 @@ def train_pass(
     shares = [_share(r, drawn) for r, drawn in zip(residents, upcoming, strict=True)]
     batch = pack(shares, backbone.device)
 
-    logits = backbone.target_logits(bank, batch)
-    losses_N = cross_entropy(logits, batch.targets_N, reduction="none")
+    loss_sums = backbone.loss_sums(bank, batch)
 
     # A job's loss is the mean over the target tokens of its own step, all passes of it together;
     # the batch's loss is the sum of the jobs' losses, so no job's gradient knows of another.
     targets_per_step = [sum(sum(s.is_target) for s in drawn) for drawn in upcoming]
-    job_losses = _job_sums(losses_N, batch.targets_per_share) / torch.tensor(
-        targets_per_step, dtype=losses_N.dtype, device=losses_N.device
+    job_losses = loss_sums / torch.tensor(
+        targets_per_step, dtype=loss_sums.dtype, device=loss_sums.device
     )
     job_losses.sum().backward()
 
@@ -72,10 +68,6 @@ def _share(resident: Resident, drawn: tuple[Sample, ...]) -> Share:
         dropout_key=dropout_key(h.seed, resident.progress.step),
         first_token=resident.step_tokens,
     )
-
-
-def _job_sums(losses_N: Tensor, counts: tuple[int, ...]) -> Tensor:
-    return torch.stack([part.sum() for part in torch.split(losses_N, list(counts))])
 
 
 def _finish_step(bank: AdapterBank, resident: Resident) -> None:

@@ -1,0 +1,34 @@
+"""Joins the kernels to autograd. Nothing is computed here."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alto_kernels.device import has_kernels
+from alto_kernels.swiglu.reference import swiglu_ref
+
+__all__ = ["swiglu"]
+
+
+def swiglu(gate_TF: Tensor, up_TF: Tensor) -> Tensor:
+    """silu(gate) * up (T, F). Off the GPU by PyTorch's own operations."""
+    if not has_kernels(gate_TF):
+        return swiglu_ref(gate_TF, up_TF)
+    y_TF: Tensor = _SwiGlu.apply(gate_TF, up_TF)
+    return y_TF
+
+
+class _SwiGlu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate_TF: Tensor, up_TF: Tensor) -> Tensor:
+        from alto_kernels.swiglu.kernel import swiglu_fwd
+
+        ctx.save_for_backward(gate_TF, up_TF)
+        return swiglu_fwd(gate_TF, up_TF)
+
+    @staticmethod
+    def backward(ctx: Any, dy_TF: Tensor) -> tuple[Tensor, Tensor]:
+        from alto_kernels.swiglu.kernel import swiglu_bwd
+
+        return swiglu_bwd(dy_TF, *ctx.saved_tensors)
