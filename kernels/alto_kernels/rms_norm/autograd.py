@@ -5,10 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alto_kernels.device import has_kernels
 from alto_kernels.rms_norm.reference import add_rms_norm_ref
 
-__all__ = ["add_rms_norm"]
+__all__ = ["AddNorm", "Norm", "add_rms_norm"]
 
 
 def add_rms_norm(
@@ -16,15 +15,15 @@ def add_rms_norm(
 ) -> tuple[Tensor, Tensor]:
     """The new residual stream h + delta (T, H), and its norm. Off the GPU by PyTorch's own
     operations."""
-    if not has_kernels(h_TH):
+    if not h_TH.is_cuda:
         return add_rms_norm_ref(h_TH, delta_TH, weight_H, epsilon)
     if delta_TH is None:
-        return h_TH, _Norm.apply(h_TH, weight_H, epsilon)
-    new_TH, x_TH = _AddNorm.apply(h_TH, delta_TH, weight_H, epsilon)
+        return h_TH, Norm.apply(h_TH, weight_H, epsilon)
+    new_TH, x_TH = AddNorm.apply(h_TH, delta_TH, weight_H, epsilon)
     return new_TH, x_TH
 
 
-class _AddNorm(torch.autograd.Function):
+class AddNorm(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, h_TH: Tensor, delta_TH: Tensor, weight_H: Tensor, epsilon: float
@@ -48,7 +47,7 @@ class _AddNorm(torch.autograd.Function):
         return dh_TH, dh_TH, None, None
 
 
-class _Norm(torch.autograd.Function):
+class Norm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, h_TH: Tensor, weight_H: Tensor, epsilon: float) -> Tensor:
         from alto_kernels.rms_norm.kernel import add_rms_norm_fwd

@@ -5,10 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alto_kernels.device import has_kernels
 from alto_kernels.rope.reference import rope_ref
 
-__all__ = ["rope"]
+__all__ = ["Rope", "rope"]
 
 
 def rope(
@@ -20,13 +19,13 @@ def rope(
     of all three lie side by side, as the product that made them wants them. Off the GPU by
     PyTorch's own operations.
     """
-    if not has_kernels(q_TD):
+    if not q_TD.is_cuda:
         return rope_ref(q_TD, k_TD, v_TD, cos_Td, sin_Td)
-    rotated: tuple[Tensor, Tensor, Tensor] = _Rope.apply(q_TD, k_TD, v_TD, cos_Td, sin_Td)
+    rotated: tuple[Tensor, Tensor, Tensor] = Rope.apply(q_TD, k_TD, v_TD, cos_Td, sin_Td)
     return rotated
 
 
-class _Rope(torch.autograd.Function):
+class Rope(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, q_TD: Tensor, k_TD: Tensor, v_TD: Tensor, cos_Td: Tensor, sin_Td: Tensor

@@ -5,21 +5,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alto_kernels.device import has_kernels
 from alto_kernels.swiglu.reference import swiglu_ref
 
-__all__ = ["swiglu"]
+__all__ = ["SwiGlu", "swiglu"]
 
 
 def swiglu(gate_TF: Tensor, up_TF: Tensor) -> Tensor:
     """silu(gate) * up (T, F). Off the GPU by PyTorch's own operations."""
-    if not has_kernels(gate_TF):
+    if not gate_TF.is_cuda:
         return swiglu_ref(gate_TF, up_TF)
-    y_TF: Tensor = _SwiGlu.apply(gate_TF, up_TF)
+    y_TF: Tensor = SwiGlu.apply(gate_TF, up_TF)
     return y_TF
 
 
-class _SwiGlu(torch.autograd.Function):
+class SwiGlu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate_TF: Tensor, up_TF: Tensor) -> Tensor:
         from alto_kernels.swiglu.kernel import swiglu_fwd
