@@ -91,7 +91,7 @@ class Backbone:
         return sum(tensors.values())
 
     def target_logits(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
-        """(targets, vocabulary) fp32: what is predicted for each target token of the batch."""
+        """(targets, vocabulary), fp32 or wider: what is predicted for each target token."""
         self._routing.bank, self._routing.plan = bank, batch.plan
         try:
             output = self._model(
@@ -103,7 +103,8 @@ class Backbone:
             )
         finally:
             self._routing.bank = self._routing.plan = None
-        return cast(Tensor, output.logits[0].float())
+        logits = cast(Tensor, output.logits[0])
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def loss_sums(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
         """(shares,) fp32 or wider: the losses of each share's target tokens, summed."""

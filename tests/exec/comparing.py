@@ -6,7 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Trajectory", "assert_close", "assert_identical", "assert_same_training"]
+__all__ = [
+    "Trajectory",
+    "assert_close",
+    "assert_identical",
+    "assert_no_worse_than",
+    "assert_same_training",
+]
 
 # Of fp32 with another order of sums: about 8 units in the last place, in the norm of a tensor.
 _TOLERANCE = 1e-6
@@ -31,6 +37,17 @@ def assert_close(found: Tensor, expected: Tensor, what: str = "tensor") -> None:
 
 def assert_identical(found: Tensor, expected: Tensor, what: str = "tensor") -> None:
     assert torch.equal(found, expected), f"{what}: differs by {(found - expected).abs().max():.3e}"
+
+
+def assert_no_worse_than(found: Tensor, own: Tensor, truth: Tensor, what: str = "tensor") -> None:
+    """`found` is at most twice as far from the truth as PyTorch's `own`, or within the tolerance.
+
+    The second is for results that PyTorch happens to get exactly right.
+    """
+    assert found.shape == truth.shape, what
+    error, limit = (float(torch.linalg.vector_norm(t.double() - truth)) for t in (found, own))
+    floor = 0.1 * _TOLERANCE * float(torch.linalg.vector_norm(truth))
+    assert error <= max(2 * limit, floor), f"{what}: is off by {error:.3e}, PyTorch by {limit:.3e}"
 
 
 def assert_same_training(
