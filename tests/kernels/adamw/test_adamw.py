@@ -2,10 +2,10 @@ from dataclasses import fields
 
 import pytest
 import torch
-from comparing import DEVICE, HALF, assert_as_exact_as_torch
 
 from alto_kernels.adamw import Bank, JobStep, adamw_ref
 from alto_kernels.adamw.kernel import adamw_step
+from tests.kernels.comparing import DEVICE, HALF, assert_as_exact_as_torch
 
 ROWS, COLUMNS = 9, 2100  # more than one block
 

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from comparing import DEVICE, ON_GPU, assert_as_exact_as_torch
 from torch import Tensor
 
 from alto_kernels.linear_cross_entropy import (
@@ -8,6 +7,7 @@ from alto_kernels.linear_cross_entropy import (
     linear_cross_entropy,
     linear_cross_entropy_ref,
 )
+from tests.kernels.comparing import DEVICE, ON_GPU, assert_as_exact_as_torch
 
 NARROW = torch.bfloat16
 

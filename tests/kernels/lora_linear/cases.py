@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
-from comparing import DEVICE
 from torch import Tensor
 
 from alto_kernels.lora_linear import AdaptedGroup, Plan, Segment, lora_linear, lora_linear_ref
 from alto_kernels.lora_linear.path import Path
+from tests.kernels.comparing import DEVICE
 
 NUMBER = 5  # of the first linear
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from comparing import DEVICE, HALF, assert_as_exact_as_torch
 from torch import Tensor
 
 from alto_kernels.rms_norm import add_rms_norm_ref
 from alto_kernels.rms_norm.autograd import AddNorm, Norm
+from tests.kernels.comparing import DEVICE, HALF, assert_as_exact_as_torch
 
 EPSILON = 1e-5
 
@@ -14,9 +14,7 @@ EPSILON = 1e-5
 @pytest.mark.parametrize(("rows", "hidden"), [(5, 64), (3, 37), (1, 130), (0, 16)])
 def test_values_and_gradients(rows: int, hidden: int, dtype: torch.dtype, adds: bool) -> None:
     torch.manual_seed(0)
-    h, delta, dnew, dx = (
-        torch.randn(rows, hidden, device=DEVICE, dtype=dtype) for _ in range(4)
-    )
+    h, delta, dnew, dx = (torch.randn(rows, hidden, device=DEVICE, dtype=dtype) for _ in range(4))
     weight = torch.rand(hidden, device=DEVICE, dtype=dtype) + 0.5
 
     def run(dtype: torch.dtype, ours: bool) -> list[Tensor]:

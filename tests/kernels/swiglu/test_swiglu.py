@@ -1,10 +1,10 @@
 import pytest
 import torch
-from comparing import DEVICE, HALF, assert_as_exact_as_torch
 from torch import Tensor
 
 from alto_kernels.swiglu import swiglu_ref
 from alto_kernels.swiglu.autograd import SwiGlu
+from tests.kernels.comparing import DEVICE, HALF, assert_as_exact_as_torch
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=str)

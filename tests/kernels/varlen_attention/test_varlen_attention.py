@@ -2,10 +2,10 @@ import math
 
 import pytest
 import torch
-from comparing import DEVICE, HALF, ON_GPU, assert_as_exact_as_torch
 from torch import Tensor
 
 from alto_kernels.varlen_attention import CumulativeLengths, varlen_attention
+from tests.kernels.comparing import DEVICE, HALF, ON_GPU, assert_as_exact_as_torch
 
 
 def attention_ref(q: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...], size: int) -> Tensor:
