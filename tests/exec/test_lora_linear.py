@@ -135,7 +135,10 @@ def test_all_products_are_as_exact_as_pytorchs_own(name: str, bias: bool) -> Non
 def test_any_layout_of_segments_is_computed(
     parts: list[tuple[int, int, int, float]],
 ) -> None:
-    """Each part: rows, rows without an adapter before them, rank, dropout."""
+    """Each part: rows, rows without an adapter before them, rank, dropout.
+
+    Of few numbers PyTorch's own error may be nothing by luck, so the fp32 tolerance holds here.
+    """
     segments, row, rank = [], 0, 0
     for number, (rows, gap, width, dropout) in enumerate(parts):
         first = row + gap
@@ -147,10 +150,9 @@ def test_any_layout_of_segments_is_computed(
     x_TI = torch.randn(row + 1, INPUTS, generator=generator)
     dy_TO = torch.randn(row + 1, OUTPUTS, generator=generator)
     truth = by_definition(x_TI.double(), dy_TO.double(), doubled(one), plan)
-    own = by_definition(x_TI, dy_TO, one, plan)
     found = by_product(x_TI, dy_TO, one, plan)
-    for what, *three in zip(("y", "dx", "dA", "dB"), found, own, truth, strict=True):
-        assert_no_worse_than(three[0], three[1], three[2], what)
+    for what, ours, exact in zip(("y", "dx", "dA", "dB"), found, truth, strict=True):
+        assert_close(ours, exact.float(), what)
 
 
 def test_gradients_are_added_to_those_of_the_bank() -> None:
