@@ -57,13 +57,14 @@ class AdapterBank:
         shapes: Sequence[LinearShape],
         device: torch.device,
         rows: int = 64,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        """`dtype` is what a batch computes in; the bank itself is in the default dtype, fp32."""
+        """The bank is in the default dtype, fp32; batches read a copy in `dtype` if that is
+        narrower."""
         self.shapes = tuple(shapes)
         self._groups, self._columns, self.num_columns = _layout(self.shapes)
         self._device = device
-        self._dtype = dtype
+        self._dtype = dtype or torch.get_default_dtype()
         self._slots: list[Slot] = []  # in the order of their rows
         self._allocate(rows)
 
@@ -115,7 +116,7 @@ class AdapterBank:
         """Give the rows back, zeroed: nothing of a departed job reaches the next owner."""
         self._slots.remove(slot)
         with torch.no_grad():
-            for tensor in (self.value_RC, self.grad_RC, self.mean_RC, self.square_RC):
+            for tensor in self._tensors():
                 tensor[slot.rows] = 0
 
     def state(self, slot: Slot) -> AdapterState:
@@ -160,12 +161,14 @@ class AdapterBank:
         self.shadow_RC.requires_grad_()
 
     def _grow(self, rows: int) -> None:
-        names = ("value_RC", "grad_RC", "mean_RC", "square_RC", "shadow_RC")
-        old = [getattr(self, name) for name in names]
+        old = self._tensors()
         self._allocate(rows)
         with torch.no_grad():
-            for name, before in zip(names, old, strict=True):
-                getattr(self, name)[: before.shape[0]] = before
+            for before, after in zip(old, self._tensors(), strict=True):
+                after[: before.shape[0]] = before
+
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return (self.value_RC, self.grad_RC, self.mean_RC, self.square_RC, self.shadow_RC)
 
 
 @dataclass(frozen=True, slots=True)
