@@ -13,6 +13,7 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
+from alto_kernels.adamw import Bank
 from alto_kernels.lora_linear import AdaptedGroup
 
 __all__ = ["AdapterBank", "AdapterState", "LinearShape", "Slot"]
@@ -92,11 +93,10 @@ class AdapterBank:
             number=number,
         )
 
-    def refresh(self, slot: Slot) -> None:
-        """Bring the copy that batches read to the adapter's values, where it is a copy."""
-        if self.shadow_RC is not self.value_RC:
-            with torch.no_grad():
-                self.shadow_RC[slot.rows] = self.value_RC[slot.rows]
+    def rows(self) -> Bank:
+        """All rows, for the optimizer; it keeps the copy that batches read up to date."""
+        copy_RC = None if self.shadow_RC is self.value_RC else self.shadow_RC
+        return Bank(self.value_RC, self.grad_RC, self.mean_RC, self.square_RC, copy_RC)
 
     def join(self, state: AdapterState) -> Slot:
         """Take rows for an adapter and copy it in; the bank grows where no gap is wide enough."""
@@ -109,7 +109,8 @@ class AdapterBank:
             self.value_RC[slot.rows] = state.value_rC.to(self._device)
             self.mean_RC[slot.rows] = state.mean_rC.to(self._device)
             self.square_RC[slot.rows] = state.square_rC.to(self._device)
-        self.refresh(slot)
+            if self.shadow_RC is not self.value_RC:
+                self.shadow_RC[slot.rows] = self.value_RC[slot.rows]
         return slot
 
     def leave(self, slot: Slot) -> None:

@@ -30,7 +30,7 @@ def compare(
 def _compare(study: Study, prepared: PreparedTask, best: Best) -> Comparison:
     assert best.adapter is not None
     backbone = prepared.load(study.executor)
-    bank = AdapterBank(backbone.shapes, backbone.device)
+    bank = AdapterBank(backbone.shapes, backbone.device, dtype=backbone.dtype)
     stored = read_adapter(best.adapter, bank)
     slot = bank.join(stored.state())
     validation = prepared.dataset.validation

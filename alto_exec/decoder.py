@@ -130,7 +130,8 @@ class Decoder:
     def loss_sums(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
         """(shares,) fp32 or wider: the losses of each share's target tokens, summed."""
         h_NH = self._predicting_states(bank, batch)
-        return linear_cross_entropy(h_NH, self._head_VH, batch.targets_N, batch.targets_per_share)
+        losses_N = linear_cross_entropy(h_NH, self._head_VH, batch.targets_N)
+        return torch.stack([p.sum() for p in torch.split(losses_N, list(batch.targets_per_share))])
 
     def target_logits(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
         """(targets, vocabulary), fp32 or wider: what is predicted for each target token."""

@@ -7,13 +7,14 @@ import math
 from collections.abc import Sequence
 
 import torch
+from alto_kernels.adamw import adamw
 
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.bank import AdapterBank
 from alto_exec.batch import Share, pack
 from alto_exec.data.order import batch_indices
 from alto_exec.data.samples import Sample
-from alto_exec.optimizer import adamw_step
+from alto_exec.optimizer import next_update
 from alto_exec.residence import Resident
 from alto_kernels.lora_linear import dropout_key
 
@@ -21,7 +22,10 @@ __all__ = ["train_pass"]
 
 
 def train_pass(
-    backbone: FrozenModel, bank: AdapterBank, samples: Sequence[Sample], residents: Sequence[Resident]
+    backbone: FrozenModel,
+    bank: AdapterBank,
+    samples: Sequence[Sample],
+    residents: Sequence[Resident],
 ) -> int:
     """Train every resident on its next `batch_size` sequences; the number of tokens that took.
 
@@ -45,8 +49,12 @@ def train_pass(
         resident.passes += 1
         resident.step_loss += loss
         resident.step_tokens += sum(len(s.tokens) for s in share.samples)
-        if resident.passes == resident.job.hyperparameters.accumulation:
-            _finish_step(bank, resident)
+    complete = [r for r in residents if r.passes == r.job.hyperparameters.accumulation]
+    for resident in complete:
+        resident.is_lost = not math.isfinite(resident.step_loss)
+    adamw(bank.rows(), [next_update(resident) for resident in complete if not resident.is_lost])
+    for resident in complete:
+        _count_step(resident)
     return len(batch.tokens_T)
 
 
@@ -70,11 +78,8 @@ def _share(resident: Resident, drawn: tuple[Sample, ...]) -> Share:
     )
 
 
-def _finish_step(bank: AdapterBank, resident: Resident) -> None:
-    progress, job = resident.progress, resident.job
-    resident.is_lost = not math.isfinite(resident.step_loss)
-    if not resident.is_lost:
-        adamw_step(bank, resident.slot, job.hyperparameters, progress.step, job.steps)
+def _count_step(resident: Resident) -> None:
+    progress = resident.progress
     progress.step += 1
     progress.loss_sum += resident.step_loss
     progress.loss_steps += 1

@@ -1,6 +1,7 @@
 """How every figure here is timed: CUDA graphs, a cold cache, functions in turn, medians.
 
-A graph hides the launch gaps, which belong to the program around a kernel; the flush keeps one run
+A graph hides the launch gaps, which belong to the program around a kernel; the flush (which reads:
+a cache full of writes would charge their way home to what runs next) keeps one run
 from reading what the last one left in the cache; taking turns spreads the drift of the card's clock
 over all functions, so their ratio is that of one moment.
 """
@@ -18,12 +19,12 @@ _FLUSH_BYTES = 256 << 20  # several times the cache
 def medians(functions: Mapping[str, Callable[[], object]], rounds: int = 25) -> dict[str, float]:
     """Milliseconds of each function."""
     graphs = {name: _captured(function) for name, function in functions.items()}
-    flush = torch.empty(_FLUSH_BYTES // 4, dtype=torch.int32, device="cuda")
+    flush = torch.zeros(_FLUSH_BYTES // 4, dtype=torch.int32, device="cuda")
     events: dict[str, list[tuple[torch.cuda.Event, torch.cuda.Event]]] = {n: [] for n in graphs}
     for _ in range(rounds):
         for name, graph in graphs.items():
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            flush.zero_()
+            flush.sum()
             start.record()
             graph.replay()
             end.record()

@@ -1,7 +1,7 @@
-"""AdamW on a bank of rows, in which every job has rates, moments and a step count of its own."""
+"""AdamW on the rows of many jobs in one bank, each with its own rates and step count."""
 
-from alto_kernels.adamw.plan import Bank, JobStep
+from alto_kernels.adamw.plan import Bank, Update
 from alto_kernels.adamw.reference import adamw_ref
-from alto_kernels.adamw.step import adamw
+from alto_kernels.adamw.update import adamw
 
-__all__ = ["Bank", "JobStep", "adamw", "adamw_ref"]
+__all__ = ["Bank", "Update", "adamw", "adamw_ref"]

@@ -1,108 +1,96 @@
-"""Triton kernels and their launcher. One program for a block of columns of a row that steps.
+"""Triton kernels and their launcher: squares of the gradients, each job's scale, the step."""
 
-Shapes: D rows that take a step, J jobs, C columns of the bank, B blocks of columns.
-"""
-
-import math
 from collections.abc import Sequence
 
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor
 
-from alto_kernels.adamw.plan import Bank, JobStep
+from alto_kernels.adamw.plan import Bank, Update
 
-__all__ = ["adamw_step"]
-
-_BLOCK = 2048
-_NUMBERS = 8  # of a job, see `_tables`
+_BLOCK = 4096
+_SUM_BLOCK = 1024
 
 
-def adamw_step(bank: Bank, steps: Sequence[JobStep]) -> None:
-    """All jobs' steps in one launch, after two more where a job clips. Deterministic."""
-    C = bank.value_RC.shape[1]
-    rows_D2, numbers_J = _tables(steps, bank.value_RC.device)
-    grid = (rows_D2.shape[0], triton.cdiv(C, _BLOCK))
-    clips = any(step.clip is not None for step in steps)
-    factors_J = None
-    if clips:
-        sums_DB = torch.empty(grid, dtype=torch.float32, device=bank.value_RC.device)
-        _square_kernel[grid](bank.grad_RC, rows_D2, sums_DB, C, grid[1], BLOCK=_BLOCK)
-        factors_J = _clip_factors(sums_DB, steps)
+def adamw_step(bank: Bank, updates: Sequence[Update]) -> None:
+    """What `adamw_ref` does, for all updates at once."""
+    device, columns = bank.value_RC.device, bank.value_RC.shape[1]
+    blocks = triton.cdiv(columns, _BLOCK)
+    row_table, starts = [], [0]
+    for index, update in enumerate(updates):
+        row_table += [(row, index) for row in range(update.first_rank, update.end_rank)]
+        starts.append(len(row_table))
+    rows = torch.tensor(row_table, dtype=torch.int32).to(device, non_blocking=True)
+    bounds = torch.tensor(starts, dtype=torch.int32).to(device, non_blocking=True)
+    factors = torch.tensor([u.factors for u in updates], dtype=torch.float32)
+    factors = factors.to(device, non_blocking=True)
+    squares = torch.empty(len(row_table), blocks, dtype=torch.float32, device=device)
+    scales = torch.empty(len(updates), dtype=torch.float32, device=device)
+    grid = (blocks, len(row_table))
+    _squares_kernel[grid](
+        bank.grad_RC, rows, squares, columns, blocks, bank.grad_RC.stride(0), BLOCK=_BLOCK,
+        num_warps=8,
+    )  # fmt: skip
+    _scale_kernel[(len(updates),)](
+        squares, bounds, factors, scales, blocks, BLOCK=_SUM_BLOCK, num_warps=8
+    )
+    copy = bank.value_RC if bank.copy_RC is None else bank.copy_RC
+    largest = torch.finfo(copy.dtype).max
     _step_kernel[grid](
-        bank.value_RC, bank.grad_RC, bank.mean_RC, bank.square_RC, bank.shadow_RC,
-        rows_D2, numbers_J, factors_J, C,
-        CLIPS=clips, COPIES=bank.shadow_RC is not bank.value_RC, NUMBERS=_NUMBERS, BLOCK=_BLOCK,
+        bank.value_RC, bank.grad_RC, bank.mean_RC, bank.square_RC, copy, rows, factors, scales,
+        columns, bank.value_RC.stride(0), copy.stride(0), largest,
+        HAS_COPY=bank.copy_RC is not None, BLOCK=_BLOCK, num_warps=8,
     )  # fmt: skip
 
 
-def _tables(steps: Sequence[JobStep], device: torch.device) -> tuple[Tensor, Tensor]:
-    """(D, 2) bank row and job of each row that steps, and (J, 8) what a job needs, fp32."""
-    rows = [(row, job) for job, s in enumerate(steps) for row in range(s.first_row, s.end_row)]
-    numbers = [
-        (
-            1 - s.rate * s.weight_decay,
-            1 - s.beta1,
-            s.beta2,
-            1 - s.beta2,
-            1 / math.sqrt(s.square_correction),
-            s.epsilon,
-            -s.rate / s.mean_correction,
-            0.0,
-        )
-        for s in steps
-    ]
-    rows_D2 = torch.tensor(rows, dtype=torch.int32).to(device, non_blocking=True)
-    return rows_D2, torch.tensor(numbers, dtype=torch.float32).to(device, non_blocking=True)
-
-
-def _clip_factors(sums_DB: Tensor, steps: Sequence[JobStep]) -> Tensor:
-    """(J,) what each job's gradient is multiplied by; rows are summed in a fixed order."""
-    device = sums_DB.device
-    counts = [s.end_row - s.first_row for s in steps]
-    norms_J = torch.stack([part.sum().sqrt() for part in sums_DB.sum(1).split(counts)])
-    limits = [math.inf if s.clip is None else s.clip for s in steps]
-    limits_J = torch.tensor(limits, dtype=torch.float32).to(device, non_blocking=True)
-    return (limits_J / (norms_J + 1e-6)).clamp(max=1.0)
+@triton.jit
+def _squares_kernel(grad, rows, squares, columns, blocks, grad_r, BLOCK: tl.constexpr):
+    """Sum of the squares of BLOCK elements of one row."""
+    row = tl.load(rows + 2 * tl.program_id(1)).to(tl.int64)
+    c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    g = tl.load(grad + row * grad_r + c, mask=c < columns, other=0.0)
+    tl.store(squares + tl.program_id(1) * blocks + tl.program_id(0), tl.sum(g * g))
 
 
 @triton.jit
-def _square_kernel(grad, rows, sums, C, B, BLOCK: tl.constexpr):
-    at, block = tl.program_id(0), tl.program_id(1)
-    row = tl.load(rows + 2 * at).to(tl.int64)
-    column = block * BLOCK + tl.arange(0, BLOCK)
-    b_grad = tl.load(grad + row * C + column, mask=column < C, other=0.0)
-    tl.store(sums + at * B + block, tl.sum(b_grad * b_grad))
+def _scale_kernel(squares, bounds, factors, scales, blocks, BLOCK: tl.constexpr):
+    """What one job's gradient is multiplied by."""
+    job = tl.program_id(0)
+    first, end = tl.load(bounds + job) * blocks, tl.load(bounds + job + 1) * blocks
+    total = tl.zeros([BLOCK], tl.float32)
+    for i0 in range(first, end, BLOCK):
+        i = i0 + tl.arange(0, BLOCK)
+        total += tl.load(squares + i, mask=i < end, other=0.0)
+    scale = tl.load(factors + 8 * job) / (tl.sqrt(tl.sum(total)) + 1e-6)
+    # A scale that is no number must stay so: the job's values are lost with it.
+    tl.store(scales + job, tl.where(scale > 1.0, 1.0, scale))
 
 
 @triton.jit
 def _step_kernel(
-    value, grad, mean, square, shadow, rows, numbers, factors, C,
-    CLIPS: tl.constexpr, COPIES: tl.constexpr, NUMBERS: tl.constexpr, BLOCK: tl.constexpr,
+    value, grad, mean, square, copy, rows, factors, scales, columns, bank_r, copy_r, largest,
+    HAS_COPY: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    at, block = tl.program_id(0), tl.program_id(1)
-    row = tl.load(rows + 2 * at).to(tl.int64)
-    job = tl.load(rows + 2 * at + 1)
-    of_job = numbers + job * NUMBERS
-    decay, one_minus_beta1 = tl.load(of_job), tl.load(of_job + 1)
-    beta2, one_minus_beta2 = tl.load(of_job + 2), tl.load(of_job + 3)
-    correction, epsilon, rate = tl.load(of_job + 4), tl.load(of_job + 5), tl.load(of_job + 6)
-    column = block * BLOCK + tl.arange(0, BLOCK)
-    inside = column < C
-    place = row * C + column
-    b_grad = tl.load(grad + place, mask=inside, other=0.0)
-    if CLIPS:
-        b_grad *= tl.load(factors + job)
-    b_mean = tl.load(mean + place, mask=inside, other=0.0)
-    b_mean += one_minus_beta1 * (b_grad - b_mean)
-    b_square = tl.load(square + place, mask=inside, other=0.0)
-    b_square = beta2 * b_square + one_minus_beta2 * b_grad * b_grad
-    b_value = tl.load(value + place, mask=inside, other=0.0) * decay
-    b_value += rate * b_mean / (tl.sqrt(b_square) * correction + epsilon)
-    tl.store(value + place, b_value, mask=inside)
-    tl.store(mean + place, b_mean, mask=inside)
-    tl.store(square + place, b_square, mask=inside)
-    tl.store(grad + place, tl.zeros_like(b_grad), mask=inside)
-    if COPIES:
-        tl.store(shadow + place, b_value.to(shadow.dtype.element_ty), mask=inside)
+    """BLOCK elements of one row."""
+    row = tl.load(rows + 2 * tl.program_id(1)).to(tl.int64)
+    job = tl.load(rows + 2 * tl.program_id(1) + 1)
+    factor = factors + 8 * job
+    decay, w1 = tl.load(factor + 1), tl.load(factor + 2)
+    beta2, w2 = tl.load(factor + 3), tl.load(factor + 4)
+    correction, epsilon, step = tl.load(factor + 5), tl.load(factor + 6), tl.load(factor + 7)
+    c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    at, in_c = row * bank_r + c, c < columns
+    g = tl.load(grad + at, mask=in_c, other=0.0) * tl.load(scales + job)
+    m = tl.load(mean + at, mask=in_c, other=0.0)
+    q = tl.load(square + at, mask=in_c, other=0.0)
+    v = tl.load(value + at, mask=in_c, other=0.0)
+    m += w1 * (g - m)
+    q = q * beta2 + w2 * g * g
+    v = v * decay - step * (m / (tl.sqrt(q) / correction + epsilon))
+    tl.store(value + at, v, mask=in_c)
+    tl.store(mean + at, m, mask=in_c)
+    tl.store(square + at, q, mask=in_c)
+    tl.store(grad + at, tl.zeros([BLOCK], tl.float32), mask=in_c)
+    if HAS_COPY:
+        finite = tl.where(v == v, tl.minimum(tl.maximum(v, -largest), largest), largest)
+        tl.store(copy + row * copy_r + c, finite.to(copy.dtype.element_ty), mask=in_c)

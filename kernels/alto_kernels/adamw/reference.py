@@ -1,30 +1,32 @@
-"""The definition, in the arithmetic and order of torch.optim.AdamW (Loshchilov and Hutter 2019)."""
+"""The definition: the arithmetic of torch.optim.AdamW (Loshchilov and Hutter 2019), in its order."""
 
 import math
 from collections.abc import Sequence
 
 import torch
 
-from alto_kernels.adamw.plan import Bank, JobStep
+from alto_kernels.adamw.plan import Bank, Update
 
 __all__ = ["adamw_ref"]
 
 
 @torch.no_grad()
-def adamw_ref(bank: Bank, steps: Sequence[JobStep]) -> None:
-    """Clip each job's gradient, take its step, clear the gradient, renew the narrow copy."""
-    for s in steps:
-        rows = slice(s.first_row, s.end_row)
+def adamw_ref(bank: Bank, updates: Sequence[Update]) -> None:
+    """Clip each job's gradient, take its step, clear the gradient."""
+    for update in updates:
+        clip, decay, w1, beta2, w2, correction, epsilon, step = update.factors
+        rows = slice(update.first_rank, update.end_rank)
         value, gradient = bank.value_RC[rows], bank.grad_RC[rows]
         mean, square = bank.mean_RC[rows], bank.square_RC[rows]
-        if s.clip is not None:
+        if clip < math.inf:
             norm = torch.linalg.vector_norm(gradient)
-            gradient.mul_((s.clip / (norm + 1e-6)).clamp(max=1.0))
-        value.mul_(1 - s.rate * s.weight_decay)
-        mean.lerp_(gradient, 1 - s.beta1)
-        square.mul_(s.beta2).addcmul_(gradient, gradient, value=1 - s.beta2)
-        denominator = (square.sqrt() / math.sqrt(s.square_correction)).add_(s.epsilon)
-        value.addcdiv_(mean, denominator, value=-s.rate / s.mean_correction)
+            gradient.mul_((clip / (norm + 1e-6)).clamp(max=1.0))
+        value.mul_(decay)
+        mean.lerp_(gradient, w1)
+        square.mul_(beta2).addcmul_(gradient, gradient, value=w2)
+        value.addcdiv_(mean, (square.sqrt() / correction).add_(epsilon), value=-step)
         gradient.zero_()
-        if bank.shadow_RC is not bank.value_RC:
-            bank.shadow_RC[rows] = value
+        if bank.copy_RC is not None:
+            largest = torch.finfo(bank.copy_RC.dtype).max
+            finite = value.nan_to_num(largest).clamp(-largest, largest)
+            bank.copy_RC[rows] = finite.to(bank.copy_RC.dtype)

@@ -1,4 +1,4 @@
-"""The output head and its cross-entropy in one, summed for each segment of rows."""
+"""Losses of target tokens behind a frozen head, without the logits of all of them at once."""
 
 from alto_kernels.linear_cross_entropy.autograd import linear_cross_entropy
 from alto_kernels.linear_cross_entropy.reference import linear_cross_entropy_ref

@@ -1,4 +1,4 @@
-"""silu(gate) * up."""
+"""silu(gate) * up, the middle of a gated feed-forward layer."""
 
 from alto_kernels.swiglu.autograd import swiglu
 from alto_kernels.swiglu.reference import swiglu_ref

@@ -7,12 +7,16 @@ from torch import Tensor
 
 from alto_kernels.swiglu.reference import swiglu_ref
 
-__all__ = ["SwiGlu", "swiglu"]
+__all__ = ["swiglu"]
 
 
 def swiglu(gate_TF: Tensor, up_TF: Tensor) -> Tensor:
-    """silu(gate) * up (T, F). Off the GPU by PyTorch's own operations."""
-    if not gate_TF.is_cuda:
+    """(T, F); by PyTorch's own operations off the GPU.
+
+    gate and up may be the columns of one tensor, and their gradients always are: the group of
+    linears that made them takes its gradient without a copy.
+    """
+    if gate_TF.device.type != "cuda":
         return swiglu_ref(gate_TF, up_TF)
     y_TF: Tensor = SwiGlu.apply(gate_TF, up_TF)
     return y_TF

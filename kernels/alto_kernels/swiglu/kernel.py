@@ -1,62 +1,54 @@
-"""Triton kernels and their launchers. No autograd here.
+"""Triton kernels and their launchers: one program for a block of one row."""
 
-Shapes: T rows, F columns; gate and up may be columns of a wider tensor.
-"""
-
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["swiglu_bwd", "swiglu_fwd"]
-
-_BLOCK = 1024
+_BLOCK = 2048
 
 
 def swiglu_fwd(gate_TF: Tensor, up_TF: Tensor) -> Tensor:
-    (T, F) = gate_TF.shape
-    y_TF = torch.empty(T, F, dtype=gate_TF.dtype, device=gate_TF.device)
-    if T:
-        _fwd_kernel[(T, triton.cdiv(F, _BLOCK))](
-            gate_TF, up_TF, y_TF, F, gate_TF.stride(0), up_TF.stride(0), BLOCK=_BLOCK
-        )
+    T, F = gate_TF.shape
+    y_TF = gate_TF.new_empty(T, F)
+    _fwd_kernel[(triton.cdiv(F, _BLOCK), T)](
+        gate_TF, up_TF, y_TF, F, gate_TF.stride(0), up_TF.stride(0), BLOCK=_BLOCK, num_warps=4
+    )
     return y_TF
 
 
 def swiglu_bwd(dy_TF: Tensor, gate_TF: Tensor, up_TF: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of gate and up, the two halves of one tensor's columns."""
-    (T, F) = gate_TF.shape
-    both = torch.empty(T, 2 * F, dtype=gate_TF.dtype, device=gate_TF.device)
-    if T:
-        _bwd_kernel[(T, triton.cdiv(F, _BLOCK))](
-            dy_TF, gate_TF, up_TF, both, F,
-            dy_TF.stride(0), gate_TF.stride(0), up_TF.stride(0), BLOCK=_BLOCK,
-        )  # fmt: skip
-    return both[:, :F], both[:, F:]
+    """Gradients of gate and up, side by side in one tensor."""
+    dy_TF = dy_TF.contiguous()
+    T, F = gate_TF.shape
+    d_T2F = gate_TF.new_empty(T, 2 * F)
+    _bwd_kernel[(triton.cdiv(F, _BLOCK), T)](
+        dy_TF, gate_TF, up_TF, d_T2F, F, gate_TF.stride(0), up_TF.stride(0),
+        BLOCK=_BLOCK, num_warps=4,
+    )  # fmt: skip
+    return d_T2F[:, :F], d_T2F[:, F:]
 
 
 @triton.jit
 def _fwd_kernel(gate, up, y, F, gate_t, up_t, BLOCK: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
-    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = column < F
-    b_gate = tl.load(gate + row * gate_t + column, mask=inside, other=0.0).to(tl.float32)
-    b_up = tl.load(up + row * up_t + column, mask=inside, other=0.0).to(tl.float32)
-    b_y = b_gate * tl.sigmoid(b_gate) * b_up
-    tl.store(y + row * F + column, b_y.to(y.dtype.element_ty), mask=inside)
+    t = tl.program_id(1).to(tl.int64)
+    f = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    in_f = f < F
+    b_gate = tl.load(gate + t * gate_t + f, mask=in_f, other=0.0).to(tl.float32)
+    b_up = tl.load(up + t * up_t + f, mask=in_f, other=0.0)
+    active = (b_gate * tl.sigmoid(b_gate)).to(y.dtype.element_ty)
+    tl.store(y + t * F + f, active * b_up, mask=in_f)
 
 
 @triton.jit
-def _bwd_kernel(dy, gate, up, both, F, dy_t, gate_t, up_t, BLOCK: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
-    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = column < F
-    b_dy = tl.load(dy + row * dy_t + column, mask=inside, other=0.0).to(tl.float32)
-    b_gate = tl.load(gate + row * gate_t + column, mask=inside, other=0.0).to(tl.float32)
-    b_up = tl.load(up + row * up_t + column, mask=inside, other=0.0).to(tl.float32)
-    sigmoid = tl.sigmoid(b_gate)
-    silu = b_gate * sigmoid
-    b_dgate = b_dy * b_up * (sigmoid + silu * (1 - sigmoid))
-    out = both + row * 2 * F + column
-    tl.store(out, b_dgate.to(both.dtype.element_ty), mask=inside)
-    tl.store(out + F, (b_dy * silu).to(both.dtype.element_ty), mask=inside)
+def _bwd_kernel(dy, gate, up, d, F, gate_t, up_t, BLOCK: tl.constexpr):
+    t = tl.program_id(1).to(tl.int64)
+    f = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    in_f = f < F
+    b_gate = tl.load(gate + t * gate_t + f, mask=in_f, other=0.0).to(tl.float32)
+    b_up = tl.load(up + t * up_t + f, mask=in_f, other=0.0).to(tl.float32)
+    b_dy = tl.load(dy + t * F + f, mask=in_f, other=0.0).to(tl.float32)
+    s = tl.sigmoid(b_gate)
+    dgate = b_dy * b_up * s * (1 + b_gate * (1 - s))
+    dup = b_dy * b_gate * s
+    tl.store(d + t * 2 * F + f, dgate.to(d.dtype.element_ty), mask=in_f)
+    tl.store(d + t * 2 * F + F + f, dup.to(d.dtype.element_ty), mask=in_f)

@@ -1,4 +1,4 @@
-"""The definition. Slow, obvious, differentiable by PyTorch, and never tuned."""
+"""The definition. Suffixes: T rows, F width of the layer."""
 
 from torch import Tensor
 from torch.nn.functional import silu

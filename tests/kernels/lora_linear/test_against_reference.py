@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from tests.kernels.lora_linear.cases import NAMES, Case, by_autograd, draw, ours
+from tests.kernels.comparing import DTYPES, HALF, ON_GPU, assert_as_exact_as_torch
 
 from alto_kernels.lora_linear.path import Path
-from tests.kernels.comparing import HALF, ON_GPU, assert_as_exact_as_torch
-from tests.kernels.lora_linear.cases import NAMES, Case, by_autograd, draw, ours
 
 CASES = [
     pytest.param(Case((128, 128), (16, 16)), id="aligned"),
@@ -24,7 +24,7 @@ PATHS = [Path.COMPOSED, Path.ADDED, Path.FUSED]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.value)
-@pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", CASES)
 def test_values_and_gradients(case: Case, dtype: torch.dtype, path: Path) -> None:
     t = draw(case, dtype)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
 
-_BLOCK_T, _BLOCK_C, _WARPS, _STAGES = 64, 256, 8, 3
-_MAX_BLOCK_J = 64
+_BLOCK_T, _BLOCK_C, _WARPS, _STAGES = 32, 512, 8, 3
+_MAX_BLOCK_J = 32
 _SUM_BLOCKS, _SUM_ELEMENTS = 16, 256
 
 
@@ -30,7 +30,7 @@ def dy_pass(
     block_j = min(_MAX_BLOCK_J, max(16, triton.next_power_of_2(width)))
     chunks, blocks = triton.cdiv(width, block_j), triton.cdiv(widest, _BLOCK_C)
     sum_rows = max(1, _SUM_ELEMENTS // block_j)
-    ds_PJ = torch.empty_like(s_PJ)
+    ds_PJ = s_PJ.new_empty(s_PJ.shape)
     parts = torch.empty(blocks, *s_PJ.shape, dtype=torch.float32, device=s_PJ.device)
     _dy_kernel[(blocks, tables.num_segments, chunks * members)](
         dy_TO, s_PJ, bank_RO, grad_RO, parts, spans, tables.segments, width, chunks,

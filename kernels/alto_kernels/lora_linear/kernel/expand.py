@@ -1,6 +1,5 @@
 """y = s B alone, for what the persistent kernel does not do: a product of cuBLAS is added to it."""
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -21,6 +20,7 @@ def expand(
     *,
     shared: bool,
     number: int = -1,
+    out: Tensor | None = None,
 ) -> Tensor:
     """(T, `num_columns`): bias, and for each member its block of s times its rows of the bank.
 
@@ -29,7 +29,7 @@ def expand(
     """
     members = spans.shape[0]
     dropout = number >= 0 and tables.has_dropout
-    y_TN = torch.empty(tables.num_rows, num_columns, dtype=s_PJ.dtype, device=s_PJ.device)
+    y_TN = s_PJ.new_empty(tables.num_rows, num_columns) if out is None else out
     grid = (tables.num_tiles, triton.cdiv(num_columns, _BLOCK_N))
     _expand_kernel[grid](
         s_PJ, bank_RC, bias_N, y_TN, spans, tables.tile_pairs, tables.pairs, tables.segments,

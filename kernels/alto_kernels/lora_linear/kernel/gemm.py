@@ -5,7 +5,6 @@ accumulator, so the adapters' part of y never exists by itself. One program for 
 walks over tiles of y; all operands come through descriptors made on the host.
 """
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -21,6 +20,7 @@ _BLOCK_K, _STAGES, _WARPS, _GROUP_M = 64, 3, 8, 8
 
 
 def gemm(
+    y_TN: Tensor,
     x_TK: Tensor,
     w: Tensor,
     bias_N: Tensor | None,
@@ -32,16 +32,14 @@ def gemm(
     w_is_nk: bool,
     members: int,
     block_n: int,
-) -> Tensor:
-    """(T, N) = x W + bias + the pairs' blocks of s times their rows of the bank.
+) -> None:
+    """y (T, N) = x W + bias + the pairs' blocks of s times their rows of the bank.
 
     `w` is (N, K) or (K, N) in memory, as `w_is_nk` says. With `ends` (members, the last column of
     each in N) a column belongs to one member and the bank's columns are those of y; without, every
     member adds to all columns, and its columns of the bank are N wide.
     """
-    T, K = x_TK.shape
-    N = w.shape[0] if w_is_nk else w.shape[1]
-    y_TN = torch.empty(T, N, dtype=x_TK.dtype, device=x_TK.device)
+    (T, K), N = x_TK.shape, y_TN.shape[1]
     block_w = [block_n, _BLOCK_K] if w_is_nk else [_BLOCK_K, block_n]
     step = tables.rank_step
     programs = num_programs(x_TK.device)
@@ -58,7 +56,6 @@ def gemm(
         GROUP_M=_GROUP_M,
         num_warps=_WARPS, num_stages=_STAGES,
     )  # fmt: skip
-    return y_TN
 
 
 def _descriptor(tensor: Tensor, block: list[int]) -> TensorDescriptor:

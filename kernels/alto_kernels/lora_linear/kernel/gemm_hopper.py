@@ -24,11 +24,12 @@ from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
 
 __all__ = ["gemm_hopper"]
 
-_BLOCK_K, _STAGES, _WARPS, _GROUP_M = 64, 4, 8, 8
+_BLOCK_K, _STAGES, _WARPS, _GROUP_M = 64, 3, 8, 8
 _FETCH_REGISTERS = 40
 
 
 def gemm_hopper(
+    y_TN: Tensor,
     x_TK: Tensor,
     w: Tensor,
     bias_N: Tensor | None,
@@ -40,11 +41,9 @@ def gemm_hopper(
     w_is_nk: bool,
     members: int,
     block_n: int,
-) -> Tensor:
+) -> None:
     """What `gemm` computes."""
-    T, K = x_TK.shape
-    N = w.shape[0] if w_is_nk else w.shape[1]
-    y_TN = torch.empty(T, N, dtype=x_TK.dtype, device=x_TK.device)
+    (T, K), N = x_TK.shape, y_TN.shape[1]
     step = tables.rank_step
     programs = num_programs(x_TK.device)
     tiles = triton.cdiv(T, TILE_ROWS) * triton.cdiv(N, block_n)
@@ -59,7 +58,6 @@ def gemm_hopper(
         BLOCK_M=TILE_ROWS, BLOCK_N=block_n, BLOCK_K=_BLOCK_K, GROUP_M=_GROUP_M, STAGES=_STAGES,
         FETCH_REGISTERS=_FETCH_REGISTERS, num_warps=_WARPS,
     )  # fmt: skip
-    return y_TN
 
 
 def _descriptor(tensor: Tensor, block: list[int]) -> TensorDescriptor:
@@ -155,7 +153,7 @@ def _multiply(
         version=[3, 0], warps_per_cta=[gl.num_warps(), 1], instr_shape=[16, BLOCK_N, 16]
     )
     half: gl.constexpr = BLOCK_N // 2
-    stored = gl.allocate_shared_memory(dtype, [BLOCK_M, half], y_desc.layout)
+    stored = gl.allocate_shared_memory(dtype, [2, BLOCK_M, half], y_desc.layout)
     turn = 0
     for tile in range(gl.program_id(0), tiles_m * tiles_n, gl.num_programs(0)):
         m, n = _tile_of(tile, tiles_m, tiles_n, GROUP_M)
@@ -198,14 +196,12 @@ def _multiply(
             values = gl.load(bias + c, mask=c < N, other=0.0).to(gl.float32)
             acc += gl.expand_dims(values, 0)
         left, right = acc.reshape([BLOCK_M, 2, half]).permute(0, 2, 1).split()
-        tma.store_wait(pendings=0)
-        stored.store(left.to(dtype))
+        tma.store_wait(pendings=0)  # of the tile before
+        stored.index(0).store(left.to(dtype))
+        stored.index(1).store(right.to(dtype))
         fence_async_shared()
-        tma.async_copy_shared_to_global(y_desc, [row, column], stored)
-        tma.store_wait(pendings=0)
-        stored.store(right.to(dtype))
-        fence_async_shared()
-        tma.async_copy_shared_to_global(y_desc, [row, column + half], stored)
+        tma.async_copy_shared_to_global(y_desc, [row, column], stored.index(0))
+        tma.async_copy_shared_to_global(y_desc, [row, column + half], stored.index(1))
     tma.store_wait(pendings=0)
 
 
