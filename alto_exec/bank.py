@@ -65,9 +65,15 @@ class AdapterBank:
         self.shapes = tuple(shapes)
         self._groups, self._columns, self.num_columns = _layout(self.shapes)
         self._device = device
-        self._dtype = dtype or torch.get_default_dtype()
         self._slots: list[Slot] = []  # in the order of their rows
-        self._allocate(rows)
+        size = (rows, self.num_columns)
+        self.value_RC, self.grad_RC = (torch.zeros(size, device=device) for _ in range(2))
+        self.mean_RC, self.square_RC = (torch.zeros(size, device=device) for _ in range(2))
+        self.shadow_RC = self.value_RC
+        if dtype is not None and dtype.itemsize < self.value_RC.element_size():
+            self.shadow_RC = torch.zeros(size, device=device, dtype=dtype)
+        # It asks for a gradient only so that autograd reaches the first adapted linear.
+        self.shadow_RC.requires_grad_()
 
     @property
     def num_rows(self) -> int:
@@ -75,8 +81,9 @@ class AdapterBank:
 
     @property
     def bytes_per_rank(self) -> int:
-        """Value, gradient and both moments of one row."""
-        return 4 * 4 * self.num_columns
+        """Value, gradient, both moments and the copy that batches read, of one row."""
+        copy = 0 if self.shadow_RC is self.value_RC else self.shadow_RC.element_size()
+        return (4 * self.value_RC.element_size() + copy) * self.num_columns
 
     def group(self, number: int, weight_OI: Tensor, bias_O: Tensor | None) -> AdaptedGroup:
         """The bank's columns of the group that begins with linear `number`, beside its frozen
@@ -101,9 +108,8 @@ class AdapterBank:
     def join(self, state: AdapterState) -> Slot:
         """Take rows for an adapter and copy it in; the bank grows where no gap is wide enough."""
         rank = state.value_rC.shape[0]
-        slot = Slot(self._gap(rank), rank)
-        if slot.rows.stop > self.num_rows:
-            self._grow(max(slot.rows.stop, 2 * self.num_rows))
+        slot = Slot(_first_gap(self._slots, rank), rank)
+        self.reserve(slot.rows.stop)
         self._slots = sorted([*self._slots, slot], key=lambda s: s.first)
         with torch.no_grad():
             self.value_RC[slot.rows] = state.value_rC.to(self._device)
@@ -113,12 +119,28 @@ class AdapterBank:
                 self.shadow_RC[slot.rows] = self.value_RC[slot.rows]
         return slot
 
+    def reserve(self, rows: int) -> None:
+        """Grow to at least so many rows, no more: what is counted on is what is taken.
+
+        One tensor after the other, so that no more than one is there twice.
+        """
+        if rows <= self.num_rows:
+            return
+        is_copy = self.shadow_RC is not self.value_RC
+        self.value_RC = _grown(self.value_RC, rows)
+        self.grad_RC = _grown(self.grad_RC, rows)
+        self.mean_RC = _grown(self.mean_RC, rows)
+        self.square_RC = _grown(self.square_RC, rows)
+        self.shadow_RC = _grown(self.shadow_RC, rows) if is_copy else self.value_RC
+        self.shadow_RC.requires_grad_()
+
     def leave(self, slot: Slot) -> None:
         """Give the rows back, zeroed: nothing of a departed job reaches the next owner."""
         self._slots.remove(slot)
         with torch.no_grad():
-            for tensor in self._tensors():
+            for tensor in (self.value_RC, self.grad_RC, self.mean_RC, self.square_RC):
                 tensor[slot.rows] = 0
+            self.shadow_RC[slot.rows] = 0
 
     def state(self, slot: Slot) -> AdapterState:
         """A copy of what the job must not lose."""
@@ -139,37 +161,6 @@ class AdapterBank:
         """Each linear's name, A (r, inputs) and B transposed (r, outputs), as views."""
         for shape, (a, b) in zip(self.shapes, self._columns, strict=True):
             yield shape.name, value_rC[:, a], value_rC[:, b]
-
-    def _gap(self, rank: int) -> int:
-        """First row of the first gap of `rank` rows; behind all slots if there is none."""
-        end = 0
-        for slot in self._slots:
-            if slot.first - end >= rank:
-                return end
-            end = slot.rows.stop
-        return end
-
-    def _allocate(self, rows: int) -> None:
-        size, device = (rows, self.num_columns), self._device
-        self.value_RC = torch.zeros(size, device=device)
-        self.grad_RC = torch.zeros(size, device=device)
-        self.mean_RC = torch.zeros(size, device=device)
-        self.square_RC = torch.zeros(size, device=device)
-        self.shadow_RC = self.value_RC
-        if self._dtype.itemsize < self.value_RC.dtype.itemsize:
-            self.shadow_RC = torch.zeros(size, device=device, dtype=self._dtype)
-        # It asks for a gradient only so that autograd reaches the first adapted linear.
-        self.shadow_RC.requires_grad_()
-
-    def _grow(self, rows: int) -> None:
-        old = self._tensors()
-        self._allocate(rows)
-        with torch.no_grad():
-            for before, after in zip(old, self._tensors(), strict=True):
-                after[: before.shape[0]] = before
-
-    def _tensors(self) -> tuple[Tensor, ...]:
-        return (self.value_RC, self.grad_RC, self.mean_RC, self.square_RC, self.shadow_RC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,3 +200,19 @@ def _layout(
             columns.append((slice(a_start, a_start + inputs), slice(start, start + size)))
         end = b.stop
     return groups, tuple(columns), end
+
+
+def _first_gap(slots: Sequence[Slot], rank: int) -> int:
+    """First row of the first gap of `rank` rows; behind all slots if there is none."""
+    end = 0
+    for slot in slots:
+        if slot.first - end >= rank:
+            return end
+        end = slot.rows.stop
+    return end
+
+
+def _grown(bank_RC: Tensor, rows: int) -> Tensor:
+    after = torch.zeros(rows, bank_RC.shape[1], dtype=bank_RC.dtype, device=bank_RC.device)
+    after[: bank_RC.shape[0]] = bank_RC.detach()
+    return after

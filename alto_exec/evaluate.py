@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from alto_exec.frozen_model import FrozenModel
 from alto_exec.bank import AdapterBank, Slot
 from alto_exec.batch import Share, pack
 from alto_exec.data.samples import Sample
+from alto_exec.frozen_model import FrozenModel
 
 __all__ = ["generate", "validation_loss"]
 

@@ -2,9 +2,8 @@
 
 import math
 
-from alto_kernels.adamw import Update
-
 from alto_exec.residence import Resident
+from alto_kernels.adamw import Update
 from alto_policy.types import Hyperparameters, Schedule
 
 __all__ = ["learning_rate_at", "next_update"]

@@ -7,15 +7,15 @@ import math
 from collections.abc import Sequence
 
 import torch
-from alto_kernels.adamw import adamw
 
-from alto_exec.frozen_model import FrozenModel
 from alto_exec.bank import AdapterBank
 from alto_exec.batch import Share, pack
 from alto_exec.data.order import batch_indices
 from alto_exec.data.samples import Sample
+from alto_exec.frozen_model import FrozenModel
 from alto_exec.optimizer import next_update
 from alto_exec.residence import Resident
+from alto_kernels.adamw import adamw
 from alto_kernels.lora_linear import dropout_key
 
 __all__ = ["train_pass"]

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from tests.kernels.comparing import DEVICE, HALF
 from torch import Tensor
 
 from alto_kernels.adamw import Bank, Update, adamw_ref
 from alto_kernels.adamw.kernel import adamw_step
+from tests.kernels.comparing import DEVICE, HALF
 
 COLUMNS = 4100  # more than one block
 UPDATES = (

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from tests.kernels.comparing import DEVICE, DTYPES, assert_as_exact_as_torch
 from torch import Tensor
 
 from alto_kernels.linear_cross_entropy import chunks, linear_cross_entropy, linear_cross_entropy_ref
 from alto_kernels.linear_cross_entropy.kernel import softmax_losses
+from tests.kernels.comparing import DEVICE, DTYPES, assert_as_exact_as_torch
 
 N, H, V = 37, 24, 1003
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tests.kernels.comparing import DEVICE, DTYPES, ON_GPU, assert_as_exact_as_torch
 from torch import Tensor
 
 from alto_kernels.swiglu import swiglu, swiglu_ref
 from alto_kernels.swiglu.autograd import SwiGlu
+from tests.kernels.comparing import DEVICE, DTYPES, ON_GPU, assert_as_exact_as_torch
 
 T = 2048 if ON_GPU else 5
 Function = Callable[..., Tensor]
