@@ -1,6 +1,6 @@
 """Measures the grouped LoRA linear, forward and backward, over its frozen linears.
 
-    PYTHONPATH=kernels python kernels/bench/lora_linear.py --out rows.jsonl --commit COMMIT
+    PYTHONPATH=kernels python -m bench.lora_linear --out rows.jsonl --commit COMMIT
 
 A row is written only where our result is as exact as PyTorch's own (see `error_ratio`).
 """
@@ -11,13 +11,13 @@ from math import exp, log
 from pathlib import Path
 
 import torch
-from lora_cases import BATCHES, SHAPES, Batch, Operands, Shape, operands
-from lora_peers import PEERS
-from rows import Rows
-from timing import medians
 from torch import Tensor
 
-from alto_kernels.lora_linear import lora_linear, lora_linear_ref
+from alto_kernels.lora_linear import lora_linear_group, lora_linear_group_ref
+from bench.lora_cases import BATCHES, SHAPES, Batch, Operands, Shape, operands
+from bench.lora_peers import PEERS
+from bench.rows import Rows
+from bench.timing import medians
 
 _ALLOWED = 2.0
 
@@ -81,7 +81,7 @@ def error_ratio(o: Operands) -> float:
     """Largest error of ours against float64 over PyTorch's own in bf16: of y, dx, dA and dB."""
     o.group.grad_a_RMI.zero_()
     o.group.grad_b_RO.zero_()
-    y = torch.cat(lora_linear(o.x, o.group, o.plan), dim=1)
+    y = torch.cat(lora_linear_group(o.x, o.group, o.plan), dim=1)
     (dx,) = torch.autograd.grad(y, [o.x], o.dy)
     ours = [y, dx, o.group.grad_a_RMI, o.group.grad_b_RO]
     torchs, exact = _reference(o, torch.bfloat16), _reference(o, torch.float64)
@@ -94,7 +94,7 @@ def error_ratio(o: Operands) -> float:
 def _reference(o: Operands, dtype: torch.dtype) -> list[Tensor]:
     x, a, b = (t.detach().to(dtype).requires_grad_() for t in (o.x, o.group.a_RMI, o.group.b_RO))
     group = replace(o.group, weight_OI=o.group.weight_OI.to(dtype), a_RMI=a, b_RO=b)
-    y = lora_linear_ref(x, group, o.plan)
+    y = lora_linear_group_ref(x, group, o.plan)
     return [y.detach(), *torch.autograd.grad(y, [x, a, b], o.dy.to(dtype))]
 
 

@@ -7,11 +7,11 @@ A and B out in bf16; ours are added to fp32 banks.
 from collections.abc import Callable, Mapping
 
 import torch
-from lora_cases import Operands
 from torch import Tensor
 from torch.nn.functional import linear
 
-from alto_kernels.lora_linear import lora_linear
+from alto_kernels.lora_linear import lora_linear_group
+from bench.lora_cases import Operands
 
 __all__ = ["PEERS", "Run"]
 
@@ -26,7 +26,7 @@ def frozen(o: Operands) -> Run:
 
 def ours(o: Operands) -> Run:
     parts = o.dy.split(o.group.outputs, dim=1)
-    return lambda: torch.autograd.grad(lora_linear(o.x, o.group, o.plan), [o.x], parts)
+    return lambda: torch.autograd.grad(lora_linear_group(o.x, o.group, o.plan), [o.x], parts)
 
 
 def loop(o: Operands) -> Run:
@@ -46,7 +46,7 @@ def loop(o: Operands) -> Run:
 
 
 def grouped_mm(o: Operands) -> Run:
-    """torch's grouped product: stacked adapters of one rank, a scale for each token, an addition."""
+    """torch's grouped product on stacked adapters, then a scale for each token and an addition."""
     segments, offsets = o.plan.segments, [s.end_row for s in o.plan.segments]
     offs = torch.tensor(offsets, dtype=torch.int32, device=o.x.device)
     stacks = _stacks(o)
@@ -73,15 +73,13 @@ def padded_bmm(o: Operands) -> Run:
             for i, s in enumerate(segments)
         ]
     )
-    stacks, even = _stacks(o), longest * len(segments) == o.x.shape[0]
+    padded = longest * len(segments)
+    stacks, even = _stacks(o), padded == o.x.shape[0]
     scale = segments[0].scale
 
     def forward() -> Tensor:
-        if even:
-            x = o.x
-        else:
-            x = o.x.new_zeros(len(segments) * longest, width).index_copy(0, place, o.x)
-        x_KTI = x.view(len(segments), longest, width)
+        x = o.x if even else o.x.new_zeros(padded, width).index_copy(0, place, o.x)
+        x_KTI = x.view(-1, longest, width)
         parts = [torch.bmm(torch.bmm(x_KTI, a) * scale, b).flatten(0, 1) for a, b in stacks]
         y = torch.cat(parts, dim=1)
         return linear(o.x, o.group.weight_OI) + (y if even else y[place])

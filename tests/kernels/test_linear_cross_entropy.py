@@ -1,5 +1,7 @@
 """Losses and the gradient of hidden, in chunks, against float64."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -28,7 +30,7 @@ def test_losses_and_gradient(
     monkeypatch.setattr(chunks, "_CHUNK_ELEMENTS", elements)
     hidden, weight, targets, dlosses = draw(dtype)
 
-    def run(f, dtype: torch.dtype) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
+    def run(f: Callable[..., Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         leaf = hidden.to(dtype).requires_grad_()
         losses = f(leaf, weight.to(dtype), targets)
         (gradient,) = torch.autograd.grad(losses, [leaf], dlosses.to(losses.dtype))

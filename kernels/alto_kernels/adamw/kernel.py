@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from alto_kernels.adamw.plan import Bank, Update
 
@@ -20,10 +21,9 @@ def adamw_step(bank: Bank, updates: Sequence[Update]) -> None:
     for index, update in enumerate(updates):
         row_table += [(row, index) for row in range(update.first_rank, update.end_rank)]
         starts.append(len(row_table))
-    rows = torch.tensor(row_table, dtype=torch.int32).to(device, non_blocking=True)
-    bounds = torch.tensor(starts, dtype=torch.int32).to(device, non_blocking=True)
-    factors = torch.tensor([u.factors for u in updates], dtype=torch.float32)
-    factors = factors.to(device, non_blocking=True)
+    rows = _on_device(torch.tensor(row_table, dtype=torch.int32), device)
+    bounds = _on_device(torch.tensor(starts, dtype=torch.int32), device)
+    factors = _on_device(torch.tensor([u.factors for u in updates]), device)
     squares = torch.empty(len(row_table), blocks, dtype=torch.float32, device=device)
     scales = torch.empty(len(updates), dtype=torch.float32, device=device)
     grid = (blocks, len(row_table))
@@ -41,6 +41,11 @@ def adamw_step(bank: Bank, updates: Sequence[Update]) -> None:
         columns, bank.value_RC.stride(0), copy.stride(0), largest,
         HAS_COPY=bank.copy_RC is not None, BLOCK=_BLOCK, num_warps=8,
     )  # fmt: skip
+
+
+def _on_device(table: Tensor, device: torch.device) -> Tensor:
+    """Copied without waiting for what the device is at."""
+    return table.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else table
 
 
 @triton.jit

@@ -1,4 +1,4 @@
-"""The definition: the arithmetic of torch.optim.AdamW (Loshchilov and Hutter 2019), in its order."""
+"""The definition: the arithmetic of torch.optim.AdamW (Loshchilov and Hutter 2019)."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Chunks of rows through the head: losses, and the gradient of hidden while the logits are there."""
+"""Chunks of rows through the head: their losses, and their gradients from the same logits."""
 
 import torch
 from torch import Tensor

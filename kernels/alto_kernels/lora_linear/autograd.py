@@ -7,12 +7,24 @@ from torch import Tensor
 
 from alto_kernels.lora_linear import composed
 from alto_kernels.lora_linear.path import Path, path_for
-from alto_kernels.lora_linear.plan import AdaptedGroup, Plan, check, segments_with_rows
+from alto_kernels.lora_linear.plan import (
+    AdaptedGroup,
+    AdaptedLinear,
+    Plan,
+    check,
+    segments_with_rows,
+)
 
-__all__ = ["lora_linear"]
+__all__ = ["lora_linear", "lora_linear_group"]
 
 
-def lora_linear(
+def lora_linear(x_TI: Tensor, linear: AdaptedLinear, plan: Plan) -> Tensor:
+    """y (T, O) of a group of one."""
+    (y_TO,) = lora_linear_group(x_TI, linear.group, plan)
+    return y_TO
+
+
+def lora_linear_group(
     x_TI: Tensor, group: AdaptedGroup, plan: Plan, path: Path | None = None
 ) -> tuple[Tensor, ...]:
     """y (T, outputs) of each frozen linear of a group, with an adapter for each segment of rows.
@@ -47,7 +59,7 @@ class _LoraLinear(torch.autograd.Function):
             y_TO, s_PJ = fused.forward(x_TI, group, plan, path)
             shrinks = [s_PJ]
         ctx.save_for_backward(x_TI, *shrinks)
-        return y_TO.split(group.outputs, dim=1)
+        return tuple(torch.split(y_TO, list(group.outputs), dim=1))
 
     @staticmethod
     def backward(ctx: Any, *dy: Tensor) -> tuple[Tensor | None, None, None, None, None]:

@@ -1,8 +1,8 @@
 """Dropout masks from a counter: nothing is stored, and no neighbour can shift them.
 
-Two neighbouring columns share a 32-bit hash of (key, linear, token, column pair) and take 16 bits of
-it each; an element is kept when its bits are at least p * 2^16. The hash is made of rounds of the
-xor-multiply mixer `lowbias32` (Wellons 2018, public domain). `kernel/mask.py` computes the same.
+Two neighbouring columns share a 32-bit hash of (key, linear, token, column pair) and take 16 bits
+of it each; an element is kept when its bits are at least p * 2^16. The hash is made of rounds of
+the xor-multiply mixer `lowbias32` (Wellons 2018, public domain); `kernel/mask.py` has it too.
 """
 
 from typing import TYPE_CHECKING

@@ -4,12 +4,16 @@ import torch
 from torch import Tensor
 
 from alto_kernels.lora_linear.dropout import keep_mask
-from alto_kernels.lora_linear.plan import AdaptedGroup, Plan, check
+from alto_kernels.lora_linear.plan import AdaptedGroup, AdaptedLinear, Plan, check
 
-__all__ = ["lora_linear_ref"]
+__all__ = ["lora_linear_group_ref", "lora_linear_ref"]
 
 
-def lora_linear_ref(x_TI: Tensor, group: AdaptedGroup, plan: Plan) -> Tensor:
+def lora_linear_ref(x_TI: Tensor, linear: AdaptedLinear, plan: Plan) -> Tensor:
+    return lora_linear_group_ref(x_TI, linear.group, plan)
+
+
+def lora_linear_group_ref(x_TI: Tensor, group: AdaptedGroup, plan: Plan) -> Tensor:
     """y = x W^T + bias, and for a segment's rows, each member + scale * dropout(x) A^T B."""
     check(x_TI, group, plan)
     y_TO = torch.nn.functional.linear(x_TI, group.weight_OI, group.bias_O)

@@ -7,6 +7,7 @@ segment is padded in the wide matrices. Row `t` of a segment lies in row `t + sh
 """
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,6 +35,7 @@ class Tables:
     num_pairs: int
     num_segments: int
     max_rank: int
+    max_segment: int  # rows of the longest
     rank_step: int  # ranks of a block are filled up to a multiple of this with zeros
     has_dropout: bool
 
@@ -55,13 +57,11 @@ def tables_of(plan: "Plan", device: torch.device) -> Tables:
         for tile in range(s.first_row // TILE_ROWS, (s.end_row - 1) // TILE_ROWS + 1):
             of_tile[tile].append(index)
     # Blocks are in the order of the segments, which is that of the tiles as well.
-    pairs = [index for tile in of_tile for index in tile]
+    pairs = [index for indices in of_tile for index in indices]
     first_block: dict[int, int] = {}
     for block, index in enumerate(pairs):
         first_block.setdefault(index, block)
-    starts = [0]
-    for tile in of_tile:
-        starts.append(starts[-1] + len(tile))
+    starts = [0, *accumulate(len(indices) for indices in of_tile)]
     rows = [_segment_row(s, first_block[index]) for index, s in enumerate(segments)]
     pair_rows = [value for i in pairs for value in (i, segments[i].first_rank, segments[i].rank)]
     flat = [*starts, *pair_rows, *(value for row in rows for value in row)]
@@ -80,6 +80,7 @@ def tables_of(plan: "Plan", device: torch.device) -> Tables:
         num_pairs=len(pairs),
         num_segments=len(segments),
         max_rank=max(ranks, default=0),
+        max_segment=max((s.end_row - s.first_row for s in segments), default=0),
         rank_step=_rank_step(ranks),
         has_dropout=plan.has_dropout,
     )

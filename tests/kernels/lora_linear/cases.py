@@ -7,7 +7,13 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from alto_kernels.lora_linear import AdaptedGroup, Plan, Segment, lora_linear, lora_linear_ref
+from alto_kernels.lora_linear import (
+    AdaptedGroup,
+    Plan,
+    Segment,
+    lora_linear_group,
+    lora_linear_group_ref,
+)
 from alto_kernels.lora_linear.path import Path
 from tests.kernels.comparing import DEVICE
 
@@ -111,7 +117,7 @@ Results = dict[str, Tensor]  # y, dx, da, db
 def ours(case: Case, t: Tensors, dtype: torch.dtype, path: Path) -> Results:
     group = group_of(case, t, dtype)
     x = t.x.to(dtype).requires_grad_()
-    y = torch.cat(lora_linear(x, group, case.plan(), path), dim=1)
+    y = torch.cat(lora_linear_group(x, group, case.plan(), path), dim=1)
     (dx,) = torch.autograd.grad(y, [x], t.dy.to(dtype))
     middle = t.a.shape[1] * t.a.shape[2]
     grad_a, grad_b = t.grad[:, :middle], t.grad[:, middle:]
@@ -129,7 +135,7 @@ def by_autograd(case: Case, t: Tensors, dtype: torch.dtype) -> Results:
     bias = None if t.bias is None else t.bias.to(dtype)
     nothing = torch.empty(0)
     group = AdaptedGroup(t.weight.to(dtype), bias, a, b, nothing, nothing, case.outputs, NUMBER)
-    y = lora_linear_ref(x, group, case.plan())
+    y = lora_linear_group_ref(x, group, case.plan())
     dx, da, db = torch.autograd.grad(y, [x, a, b], t.dy.to(dtype), materialize_grads=True)
     return {"y": y.detach(), "dx": dx, "da": da.flatten(1), "db": db}
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from tests.kernels.lora_linear.cases import NAMES, Case, by_autograd, draw, ours
-from tests.kernels.comparing import DTYPES, HALF, ON_GPU, assert_as_exact_as_torch
 
 from alto_kernels.lora_linear.path import Path
+from tests.kernels.comparing import DTYPES, HALF, ON_GPU, assert_as_exact_as_torch
+from tests.kernels.lora_linear.cases import NAMES, Case, by_autograd, draw, ours
 
 CASES = [
     pytest.param(Case((128, 128), (16, 16)), id="aligned"),

@@ -1,7 +1,7 @@
 """One pass over dy for both of its products: ds = scale * dy B^T and dB += s^T dy.
 
-A program owns BLOCK_C columns of one segment: its part of dB is whole, and of ds it leaves a partial
-sum over its columns, which a second kernel adds up in a fixed order.
+A program owns BLOCK_C columns of one segment: its part of dB is whole, and of ds it leaves a
+partial sum over its columns, which a second kernel adds up in a fixed order.
 """
 
 import torch
@@ -25,7 +25,7 @@ def dy_pass(
     tables: Tables,
     widest: int,
 ) -> Tensor:
-    """ds (P, members * rank width); adds dB to the bank. `widest` is the most outputs of a member."""
+    """ds (P, members * rank width); adds dB to the bank. A member has at most `widest` outputs."""
     members, width = spans.shape[0], tables.rank_width
     block_j = min(_MAX_BLOCK_J, max(16, triton.next_power_of_2(width)))
     chunks, blocks = triton.cdiv(width, block_j), triton.cdiv(widest, _BLOCK_C)

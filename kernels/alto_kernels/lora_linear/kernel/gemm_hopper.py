@@ -1,8 +1,8 @@
 """`gemm` for Hopper cards, in Gluon: a warp of its own fetches what the others multiply.
 
-The fetching warp walks over the same tiles and K steps and runs ahead of the others by the depth of
-a ring of buffers. The adapters' steps pass through that ring like all others, and the first steps
-of the next tile are fetched while the last one is being stored: neither ever waits for memory alone.
+The fetching warp walks over the same tiles and K steps and runs ahead of the others by the depth
+of a ring of buffers. The adapters' steps pass through that ring like all others, and the first
+steps of the next tile are fetched while the last one is being stored.
 """
 
 import torch
@@ -162,19 +162,13 @@ def _multiply(
         for k in range(0, K, BLOCK_K):
             at = turn % STAGES
             mbarrier.wait(full.index(at), (turn // STAGES) & 1)
-            if W_IS_NK:
-                w = w_ring.index(at).permute((1, 0))
-            else:
-                w = w_ring.index(at)
+            w = w_ring.index(at).permute((1, 0)) if W_IS_NK else w_ring.index(at)
             acc = warpgroup_mma(x_ring.index(at), w, acc, is_async=True)
             acc = warpgroup_mma_wait(num_outstanding=1, deps=(acc,))
             # All warps are past the step before this one: its buffers are free.
             gl.thread_barrier()
             mbarrier.arrive(empty.index((turn + STAGES - 1) % STAGES), pred=k > 0)
             turn += 1
-        acc = warpgroup_mma_wait(num_outstanding=0, deps=(acc,))
-        gl.thread_barrier()
-        mbarrier.arrive(empty.index((turn + STAGES - 1) % STAGES))
 
         first_member, end_member = _members_of(column, ends, members, HAS_ENDS)
         for pair in range(gl.load(tile_pairs + m), gl.load(tile_pairs + m + 1)):
@@ -186,10 +180,13 @@ def _multiply(
                     b = w_ring.index(at)._reinterpret(dtype, [STEP, BLOCK_N], bank_desc.layout)
                     mbarrier.wait(full.index(at), (turn // STAGES) & 1)
                     acc = warpgroup_mma(s, b, acc, is_async=True)
-                    acc = warpgroup_mma_wait(num_outstanding=0, deps=(acc,))
+                    acc = warpgroup_mma_wait(num_outstanding=1, deps=(acc,))
                     gl.thread_barrier()
-                    mbarrier.arrive(empty.index(at))
+                    mbarrier.arrive(empty.index((turn + STAGES - 1) % STAGES))
                     turn += 1
+        acc = warpgroup_mma_wait(num_outstanding=0, deps=(acc,))
+        gl.thread_barrier()
+        mbarrier.arrive(empty.index((turn + STAGES - 1) % STAGES))
 
         if HAS_BIAS:
             c = column + gl.arange(0, BLOCK_N, layout=gl.SliceLayout(0, layout))
@@ -214,8 +211,9 @@ def _gemm_kernel(
     STAGES: gl.constexpr, FETCH_REGISTERS: gl.constexpr,
 ):  # fmt: skip
     dtype: gl.constexpr = x_desc.dtype
-    x_ring = gl.allocate_shared_memory(dtype, [STAGES] + x_desc.block_type.shape, x_desc.layout)
-    w_ring = gl.allocate_shared_memory(dtype, [STAGES] + w_desc.block_type.shape, w_desc.layout)
+    x_ring = gl.allocate_shared_memory(dtype, [STAGES, BLOCK_M, BLOCK_K], x_desc.layout)
+    block_w: gl.constexpr = [BLOCK_N, BLOCK_K] if W_IS_NK else [BLOCK_K, BLOCK_N]
+    w_ring = gl.allocate_shared_memory(dtype, [STAGES] + block_w, w_desc.layout)  # noqa: RUF005 - Gluon takes no star
     full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     for i in gl.static_range(STAGES):

@@ -13,6 +13,7 @@ from alto_kernels.lora_linear.tables import Tables
 
 _BLOCK_T, _BLOCK_C, _WARPS, _STAGES = 64, 128, 4, 3
 _MAX_BLOCK_J = 64
+_MIN_PROGRAMS = 512  # below this the blocks of columns are halved
 
 
 def add_outer(
@@ -35,16 +36,17 @@ def add_outer(
     width = tables.rank_width
     columns = width * members if shared else width
     block_j = min(_MAX_BLOCK_J, max(16, triton.next_power_of_2(columns)))
-    grid = (
-        triton.cdiv(x_TC.shape[1], _BLOCK_C),
-        tables.num_segments,
-        triton.cdiv(columns, block_j) * (1 if shared else members),
-    )
+    chunks = triton.cdiv(columns, block_j)
+    parts = chunks * (1 if shared else members)
+    narrow = parts * triton.cdiv(x_TC.shape[1], _BLOCK_C) * tables.num_segments < _MIN_PROGRAMS
+    block_c = _BLOCK_C // 2 if narrow else _BLOCK_C
+    # Programs that read the same part of x are neighbours, so it passes through the cache.
+    grid = (parts, triton.cdiv(x_TC.shape[1], block_c), tables.num_segments)
     _outer_kernel[grid](
         s_PJ, x_TC, grad_RC, spans, tables.segments, tables.factors, number, members, width,
-        triton.cdiv(columns, block_j), s_PJ.stride(0), x_TC.stride(0), grad_RC.stride(0),
+        chunks, s_PJ.stride(0), x_TC.stride(0), grad_RC.stride(0),
         STEP=tables.rank_step, SHARED=shared, DROPOUT=dropout,
-        BLOCK_T=_BLOCK_T, BLOCK_J=block_j, BLOCK_C=_BLOCK_C, num_warps=_WARPS, num_stages=_STAGES,
+        BLOCK_T=_BLOCK_T, BLOCK_J=block_j, BLOCK_C=block_c, num_warps=_WARPS, num_stages=_STAGES,
     )  # fmt: skip
 
 
@@ -56,17 +58,17 @@ def _outer_kernel(
     BLOCK_T: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """BLOCK_C columns of BLOCK_J rows of one segment's gradient."""
-    segment = segments + 8 * tl.program_id(1)
+    segment = segments + 8 * tl.program_id(2)
     first, end, shift = tl.load(segment), tl.load(segment + 1), tl.load(segment + 4)
     first_rank, rank = tl.load(segment + 2), tl.load(segment + 3)
     ranks = tl.cdiv(rank, STEP) * STEP
-    chunk = tl.program_id(2) % chunks
-    owner = tl.program_id(2) // chunks
+    chunk = tl.program_id(0) % chunks
+    owner = tl.program_id(0) // chunks
     used = ranks * members if SHARED else ranks
     span = spans + 3 * owner
     x_column = tl.multiple_of(tl.load(span), 8)
     columns = tl.multiple_of(tl.load(span + 2), 8)
-    if (chunk * BLOCK_J >= used) | (tl.program_id(0) * BLOCK_C >= columns):
+    if (chunk * BLOCK_J >= used) | (tl.program_id(1) * BLOCK_C >= columns):
         return
     j = chunk * BLOCK_J + tl.arange(0, BLOCK_J)
     member = j // ranks if SHARED else j * 0 + owner
@@ -76,7 +78,7 @@ def _outer_kernel(
     # Ranks are filled up to whole steps, so 16 neighbours stay together; zeros fill the steps.
     s_column = tl.max_contiguous(tl.multiple_of(member * width + r, 16), 16)
 
-    c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     in_c = c < columns
     acc = tl.zeros([BLOCK_C, BLOCK_J], tl.float32)
     for t0 in range(first, end, BLOCK_T):
@@ -87,11 +89,11 @@ def _outer_kernel(
         b_s = tl.load(s_tj, mask=in_t[:, None] & in_j[None, :], other=0.0)
         b_x = tl.load(x_tc, mask=in_t[:, None] & in_c[None, :], other=0.0)
         if DROPOUT:
-            kept = keep(t, segment, number + owner, tl.program_id(0) * BLOCK_C, BLOCK_C)
+            kept = keep(t, segment, number + owner, tl.program_id(1) * BLOCK_C, BLOCK_C)
             b_x = tl.where(kept, b_x, 0.0)
         acc = tl.dot(tl.trans(b_x), b_s, acc, input_precision="ieee")
     if DROPOUT:
-        acc *= tl.load(factors + 2 * tl.program_id(1) + 1)
+        acc *= tl.load(factors + 2 * tl.program_id(2) + 1)
     bank_column = tl.load(spans + 3 * member + 1, mask=in_r, other=0)
     bank_column = tl.multiple_of(bank_column, 8)
     grad_cj = grad + ((first_rank + r).to(tl.int64) * grad_r + bank_column)[None, :] + c[:, None]

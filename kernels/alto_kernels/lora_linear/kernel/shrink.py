@@ -33,9 +33,10 @@ def shrink(
     s_PJ = torch.empty(
         tables.num_pairs * TILE_ROWS, width * members, dtype=x_TC.dtype, device=x_TC.device
     )
+    # Programs that read the same part of x are neighbours, so it passes through the cache.
     grid = (
-        tables.num_pairs * (TILE_ROWS // _BLOCK_T),
         triton.cdiv(columns, block_j),
+        tables.num_pairs * (TILE_ROWS // _BLOCK_T),
         1 if shared else members,
     )
     _shrink_kernel[grid](
@@ -55,13 +56,13 @@ def _shrink_kernel(
     BLOCK_T: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_I: tl.constexpr,
 ):  # fmt: skip
     """BLOCK_T rows of one block and BLOCK_J of its columns (ranks of one or of all members)."""
-    row = tl.program_id(0) * BLOCK_T
+    row = tl.program_id(1) * BLOCK_T
     pair = pairs + 3 * (row // TILE)
     first_rank, rank = tl.load(pair + 1), tl.load(pair + 2)
     ranks = tl.cdiv(rank, STEP) * STEP
-    j = tl.program_id(1) * BLOCK_J + tl.arange(0, BLOCK_J)
+    j = tl.program_id(0) * BLOCK_J + tl.arange(0, BLOCK_J)
     used = ranks * members if SHARED else ranks
-    if tl.program_id(1) * BLOCK_J >= used:
+    if tl.program_id(0) * BLOCK_J >= used:
         return
     member = j // ranks if SHARED else j * 0 + tl.program_id(2)
     r = j % ranks if SHARED else j
