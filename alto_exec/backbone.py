@@ -12,7 +12,7 @@ from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.batch import PackedBatch
 from alto_exec.modules import ALL_LINEAR, short_names, target_names
 from alto_exec.peft_format import BaseModel
-from alto_kernels.lora_linear import Plan, lora_linear
+from alto_kernels.lora_linear import Plan, lora_linear_group
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -45,7 +45,7 @@ class AdaptedModule(nn.Module):
         assert bank is not None, "a batch passes only inside Backbone.target_logits"
         assert plan is not None
         group = bank.group(self._number, self.weight_OI, self.bias_O)
-        (y_TO,) = lora_linear(x.reshape(-1, x.shape[-1]), group, plan)
+        (y_TO,) = lora_linear_group(x.reshape(-1, x.shape[-1]), group, plan)
         return y_TO.view(*x.shape[:-1], -1)
 
 

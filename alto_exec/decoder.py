@@ -17,7 +17,7 @@ from alto_exec.batch import PackedBatch
 from alto_exec.modules import ALL_LINEAR, short_names, target_names
 from alto_exec.peft_format import BaseModel
 from alto_kernels.linear_cross_entropy import linear_cross_entropy
-from alto_kernels.lora_linear import AdaptedGroup, Plan, lora_linear
+from alto_kernels.lora_linear import AdaptedGroup, Plan, lora_linear_group
 from alto_kernels.rms_norm import add_rms_norm
 from alto_kernels.rope import rope
 from alto_kernels.swiglu import swiglu
@@ -198,7 +198,7 @@ def _apply(split: Split, x_TI: Tensor, context: Context) -> tuple[Tensor, ...]:
             y_TO = torch.nn.functional.linear(x_TI, group.weight_OI, group.bias_O)
             outputs += y_TO.split(list(group.outputs), dim=1)
         else:
-            outputs += lora_linear(x_TI, _adapted(group, context.bank), context.plan)
+            outputs += lora_linear_group(x_TI, _adapted(group, context.bank), context.plan)
     return tuple(outputs[place] for place in split.order)
 
 

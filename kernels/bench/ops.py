@@ -51,12 +51,12 @@ def _pairs() -> Iterator[tuple[str, Run, Run]]:
         _both_ways(lambda b: swiglu(b[:, :MIDDLE], b[:, MIDDLE:]), both),
         _both_ways(lambda b: swiglu_ref(b[:, :MIDDLE], b[:, MIDDLE:]), both),
     )
-    qkv = _normal(TOKENS, 3 * HEADS * SIZE)
+    heads = _normal(TOKENS, HEADS * SIZE)
     cos, sin = (torch.rand(TOKENS, SIZE // 2, device="cuda") for _ in range(2))
     yield (
         "rope",
-        _both_ways(lambda x: torch.cat(rope(*x.chunk(3, 1), cos, sin), 1), qkv),
-        _both_ways(lambda x: torch.cat(rope_ref(*x.chunk(3, 1), cos, sin), 1), qkv),
+        _both_ways(lambda h: torch.cat(rope(h, h, h, cos, sin), 1), heads),
+        _both_ways(lambda h: torch.cat(rope_ref(h, h, h, cos, sin), 1), heads),
     )
     head = _normal(VOCABULARY, HIDDEN)
     targets = torch.randint(0, VOCABULARY, (TOKENS,), device="cuda")

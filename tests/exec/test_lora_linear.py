@@ -12,8 +12,8 @@ from alto_kernels.lora_linear import (
     Segment,
     dropout_key,
     keep_mask,
-    lora_linear,
-    lora_linear_ref,
+    lora_linear_group,
+    lora_linear_group_ref,
 )
 from tests.exec.comparing import assert_close, assert_identical, assert_no_worse_than
 
@@ -67,16 +67,16 @@ def by_definition(x_TI: Tensor, dy_TO: Tensor, one: AdaptedGroup, plan: Plan) ->
     leaves = [t.detach().clone().requires_grad_() for t in (x_TI, one.a_RMI, one.b_RO)]
     x, a, b = leaves
     linear_ = AdaptedGroup(one.weight_OI, one.bias_O, a, b, a, b, one.outputs, one.number)
-    y = lora_linear_ref(x, linear_, plan)
+    y = lora_linear_group_ref(x, linear_, plan)
     return [y.detach(), *torch.autograd.grad(y, leaves, dy_TO, materialize_grads=True)]
 
 
 def by_product(x_TI: Tensor, dy_TO: Tensor, one: AdaptedGroup, plan: Plan) -> list[Tensor]:
-    """The same of `lora_linear`; what it added to the bank's gradients."""
+    """The same of `lora_linear_group`; what it added to the bank's gradients."""
     before = one.grad_a_RMI.clone(), one.grad_b_RO.clone()
     one.grad_a_RMI.zero_(), one.grad_b_RO.zero_()
     x = x_TI.detach().clone().requires_grad_()
-    (y,) = lora_linear(x, one, plan)
+    (y,) = lora_linear_group(x, one, plan)
     y.backward(dy_TO)
     assert x.grad is not None
     found = [y.detach(), x.grad, one.grad_a_RMI.clone(), one.grad_b_RO.clone()]
@@ -160,7 +160,7 @@ def test_gradients_are_added_to_those_of_the_bank() -> None:
     x_TI, dy_TO = torch.ones(12, INPUTS), torch.ones(12, OUTPUTS)
     before = one.grad_b_RO.clone()
     added = by_product(x_TI, dy_TO, one, plan)[3]
-    lora_linear(x_TI, one, plan)[0].backward(dy_TO)
+    lora_linear_group(x_TI, one, plan)[0].backward(dy_TO)
     assert_close(one.grad_b_RO, before + added)
     assert_identical(one.grad_b_RO[8:], before[8:], "rows of others")
 
@@ -245,4 +245,4 @@ def test_a_plan_that_cannot_be_is_refused(segments: list[tuple[int, int]], says:
 
 def test_a_batch_of_another_plan_is_refused() -> None:
     with pytest.raises(ValueError, match="a plan of 12 rows"):
-        lora_linear(torch.zeros(11, INPUTS), linear(), PLANS["one"])
+        lora_linear_group(torch.zeros(11, INPUTS), linear(), PLANS["one"])

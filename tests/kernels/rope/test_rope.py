@@ -23,7 +23,8 @@ def test_values_and_gradients(
         leaf = qkv.to(dtype).requires_grad_()
         wide = torch.promote_types(dtype, torch.float32)
         tables = angles.to(wide).cos(), angles.to(wide).sin()
-        rotated = (Rope.apply if ours else rope_ref)(*leaf.split(widths, dim=1), *tables)
+        q, k, v = leaf.split(widths, dim=1)
+        rotated = (Rope.apply if ours else rope_ref)(q, k, v, *tables)
         gradient = torch.autograd.grad(rotated, leaf, dqkv.to(dtype).split(widths, dim=1))
         return [*(part.detach() for part in rotated), *gradient]
 

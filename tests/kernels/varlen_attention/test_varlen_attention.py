@@ -17,7 +17,8 @@ def attention_ref(q: Tensor, k: Tensor, v: Tensor, lengths: tuple[int, ...], siz
     heads = [t.unflatten(1, (-1, size)).transpose(0, 1) for t in (q, k, v)]
     q_hts, k_hts, v_hts = heads[0], *(t.repeat_interleave(repeats, dim=0) for t in heads[1:])
     scores = (q_hts @ k_hts.mT / math.sqrt(size)).masked_fill(~sees.to(q.device), -torch.inf)
-    return (scores.softmax(-1) @ v_hts).transpose(0, 1).flatten(1)
+    mixed: Tensor = scores.softmax(-1) @ v_hts
+    return mixed.transpose(0, 1).flatten(1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, HALF] if not ON_GPU else [HALF], ids=str)
@@ -33,11 +34,11 @@ def test_values_and_gradients(
 
     def run(dtype: torch.dtype, ours: bool) -> tuple[Tensor, Tensor]:
         leaf = qkv.to(dtype).requires_grad_()
-        parts = leaf.split(widths, dim=1)
+        q, k, v = leaf.split(widths, dim=1)
         if ours:
-            y = varlen_attention(*parts, CumulativeLengths.of(lengths, DEVICE), size)
+            y = varlen_attention(q, k, v, CumulativeLengths.of(lengths, DEVICE), size)
         else:
-            y = attention_ref(*parts, lengths, size)
+            y = attention_ref(q, k, v, lengths, size)
         return y.detach(), torch.autograd.grad(y, leaf, dy.to(dtype))[0]
 
     for got, torchs, exact in zip(
