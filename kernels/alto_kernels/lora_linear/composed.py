@@ -18,7 +18,8 @@ def forward(x_TI: Tensor, linear: AdaptedLinear, plan: Plan) -> tuple[Tensor, li
     shrinks = []
     for s in segments_with_rows(plan.segments):
         a_rI, b_rO = _adapter(linear, s, x_TI.dtype)
-        s_tr = (_dropped(x_TI, s, linear.number) @ a_rI.T).mul_(s.scale)
+        x_tI = _dropped(x_TI[s.first_row : s.end_row], s, _kept(x_TI, s, linear.number))
+        s_tr = (x_tI @ a_rI.T).mul_(s.scale)
         y_TO[s.first_row : s.end_row].addmm_(s_tr, b_rO)
         shrinks.append(s_tr)
     return y_TO, shrinks
@@ -38,17 +39,16 @@ def backward(
     for s, s_tr in zip(segments_with_rows(plan.segments), shrinks, strict=True):
         rows, ranks = slice(s.first_row, s.end_row), slice(s.first_rank, s.end_rank)
         a_rI, b_rO = _adapter(linear, s, x_TI.dtype)
-        dy_tO = dy_TO[rows]
+        dy_tO, kept_tI = dy_TO[rows], _kept(x_TI, s, linear.number)
         ds_tr = (dy_tO @ b_rO.T).mul_(s.scale)
         _add_product(linear.grad_b_RO[ranks], s_tr.T, dy_tO)
-        _add_product(linear.grad_a_RI[ranks], ds_tr.T, _dropped(x_TI, s, linear.number))
+        _add_product(linear.grad_a_RI[ranks], ds_tr.T, _dropped(x_TI[rows], s, kept_tI))
         if dx_TI is None:
             continue
-        if s.dropout:
-            keep_tI = keep_mask(s, linear.number, x_TI.shape[1], x_TI.device)
-            dx_TI[rows] += (ds_tr @ a_rI) * keep_tI / (1 - s.dropout)
-        else:
+        if kept_tI is None:
             dx_TI[rows].addmm_(ds_tr, a_rI)
+        else:
+            dx_TI[rows] += _dropped(ds_tr @ a_rI, s, kept_tI)
     return dx_TI
 
 
@@ -57,11 +57,12 @@ def _adapter(linear: AdaptedLinear, s: Segment, dtype: torch.dtype) -> tuple[Ten
     return linear.a_RI[ranks].to(dtype), linear.b_RO[ranks].to(dtype)
 
 
-def _dropped(x_TI: Tensor, s: Segment, linear_number: int) -> Tensor:
-    x = x_TI[s.first_row : s.end_row]
-    if not s.dropout:
-        return x
-    return x * keep_mask(s, linear_number, x.shape[1], x.device) / (1 - s.dropout)
+def _kept(x_TI: Tensor, s: Segment, linear_number: int) -> Tensor | None:
+    return keep_mask(s, linear_number, x_TI.shape[1], x_TI.device) if s.dropout else None
+
+
+def _dropped(x_tI: Tensor, s: Segment, kept_tI: Tensor | None) -> Tensor:
+    return x_tI if kept_tI is None else (x_tI * kept_tI).div_(1 - s.dropout)
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
