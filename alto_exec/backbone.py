@@ -86,8 +86,10 @@ class Backbone:
     def num_bytes(self) -> int:
         """Memory of the frozen weights."""
         tensors = {t.data_ptr(): t.nbytes for t in self._model.parameters()}
-        modules = (m for m in self._model.modules() if isinstance(m, AdaptedModule))
-        tensors |= {m.weight_OI.data_ptr(): m.weight_OI.nbytes for m in modules}
+        for module in self._model.modules():
+            if isinstance(module, AdaptedModule):
+                frozen = (t for t in (module.weight_OI, module.bias_O) if t is not None)
+                tensors |= {t.data_ptr(): t.nbytes for t in frozen}
         return sum(tensors.values())
 
     def target_logits(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:

@@ -2,11 +2,11 @@
 
 import math
 
-from alto_exec.residence import Resident
+from alto_exec.bank import Slot
 from alto_kernels.adamw import Update
 from alto_policy.types import Hyperparameters, Schedule
 
-__all__ = ["learning_rate_at", "next_update"]
+__all__ = ["learning_rate_at", "update_of"]
 
 
 def learning_rate_at(hyperparameters: Hyperparameters, step: int, num_steps: int) -> float:
@@ -23,14 +23,14 @@ def learning_rate_at(hyperparameters: Hyperparameters, step: int, num_steps: int
     return peak * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def next_update(resident: Resident) -> Update:
-    """The step that the job's gradient is complete for."""
-    h, step = resident.job.hyperparameters, resident.progress.step
+def update_of(slot: Slot, hyperparameters: Hyperparameters, step: int, num_steps: int) -> Update:
+    """Step `step` (0-based) of `num_steps` of the job in the slot, its gradient being complete."""
+    h = hyperparameters
     return Update(
-        first_rank=resident.slot.first,
-        end_rank=resident.slot.rows.stop,
+        first_rank=slot.first,
+        end_rank=slot.rows.stop,
         step=step,
-        rate=learning_rate_at(h, step, resident.job.steps),
+        rate=learning_rate_at(h, step, num_steps),
         weight_decay=h.weight_decay,
         beta1=h.beta1,
         beta2=h.beta2,

@@ -13,9 +13,9 @@ from alto_exec.batch import Share, pack
 from alto_exec.data.order import batch_indices
 from alto_exec.data.samples import Sample
 from alto_exec.frozen_model import FrozenModel
-from alto_exec.optimizer import next_update
+from alto_exec.optimizer import update_of
 from alto_exec.residence import Resident
-from alto_kernels.adamw import adamw
+from alto_kernels.adamw import Update, adamw
 from alto_kernels.lora_linear import dropout_key
 
 __all__ = ["train_pass"]
@@ -52,7 +52,7 @@ def train_pass(
     complete = [r for r in residents if r.passes == r.job.hyperparameters.accumulation]
     for resident in complete:
         resident.is_lost = not math.isfinite(resident.step_loss)
-    adamw(bank.rows(), [next_update(resident) for resident in complete if not resident.is_lost])
+    adamw(bank.rows(), [_update(resident) for resident in complete if not resident.is_lost])
     for resident in complete:
         _count_step(resident)
     return len(batch.tokens_T)
@@ -76,6 +76,11 @@ def _share(resident: Resident, drawn: tuple[Sample, ...]) -> Share:
         dropout_key=dropout_key(h.seed, resident.progress.step),
         first_token=resident.step_tokens,
     )
+
+
+def _update(resident: Resident) -> Update:
+    job, step = resident.job, resident.progress.step
+    return update_of(resident.slot, job.hyperparameters, step, job.steps)
 
 
 def _count_step(resident: Resident) -> None:
