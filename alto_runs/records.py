@@ -1,6 +1,7 @@
 """Records of a data file, as they were written: no tokenizer, no chat template."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,8 +60,8 @@ def read_records(path: Path) -> list[Record]:
 
     Raises UserError that names the file, the line or row, the field and what was found there.
     """
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "no such file"
+    if not os.path.isfile(path):  # unlike Path's own, takes names that are too long
+        what = "is a folder, not a file" if os.path.isdir(path) else "no such file"
         raise UserError(f"{path}: {what}")
     rows = _rows_of(path)
     parse: Callable[[Row], Record] | None = None
