@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow
 import pytest
+from pyarrow import lib as pyarrow
 from pyarrow import parquet
 
 from alto_runs.errors import UserError

@@ -91,22 +91,18 @@ prompts: [What is LoRA?]
 """
     study = study_of(text, tmp_path)
     (task,) = study.tasks.values()
-    assert task == TaskSpec(
-        model=str(tmp_path / "models/tiny.gguf"),
-        data=DataSpec(
-            train=tmp_path / "data/train.parquet",
-            validation=Path("/elsewhere/validation.jsonl"),
-            validation_fraction=0.25,
-            train_limit=100,
-            validation_limit=None,
-            max_length=64,
-            completion_only=False,
-        ),
-        targets=("q_proj", "v_proj"),
-        jobs=task.jobs,
-        budget=Budget(samples=300),
-        reports=7,
+    assert task.model == str(tmp_path / "models/tiny.gguf")
+    assert task.data == DataSpec(
+        train=tmp_path / "data/train.parquet",
+        validation=Path("/elsewhere/validation.jsonl"),
+        validation_fraction=0.25,
+        train_limit=100,
+        validation_limit=None,
+        max_length=64,
+        completion_only=False,
     )
+    assert task.targets == ("q_proj", "v_proj")
+    assert (task.budget, task.reports, task.search) == (Budget(samples=300), 7, None)
     first, second = task.configurations
     assert first == Hyperparameters(rank=4, alpha=8.0, learning_rate=1e-3)
     assert second == Hyperparameters(alpha=3.0, schedule=Schedule.COSINE, clip=1.0)
