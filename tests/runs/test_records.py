@@ -100,8 +100,8 @@ def test_extensions_of_json_lines(name: str, tmp_path: Path) -> None:
 
 
 def test_a_null_input_is_none(tmp_path: Path) -> None:
-    rows = [{"instruction": "A", "input": "b", "output": "c"}]
-    rows.append(rows[0] | {"input": None})  # type: ignore[dict-item]  # what the test is about
+    rows: list[dict[str, str | None]] = [{"instruction": "A", "input": "b", "output": "c"}]
+    rows.append(rows[0] | {"input": None})
     assert read_records(jsonl(tmp_path, *rows))[1] == Completion("A", "c")
 
 
