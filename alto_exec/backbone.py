@@ -17,7 +17,7 @@ from alto_runs.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["ALL_LINEAR", "KERNEL", "Backbone", "check_targets"]
+__all__ = ["ALL_LINEAR", "KERNEL", "AdaptedModule", "Backbone", "Routing", "check_targets"]
 
 ALL_LINEAR = "all-linear"
 KERNEL = "lora_linear composed of PyTorch's products"
