@@ -14,6 +14,8 @@ __all__ = ["FieldError", "decode_fields", "encode_fields", "unknown_key"]
 T = TypeVar("T")
 Path = tuple[str | int, ...]
 
+_LARGEST = 1e15  # products of two settings are still numbers of single precision
+
 _WORDS = {
     "expected int": "expected a whole number",
     "expected a float": "expected a number",
@@ -74,8 +76,8 @@ def _check_fields(kind: Any, given: Mapping[Any, Any]) -> None:
     for name, value in given.items():
         if name not in types:
             raise FieldError((name,), unknown_key(name, list(types)))
-        if float in (types[name], *get_args(types[name])) and _is_non_finite(value):
-            raise FieldError((name,), "expected a finite number")
+        if float in (types[name], *get_args(types[name])):
+            _check_number(name, value)
         if is_dataclass(types[name]) and isinstance(value, Mapping):
             try:
                 _check_fields(types[name], value)
@@ -88,10 +90,11 @@ def _types_of(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
-def _is_non_finite(value: object) -> bool:
-    if isinstance(value, float):
-        return not math.isfinite(value)
-    return isinstance(value, str) and value in ("nan", "inf", "-inf")
+def _check_number(name: str, value: object) -> None:
+    if value in ("nan", "inf", "-inf") or (isinstance(value, float) and not math.isfinite(value)):
+        raise FieldError((name,), "expected a finite number")
+    if isinstance(value, int | float) and abs(value) > _LARGEST:
+        raise FieldError((name,), f"expected {_LARGEST:g} at most")
 
 
 def _merged(defaults: Mapping[str, Any], given: Mapping[Any, Any]) -> dict[str, Any]:

@@ -110,13 +110,14 @@ def test_fields_of_the_study(field: str, line: str, tmp_path: Path) -> None:
         ("{alpha: 0}", "search.alpha: value 0: alpha must be above 0"),
         ("{rslora: 1}", "search.rslora: value 1: expected true or false"),
         ("{dropout: 1}", "search.dropout: value 1: dropout must be in [0, 1)"),
+        ("{learning_rate: 1e38}", "search.learning_rate: value 1e+38: expected 1e+15 at most"),
         ("{learning_rate: -1}", "search.learning_rate: value -1: learning_rate must be at least 0"),
         ("{learning_rate: '1e-4'}", "search.learning_rate: value '1e-4': expected a number"),
         ("{learning_rate: .inf}", "search.learning_rate: value inf: expected a finite number"),
         ("{learning_rate: nan}", "search.learning_rate: value 'nan': expected a finite number"),
         (
             f"{{learning_rate: {EXTREME}}}",
-            f"search.learning_rate: value {EXTREME[:57]}...: expected a number",
+            f"search.learning_rate: value {EXTREME[:57]}...: expected 1e+15 at most",
         ),
         (
             "{schedule: cosin}",
