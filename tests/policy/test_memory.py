@@ -3,8 +3,13 @@
 import pytest
 
 from alto_policy.memory import MemoryModel
-from alto_policy.types import Job
-from tests.policy.cases import job
+from alto_policy.types import Hyperparameters, Job, JobId
+
+
+def job(name: str, *, rank: int, batch_size: int = 1) -> Job:
+    chosen = Hyperparameters(rank=rank, batch_size=batch_size)
+    return Job(id=JobId(name), hyperparameters=chosen, steps=1, reports=1)
+
 
 MODEL = MemoryModel(capacity=1000, fixed=100, per_rank=10, per_token=3, per_rank_token=2)
 SMALL, LARGE = job("a", rank=1, batch_size=1), job("b", rank=4, batch_size=2)
