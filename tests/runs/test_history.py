@@ -10,6 +10,7 @@ from alto_policy.runlog import RunLog
 from alto_policy.types import GpuId, JobId, TaskId
 from alto_runs.errors import UserError
 from alto_runs.history import ExecutorSpan, Outcome, Residency, follow
+from alto_runs.metrics import measure
 from tests.runs.cases import FATES, T, entry, fates, job, launch, log_of, task, up
 
 G0, G1 = GpuId(0), GpuId(1)
@@ -111,8 +112,22 @@ def test_an_executor_on_two_gpus_and_another_that_never_came_up() -> None:
     assert history.executors == (ExecutorSpan(T, (G1, G0), 2.0, 6.0),)
     assert history.jobs[JobId("a")].residencies == (Residency(G1, 2.0, 5.0, Departure.FINISHED),)
     assert history.jobs[JobId("b")].residencies == (Residency(G0, 2.0, 4.0, Departure.FINISHED),)
+    assert history.jobs[JobId("a")].steps == 10  # it finished, though it never reported
     assert history.jobs[JobId("c")].outcome is Outcome.QUEUED
     assert history.arrivals == {"t": 0.0, "u": 1.0}
+
+
+def test_a_stop_that_is_on_its_way_has_saved_nothing_yet() -> None:
+    a = JobId("a")
+    log = log_of(
+        ARRIVED,
+        entry(up(1.0), launch("a")),
+        entry(LossReported(2.0, a, 2, 5.0, 5.0), Stop(a, ExitReason.OVERFITTED)),
+    )
+    assert follow(log).jobs[a].outcome is Outcome.RUNNING
+    assert measure(follow(log)).overall.samples_saved == 0
+    told = log_of(*log.entries, entry(JobLeft(3.0, a, Departure.STOPPED)))
+    assert measure(follow(told)).overall.saved_by_rule[ExitReason.OVERFITTED] == 2 * (10 - 2)
 
 
 @pytest.mark.parametrize("log", [RunLog(None, ()), log_of()], ids=["nothing", "a header"])
