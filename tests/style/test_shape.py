@@ -97,6 +97,16 @@ def test_no_signature_tells_the_worlds_apart() -> None:
             assert named == [], f"{path}: line {function.lineno}"
 
 
+def test_nothing_imports_the_command_line() -> None:
+    """It is a module and no package, so that the import contracts cannot say it."""
+    for path in product_files():
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.ImportFrom):
+                assert node.module != "alto_cli", path
+            if isinstance(node, ast.Import):
+                assert "alto_cli" not in [alias.name for alias in node.names], path
+
+
 def test_files_of_one_name_are_meant_to_be_two() -> None:
     names = Counter(
         path.name
