@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from alto_policy.events import TaskArrived
+from alto_policy.runlog import dump_entry
+from alto_policy.types import Task
 from alto_runs.directory import RunDirectory
 from tests.cli.typed import files_below, mistake, study_file, typed
-from tests.runs.cases import fates, save
+from tests.runs.cases import entry, fates, job, save, task
 
 Capture = pytest.CaptureFixture[str]
 
@@ -237,6 +240,36 @@ def test_unreadable_traces(content: str, line: str, tmp_path: Path, capsys: Capt
     told = mistake(capsys, "simulate", path, "--out", tmp_path / "run")
     assert told.startswith(f"{path}: {line}")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("tasks", "line"),
+    [
+        ([task("t", [job("a")]), task("t", [job("b")])], "entry 2: task 't' has arrived before"),
+        ([task("t", [job("a")]), task("u", [job("a")])], "entry 2: job a belongs to another task"),
+        ([task("../../t", [job("a")])], "entry 1: '../../t' is no name of a file"),
+        ([task("t", [job("/etc/x")])], "entry 1: '/etc/x' is no name of a file"),
+    ],
+)
+def test_traces_of_what_cannot_be(
+    tasks: list[Task], line: str, tmp_path: Path, capsys: Capture
+) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_text("".join(f"{dump_entry(entry(TaskArrived(0.0, one)))}\n" for one in tasks))
+    told = mistake(capsys, "simulate", path, "--out", tmp_path / "run")
+    assert told == f"{path}: {line}"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "trace.jsonl"
+    path.write_text(f"{dump_entry(entry(TaskArrived(0.0, task('t', [job('a')]))))}\n")
+    monkeypatch.setattr("alto_runs.directory.LogWriter.write_entry", fail)
+    told = mistake(capsys, "simulate", path, "--out", tmp_path / "run")
+    assert told == "No space left on device"
 
 
 @pytest.mark.parametrize("verb", ["simulate", "replay", "report"])
