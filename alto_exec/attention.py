@@ -12,7 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from alto_runs.errors import UserError
 
-__all__ = ["use_packed_attention"]
+__all__ = ["packed_attention", "use_packed_attention"]
 
 _NAME = "alto_packed"
 _UNSUPPORTED = ("s_aux", "position_bias")
