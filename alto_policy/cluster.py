@@ -125,11 +125,11 @@ class Cluster(Records):
                 resident.gpu = None
                 resident.move(NEXT_STATUS[resident.status, ExecutorDown])
             self._residents[gpu].clear()
-            del self._owner[gpu]
+        self._give_back(executor.gpus)
         record.executor = None
         if not record.is_over:
-            waiting = (*self._waiting, event.task)
-            self._waiting = dict.fromkeys(sorted(waiting, key=lambda t: self._of_task[t].number))
+            self._waiting[event.task] = None
+            self._has_returned = True
 
     def _report(self, report: LossReported) -> bool:
         record = self._of_job.get(report.job)
@@ -187,7 +187,7 @@ class Cluster(Records):
                 raise IllegalDecisionError(f"{start}: there is no GPU {gpu}")
             if gpu in self._owner:
                 raise IllegalDecisionError(f"{start}: GPU {gpu} is held by {self._owner[gpu]}")
-        self._owner.update(dict.fromkeys(start.gpus, start.task))
+        self._take(start.gpus, start.task)
         record.executor = Executor(start.gpus, NEXT_EXECUTOR_STATUS[None, StartExecutor])
         self._waiting.pop(start.task, None)
 

@@ -1,6 +1,6 @@
 """What all policies share: an executor for each task, kept packed while jobs wait."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import assert_never
 
 from alto_policy.decisions import (
@@ -23,9 +23,11 @@ from alto_policy.events import (
     TimerFired,
 )
 from alto_policy.exits import is_non_finite
+from alto_policy.gangs import Gangs
 from alto_policy.memory import MemoryModel
 from alto_policy.packing import by_batch_size, fits_alone, pack
-from alto_policy.types import GpuId, Job, JobId, Task
+from alto_policy.queue import TaskQueue
+from alto_policy.types import GpuId, Job, JobId, Task, TaskId
 from alto_policy.view import ClusterView, Status
 
 __all__ = ["Dispatch", "Placement"]
@@ -36,15 +38,23 @@ Placement = Callable[[Sequence[Task], ClusterView], Sequence[Task]]
 class Dispatch:
     """Trains every job to its end; a subclass says which jobs go early, and which may train.
 
-    Waiting tasks get GPUs in the order of arrival, or in that of `place`; one that needs more GPUs
-    than are free does not hold up those after it.
+    Waiting tasks get GPUs in the order of their `key` and of arrival, or in that of `place`; one
+    that needs more GPUs than are free does not hold up those after it, if the policy `backfills`.
     """
 
     jobs_per_gpu: int | None = None  # no more than fit, by default
     keeps_order: bool = False  # launch in the order of `ready`, not by batch size
+    backfills: bool = True
+    same_node: bool = False  # GPUs of a task are all of one node
 
     def __init__(self, place: Placement | None = None) -> None:
         self._place = place
+        self._queue = TaskQueue()
+        self._gangs: Gangs | None = None
+
+    def key(self, task: Task) -> float:
+        """Of waiting tasks the one with the lowest key is started first."""
+        return 0.0
 
     def judge(self, job: JobId, cluster: ClusterView) -> Iterable[Pause | Stop]:
         """What becomes of a job on its last report, which is finite and not at its end."""
@@ -64,7 +74,10 @@ class Dispatch:
             case LossReported():
                 return self._on_report(event, cluster)
             case TaskArrived(task=task):
-                return (*_too_wide(task, cluster), *self._start_executors(cluster))
+                if task.num_gpus > self.gangs(cluster).widest:
+                    return tuple(Stop(job.id, ExitReason.TOO_LARGE) for job in task.jobs)
+                self._queue.add(task, self.key(task))
+                return self._start_executors(cluster)
             case ExecutorUp(task=task_id):
                 task = cluster.tasks()[task_id]
                 return self._attend(task, cluster, _too_large(task, cluster))
@@ -72,7 +85,10 @@ class Dispatch:
                 task = cluster.task_of(job)
                 stops = _too_large(task, cluster) if how is Departure.EVICTED else ()
                 return self._attend(task, cluster, stops, departed=cluster.spec(job))
-            case ExecutorDown():
+            case ExecutorDown(task=task_id):
+                if cluster.is_waiting(task_id):
+                    task = cluster.tasks()[task_id]
+                    self._queue.add(task, self.key(task))
                 return self._start_executors(cluster)
             case TimerFired():
                 return ()
@@ -115,26 +131,47 @@ class Dispatch:
         residents = {gpu: [cluster.spec(job) for job in cluster.residents(gpu)] for gpu in gpus}
         return pack(ordered, residents, memory, task, self.jobs_per_gpu)
 
+    def gangs(self, cluster: ClusterView) -> Gangs:
+        if self._gangs is None:
+            self._gangs = Gangs(cluster.gpus, same_node=self.same_node)
+        return self._gangs
+
     def _start_executors(self, cluster: ClusterView) -> tuple[StartExecutor, ...]:
-        free = cluster.free_gpus()
-        if not free:
-            return ()
-        tasks: Sequence[Task] = [cluster.tasks()[task] for task in cluster.waiting()]
+        free = list(cluster.free_gpus())
         if self._place is not None:
-            tasks = self._place(tasks, cluster)
+            tasks = (cluster.tasks()[task] for task in cluster.waiting())
+            return tuple(_starts(self._place(tuple(tasks), cluster), free, self.gangs(cluster)))
+        choose = self.gangs(cluster).choose
         starts = []
-        for task in tasks:
-            if task.num_gpus <= len(free):
-                starts.append(StartExecutor(task.id, free[: task.num_gpus]))
-                free = free[task.num_gpus :]
+        while free and (task_id := self._next(free, cluster)):
+            task = cluster.tasks()[task_id]
+            gang = choose(free, task.num_gpus)
+            if gang is None:  # the first of all that wait, and it must wait for its GPUs
+                self._queue.add(task, self.key(task))
+                break
+            starts.append(StartExecutor(task_id, gang))
+            free = _without(free, gang)
         return tuple(starts)
 
+    def _next(self, free: Sequence[GpuId], cluster: ClusterView) -> TaskId | None:
+        choose = self.gangs(cluster).choose
+        return self._queue.pop(
+            lambda width: not self.backfills or choose(free, width) is not None,
+            cluster.is_waiting,
+        )
 
-def _too_wide(task: Task, cluster: ClusterView) -> Sequence[Stop]:
-    """All jobs of a task that asks for more GPUs than there are."""
-    if task.num_gpus <= len(cluster.gpus):
-        return ()
-    return [Stop(job.id, ExitReason.TOO_LARGE) for job in task.jobs]
+
+def _starts(tasks: Iterable[Task], free: Sequence[GpuId], gangs: Gangs) -> Iterator[StartExecutor]:
+    """An executor for each of the tasks, in this order, that still finds its GPUs."""
+    for task in tasks:
+        if gang := gangs.choose(free, task.num_gpus):
+            yield StartExecutor(task.id, gang)
+            free = _without(free, gang)
+
+
+def _without(free: Sequence[GpuId], gang: tuple[GpuId, ...]) -> list[GpuId]:
+    taken = set(gang)
+    return [gpu for gpu in free if gpu not in taken]
 
 
 def _too_large(task: Task, cluster: ClusterView) -> Sequence[Stop]:

@@ -43,11 +43,5 @@ def play(
     place: Placement | None = None,
 ) -> None:
     """Hand every entry of the simulated run to `record`."""
-    backend = SimBackend(
-        workload.arrivals,
-        curves=workload.curves,
-        step_time=workload.step_time,
-        memory=workload.memory_of,
-        latencies=workload.latencies,
-    )
+    backend = SimBackend(workload, gpus)
     run(Controller(build(settings, place), Cluster(gpus), record), backend)
