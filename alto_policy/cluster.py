@@ -198,7 +198,7 @@ class Cluster(Records):
             raise IllegalDecisionError(f"{stop}: its executor is {executor.status.value}")
         for job in (job for gpu in executor.gpus for job in self._residents[gpu]):
             raise IllegalDecisionError(f"{stop}: job {job} is {self.status(job).value}")
-        record.executor = replace(executor, status=status)
+        record.executor = Executor(executor.gpus, status, executor.memory)
 
     def _launch(self, launch: Launch) -> None:
         record, executor = _asked(self._of_task, launch)

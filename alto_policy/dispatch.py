@@ -27,7 +27,7 @@ from alto_policy.gangs import Gangs
 from alto_policy.memory import MemoryModel
 from alto_policy.packing import by_batch_size, fits_alone, pack
 from alto_policy.queue import TaskQueue
-from alto_policy.types import GpuId, Job, JobId, Task, TaskId
+from alto_policy.types import GpuId, Job, JobId, Task
 from alto_policy.view import ClusterView, Status
 
 __all__ = ["Dispatch", "Placement"]
@@ -137,41 +137,33 @@ class Dispatch:
         return self._gangs
 
     def _start_executors(self, cluster: ClusterView) -> tuple[StartExecutor, ...]:
-        free = list(cluster.free_gpus())
+        free, gangs = cluster.free_gpus(), self.gangs(cluster)
         if self._place is not None:
-            tasks = (cluster.tasks()[task] for task in cluster.waiting())
-            return tuple(_starts(self._place(tuple(tasks), cluster), free, self.gangs(cluster)))
-        choose = self.gangs(cluster).choose
+            tasks = tuple(cluster.tasks()[task] for task in cluster.waiting())
+            return tuple(_starts(self._place(tasks, cluster), free, gangs))
+
+        def may_be_next(width: int) -> bool:
+            return not self.backfills or gangs.fits(free, width)
+
         starts = []
-        while free and (task_id := self._next(free, cluster)):
+        while free and (task_id := self._queue.pop(may_be_next, cluster.is_waiting)):
             task = cluster.tasks()[task_id]
-            gang = choose(free, task.num_gpus)
-            if gang is None:  # the first of all that wait, and it must wait for its GPUs
+            if not gangs.fits(free, task.num_gpus):
                 self._queue.add(task, self.key(task))
                 break
+            gang, free = gangs.take(free, task.num_gpus)
             starts.append(StartExecutor(task_id, gang))
-            free = _without(free, gang)
         return tuple(starts)
 
-    def _next(self, free: Sequence[GpuId], cluster: ClusterView) -> TaskId | None:
-        choose = self.gangs(cluster).choose
-        return self._queue.pop(
-            lambda width: not self.backfills or choose(free, width) is not None,
-            cluster.is_waiting,
-        )
 
-
-def _starts(tasks: Iterable[Task], free: Sequence[GpuId], gangs: Gangs) -> Iterator[StartExecutor]:
+def _starts(
+    tasks: Iterable[Task], free: tuple[GpuId, ...], gangs: Gangs
+) -> Iterator[StartExecutor]:
     """An executor for each of the tasks, in this order, that still finds its GPUs."""
     for task in tasks:
-        if gang := gangs.choose(free, task.num_gpus):
+        if gangs.fits(free, task.num_gpus):
+            gang, free = gangs.take(free, task.num_gpus)
             yield StartExecutor(task.id, gang)
-            free = _without(free, gang)
-
-
-def _without(free: Sequence[GpuId], gang: tuple[GpuId, ...]) -> list[GpuId]:
-    taken = set(gang)
-    return [gpu for gpu in free if gpu not in taken]
 
 
 def _too_large(task: Task, cluster: ClusterView) -> Sequence[Stop]:

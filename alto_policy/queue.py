@@ -26,9 +26,11 @@ class TaskQueue:
     def pop(self, fits: Callable[[int], bool], waits: Callable[[TaskId], bool]) -> TaskId | None:
         """Take the first task whose width fits; what does not wait any more is forgotten."""
         best: list[tuple[float, int, TaskId]] | None = None
-        for width, heap in self._heaps.items():
+        for width, heap in tuple(self._heaps.items()):
             while heap and not waits(heap[0][2]):
                 heappop(heap)
-            if heap and (best is None or heap[0] < best[0]) and fits(width):
+            if not heap:
+                del self._heaps[width]
+            elif (best is None or heap[0] < best[0]) and fits(width):
                 best = heap
         return heappop(best)[2] if best else None

@@ -70,7 +70,7 @@ class Records:
 
     def residents(self, gpu: GpuId) -> Collection[JobId]:
         """Jobs that hold memory of the GPU, in the order of their launches."""
-        return self._residents[gpu].keys()
+        return self._residents[gpu]
 
     def tasks(self) -> Mapping[TaskId, Task]:
         """All tasks in the order of arrival."""
@@ -93,7 +93,7 @@ class Records:
 
     def jobs(self, task: TaskId, status: Status) -> Collection[JobId]:
         """Jobs of the task in that status, in the order in which they came into it."""
-        return self._of_task[task].by_status.get(status, _NOBODY).keys()
+        return self._of_task[task].by_status.get(status, _NOBODY)
 
     def task_of(self, job: JobId) -> Task:
         return self._of_job[job].of_task.task

@@ -35,12 +35,16 @@ class Clock:
 
     def at(self, t: float, callback: Callable[[], None], *, first: bool = False) -> None:
         """Run the callback at t, or now if t is past; `first` before others of that moment."""
-        alarm = _Alarm(self._environment, callback)
-        when = max(t, self.now())
-        self._environment.schedule_at(when, alarm, URGENT if first else NORMAL)
+        environment = self._environment
+        alarm = _Alarm(environment, callback)
+        environment.schedule_at(max(t, environment.now), alarm, URGENT if first else NORMAL)
 
     def after(self, seconds: float, callback: Callable[[], None]) -> None:
-        self.at(self.now() + seconds, callback)
+        """Run the callback at once if there is nothing to wait for."""
+        if seconds > 0:
+            self.at(self._environment.now + seconds, callback)
+        else:
+            callback()
 
     def step(self) -> bool:
         """Run the next callback; False if there is none."""

@@ -57,14 +57,14 @@ class Executors:
         executor = _Executor(task, gpus, self._dice.slowdown() * self._hardware.slowdown(gpus))
         self._executors[task.id] = executor
         seconds = self._dice.late(self._latencies.start) + self._dice.late(self._latencies.load)
-        is_up = max(self._clock.now() + seconds, self._hardware.is_whole_at(gpus))
+        repair = self._hardware.is_whole_at(gpus) - self._clock.now()
 
         def come_up() -> None:
             if self._executors.get(task.id) is executor:
                 memory = self._workload.memory_of(task)
                 self._tell(ExecutorUp(self._clock.now(), task.id, memory))
 
-        self._clock.at(is_up, come_up)
+        self._clock.after(max(seconds, repair), come_up)
 
     def stop(self, task: TaskId) -> None:
         executor = self._executors[task]
@@ -93,9 +93,9 @@ class Executors:
             lane.discard(trainee)
             self._left(trainee, Departure.FAILED)
 
-        self._during(trainee, self._dice.late(self._latencies.launch), join)
         if self._workload.faults.has_job_failures:
             self._during(trainee, self._dice.until_job_fails(), fail)
+        self._during(trainee, self._dice.late(self._latencies.launch), join)
 
     def order(self, trainee: Trainee, how: Departure) -> None:
         """Send the order to leave; a job that does not train has nobody to hear it."""
@@ -159,20 +159,20 @@ class Executors:
     def _left(self, trainee: Trainee, how: Departure) -> None:
         """The job trains no more; one that pauses first writes its checkpoint."""
         trainee.stay += 1
+        writes = how is Departure.PAUSED
+        seconds = self._dice.late(self._latencies.checkpoint) if writes else 0.0
+        self._during(trainee, seconds, partial(self._be_gone, trainee, how))
 
-        def be_gone() -> None:
-            executor, _ = self._home.pop(trainee.spec.id)
-            del executor.trainees[trainee.spec.id]
-            self._tell(JobLeft(self._clock.now(), trainee.spec.id, how))
-
-        seconds = self._latencies.checkpoint if how is Departure.PAUSED else 0.0
-        if seconds == 0:
-            be_gone()
-        else:
-            self._during(trainee, self._dice.late(seconds), be_gone)
+    def _be_gone(self, trainee: Trainee, how: Departure) -> None:
+        executor, _ = self._home.pop(trainee.spec.id)
+        del executor.trainees[trainee.spec.id]
+        self._tell(JobLeft(self._clock.now(), trainee.spec.id, how))
 
     def _during(self, trainee: Trainee, seconds: float, act: Callable[[], None]) -> None:
         """Act after so many seconds, unless the job has come or gone in the meantime."""
+        if seconds == 0:
+            act()
+            return
         stay = trainee.stay
 
         def act_if_here() -> None:
