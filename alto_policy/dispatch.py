@@ -76,7 +76,7 @@ class Dispatch:
             case TaskArrived(task=task):
                 if task.num_gpus > self.gangs(cluster).widest:
                     return tuple(Stop(job.id, ExitReason.TOO_LARGE) for job in task.jobs)
-                self._queue.add(task, self.key(task))
+                self._wait(task)
                 return self._start_executors(cluster)
             case ExecutorUp(task=task_id):
                 task = cluster.tasks()[task_id]
@@ -87,8 +87,7 @@ class Dispatch:
                 return self._attend(task, cluster, stops, departed=cluster.spec(job))
             case ExecutorDown(task=task_id):
                 if cluster.is_waiting(task_id):
-                    task = cluster.tasks()[task_id]
-                    self._queue.add(task, self.key(task))
+                    self._wait(cluster.tasks()[task_id])
                 return self._start_executors(cluster)
             case TimerFired():
                 return ()
@@ -136,6 +135,10 @@ class Dispatch:
             self._gangs = Gangs(cluster.gpus, same_node=self.same_node)
         return self._gangs
 
+    def _wait(self, task: Task) -> None:
+        if self._place is None:
+            self._queue.add(task, self.key(task))
+
     def _start_executors(self, cluster: ClusterView) -> tuple[StartExecutor, ...]:
         free, gangs = cluster.free_gpus(), self.gangs(cluster)
         if self._place is not None:
@@ -149,7 +152,7 @@ class Dispatch:
         while free and (task_id := self._queue.pop(may_be_next, cluster.is_waiting)):
             task = cluster.tasks()[task_id]
             if not gangs.fits(free, task.num_gpus):
-                self._queue.add(task, self.key(task))
+                self._wait(task)
                 break
             gang, free = gangs.take(free, task.num_gpus)
             starts.append(StartExecutor(task_id, gang))

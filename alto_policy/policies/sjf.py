@@ -6,7 +6,7 @@ from alto_policy.dispatch import Dispatch, Placement
 from alto_policy.estimates import DurationEstimate
 from alto_policy.types import Task
 
-__all__ = ["ShortestFirst", "SjfSettings"]
+__all__ = ["Sjf", "SjfSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +14,7 @@ class SjfSettings:
     same_node: bool = False  # GPUs of a task are all of one node
 
 
-class ShortestFirst(Dispatch):
+class Sjf(Dispatch):
     """A wide task has no reservation: it waits as long as shorter ones find room."""
 
     keeps_order = True
