@@ -39,6 +39,10 @@ class Codec:
     dump: Callable[[Any], str]
     decode: Callable[[Any], Any]
 
+    def encode(self, value: Any) -> Any:
+        """What `json` would read: for those who change a part of it."""
+        return json.loads(self.dump(value))
+
 
 @cache
 def codec_of(kind: Any) -> Codec:

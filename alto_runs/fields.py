@@ -1,6 +1,5 @@
 """Dataclasses of the policy package from the fields that a user has written."""
 
-import json
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
@@ -45,7 +44,7 @@ def decode_fields(kind: Callable[..., T], given: Mapping[Any, Any]) -> T:
     _refuse_unknown(kind, given)
     codec = codec_of(kind)
     try:
-        value: T = codec.decode(_merged(json.loads(codec.dump(kind())), given))
+        value: T = codec.decode(_merged(codec.encode(kind()), given))
     except MalformedError as error:
         path = tuple(error.path.split(".")) if error.path else ()
         what, _, _ = error.what.rpartition(", got ")
@@ -62,7 +61,7 @@ def decode_fields(kind: Callable[..., T], given: Mapping[Any, Any]) -> T:
 def encode_fields(value: Hashable) -> dict[str, Any]:
     """All fields, as `decode_fields` takes them."""
     kind: Hashable = type(value)
-    encoded: dict[str, Any] = json.loads(codec_of(kind).dump(value))
+    encoded: dict[str, Any] = codec_of(kind).encode(value)
     return encoded
 
 
