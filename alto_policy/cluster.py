@@ -208,12 +208,16 @@ class Cluster(Records):
             raise IllegalDecisionError(f"{launch}: its executor has GPUs {executor.gpus}")
         if not launch.jobs or len(set(launch.jobs)) != len(launch.jobs):
             raise IllegalDecisionError(f"{launch}: the jobs must be distinct and at least one")
-        starters = [_legal(self._of_job, launch, job) for job in launch.jobs]
-        if strangers := [job.spec.id for job in starters if job.of_task is not record]:
-            raise IllegalDecisionError(f"{launch}: job {strangers[0]} is of another task")
-        assert executor.memory is not None
         residents = self._residents[launch.gpu]
-        together = [*(self._of_job[job].spec for job in residents), *(job.spec for job in starters)]
+        together = [self._of_job[job].spec for job in residents]
+        starters: list[JobRecord] = []
+        for name in launch.jobs:
+            starter = _legal(self._of_job, launch, name)
+            if starter.of_task is not record:
+                raise IllegalDecisionError(f"{launch}: job {name} is of another task")
+            starters.append(starter)
+            together.append(starter.spec)
+        assert executor.memory is not None
         if not executor.memory.fits(together, record.task.max_length):
             raise IllegalDecisionError(f"{launch}: no room beside {list(residents)}")
         for job in starters:

@@ -47,6 +47,8 @@ class Codec:
 @cache
 def codec_of(kind: Any) -> Codec:
     """The codec of a type: a dataclass, a union, an enum, a tuple or a plain value."""
+    if isinstance(kind, type) and is_dataclass(kind):
+        return Codec(_fields_dump(kind), _decoder_of(kind))
     known: dict[str, Any] = {}
     dump = eval(f"lambda value: {_dump_source(kind, 'value', known)}", known)
     return Codec(dump, _decoder_of(kind))

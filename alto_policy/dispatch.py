@@ -144,14 +144,14 @@ class Dispatch:
         if self._place is not None:
             tasks = tuple(cluster.tasks()[task] for task in cluster.waiting())
             return tuple(_starts(self._place(tasks, cluster), free, gangs))
-
-        def may_be_next(width: int) -> bool:
-            return not self.backfills or gangs.fits(free, width)
-
         starts = []
-        while free and (task_id := self._queue.pop(may_be_next, cluster.is_waiting)):
+        while free:
+            widest = gangs.widest_in(free)
+            task_id = self._queue.pop(widest if self.backfills else None, cluster.is_waiting)
+            if task_id is None:
+                break
             task = cluster.tasks()[task_id]
-            if not gangs.fits(free, task.num_gpus):
+            if task.num_gpus > widest:
                 self._wait(task)
                 break
             gang, free = gangs.take(free, task.num_gpus)

@@ -20,6 +20,12 @@ class Gangs:
     def fits(self, free: Free, width: int) -> bool:
         return len(free) >= width and (self._node_of is None or bool(self._rooms(free, width)))
 
+    def widest_in(self, free: Free) -> int:
+        """The width of the widest task that fits."""
+        if self._node_of is None or not free:
+            return len(free)
+        return max(map(len, self._rooms(free, 1)))
+
     def take(self, free: Free, width: int) -> tuple[Free, Free]:
         """GPUs out of `free`, which is in increasing order, and the rest; the width must fit."""
         if self._node_of is None:

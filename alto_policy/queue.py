@@ -23,14 +23,17 @@ class TaskQueue:
         number = self._numbers.setdefault(task.id, len(self._numbers))
         heappush(self._heaps.setdefault(task.num_gpus, []), (key, number, task.id))
 
-    def pop(self, fits: Callable[[int], bool], waits: Callable[[TaskId], bool]) -> TaskId | None:
-        """Take the first task whose width fits; what does not wait any more is forgotten."""
-        best: list[tuple[float, int, TaskId]] | None = None
-        for width, heap in tuple(self._heaps.items()):
-            while heap and not waits(heap[0][2]):
-                heappop(heap)
-            if not heap:
+    def pop(self, widest: int | None, waits: Callable[[TaskId], bool]) -> TaskId | None:
+        """Take the first task that is not wider; what does not wait any more is forgotten."""
+        while heaps := [
+            (heap[0], width)
+            for width, heap in self._heaps.items()
+            if widest is None or width <= widest
+        ]:
+            (_, _, task), width = min(heaps)
+            heappop(self._heaps[width])
+            if not self._heaps[width]:
                 del self._heaps[width]
-            elif (best is None or heap[0] < best[0]) and fits(width):
-                best = heap
-        return heappop(best)[2] if best else None
+            if waits(task):
+                return task
+        return None

@@ -35,11 +35,9 @@ def test_the_queue_is_a_scan_in_order(rows: list[tuple[int, int]], free: int) ->
             left -= rows[number][0]
     popped: list[str] = []
 
-    def fits(width: int) -> bool:
-        return width <= free - sum(rows[int(name[1:])][0] for name in popped)
-
-    while (name := queue.pop(fits, lambda _: True)) is not None:
+    while (name := queue.pop(free, lambda _: True)) is not None:
         popped.append(name)
+        free -= rows[int(name[1:])][0]
     assert popped == expected
 
 
@@ -47,8 +45,8 @@ def test_the_queue_forgets_what_no_longer_waits() -> None:
     queue = TaskQueue()
     for name in "ab":
         queue.add(task(name, [job(name)]), 0.0)
-    assert queue.pop(lambda _: True, lambda name: name != "a") == "b"
-    assert queue.pop(lambda _: True, lambda name: name != "a") is None
+    assert queue.pop(None, lambda name: name != "a") == "b"
+    assert queue.pop(None, lambda name: name != "a") is None
 
 
 def test_a_task_that_returns_keeps_its_place() -> None:
@@ -56,9 +54,9 @@ def test_a_task_that_returns_keeps_its_place() -> None:
     first, second = (task(name, [job(name)]) for name in "ab")
     queue.add(first, 0.0)
     queue.add(second, 0.0)
-    assert queue.pop(lambda _: True, lambda _: True) == "a"
+    assert queue.pop(None, lambda _: True) == "a"
     queue.add(first, 0.0)
-    assert queue.pop(lambda _: True, lambda _: True) == "a"
+    assert queue.pop(None, lambda _: True) == "a"
 
 
 @pytest.mark.parametrize(
@@ -79,6 +77,8 @@ def test_a_gang_on_one_node(
         rest = tuple(gpu for gpu in free if gpu not in gang)
         assert gangs.take(free, width) == (gang, rest)
     assert gangs.widest == 4
+    assert gangs.fits(free, gangs.widest_in(free))
+    assert not gangs.fits(free, gangs.widest_in(free) + 1)
 
 
 def test_a_gang_anywhere_takes_the_lowest() -> None:
