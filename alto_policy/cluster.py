@@ -51,44 +51,39 @@ class Cluster(Records):
 
         Raises ImpossibleEventError, and changes nothing, if it contradicts what is known.
         """
-        match event:
-            case TaskArrived(task=task):
-                self._arrive(task)
-            case ExecutorUp():
-                return self._come_up(event)
-            case ExecutorDown():
-                self._go_down(event)
-            case LossReported():
-                return self._report(event)
-            case JobLeft(job=job, how=how):
-                self._leave(job, how)
-            case TimerFired():
-                pass
-            case _:
-                assert_never(event)
+        # A chain of isinstance: patterns of classes take four times as long, on every event.
+        if isinstance(event, LossReported):
+            return self._report(event)
+        if isinstance(event, JobLeft):
+            self._leave(event.job, event.how)
+        elif isinstance(event, ExecutorUp):
+            return self._come_up(event)
+        elif isinstance(event, ExecutorDown):
+            self._go_down(event)
+        elif isinstance(event, TaskArrived):
+            self._arrive(event.task)
+        elif not isinstance(event, TimerFired):
+            assert_never(event)
         return True
 
     def commit(self, decision: Decision) -> None:
         """Record a decision; raises IllegalDecisionError, and changes nothing, if it is illegal."""
-        match decision:
-            case StartExecutor():
-                self._start(decision)
-            case StopExecutor():
-                self._stop_executor(decision)
-            case Launch():
-                self._launch(decision)
-            case Pause(job=job):
-                _legal(self._of_job, decision, job).move(Status.PAUSING)
-            case Stop(job=job, reason=reason):
-                record = _legal(self._of_job, decision, job)
-                record.reason = reason
-                record.move(NEXT_STATUS[record.status, Stop])
-                if record.of_task.is_over:
-                    self._waiting.pop(record.of_task.task.id, None)
-            case WakeAt():
-                pass
-            case _:
-                assert_never(decision)
+        if isinstance(decision, Launch):
+            self._launch(decision)
+        elif isinstance(decision, Pause):
+            _legal(self._of_job, decision, decision.job).move(Status.PAUSING)
+        elif isinstance(decision, Stop):
+            record = _legal(self._of_job, decision, decision.job)
+            record.reason = decision.reason
+            record.move(NEXT_STATUS[record.status, Stop])
+            if record.of_task.is_over:
+                self._waiting.pop(record.of_task.task.id, None)
+        elif isinstance(decision, StartExecutor):
+            self._start(decision)
+        elif isinstance(decision, StopExecutor):
+            self._stop_executor(decision)
+        elif not isinstance(decision, WakeAt):
+            assert_never(decision)
 
     def _arrive(self, task: Task) -> None:
         if task.id in self._tasks:

@@ -64,23 +64,22 @@ class SimBackend:
         return event
 
     def execute(self, decision: Decision) -> None:
-        match decision:
-            case StartExecutor(task=task, gpus=gpus):
-                self._executors.start(self._tasks[task], gpus)
-            case StopExecutor(task=task):
-                self._executors.stop(task)
-            case Launch(task=task, gpu=gpu, jobs=jobs):
-                for job in jobs:
-                    self._executors.launch(self._trainees[job], task, gpu)
-            case Pause(job=job):
-                self._executors.order(self._trainees[job], Departure.PAUSED)
-            case Stop(job=job):
-                self._open.discard(job)
-                self._executors.order(self._trainees[job], Departure.STOPPED)
-            case WakeAt(t=t):
-                self._clock.at(t, self._wake)
-            case _:
-                assert_never(decision)
+        if isinstance(decision, Launch):
+            for job in decision.jobs:
+                self._executors.launch(self._trainees[job], decision.task, decision.gpu)
+        elif isinstance(decision, StartExecutor):
+            self._executors.start(self._tasks[decision.task], decision.gpus)
+        elif isinstance(decision, StopExecutor):
+            self._executors.stop(decision.task)
+        elif isinstance(decision, Pause):
+            self._executors.order(self._trainees[decision.job], Departure.PAUSED)
+        elif isinstance(decision, Stop):
+            self._open.discard(decision.job)
+            self._executors.order(self._trainees[decision.job], Departure.STOPPED)
+        elif isinstance(decision, WakeAt):
+            self._clock.at(decision.t, self._wake)
+        else:
+            assert_never(decision)
 
     def _await_arrival(self) -> bool:
         """Whether there is one: the next one is scheduled when the last one has come."""
