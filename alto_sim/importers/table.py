@@ -14,7 +14,7 @@ from alto_runs.errors import UserError
 
 __all__ = ["Row", "open_text", "read_columns", "read_rows", "seconds_of"]
 
-_ABSENT = ("", "None", "NULL", "null", "nan", "NaN", "NaT")
+_ABSENT = frozenset(("", "None", "NULL", "null", "nan", "NaN", "NaT"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -24,7 +25,7 @@ from alto_policy.policies.gavel import GavelSettings
 from alto_policy.policies.las import LasSettings
 from alto_policy.policies.sjf import SjfSettings
 from alto_policy.policies.srtf import SrtfSettings
-from alto_policy.runlog import Entry, dump_entry
+from alto_policy.runlog import Entry, dump_entry, load
 from alto_policy.types import JobId, Task
 from alto_sim.failures import Faults
 from alto_sim.hardware import gpus_of
@@ -38,6 +39,7 @@ from tests.sim.cases import NOW, Flat, job, task
 PREEMPTIVE = ("srtf", "las", "ftf", "gavel")
 RIGID = ("r0", "r1", "r2", "r3", "r4")
 NUM_GPUS = 6
+GOLDEN = Path("tests/golden/simulated")
 
 
 def workload(seed: int, *, faults: Faults | None = None, latencies: Latencies = NOW) -> Workload:
@@ -177,7 +179,8 @@ def test_scaling_all_times_scales_the_schedule(name: str, factor: float) -> None
     assert decisions == [[d for d in e.decisions if not isinstance(d, WakeAt)] for e in other]
 
 
-def faulty_log() -> list[str]:
+def faulty_log(*names: str) -> list[str]:
+    """What happens under these policies, or all, on a late and unreliable cluster."""
     faults = Faults(seed=3, node_mtbf=40.0, node_repair=5.0, job_mtbf=90.0, lateness=0.5)
     latencies = Latencies(
         start=1.0, load=2.0, launch=0.1, report=0.2, pause=0.3, checkpoint=0.7, stop=0.4
@@ -185,9 +188,19 @@ def faulty_log() -> list[str]:
     given_work = workload(5, faults=faults, latencies=latencies)
     return [
         dump_entry(entry)
-        for name in SETTINGS
+        for name in names or SETTINGS
         for entry in simulated(in_time(name, 1.0), given_work)
     ]
+
+
+@pytest.mark.parametrize("name", ["alto", "sjf", "srtf", "gavel"])
+def test_a_golden_log_is_simulated_and_replayed_byte_for_byte(name: str) -> None:
+    """The same in every version of Python: the logs were written once, by 3.11."""
+    golden = (GOLDEN / f"{name}.jsonl").read_text().splitlines()
+    assert faulty_log(name) == golden
+    gpus = gpus_of(NUM_GPUS, gpus_per_node=3)
+    controller = Controller(build(in_time(name, 1.0)), Cluster(gpus))
+    assert replay(load(golden).entries, controller) is None
 
 
 def test_the_logs_do_not_depend_on_the_hash_seed() -> None:
