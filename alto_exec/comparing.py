@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from alto_exec.backbone import Backbone
 from alto_exec.bank import AdapterBank, Slot
 from alto_exec.data.samples import encode_prompt
 from alto_exec.evaluate import generate, validation_loss
+from alto_exec.frozen_model import FrozenModel
 from alto_exec.peft_format import read_adapter
 from alto_exec.preparation import PreparedTask
 from alto_runs.comparison import Answer, Comparison
@@ -49,7 +49,7 @@ def _compare(study: Study, prepared: PreparedTask, best: Best) -> Comparison:
 def _answer(
     prompt: str,
     prepared: PreparedTask,
-    backbone: Backbone,
+    backbone: FrozenModel,
     bank: AdapterBank,
     adapter: tuple[Slot, float],
 ) -> Answer:

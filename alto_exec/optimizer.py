@@ -1,12 +1,12 @@
-"""AdamW on one job's rows of the bank, each job with its own rates, moments and step count."""
+"""What each job's optimizer step is, for the one AdamW that takes them all."""
 
 import math
 
-from alto_exec.bank import AdapterBank, Slot
-from alto_kernels.adamw import Update, adamw
+from alto_exec.bank import Slot
+from alto_kernels.adamw import Update
 from alto_policy.types import Hyperparameters, Schedule
 
-__all__ = ["adamw_step", "learning_rate_at"]
+__all__ = ["learning_rate_at", "update_of"]
 
 
 def learning_rate_at(hyperparameters: Hyperparameters, step: int, num_steps: int) -> float:
@@ -23,12 +23,10 @@ def learning_rate_at(hyperparameters: Hyperparameters, step: int, num_steps: int
     return peak * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def adamw_step(
-    bank: AdapterBank, slot: Slot, hyperparameters: Hyperparameters, step: int, num_steps: int
-) -> None:
-    """Clip the job's gradient, take step `step` (0-based) of `num_steps`, clear the gradient."""
+def update_of(slot: Slot, hyperparameters: Hyperparameters, step: int, num_steps: int) -> Update:
+    """Step `step` (0-based) of `num_steps` of the job in the slot, its gradient being complete."""
     h = hyperparameters
-    update = Update(
+    return Update(
         first_rank=slot.first,
         end_rank=slot.rows.stop,
         step=step,
@@ -39,4 +37,3 @@ def adamw_step(
         epsilon=h.epsilon,
         clip=h.clip,
     )
-    adamw(bank.tensors, [update])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from alto_kernels.adamw import Bank, Update, adamw, adamw_ref
 from alto_kernels.linear_cross_entropy import linear_cross_entropy, linear_cross_entropy_ref
-from alto_kernels.rms_norm import rms_norm, rms_norm_ref
+from alto_kernels.rms_norm import add_rms_norm, add_rms_norm_ref
 from alto_kernels.rope import rope, rope_ref
 from alto_kernels.swiglu import swiglu, swiglu_ref
 from bench.rows import Rows
@@ -59,17 +59,17 @@ def _pairs() -> Iterator[tuple[str, Run, Run]]:
     x, weight = _normal(TOKENS, HIDDEN), _normal(HIDDEN)
     yield (
         "rms_norm",
-        _both_ways(lambda x: rms_norm(x, weight, 1e-5), x),
-        _both_ways(lambda x: rms_norm_ref(x, weight, 1e-5), x),
+        _both_ways(lambda x: add_rms_norm(x, x, weight, 1e-5)[1], x),
+        _both_ways(lambda x: add_rms_norm_ref(x, x, weight, 1e-5)[1], x),
     )
     gate, up = _normal(TOKENS, MIDDLE), _normal(TOKENS, MIDDLE)
     yield "swiglu", _both_ways(swiglu, gate, up), _both_ways(swiglu_ref, gate, up)
-    heads = _normal(TOKENS, HEADS, SIZE)
-    cos, sin = _normal(TOKENS, SIZE), _normal(TOKENS, SIZE)
+    heads = _normal(TOKENS, HEADS * SIZE)
+    cos, sin = (torch.rand(TOKENS, SIZE // 2, device="cuda") for _ in range(2))
     yield (
         "rope",
-        _both_ways(lambda h: rope(h, cos, sin), heads),
-        _both_ways(lambda h: rope_ref(h, cos, sin), heads),
+        _both_ways(lambda h: torch.cat(rope(h, h, h, cos, sin), 1), heads),
+        _both_ways(lambda h: torch.cat(rope_ref(h, h, h, cos, sin), 1), heads),
     )
     head = _normal(VOCABULARY, HIDDEN)
     targets = torch.randint(0, VOCABULARY, (TOKENS,), device="cuda")

@@ -1,5 +1,6 @@
 """The definition: the arithmetic of torch.optim.AdamW (Loshchilov and Hutter 2019)."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -17,7 +18,7 @@ def adamw_ref(bank: Bank, updates: Sequence[Update]) -> None:
         rows = slice(update.first_rank, update.end_rank)
         value, gradient = bank.value_RC[rows], bank.grad_RC[rows]
         mean, square = bank.mean_RC[rows], bank.square_RC[rows]
-        if update.clip is not None:
+        if clip < math.inf:
             norm = torch.linalg.vector_norm(gradient)
             gradient.mul_((clip / (norm + 1e-6)).clamp(max=1.0))
         value.mul_(decay)

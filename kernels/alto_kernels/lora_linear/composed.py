@@ -19,7 +19,9 @@ def forward(x_TI: Tensor, group: AdaptedGroup, plan: Plan) -> tuple[Tensor, list
     for s in segments_with_rows(plan.segments):
         for index, columns in group.members:
             a_rI, b_rO = _adapter(group, s, index, columns, x_TI.dtype)
-            s_tr = (_dropped(x_TI, s, group.number + index) @ a_rI.T).mul_(s.scale)
+            kept_tI = _kept(x_TI, s, group.number + index)
+            x_tI = _dropped(x_TI[s.first_row : s.end_row], s, kept_tI)
+            s_tr = (x_tI @ a_rI.T).mul_(s.scale)
             y_TO[s.first_row : s.end_row, columns].addmm_(s_tr, b_rO)
             shrinks.append(s_tr)
     return y_TO, shrinks
@@ -41,18 +43,16 @@ def backward(
         rows, ranks = slice(s.first_row, s.end_row), slice(s.first_rank, s.end_rank)
         for index, columns in group.members:
             a_rI, b_rO = _adapter(group, s, index, columns, x_TI.dtype)
-            number = group.number + index
-            dy_tO = dy_TO[rows, columns]
+            dy_tO, kept_tI = dy_TO[rows, columns], _kept(x_TI, s, group.number + index)
             ds_tr = (dy_tO @ b_rO.T).mul_(s.scale)
             _add_product(group.grad_b_RO[ranks, columns], next(left).T, dy_tO)
-            _add_product(group.grad_a_RMI[ranks, index], ds_tr.T, _dropped(x_TI, s, number))
+            _add_product(group.grad_a_RMI[ranks, index], ds_tr.T, _dropped(x_TI[rows], s, kept_tI))
             if dx_TI is None:
                 continue
-            if s.dropout:
-                keep_tI = keep_mask(s, number, x_TI.shape[1], x_TI.device)
-                dx_TI[rows] += (ds_tr @ a_rI) * keep_tI / (1 - s.dropout)
-            else:
+            if kept_tI is None:
                 dx_TI[rows].addmm_(ds_tr, a_rI)
+            else:
+                dx_TI[rows] += _dropped(ds_tr @ a_rI, s, kept_tI)
     return dx_TI
 
 
@@ -63,11 +63,12 @@ def _adapter(
     return group.a_RMI[ranks, index].to(dtype), group.b_RO[ranks, columns].to(dtype)
 
 
-def _dropped(x_TI: Tensor, s: Segment, linear_number: int) -> Tensor:
-    x = x_TI[s.first_row : s.end_row]
-    if not s.dropout:
-        return x
-    return x * keep_mask(s, linear_number, x.shape[1], x.device) / (1 - s.dropout)
+def _kept(x_TI: Tensor, s: Segment, linear_number: int) -> Tensor | None:
+    return keep_mask(s, linear_number, x_TI.shape[1], x_TI.device) if s.dropout else None
+
+
+def _dropped(x_tI: Tensor, s: Segment, kept_tI: Tensor | None) -> Tensor:
+    return x_tI if kept_tI is None else (x_tI * kept_tI).div_(1 - s.dropout)
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

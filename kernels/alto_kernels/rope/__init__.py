@@ -1,4 +1,4 @@
-"""Rotary position embedding of queries or keys."""
+"""Rotary position embedding of queries and keys (Su et al. 2021), in halves as Llama has it."""
 
 from alto_kernels.rope.autograd import rope
 from alto_kernels.rope.reference import rope_ref

@@ -1,4 +1,4 @@
-"""Joins the kernel to autograd: the gradient is turned back by the same angle."""
+"""Joins the kernel to autograd. Nothing is computed here."""
 
 from typing import Any
 
@@ -7,30 +7,39 @@ from torch import Tensor
 
 from alto_kernels.rope.reference import rope_ref
 
-__all__ = ["rope"]
+__all__ = ["Rope", "rope"]
 
 
-def rope(x_TND: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
-    """(T, N, D) turned; `cos_TD` and `sin_TD` have each angle twice, once for each half.
+def rope(
+    q_TD: Tensor, k_TD: Tensor, v_TD: Tensor, cos_Td: Tensor, sin_Td: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries and keys rotated by their positions' angles, and the values.
 
-    By PyTorch's own operations off the GPU.
+    cos and sin are (T, half a head), fp32 or wider. The values pass through so that the gradients
+    of all three lie side by side, as the product that made them wants them. Off the GPU by
+    PyTorch's own operations.
     """
-    if x_TND.device.type != "cuda":
-        return rope_ref(x_TND, cos_TD, sin_TD)
-    y_TND: Tensor = Rope.apply(x_TND, cos_TD, sin_TD)
-    return y_TND
+    if not q_TD.is_cuda:
+        return rope_ref(q_TD, k_TD, v_TD, cos_Td, sin_Td)
+    rotated: tuple[Tensor, Tensor, Tensor] = Rope.apply(q_TD, k_TD, v_TD, cos_Td, sin_Td)
+    return rotated
 
 
 class Rope(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x_TND: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
-        from alto_kernels.rope.kernel import turn
+    def forward(
+        ctx: Any, q_TD: Tensor, k_TD: Tensor, v_TD: Tensor, cos_Td: Tensor, sin_Td: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        from alto_kernels.rope.kernel import rotate
 
-        ctx.save_for_backward(cos_TD, sin_TD)
-        return turn(x_TND, cos_TD, sin_TD, back=False)
+        ctx.save_for_backward(cos_Td, sin_Td)
+        return rotate((q_TD, k_TD, v_TD), cos_Td, sin_Td, backwards=False)
 
     @staticmethod
-    def backward(ctx: Any, dy_TND: Tensor) -> tuple[Tensor, None, None]:
-        from alto_kernels.rope.kernel import turn
+    def backward(
+        ctx: Any, dq_TD: Tensor, dk_TD: Tensor, dv_TD: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        from alto_kernels.rope.kernel import rotate
 
-        return turn(dy_TND, *ctx.saved_tensors, back=True), None, None
+        dq_TD, dk_TD, dv_TD = rotate((dq_TD, dk_TD, dv_TD), *ctx.saved_tensors, backwards=True)
+        return dq_TD, dk_TD, dv_TD, None, None

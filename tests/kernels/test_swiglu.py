@@ -1,4 +1,4 @@
-"""RMSNorm, RoPE and SwiGLU: the kernels against float64, forward and gradient."""
+"""SwiGLU: the kernels against float64, forward and gradient."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from alto_kernels.rms_norm import rms_norm, rms_norm_ref
-from alto_kernels.rms_norm.autograd import RmsNorm
-from alto_kernels.rope import rope, rope_ref
-from alto_kernels.rope.autograd import Rope
 from alto_kernels.swiglu import swiglu, swiglu_ref
 from alto_kernels.swiglu.autograd import SwiGlu
 from tests.kernels.comparing import DEVICE, DTYPES, ON_GPU, assert_as_exact_as_torch
@@ -42,16 +38,6 @@ def compare(
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("width", [576, 4096])
-def test_rms_norm(width: int, dtype: torch.dtype) -> None:
-    x, weight = normal(T, width, dtype=dtype), normal(width, dtype=dtype, seed=1)
-    compare(
-        lambda x, w: RmsNorm.apply(x, w, 1e-5), lambda x, w: rms_norm_ref(x, w, 1e-5),
-        [x], [weight], dtype,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("width", [24, 4104])
 def test_swiglu_on_the_columns_of_one_tensor(width: int, dtype: torch.dtype) -> None:
     both = normal(T, 2 * width, dtype=dtype)
@@ -62,22 +48,6 @@ def test_swiglu_on_the_columns_of_one_tensor(width: int, dtype: torch.dtype) -> 
     compare(on_columns(SwiGlu.apply), on_columns(swiglu_ref), [both], [], dtype)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize(("heads", "size"), [(3, 64), (8, 128), (1, 24)])
-def test_rope_on_the_columns_of_one_tensor(heads: int, size: int, dtype: torch.dtype) -> None:
-    x = normal(T, (heads + 1) * size, dtype=dtype)
-    angles = torch.arange(T)[:, None] / 10 ** torch.linspace(0, 2, size // 2).repeat(2)
-    cos, sin = angles.cos().double().to(DEVICE), angles.sin().double().to(DEVICE)
-
-    def on_columns(function: Function) -> Function:
-        return lambda x, cos, sin: function(x[:, size:].unflatten(1, (heads, size)), cos, sin)
-
-    cos, sin = cos.to(dtype).double(), sin.to(dtype).double()
-    compare(on_columns(Rope.apply), on_columns(rope_ref), [x], [cos, sin], dtype)
-
-
 def test_off_the_gpu_torch_computes() -> None:
     x = torch.randn(3, 2, 8)
-    assert torch.equal(rms_norm(x, torch.ones(8), 1e-6), rms_norm_ref(x, torch.ones(8), 1e-6))
     assert torch.equal(swiglu(x, x), swiglu_ref(x, x))
-    assert torch.equal(rope(x, x[:, 0], x[:, 0]), rope_ref(x, x[:, 0], x[:, 0]))
