@@ -118,6 +118,12 @@ def test_files_of_one_name_are_meant_to_be_two() -> None:
     assert twice - in_operations <= set(SHARED_NAMES)
 
 
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """They are modules without a package: pytest takes two of one name for one."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
 def test_no_ghosts() -> None:
     ghost = re.compile(r"(^|_)(old|new|copy|backup|fix|v\d+|utils?|helpers?|manager|misc)(_|\.|$)")
     assert [path for path in product_files() if ghost.search(path.name)] == []
