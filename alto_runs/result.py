@@ -124,8 +124,8 @@ def write_result(directory: RunDirectory) -> Result:
     result = Result(directory.path)
     write_atomically(directory.leaderboard_path, leaderboard_json(result.leaderboard))
     write_atomically(directory.metrics_path, metrics_json(result.metrics))
-    for task in result.history.tasks:
-        if (best := result.best(task.id)) and best.adapter is not None:
+    for task in dict.fromkeys(each.task for each in result.leaderboard if each.adapter):
+        if (best := result.best(task)) and best.adapter is not None:
             for file in sorted(best.adapter.glob("adapter_*")):
-                write_atomically(directory.best_folder(task.id) / file.name, file.read_bytes())
+                write_atomically(directory.best_folder(task) / file.name, file.read_bytes())
     return result

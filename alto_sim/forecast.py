@@ -10,10 +10,9 @@ from alto_policy.runlog import Entry
 from alto_policy.types import Gpu, GpuId
 from alto_runs.measurement import Forecast, MeasuredTask
 from alto_sim.curves import SyntheticCurves
-from alto_sim.latencies import Latencies
 from alto_sim.simulate import play
 from alto_sim.step_time import StepTime
-from alto_sim.workload import Workload
+from alto_sim.workload import DEFAULT_LATENCIES, Workload
 
 __all__ = ["forecast"]
 
@@ -36,9 +35,7 @@ def _makespan(measured: MeasuredTask, settings: Settings) -> float:
             per_token=measured.token_seconds,
             per_evaluation=measured.evaluation_seconds,
         ),
-        latencies=Latencies(
-            start=measured.load_seconds, launch=0.0, report=0.0, pause=0.0, stop=0.0
-        ),
+        latencies=replace(DEFAULT_LATENCIES, load=measured.load_seconds),
         measured={measured.task.id: measured.memory},
     )
     entries: list[Entry] = []
