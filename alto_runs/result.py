@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from alto_policy.decisions import Decision
 from alto_policy.events import Event, LossReported
 from alto_policy.runlog import RunLog
-from alto_policy.types import TaskId
+from alto_policy.types import Hyperparameters, TaskId
 from alto_runs.directory import RunDirectory, read_run_log, write_atomically
 from alto_runs.errors import UserError
 from alto_runs.history import RunHistory, follow
@@ -67,11 +67,15 @@ class Result:
         return Best(standing, adapter)
 
     def jobs(self) -> "DataFrame":
-        """One row for each job, best first, its hyper-parameters in columns."""
+        """One row for each job, best first, in the columns of leaderboard.json."""
         from pandas import DataFrame
 
         rows = [asdict(standing) for standing in self.leaderboard]
-        return DataFrame([{**row, **row.pop("hyperparameters")} for row in rows])
+        names = [name for name in _names(Standing) if name != "hyperparameters"]
+        return DataFrame(
+            [{**row.pop("hyperparameters"), **row} for row in rows],
+            columns=[*names[:2], *_names(Hyperparameters), *names[2:]],
+        )
 
     def reports(self) -> "DataFrame":
         """One row for each report, in the order of the jobs; `samples` are the job's own."""

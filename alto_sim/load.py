@@ -8,7 +8,7 @@ from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.runlog import Entry, RunLog
-from alto_runs.directory import RunDirectory, read_run_log
+from alto_runs.directory import RunDirectory, is_plain_name, read_run_log
 from alto_runs.errors import UserError
 from alto_runs.records import read_records
 from alto_runs.study import Study, TaskSpec, expand, load_study
@@ -39,10 +39,27 @@ def load_workload(path: Path) -> tuple[Workload, Settings]:
         study = load_study(path)
         return synthetic(_trace_of(study)), study.policy
     run = read_run_log(path)
-    if not any(isinstance(entry.event, TaskArrived) for entry in run.entries):
-        raise UserError(f"{path}: no task arrives in this trace")
+    _check_arrivals(run, path)
     has_losses = any(not isinstance(entry.event, TaskArrived) for entry in run.entries)
     return recorded(run) if has_losses else synthetic(run), _policy_of(run)
+
+
+def _check_arrivals(run: RunLog, path: Path) -> None:
+    """Tasks and jobs arrive once, under names that can be those of files. Raises UserError."""
+    arrived: set[str] = set()
+    for number, entry in enumerate(run.entries, start=1):
+        if isinstance(entry.event, TaskArrived):
+            task = entry.event.task
+            if task.id in arrived:
+                raise UserError(f"{path}: entry {number}: task {task.id!r} has arrived before")
+            for name in (task.id, *(job.id for job in task.jobs)):
+                if not is_plain_name(name):
+                    raise UserError(f"{path}: entry {number}: {name!r} is no name of a file")
+            if twice := sorted(arrived.intersection(f"job {job.id}" for job in task.jobs)):
+                raise UserError(f"{path}: entry {number}: {twice[0]} belongs to another task")
+            arrived.update((task.id, *(f"job {job.id}" for job in task.jobs)))
+    if not arrived:
+        raise UserError(f"{path}: no task arrives in this trace")
 
 
 def _policy_of(run: RunLog) -> Settings:
