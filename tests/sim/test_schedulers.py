@@ -4,7 +4,14 @@ import pytest
 
 from alto_policy.decisions import Launch
 from alto_policy.estimates import DurationEstimate, declared_seconds
-from alto_policy.events import Departure, ExecutorDown, JobLeft, TaskArrived
+from alto_policy.events import (
+    Departure,
+    ExecutorDown,
+    ExecutorUp,
+    JobLeft,
+    LossReported,
+    TaskArrived,
+)
 from alto_policy.policies import Settings
 from alto_policy.policies.exclusive import ExclusiveSettings
 from alto_policy.policies.fifo import FifoSettings
@@ -21,7 +28,7 @@ from alto_sim.importers import AT_ONCE
 from alto_sim.latencies import Latencies
 from alto_sim.simulate import play
 from alto_sim.workload import Workload
-from tests.sim.cases import Flat, job, task
+from tests.sim.cases import MEMORY, SECOND, Flat, job, task
 
 Row = tuple[str, float, int, int]  # name, arrival, duration, width
 Stay = tuple[str, float, float]  # name, from, to
@@ -170,6 +177,32 @@ def test_a_rigid_job_falls_back_to_its_checkpoint_when_a_node_fails() -> None:
     lost = Faults(seed=1, node_mtbf=40.0, node_repair=5.0)
     last = stays(FifoSettings(), workload([("a", 0, 50, 1)], faults=lost), 1)[-1]
     assert last[2] - last[1] == pytest.approx(50)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_tuned_job_falls_back_to_its_last_report_when_a_node_fails(seed: int) -> None:
+    """b reports at its end alone; what it trained in the passes of a's reports is lost."""
+    ups: list[float] = []
+    ends: list[float] = []
+
+    def record(entry: Entry) -> None:
+        if isinstance(entry.event, ExecutorUp):
+            ups.append(entry.event.t)
+        if isinstance(entry.event, LossReported) and entry.event.job == "b":
+            ends.append(entry.event.t)
+
+    jobs = [job("a", 40, 40), job("b", 9, 1)]
+    given = Workload(
+        arrivals=(TaskArrived(0.0, task("t", jobs)),),
+        curves=Flat(),
+        step_time=SECOND,
+        latencies=AT_ONCE,
+        memory=MEMORY,
+        faults=Faults(seed=seed, node_mtbf=3.0, node_repair=1.0),
+    )
+    play(given, FifoSettings(), gpus_of(1), record)
+    assert ups[1] < ends[0]  # it was interrupted
+    assert ends[0] - max(up for up in ups if up < ends[0]) == pytest.approx(9.0)
 
 
 def test_stragglers_and_slow_gpus_take_their_time() -> None:
