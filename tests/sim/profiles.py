@@ -1,0 +1,59 @@
+"""Shapes and rows of profiles."""
+
+from pathlib import Path
+
+from alto_runs.profile import Machine, ModelShape, StepRow, Trained
+
+__all__ = ["LLAMA_8B", "MACHINE", "SHIPPED", "step_row"]
+
+SHIPPED = Path(__file__).parents[2] / "kernels" / "profiles" / "h100.jsonl"
+
+LLAMA_8B = ModelShape(
+    name="Llama-3.1-8B",
+    layers=32,
+    hidden=4096,
+    intermediate=14336,
+    heads=32,
+    key_value_heads=8,
+    head_size=128,
+    vocabulary=128_256,
+    tied=False,
+)
+
+MACHINE = Machine(
+    gpu="NVIDIA H100 80GB HBM3",
+    driver=None,
+    cuda=None,
+    torch=None,
+    triton=None,
+    commit=None,
+    date=None,
+    source="made up",
+)
+
+
+def step_row(
+    *,
+    model: ModelShape = LLAMA_8B,
+    kernels: str = "alto-triton",
+    jobs: int = 1,
+    rank: int = 16,
+    batch_size: int = 1,
+    length: int = 512,
+    seconds: float = 1.0,
+    peak_bytes: int | None = None,
+) -> StepRow:
+    return StepRow(
+        machine=MACHINE,
+        model=model,
+        dtype="bfloat16",
+        kernels=kernels,
+        trained=Trained.LORA if rank else Trained.NONE,
+        recompute=False,
+        jobs=jobs,
+        rank=rank,
+        batch_size=batch_size,
+        length=length,
+        seconds=seconds,
+        peak_bytes=peak_bytes,
+    )
