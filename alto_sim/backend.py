@@ -32,7 +32,7 @@ from alto_policy.types import GpuId, JobId, Task, TaskId
 from alto_sim.curves import LossCurves, Losses
 from alto_sim.lane import Clock, Lane, Outlet, Place, Trainee
 from alto_sim.latencies import Latencies
-from alto_sim.step_time import StepTime
+from alto_sim.step_time import PassTimes
 
 __all__ = ["SimBackend"]
 
@@ -48,7 +48,7 @@ class SimBackend:
         arrivals: Iterable[TaskArrived],
         *,
         curves: LossCurves,
-        step_time: StepTime,
+        step_time: PassTimes,
         memory: Callable[[Task], MemoryModel],
         latencies: Latencies,
     ) -> None:

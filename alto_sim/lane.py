@@ -8,7 +8,7 @@ from enum import Enum
 from alto_policy.events import Departure
 from alto_policy.types import Job, Task
 from alto_sim.curves import LossCurves, Losses
-from alto_sim.step_time import StepTime
+from alto_sim.step_time import PassTimes
 
 __all__ = ["Clock", "Lane", "Outlet", "Place", "Trainee"]
 
@@ -59,7 +59,7 @@ class Lane:
     """Passes run in one go until the next report is due, unless somebody comes or goes."""
 
     def __init__(
-        self, task: Task, curves: LossCurves, step_time: StepTime, clock: Clock, outlet: Outlet
+        self, task: Task, curves: LossCurves, step_time: PassTimes, clock: Clock, outlet: Outlet
     ) -> None:
         self._task = task
         self._curves = curves

@@ -12,7 +12,7 @@ from alto_policy.types import Task, TaskId
 from alto_sim.calibrate import fit
 from alto_sim.curves import LossCurves, RecordedCurves, SyntheticCurves
 from alto_sim.latencies import Latencies
-from alto_sim.step_time import DEFAULT_STEP_TIME, StepTime
+from alto_sim.step_time import DEFAULT_STEP_TIME, PassTimes
 
 __all__ = ["DEFAULT_LATENCIES", "DEFAULT_MEMORY", "Workload", "recorded", "synthetic"]
 
@@ -33,7 +33,7 @@ DEFAULT_MEMORY = MemoryModel(
 class Workload:
     arrivals: tuple[TaskArrived, ...]
     curves: LossCurves
-    step_time: StepTime = DEFAULT_STEP_TIME
+    step_time: PassTimes = DEFAULT_STEP_TIME
     latencies: Latencies = DEFAULT_LATENCIES
     measured: Mapping[TaskId, MemoryModel] = field(default_factory=dict)
     memory: MemoryModel = DEFAULT_MEMORY  # of a task that was never measured
