@@ -29,10 +29,10 @@ from alto_policy.events import (
 )
 from alto_policy.memory import MemoryModel
 from alto_policy.types import GpuId, JobId, Task, TaskId
+from alto_runs.costs.durations import PassTimes
 from alto_sim.curves import LossCurves, Losses
 from alto_sim.lane import Clock, Lane, Outlet, Place, Trainee
 from alto_sim.latencies import Latencies
-from alto_sim.step_time import PassTimes
 
 __all__ = ["SimBackend"]
 

@@ -7,8 +7,8 @@ from enum import Enum
 
 from alto_policy.events import Departure
 from alto_policy.types import Job, Task
+from alto_runs.costs.durations import PassTimes
 from alto_sim.curves import LossCurves, Losses
-from alto_sim.step_time import PassTimes
 
 __all__ = ["Clock", "Lane", "Outlet", "Place", "Trainee"]
 

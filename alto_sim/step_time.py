@@ -2,18 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from alto_policy.types import Job, Task
 
-__all__ = ["DEFAULT_STEP_TIME", "PassTimes", "StepTime", "tokens_of"]
-
-
-class PassTimes(Protocol):
-    """What the simulator asks: a `StepTime` of one study, or the `StepProfile` of a machine."""
-
-    def pass_seconds(self, jobs: Iterable[Job], task: Task) -> float: ...
-    def evaluation_seconds(self, jobs: Sequence[Job], task: Task) -> float: ...
+__all__ = ["DEFAULT_STEP_TIME", "StepTime", "tokens_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

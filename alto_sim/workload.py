@@ -9,10 +9,11 @@ from alto_policy.events import ExecutorUp, TaskArrived
 from alto_policy.memory import MemoryModel
 from alto_policy.runlog import RunLog
 from alto_policy.types import Task, TaskId
+from alto_runs.costs.durations import PassTimes
 from alto_sim.calibrate import fit
 from alto_sim.curves import LossCurves, RecordedCurves, SyntheticCurves
 from alto_sim.latencies import Latencies
-from alto_sim.step_time import DEFAULT_STEP_TIME, PassTimes
+from alto_sim.step_time import DEFAULT_STEP_TIME
 
 __all__ = ["DEFAULT_LATENCIES", "DEFAULT_MEMORY", "Workload", "recorded", "synthetic"]
 

@@ -88,6 +88,7 @@ class StepProfile:
         self._bytes = _fit_bytes(self._steps)
         self._evaluation = _evaluation_factor(rows, self.kernels, self._seconds.factors, self._own)
         self._passes: dict[PassWork, float] = {}
+        self._evaluations: dict[PassWork, float] = {}
         self._shape_of: dict[str, ModelShape] = {}
 
     def shape_of(self, task: Task) -> ModelShape:
@@ -113,16 +114,20 @@ class StepProfile:
         """One fused pass of the jobs, each with one batch of the longest sequences."""
         work = self.work(jobs, task)
         if work not in self._passes:
-            self._passes[work] = self.seconds(work).value
+            terms = second_terms(work, self._ceilings)
+            self._passes[work] = self._seconds.value(terms, _place(work))
         return self._passes[work]
 
     def evaluation_seconds(self, jobs: Sequence[Job], task: Task) -> float:
         """Evaluation of the jobs one after another on the validation sequences."""
         if not jobs:
             return 0.0
-        work, sequences = self.work(jobs, task), self.validation_sequences * len(jobs)
-        factors = self._seconds.factors
-        return self._evaluation * evaluation_seconds(work, sequences, factors, self._ceilings)
+        key = self.work(jobs, task)
+        if key not in self._evaluations:
+            sequences = self.validation_sequences * len(jobs)
+            found = evaluation_seconds(key, sequences, self._seconds.factors, self._ceilings)
+            self._evaluations[key] = self._evaluation * found
+        return self._evaluations[key]
 
     def memory_model(self, task: Task, max_jobs: int | None = None) -> MemoryModel:
         """The linear form by which jobs are admitted, from the fitted terms."""

@@ -7,6 +7,7 @@ card with other ceilings. Only the host's launches are in layers, with a coeffic
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from alto_policy.types import Job
 from alto_runs.profile import ModelShape
@@ -109,7 +110,7 @@ def second_terms(work: PassWork, ceilings: Ceilings) -> tuple[float, ...]:
         2 * tokens * shape.vocabulary / ceilings.bytes_per_second,
         shape.layers * attention / ceilings.flops_per_second,
         _adapter_seconds(work, ceilings),
-        _STEP_BYTES * shape.adapter_parameters * work.ranks / ceilings.bytes_per_second,
+        _STEP_BYTES * _adapter(shape) * work.ranks / ceilings.bytes_per_second,
     )
 
 
@@ -143,9 +144,19 @@ def evaluation_seconds(
     return max(passes * parts[0], device)
 
 
+@cache
+def _linears(shape: ModelShape) -> tuple[tuple[int, int], ...]:
+    return shape.linears
+
+
+@cache
+def _adapter(shape: ModelShape) -> int:
+    return shape.adapter_parameters
+
+
 def _blocks_seconds(work: PassWork, ceilings: Ceilings) -> float:
     """The products of all blocks in one direction."""
-    linears = work.shape.linears
+    linears = _linears(work.shape)
     return work.shape.layers * sum(_product(work, i, o, ceilings) for i, o in linears)
 
 
@@ -171,9 +182,9 @@ def _adapter_seconds(work: PassWork, ceilings: Ceilings) -> float:
         return 0.0
     queries = _queries(work.shape)
     inputs = 2 * work.shape.hidden + queries + work.shape.intermediate  # q, k, v share; gate, up
-    outputs = sum(outputs for _, outputs in work.shape.linears)
+    outputs = sum(outputs for _, outputs in _linears(work.shape))
     moved = 2 * work.tokens * (2 * inputs + outputs) * work.shape.layers
-    flops = 6 * work.rank_tokens * work.shape.adapter_parameters
+    flops = 6 * work.rank_tokens * _adapter(work.shape)
     return moved / ceilings.bytes_per_second + flops / ceilings.flops_per_second
 
 
