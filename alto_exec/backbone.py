@@ -1,6 +1,7 @@
 """A frozen transformers causal LM whose linears meet the adapter bank."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -16,9 +17,10 @@ from alto_runs.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["ALL_LINEAR", "Backbone"]
+__all__ = ["ALL_LINEAR", "KERNEL", "Backbone", "check_targets"]
 
 ALL_LINEAR = "all-linear"
+KERNEL = "lora_linear composed of PyTorch's products"
 
 
 class Routing:
@@ -76,6 +78,12 @@ class Backbone:
         return cast(int, self._model.get_output_embeddings().weight.shape[0])
 
     @property
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens after which the model has said all it wants to say."""
+        ends = getattr(self._model.generation_config, "eos_token_id", None)
+        return frozenset([ends] if isinstance(ends, int) else ends or ())
+
+    @property
     def num_bytes(self) -> int:
         """Memory of the frozen weights."""
         tensors = {t.data_ptr(): t.nbytes for t in self._model.parameters()}
@@ -108,6 +116,15 @@ class Backbone:
             outputs, inputs = module.weight_OI.shape
             shapes.append(LinearShape(name, inputs, outputs))
         return shapes
+
+
+def check_targets(folder: Path, targets: str | Sequence[str]) -> None:
+    """Raises UserError for a name that no linear of the model bears; loads no weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with torch.device("meta"):
+        _target_names(AutoModelForCausalLM.from_config(config), targets)
 
 
 def _weights(linear: nn.Module) -> tuple[Tensor, Tensor | None]:

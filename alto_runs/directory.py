@@ -56,6 +56,12 @@ class RunDirectory:
         return cls(path)
 
     @classmethod
+    def reopen(cls, path: Path) -> "RunDirectory":
+        """The folder of a run that was begun, or that may begin there; raises UserError."""
+        directory = cls(path)
+        return directory if directory.study_path.is_file() else cls.create(path)
+
+    @classmethod
     def open(cls, path: Path) -> "RunDirectory":
         """The folder of a run that was begun; raises UserError if it holds none."""
         directory = cls(path)
@@ -79,6 +85,10 @@ class RunDirectory:
     @property
     def metrics_path(self) -> Path:
         return self.path / "metrics.json"
+
+    @property
+    def comparison_path(self) -> Path:
+        return self.path / "comparison.json"
 
     def job_folder(self, job: JobId) -> Path:
         """The job's adapter of the best validation loss, in PEFT's format."""

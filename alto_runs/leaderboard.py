@@ -2,7 +2,8 @@
 
 import json
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 from alto_policy.decisions import ExitReason
 from alto_policy.types import Hyperparameters, JobId, TaskId
@@ -10,7 +11,7 @@ from alto_runs.directory import RunDirectory
 from alto_runs.fields import encode_fields
 from alto_runs.history import JobHistory, Outcome, RunHistory
 
-__all__ = ["Standing", "leaderboard_json", "rank_jobs"]
+__all__ = ["Standing", "leaderboard_json", "rank_jobs", "varying_fields"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,15 @@ def rank_jobs(history: RunHistory, directory: RunDirectory | None = None) -> tup
 def leaderboard_json(standings: tuple[Standing, ...]) -> str:
     """A list of flat objects; a loss that is not finite is null."""
     return json.dumps([_row(standing) for standing in standings], indent=2, allow_nan=False) + "\n"
+
+
+def varying_fields(standings: Sequence[Standing]) -> tuple[str, ...]:
+    """Hyper-parameters in which the jobs differ; alpha not where it is twice the rank."""
+    chosen = [standing.hyperparameters for standing in standings]
+    names = [field.name for field in fields(Hyperparameters)]
+    if all(one.alpha == 2 * one.rank for one in chosen):
+        names.remove("alpha")
+    return tuple(name for name in names if len({getattr(one, name) for one in chosen}) > 1)
 
 
 def _standing(job: JobHistory, directory: RunDirectory | None) -> Standing:

@@ -43,6 +43,7 @@ __all__ = [
     "Study",
     "TaskSpec",
     "expand",
+    "first_difference",
     "load_study",
     "resolved_yaml",
 ]
@@ -217,6 +218,20 @@ def resolved_yaml(study: Study) -> str:
     return dump_document(_plain(document))
 
 
+def first_difference(study: Study, begun: Study) -> str | None:
+    """Field in which `study` is not what a run was begun with: `other value, not this one`.
+
+    What an executor was left to choose may have been chosen since.
+    """
+    chosen = begun.executor.model_dump(exclude=study.executor.model_fields_set)
+    executor = study.executor.model_copy(update=chosen)
+    given = _lines(study.model_copy(update={"executor": executor}))
+    for path, value in _lines(begun).items():
+        if path not in given or given[path] != value:
+            return f"{path} {value!r}, not {given.get(path)!r}"
+    return next((f"no {path}" for path in given if path not in _lines(begun)), None)
+
+
 def expand(name: str, spec: TaskSpec, *, num_samples: int, max_length: int) -> Task:
     """The task with its jobs. All train on equally many samples, the last batch rounded up.
 
@@ -264,6 +279,18 @@ def _task_fields(defaults: dict[str, Any], given: Any) -> Any:
     if isinstance(kept.get("data"), dict) and isinstance(given.get("data"), dict):
         fields["data"] = {**kept["data"], **given["data"]}
     return fields
+
+
+def _lines(value: Any, path: str = "") -> dict[str, Any]:
+    """The leaves of a resolved study by their dotted paths."""
+    if isinstance(value, Study):
+        value = value.model_dump(mode="python")
+    if not isinstance(value, dict):
+        return {path: value}
+    leaves: dict[str, Any] = {}
+    for key, part in value.items():
+        leaves |= _lines(part, f"{path}.{key}" if path else str(key))
+    return leaves
 
 
 def _plain(value: Any) -> Any:

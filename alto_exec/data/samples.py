@@ -11,7 +11,7 @@ from alto_runs.records import Chat, Completion, Message, Record, Text
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["Sample", "encode"]
+__all__ = ["Sample", "encode", "encode_prompt"]
 
 _ASSISTANT = "assistant"
 
@@ -45,6 +45,14 @@ def encode(record: Record, tokenizer: "PreTrainedTokenizerFast", completion_only
             return _encode_plain(prompt + completion, first, completion, tokenizer)
         case Text(text):
             return _encode_plain(text, 0, text, tokenizer)
+
+
+def encode_prompt(prompt: str, tokenizer: "PreTrainedTokenizerFast") -> tuple[int, ...]:
+    """Tokens after which the model begins to answer, as in training on `prompt` and completion."""
+    if tokenizer.chat_template is None:
+        return tuple(tokenizer(prompt).input_ids)
+    text = render([Message("user", prompt)], tokenizer, then_answer=True)
+    return tuple(tokenizer(text, add_special_tokens=False).input_ids)
 
 
 def _encode_plain(

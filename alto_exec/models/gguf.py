@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from alto_exec.models.quiet import without_progress_bars
 from alto_runs.errors import UserError
 
 if TYPE_CHECKING:
@@ -90,12 +91,16 @@ def _convert_into(folder: Path, file: Path) -> None:
     packing = getattr(transformers, "GgufConfig", None)
     unpacked = {} if packing is None else {"quantization_config": packing(dequantize=True)}
     try:
-        model = AutoModelForCausalLM.from_pretrained(file.parent, dtype=dtype, **source, **unpacked)
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, **source)
+        with without_progress_bars():
+            model = AutoModelForCausalLM.from_pretrained(
+                file.parent, dtype=dtype, **source, **unpacked
+            )
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, **source)
     except (ValueError, KeyError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"model: {str(file)!r} cannot be converted: {reason}") from error
-    _unquantised(model).save_pretrained(folder)
+    with without_progress_bars():
+        _unquantised(model).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from alto_exec.models.gguf import convert_gguf, find_packaged_gguf
+from alto_exec.models.quiet import without_progress_bars
 from alto_runs.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,16 +67,17 @@ def load_backbone(path: Path, *, device: "torch.device", dtype: "torch.dtype") -
     from transformers import AutoModelForCausalLM
 
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            path,
-            dtype=dtype,
-            device_map={"": device},
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are told below, in one line
-        )
+        with without_progress_bars():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                path,
+                dtype=dtype,
+                device_map={"": device},
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are told below, in one line
+            )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"model: {str(path)!r} cannot be loaded: {_line(error)}") from error
     model, loading = loaded

@@ -1,14 +1,14 @@
 """The report of one or several runs: one page that needs nothing but a browser."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from alto_policy.types import Hyperparameters, Task
+from alto_policy.types import Task
 from alto_runs.directory import write_atomically
 from alto_runs.fields import encode_fields
-from alto_runs.leaderboard import Standing
+from alto_runs.leaderboard import Standing, varying_fields
 from alto_runs.metrics import EXIT_RULES
 from alto_runs.policy_settings import policy_name
 from alto_runs.report.curves import draw_curves
@@ -87,7 +87,7 @@ def _view(name: str, result: Result) -> _RunView:
 def _task_view(task: Task, result: Result) -> _TaskView:
     standings = [standing for standing in result.leaderboard if standing.task == task.id]
     best = result.best(task.id)
-    varying = _varying(standings)
+    varying = varying_fields(standings)
     winner = best.standing if best else None
     return _TaskView(
         name=task.id,
@@ -103,15 +103,6 @@ def _task_view(task: Task, result: Result) -> _TaskView:
         ),
         curves=draw_curves(result.history.of_task(task), winner.job if winner else None),
     )
-
-
-def _varying(standings: Sequence[Standing]) -> tuple[str, ...]:
-    """Hyper-parameters in which the jobs differ; alpha not where it is twice the rank."""
-    chosen = [standing.hyperparameters for standing in standings]
-    names = [field.name for field in fields(Hyperparameters)]
-    if all(one.alpha == 2 * one.rank for one in chosen):
-        names.remove("alpha")
-    return tuple(name for name in names if len({getattr(one, name) for one in chosen}) > 1)
 
 
 def _distinct_names(directories: Sequence[Path]) -> list[str]:

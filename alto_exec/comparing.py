@@ -1,0 +1,65 @@
+"""What the winners of a run have learnt, against the untuned model."""
+
+from collections.abc import Sequence
+
+from alto_exec.backbone import Backbone
+from alto_exec.bank import AdapterBank, Slot
+from alto_exec.data.samples import encode_prompt
+from alto_exec.evaluate import generate, validation_loss
+from alto_exec.peft_format import read_adapter
+from alto_exec.preparation import PreparedTask
+from alto_runs.comparison import Answer, Comparison
+from alto_runs.result import Best, Result
+from alto_runs.study import Study
+
+__all__ = ["compare"]
+
+
+def compare(
+    study: Study, prepared: Sequence[PreparedTask], result: Result
+) -> tuple[Comparison, ...]:
+    """One for each task that has a winner: its adapter is read back from the run directory."""
+    comparisons = []
+    for one in prepared:
+        best = result.best(one.task.id)
+        if best is not None and best.adapter is not None:
+            comparisons.append(_compare(study, one, best))
+    return tuple(comparisons)
+
+
+def _compare(study: Study, prepared: PreparedTask, best: Best) -> Comparison:
+    assert best.adapter is not None
+    backbone = prepared.load(study.executor)
+    bank = AdapterBank(backbone.shapes, backbone.device)
+    stored = read_adapter(best.adapter, bank)
+    slot = bank.join(stored.state())
+    validation = prepared.dataset.validation
+    return Comparison(
+        task=prepared.task.id,
+        job=best.standing.job,
+        untuned_val_loss=validation_loss(backbone, bank, validation, None),
+        val_loss=validation_loss(backbone, bank, validation, slot, stored.scale),
+        answers=tuple(
+            _answer(prompt, prepared, backbone, bank, (slot, stored.scale))
+            for prompt in study.prompts
+        ),
+    )
+
+
+def _answer(
+    prompt: str,
+    prepared: PreparedTask,
+    backbone: Backbone,
+    bank: AdapterBank,
+    adapter: tuple[Slot, float],
+) -> Answer:
+    tokenizer = prepared.tokenizer
+    untuned, tuned = generate(
+        backbone,
+        bank,
+        encode_prompt(prompt, tokenizer),
+        [(None, 1.0), adapter],
+        end_tokens=backbone.end_tokens | {tokenizer.eos_token_id},
+    )
+    decode = tokenizer.decode
+    return Answer(prompt, *(str(decode(list(t))).strip() for t in (untuned, tuned)))

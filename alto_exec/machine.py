@@ -1,0 +1,78 @@
+"""What this machine trains on: chosen once, written into the run, the same when it is resumed."""
+
+import os
+import platform
+import time
+from collections.abc import Mapping
+
+import torch
+
+from alto_policy.types import Gpu, GpuId
+from alto_runs.errors import UserError
+from alto_runs.study import ExecutorSpec
+from alto_runs.versions import versions
+
+__all__ = ["dtype_of", "facts", "gpu_of", "settle"]
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def settle(spec: ExecutorSpec) -> ExecutorSpec:
+    """Every choice that the study leaves open. Raises UserError for a device that is not here."""
+    if spec.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("executor.device: value 'cuda': no CUDA device is visible here")
+    device = spec.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = spec.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if device == "cuda" else "float32"
+    threads = spec.threads or (1 if device == "cuda" else _best_thread_count())
+    return spec.model_copy(update={"device": device, "dtype": dtype, "threads": threads})
+
+
+def dtype_of(spec: ExecutorSpec) -> torch.dtype:
+    return _DTYPES[spec.dtype]
+
+
+def gpu_of(spec: ExecutorSpec) -> Gpu:
+    """The one device of a run on this machine."""
+    kind = torch.cuda.get_device_name() if spec.device == "cuda" else "cpu"
+    return Gpu(id=GpuId(0), kind=kind, node=platform.node() or "local")
+
+
+def facts(spec: ExecutorSpec, kernel: str) -> tuple[tuple[str, str], ...]:
+    """For the header of a log: what ran on what."""
+    known: Mapping[str, str] = {
+        "device": gpu_of(spec).kind,
+        "dtype": spec.dtype,
+        "threads": str(spec.threads),
+        "kernel": kernel,
+        **versions("torch", "transformers", "triton" if spec.device == "cuda" else "numpy"),
+    }
+    return tuple(known.items())
+
+
+def _best_thread_count() -> int:
+    """Measured: on a shared machine a second thread may cost ten times what it gives.
+
+    A product of the size of a small model's layer, since that is what a pass is made of.
+    """
+    available = len(os.sched_getaffinity(0))
+    before = torch.get_num_threads()
+    x, w = torch.randn(512, 576), torch.randn(1536, 576)
+    seconds = {}
+    try:
+        for count in sorted({1, available // 2, available} - {0}):
+            torch.set_num_threads(count)
+            seconds[count] = min(_time_products(x, w) for _ in range(5))
+    finally:
+        torch.set_num_threads(before)
+    return min(seconds, key=lambda count: seconds[count])
+
+
+def _time_products(x: torch.Tensor, w: torch.Tensor) -> float:
+    start = time.perf_counter()
+    for _ in range(10):
+        torch.nn.functional.linear(x, w)
+    return time.perf_counter() - start

@@ -1,0 +1,91 @@
+"""Times a few passes of each task, for a forecast of the whole run."""
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from alto_exec.bank import AdapterBank
+from alto_exec.evaluate import validation_loss
+from alto_exec.machine import settle
+from alto_exec.preparation import PreparedTask, prepare
+from alto_exec.residence import Progress, Resident
+from alto_exec.step import train_pass
+from alto_policy.memory import MemoryModel
+from alto_runs.measurement import MeasuredTask
+from alto_runs.study import ExecutorSpec, Study
+
+__all__ = ["measure"]
+
+_JOBS = 4  # in the larger of the two passes that are timed
+_VALIDATION = 12  # samples of the evaluation that is timed
+
+
+def measure(study: Study) -> tuple[MeasuredTask, ...]:
+    """Every task of the study as this machine would train it; nothing is written."""
+    executor = settle(study.executor)
+    assert executor.threads is not None
+    torch.set_num_threads(executor.threads)
+    return tuple(_measure(one, executor) for one in prepare(study))
+
+
+def _measure(prepared: PreparedTask, executor: ExecutorSpec) -> MeasuredTask:
+    start = time.perf_counter()
+    backbone = prepared.load(executor)
+    load_seconds = time.perf_counter() - start
+    bank = AdapterBank(backbone.shapes, backbone.device)
+    memory = prepared.memory(backbone, bank, executor)
+    residents = _residents(prepared, bank, memory)
+    train, validation = prepared.dataset.train, prepared.dataset.validation
+
+    def pass_seconds(count: int) -> float:
+        return _seconds(
+            lambda: train_pass(backbone, bank, train, residents[:count]), backbone.device
+        )
+
+    few, many = pass_seconds(1), pass_seconds(len(residents))
+    of_one, of_all = _tokens(residents[:1], prepared), _tokens(residents, prepared)
+    token_seconds = (many - few) / (of_all - of_one) if of_all > of_one else 0.0
+    if not 0 < token_seconds < few / of_one:
+        token_seconds = many / of_all
+    part = validation[:: max(1, len(validation) // _VALIDATION)]
+    evaluation = _seconds(
+        lambda: validation_loss(backbone, bank, part, residents[0].slot), backbone.device
+    )
+    return MeasuredTask(
+        task=prepared.task,
+        memory=memory,
+        load_seconds=load_seconds,
+        pass_seconds=max(0.0, few - token_seconds * of_one),
+        token_seconds=token_seconds,
+        evaluation_seconds=evaluation * len(validation) / len(part),
+    )
+
+
+def _residents(prepared: PreparedTask, bank: AdapterBank, memory: MemoryModel) -> list[Resident]:
+    """The first jobs of the task, as many as fit beside one another."""
+    task = prepared.task
+    chosen = list(task.jobs[: min(_JOBS, memory.max_jobs or _JOBS)])
+    while len(chosen) > 1 and not memory.fits(chosen, task.max_length):
+        chosen.pop()
+    fresh = [bank.fresh(job.hyperparameters.rank, job.hyperparameters.seed) for job in chosen]
+    slots = [bank.join(state) for state in fresh]
+    return [Resident(job, slot, Progress()) for job, slot in zip(chosen, slots, strict=True)]
+
+
+def _tokens(residents: list[Resident], prepared: PreparedTask) -> int:
+    """Of one pass, were all sequences of full length, as a forecast counts them."""
+    batch = sum(resident.job.hyperparameters.batch_size for resident in residents)
+    return batch * prepared.task.max_length
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    """The second run: the first one warms up."""
+    seconds = 0.0
+    for _ in range(2):
+        start = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+    return seconds

@@ -1,0 +1,74 @@
+"""A task of a study, ready to be trained: its model found, its data read, its jobs counted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from alto_exec.backbone import Backbone, check_targets
+from alto_exec.bank import AdapterBank
+from alto_exec.data.dataset import Dataset, load_dataset
+from alto_exec.machine import dtype_of
+from alto_exec.memory import memory_model
+from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
+from alto_policy.memory import MemoryModel
+from alto_policy.types import Task
+from alto_runs.errors import UserError
+from alto_runs.study import ExecutorSpec, Study, TaskSpec, expand
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+__all__ = ["PreparedTask", "prepare"]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTask:
+    spec: TaskSpec
+    task: Task
+    model: Path
+    tokenizer: "PreTrainedTokenizerFast"
+    dataset: Dataset
+
+    def load(self, executor: ExecutorSpec) -> Backbone:
+        """A copy of the backbone on the device."""
+        device = torch.device(executor.device)
+        model = load_backbone(self.model, device=device, dtype=dtype_of(executor))
+        return Backbone(model, self.spec.targets)
+
+    def memory(self, backbone: Backbone, bank: AdapterBank, executor: ExecutorSpec) -> MemoryModel:
+        gigabytes = executor.memory_gb
+        return memory_model(
+            backbone,
+            bank,
+            capacity_bytes=None if gigabytes is None else int(gigabytes * 1e9),
+            max_jobs=executor.max_jobs,
+        )
+
+
+def prepare(study: Study) -> Sequence[PreparedTask]:
+    """All tasks of the study. Whatever is wrong with one is found here, before anything trains.
+
+    Raises UserError that begins with the task's name where there are several.
+    """
+    prepared = []
+    for name, spec in study.tasks.items():
+        try:
+            prepared.append(_prepare(name, spec))
+        except UserError as error:
+            if len(study.tasks) == 1:
+                raise
+            raise UserError(f"tasks.{name}: {error}") from error
+    return prepared
+
+
+def _prepare(name: str, spec: TaskSpec) -> PreparedTask:
+    model = resolve_model(spec.model)
+    check_targets(model, spec.targets)
+    tokenizer = load_tokenizer(model)
+    dataset = load_dataset(spec.data, tokenizer)
+    longest = max(len(sample.tokens) for sample in (*dataset.train, *dataset.validation))
+    task = expand(name, spec, num_samples=len(dataset.train), max_length=longest)
+    return PreparedTask(spec, task, model, tokenizer, dataset)

@@ -1,0 +1,41 @@
+"""Decides a logged run again."""
+
+from pathlib import Path
+
+from alto_policy.cluster import Cluster, IllegalDecisionError, ImpossibleEventError
+from alto_policy.controller import Controller, Difference, replay
+from alto_policy.policies import build
+from alto_policy.runlog import Entry, RunLog, dump_entry
+from alto_runs.directory import RunDirectory, read_run_log
+from alto_runs.errors import UserError
+
+__all__ = ["describe", "follow_log", "replay_run"]
+
+
+def replay_run(path: Path) -> tuple[int, Difference | None]:
+    """Number of entries, and the first one that is decided differently now. Raises UserError."""
+    log_path = RunDirectory.open(path).log_path
+    log = read_run_log(log_path)
+    if log.header is None:
+        raise UserError(f"{log_path}: line 1: no header, which names the policy that decided")
+    controller = Controller(build(log.header.policy), Cluster(log.header.gpus))
+    return len(log.entries), follow_log(log, controller, log_path)
+
+
+def follow_log(log: RunLog, controller: Controller, path: Path) -> Difference | None:
+    """Let the controller decide all entries again. Raises UserError for an impossible log."""
+    try:
+        return replay(log.entries, controller)
+    except (IllegalDecisionError, ImpossibleEventError) as error:
+        raise UserError(f"{path}: this log cannot have happened: {error}") from error
+
+
+def describe(difference: Difference) -> str:
+    """The entry as it was logged, and as it is decided now."""
+    return "\n".join(
+        (
+            f"entry {difference.index + 1} is decided differently",
+            f"logged:  {dump_entry(Entry(difference.event, difference.logged))}",
+            f"decided: {dump_entry(Entry(difference.event, difference.decided))}",
+        )
+    )

@@ -1,0 +1,151 @@
+"""A finished run as a terminal shows it."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from alto_policy.packing import by_batch_size, pack
+from alto_policy.types import GpuId, Job, Task
+from alto_runs.comparison import Comparison, read_comparisons
+from alto_runs.fields import encode_fields
+from alto_runs.history import Outcome
+from alto_runs.leaderboard import Standing, varying_fields
+from alto_runs.measurement import Forecast, MeasuredTask
+from alto_runs.metrics import TaskMetrics
+from alto_runs.result import Result
+
+__all__ = ["print_forecast", "print_summary", "stdout_console"]
+
+_ROWS = 16  # of a leaderboard; the rest is in leaderboard.json
+
+
+def stdout_console() -> Console:
+    """As wide as the terminal; a file or pipe gets lines as long as they are."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(width=200, highlight=False)
+
+
+def print_summary(result: Result, console: Console) -> None:
+    """Leaderboard, savings and the winner beside the untuned model, for each task."""
+    comparisons = {one.task: one for one in read_comparisons(result.directory.comparison_path)}
+    for task in result.history.tasks:
+        for part in _task_parts(task, result, comparisons.get(task.id)):
+            console.print(part, soft_wrap=isinstance(part, Text))
+    console.print(Text(f"run directory: {result.directory.path}"), soft_wrap=True)
+
+
+def _task_parts(
+    task: Task, result: Result, comparison: Comparison | None
+) -> Iterator[RenderableType]:
+    standings = [standing for standing in result.leaderboard if standing.task == task.id]
+    yield Text(f"\n{task.id}", style="bold")
+    yield _table(standings)
+    if len(standings) > _ROWS:
+        yield Text(f"and {len(standings) - _ROWS} more in {result.directory.leaderboard_path.name}")
+    yield Text(_savings(result.metrics.tasks[task.id]))
+    if comparison is not None:
+        yield from _comparison_parts(comparison)
+
+
+def _table(standings: Sequence[Standing]) -> Table:
+    varying = varying_fields(standings)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("#", justify="right")
+    table.add_column("job", no_wrap=True)
+    for name in varying:
+        table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
+    table.add_column("ending", no_wrap=True)
+    for heading in ("steps", "best val loss", "final"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for place, standing in enumerate(standings[:_ROWS], start=1):
+        values = encode_fields(standing.hyperparameters)
+        table.add_row(
+            str(place),
+            standing.job,
+            *(_number(values[name]) for name in varying),
+            _ending(standing),
+            str(standing.steps),
+            _loss(standing.best_val_loss),
+            _loss(standing.final_val_loss),
+            style="bold" if place == 1 else None,
+        )
+    return table
+
+
+def _savings(metrics: TaskMetrics) -> str:
+    saved = ", ".join(
+        f"{count / metrics.samples_total:.0%} {rule.value}"
+        for rule, count in metrics.saved_by_rule.items()
+        if count
+    )
+    return (
+        f"{metrics.samples_trained:,} of {metrics.samples_total:,} samples trained in "
+        f"{metrics.makespan_seconds:.1f} s; {metrics.saved_share:.0%} saved"
+        + (f" ({saved})" if saved else "")
+    )
+
+
+def _comparison_parts(comparison: Comparison) -> Iterator[RenderableType]:
+    yield Text(
+        f"winner {comparison.job}: validation loss {comparison.val_loss:.4f}, "
+        f"untuned model {comparison.untuned_val_loss:.4f}",
+        style="bold",
+    )
+    for answer in comparison.answers:
+        for speaker, words in (
+            ("prompt", answer.prompt),
+            ("untuned", answer.untuned),
+            ("tuned", answer.tuned),
+        ):
+            yield Text(f"  {speaker:8} {' '.join(words.split())}")
+
+
+def _ending(standing: Standing) -> str:
+    if standing.status is Outcome.STOPPED and standing.reason is not None:
+        return standing.reason.value
+    return standing.status.value
+
+
+def _loss(loss: float | None) -> str:
+    return "-" if loss is None else f"{loss:.4f}"
+
+
+def _number(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def print_forecast(forecast: Forecast, console: Console) -> None:
+    """Jobs, memory and time of a study that has not run."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("task")
+    for heading in ("jobs", "samples", "together", "memory GB", "of GB"):
+        table.add_column(heading, justify="right")
+    for one in forecast.measured:
+        jobs, length = one.task.jobs, one.task.max_length
+        together = _first_together(one)
+        table.add_row(
+            one.task.id,
+            str(len(jobs)),
+            f"{sum(job.samples(job.steps) for job in jobs):,}",
+            str(len(together)),
+            f"{one.memory.bytes(together, length) / 1e9:.2f}",
+            f"{one.memory.capacity / 1e9:.2f}",
+        )
+    console.print(table)
+    longest, typical = forecast.longest_seconds, forecast.typical_seconds
+    console.print(
+        f"at most {longest:.0f} s, or {longest / 3600:.3g} GPU-hours, if no job leaves early; "
+        f"about {typical:.0f} s, or {typical / 3600:.3g} GPU-hours, on typical loss curves",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+def _first_together(measured: MeasuredTask) -> Sequence[Job]:
+    """The jobs that an empty device takes first."""
+    task = measured.task
+    (launch,) = pack(by_batch_size(task.jobs), {GpuId(0): ()}, measured.memory, task) or (None,)
+    launched = frozenset(launch.jobs) if launch else frozenset()
+    return [job for job in task.jobs if job.id in launched]

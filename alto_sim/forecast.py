@@ -1,0 +1,46 @@
+"""How long a study will take, from a few passes that were timed."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from alto_policy.events import TaskArrived
+from alto_policy.policies import Settings
+from alto_policy.policies.fifo import FifoSettings
+from alto_policy.runlog import Entry
+from alto_policy.types import Gpu, GpuId
+from alto_runs.measurement import Forecast, MeasuredTask
+from alto_sim.curves import SyntheticCurves
+from alto_sim.latencies import Latencies
+from alto_sim.simulate import play
+from alto_sim.step_time import StepTime
+from alto_sim.workload import Workload
+
+__all__ = ["forecast"]
+
+
+def forecast(measured: Sequence[MeasuredTask], settings: Settings) -> Forecast:
+    """The tasks one after another on one device, under the policy and without any exit."""
+    return Forecast(
+        measured=tuple(measured),
+        longest_seconds=sum(_makespan(one, FifoSettings()) for one in measured),
+        typical_seconds=sum(_makespan(one, settings) for one in measured),
+    )
+
+
+def _makespan(measured: MeasuredTask, settings: Settings) -> float:
+    workload = Workload(
+        arrivals=(TaskArrived(0.0, replace(measured.task, num_gpus=1)),),
+        curves=SyntheticCurves(),
+        step_time=StepTime(
+            per_pass=measured.pass_seconds,
+            per_token=measured.token_seconds,
+            per_evaluation=measured.evaluation_seconds,
+        ),
+        latencies=Latencies(
+            start=measured.load_seconds, launch=0.0, report=0.0, pause=0.0, stop=0.0
+        ),
+        measured={measured.task.id: measured.memory},
+    )
+    entries: list[Entry] = []
+    play(workload, settings, (Gpu(id=GpuId(0), kind="this"),), entries.append)
+    return entries[-1].event.t

@@ -1,0 +1,144 @@
+"""A study trained for real, end to end."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from rich.console import Console
+from transformers import AutoModelForCausalLM
+
+from alto_exec import tune
+from alto_policy.decisions import ExitReason, Stop
+from alto_policy.events import LossReported
+from alto_policy.runlog import Entry
+from alto_policy.types import JobId
+from alto_runs.comparison import read_comparisons
+from alto_runs.errors import UserError
+from alto_runs.history import Outcome
+from alto_runs.replaying import replay_run
+from alto_runs.result import Result
+from alto_runs.study import load_study
+from alto_sim.simulate import play
+from alto_sim.workload import recorded
+from tests.tune.small_study import small_study
+
+SILENT = Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    folder = tmp_path_factory.mktemp("small")
+    return tune(small_study(folder), folder / "run", console=SILENT)
+
+
+def stops(entries: Iterable[Entry]) -> dict[JobId, ExitReason]:
+    return {
+        decision.job: decision.reason
+        for entry in entries
+        for decision in entry.decisions
+        if isinstance(decision, Stop)
+    }
+
+
+def test_the_run_has_jobs_that_end_in_several_ways(result: Result) -> None:
+    reasons = set(stops(result.log.entries).values())
+    assert {ExitReason.UNDERPERFORMED, ExitReason.NON_FINITE} <= reasons
+    outcomes = {standing.status for standing in result.leaderboard}
+    assert {Outcome.FINISHED, Outcome.STOPPED} <= outcomes
+
+
+def test_the_log_replays_byte_for_byte(result: Result) -> None:
+    num_entries, difference = replay_run(result.directory.path)
+    assert num_entries == len(result.log.entries) > 0
+    assert difference is None
+
+
+def test_the_simulator_stops_the_same_jobs_for_the_same_reasons(result: Result) -> None:
+    header = result.log.header
+    assert header is not None
+    simulated: list[Entry] = []
+    play(recorded(result.log), header.policy, header.gpus, simulated.append)
+    assert stops(simulated) == stops(result.log.entries)
+
+    def reports(entries: Iterable[Entry]) -> set[tuple[JobId, int, str]]:
+        """Losses as text: a lost job reports NaN, which equals nothing."""
+        return {
+            (event.job, event.step, str((event.train_loss, event.val_loss)))
+            for event in (entry.event for entry in entries)
+            if isinstance(event, LossReported)
+        }
+
+    assert reports(simulated) == reports(result.log.entries)
+
+
+def test_the_run_directory_is_complete(result: Result) -> None:
+    directory = result.directory
+    study = load_study(directory.study_path)
+    assert study.executor.threads == 1
+    assert study.executor.dtype == "float32"
+    board = json.loads(directory.leaderboard_path.read_text())
+    losses = [row["best_val_loss"] for row in board if row["best_val_loss"] is not None]
+    assert losses == sorted(losses)
+    assert len(board) == 16
+    assert json.loads(directory.metrics_path.read_text())["samples_total"] == 16 * 32
+    assert not list((directory.path / "checkpoints").iterdir())
+    header = result.log.header
+    assert header is not None
+    facts = dict(header.made_by)
+    assert facts["device"] == "cpu"
+    assert "lora_linear" in facts["kernel"]
+
+
+def test_the_winner_beats_the_untuned_model_and_is_what_was_reported(result: Result) -> None:
+    (comparison,) = read_comparisons(result.directory.comparison_path)
+    best = result.best()
+    assert best is not None
+    assert comparison.job == best.standing.job
+    assert best.standing.best_val_loss == pytest.approx(comparison.val_loss, rel=1e-6)
+    assert comparison.val_loss < comparison.untuned_val_loss
+    assert comparison.answers[0].prompt == "say red"
+
+
+def test_the_winner_loads_in_peft(result: Result) -> None:
+    folder = result.directory.best_folder(result.history.tasks[0].id)
+    model = AutoModelForCausalLM.from_pretrained(result.history.tasks[0].backbone)
+    tokens = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        plain = model(tokens).logits
+        adapted = PeftModel.from_pretrained(model, folder)(tokens).logits
+    assert not torch.equal(plain, adapted)
+
+
+def test_a_task_of_its_own_data_does_not_disturb_another(tmp_path: Path) -> None:
+    """Two tasks run one after the other on the one device, each with its own winner."""
+    study = small_study(tmp_path)
+    (spec,) = study.tasks.values()
+    few = spec.model_copy(update={"search": spec.search[:0], "jobs": spec.configurations[2:4]})
+    both = study.model_copy(
+        update={"tasks": {"one": few.model_copy(update={"search": None}), "two": spec}}
+    )
+    result = tune(both, tmp_path / "both", console=SILENT)
+    alone = tune(study, tmp_path / "alone", console=SILENT)
+    of_two = {s.job[-2:]: s.best_val_loss for s in result.leaderboard if s.task == "two"}
+    assert of_two == {standing.job[-2:]: standing.best_val_loss for standing in alone.leaderboard}
+    assert result.best("one") is not None
+
+
+def test_refuses_another_study_on_resume(result: Result, tmp_path: Path) -> None:
+    folder = result.directory.path.parent
+    study = small_study(folder)
+    other = study.model_copy(update={"prompts": ("say blue",)})
+    with pytest.raises(UserError, match="prompts"):
+        tune(other, result.directory.path, resume=True, console=SILENT)
+
+
+def test_resuming_a_finished_run_changes_nothing(result: Result) -> None:
+    before = {
+        path: path.read_bytes() for path in result.directory.path.rglob("*") if path.is_file()
+    }
+    tune(small_study(result.directory.path.parent), result.directory.path, resume=True, console=SILENT)
+    after = {path: path.read_bytes() for path in result.directory.path.rglob("*") if path.is_file()}
+    assert after == before
