@@ -139,6 +139,11 @@ def test_resuming_a_finished_run_changes_nothing(result: Result) -> None:
     before = {
         path: path.read_bytes() for path in result.directory.path.rglob("*") if path.is_file()
     }
-    tune(small_study(result.directory.path.parent), result.directory.path, resume=True, console=SILENT)
+    tune(
+        small_study(result.directory.path.parent),
+        result.directory.path,
+        resume=True,
+        console=SILENT,
+    )
     after = {path: path.read_bytes() for path in result.directory.path.rglob("*") if path.is_file()}
     assert after == before
