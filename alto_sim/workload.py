@@ -11,7 +11,8 @@ from alto_policy.runlog import RunLog
 from alto_policy.types import Task, TaskId
 from alto_runs.costs.durations import PassTimes
 from alto_sim.calibrate import fit
-from alto_sim.curves import LossCurves, RecordedCurves, SyntheticCurves
+from alto_sim.curves import LossCurves, RecordedCurves
+from alto_sim.curves_generated import GeneratedCurves
 from alto_sim.latencies import Latencies
 from alto_sim.step_time import DEFAULT_STEP_TIME
 
@@ -44,8 +45,10 @@ class Workload:
 
 
 def synthetic(trace: RunLog, *, seed: int = 0) -> Workload:
-    """The tasks of a trace that nobody has trained, with made-up losses."""
-    return Workload(arrivals=_arrivals(trace), curves=SyntheticCurves(seed=seed))
+    """The tasks of a trace that nobody has trained, with generated losses."""
+    arrivals = _arrivals(trace)
+    curves = GeneratedCurves((arrival.task for arrival in arrivals), seed=seed)
+    return Workload(arrivals=arrivals, curves=curves)
 
 
 def recorded(log: RunLog) -> Workload:
@@ -66,7 +69,7 @@ def recorded(log: RunLog) -> Workload:
     start = median(starts) if starts else DEFAULT_LATENCIES.start
     return Workload(
         arrivals=_arrivals(log),
-        curves=RecordedCurves(log.entries),
+        curves=RecordedCurves.of_log(log.entries),
         step_time=fit(log.entries),
         latencies=Latencies(start=start, launch=0.0, report=0.0, pause=0.0, stop=0.0),
         measured=measured,
