@@ -29,6 +29,7 @@ __all__ = [
     "dump_rows",
     "read_profile",
     "read_profiles",
+    "shipped_profile",
 ]
 
 
@@ -253,6 +254,13 @@ def read_profile(path: Path) -> tuple[Row, ...]:
     if not rows:
         raise UserError(f"{path}: the profile is empty, expected at least one row")
     return tuple(rows)
+
+
+def shipped_profile() -> Path:
+    """The rows of an H100 that come with the package, or with a checkout of it."""
+    packaged = Path(__file__).with_name("profiles") / "h100.jsonl"
+    checkout = Path(__file__).parents[1] / "kernels" / "profiles" / "h100.jsonl"
+    return packaged if packaged.is_file() else checkout
 
 
 def read_profiles(paths: Iterable[Path]) -> tuple[Row, ...]:

@@ -1,7 +1,7 @@
 """What is simulated: tasks as they arrive, their losses, and how the machine behaves."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from alto_policy.decisions import StartExecutor
@@ -10,13 +10,14 @@ from alto_policy.memory import MemoryModel
 from alto_policy.runlog import RunLog
 from alto_policy.types import Task, TaskId
 from alto_runs.costs.durations import PassTimes
+from alto_runs.costs.step_profile import StepProfile
 from alto_sim.calibrate import fit
 from alto_sim.curves import LossCurves, RecordedCurves
 from alto_sim.curves_generated import GeneratedCurves
 from alto_sim.latencies import Latencies
 from alto_sim.step_time import DEFAULT_STEP_TIME
 
-__all__ = ["DEFAULT_LATENCIES", "DEFAULT_MEMORY", "Workload", "recorded", "synthetic"]
+__all__ = ["DEFAULT_LATENCIES", "DEFAULT_MEMORY", "Workload", "profiled", "recorded", "synthetic"]
 
 # An executor in the process of its policy: nothing waits but the loading of an 8B backbone.
 DEFAULT_LATENCIES = Latencies(start=30.0, launch=0.0, report=0.0, pause=0.0, stop=0.0)
@@ -49,6 +50,15 @@ def synthetic(trace: RunLog, *, seed: int = 0) -> Workload:
     arrivals = _arrivals(trace)
     curves = GeneratedCurves((arrival.task for arrival in arrivals), seed=seed)
     return Workload(arrivals=arrivals, curves=curves)
+
+
+def profiled(workload: Workload, profile: StepProfile) -> Workload:
+    """The workload on the machine that was profiled: its step times, and memory by backbone.
+
+    Raises UserError for a backbone whose shape is not known.
+    """
+    measured = {a.task.id: profile.memory_model(a.task) for a in workload.arrivals}
+    return replace(workload, step_time=profile, measured=measured)
 
 
 def recorded(log: RunLog) -> Workload:

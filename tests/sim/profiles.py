@@ -1,12 +1,10 @@
 """Shapes and rows of profiles."""
 
-from pathlib import Path
-
-from alto_runs.profile import Machine, ModelShape, StepRow, Trained
+from alto_runs.profile import Machine, ModelShape, StepRow, Trained, shipped_profile
 
 __all__ = ["LLAMA_8B", "MACHINE", "SHIPPED", "step_row"]
 
-SHIPPED = Path(__file__).parents[2] / "kernels" / "profiles" / "h100.jsonl"
+SHIPPED = shipped_profile()
 
 LLAMA_8B = ModelShape(
     name="Llama-3.1-8B",
