@@ -92,7 +92,7 @@ class Backbone:
         return sum(tensors.values())
 
     def target_logits(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
-        """(targets, vocabulary) fp32: what is predicted for each target token of the batch."""
+        """(targets, vocabulary), fp32 or wider: what is predicted for each target token."""
         self._routing.bank, self._routing.plan = bank, batch.plan
         try:
             output = self._model(
@@ -104,7 +104,8 @@ class Backbone:
             )
         finally:
             self._routing.bank = self._routing.plan = None
-        return cast(Tensor, output.logits[0].float())
+        logits = cast(Tensor, output.logits[0])
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def _adapt(self, names: Sequence[str]) -> list[LinearShape]:
         shapes = []

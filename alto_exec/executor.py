@@ -64,12 +64,20 @@ class Executor:
         return Report(job.id, kept.progress.step, report)
 
     def leave(self, job: JobId, *, keep: bool) -> None:
-        """Free the job's slot; what it has come to is kept on disk if it is to go on."""
+        """Free the job's slot; what it has come to is kept on disk if it is to go on.
+
+        It leaves between steps, not within one; a report that becomes due by the end of the step
+        is kept too, and handed out when the job comes back.
+        """
         resident = self._residents.pop(job, None) or self._waiting.pop(job)
-        while keep and resident.passes:
-            self._train([resident])  # a job leaves between steps, not within one
         if keep:
-            self._write_checkpoint(resident)
+            within_step = resident.passes > 0
+            while resident.passes:
+                self._train([resident])
+            if within_step and _is_due(resident):
+                self._make_report(resident)
+            else:
+                self._write_checkpoint(resident)
         self.bank.leave(resident.slot)
 
     def resume_all(self) -> list[tuple[JobId, Departure]]:
@@ -90,14 +98,16 @@ class Executor:
         """Make one fused pass; the reports that became due by it."""
         self._train(list(self._residents.values()))
         due = [r for r in self._residents.values() if r.passes == 0 and _is_due(r)]
-        return [self._report(resident) for resident in due]
+        for resident in due:
+            self._waiting[resident.job.id] = self._residents.pop(resident.job.id)
+        return [self._make_report(resident) for resident in due]
 
     def _train(self, residents: Sequence[Resident]) -> None:
         samples = self.dataset.train
         self.tokens_trained += train_pass(self.backbone, self.bank, samples, residents)
 
-    def _report(self, resident: Resident) -> Report:
-        """Evaluate, keep the adapter if it is the best so far, keep the state, and wait."""
+    def _make_report(self, resident: Resident) -> Report:
+        """Evaluate, keep the adapter if it is the best so far, and keep the state."""
         progress, job = resident.progress, resident.job
         if resident.is_lost:
             losses = Losses(float("nan"), float("nan"))
@@ -115,7 +125,6 @@ class Executor:
             self._write_best(resident)
         progress.loss_sum, progress.loss_steps, progress.report = 0.0, 0, losses
         self._write_checkpoint(resident)
-        self._waiting[job.id] = self._residents.pop(job.id)
         return Report(job.id, progress.step, losses)
 
     def _write_best(self, resident: Resident) -> None:

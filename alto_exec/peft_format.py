@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -18,6 +19,23 @@ __all__ = ["BaseModel", "StoredAdapter", "read_adapter", "write_adapter"]
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
+_MORE_THAN_LORA = (  # keys of PEFT's config under which the same weights mean something else
+    "alora_invocation_tokens",
+    "alpha_pattern",
+    "arrow_config",
+    "kasa_config",
+    "layer_replication",
+    "lora_bias",
+    "modules_to_save",
+    "monteclora_config",
+    "rank_pattern",
+    "target_parameters",
+    "trainable_token_indices",
+    "use_bdlora",
+    "use_dora",
+    "use_qalora",
+    "velora_config",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +98,7 @@ def read_adapter(folder: Path, bank: AdapterBank) -> StoredAdapter:
     try:
         config = json.loads((folder / CONFIG).read_text())
         tensors = load_file(folder / WEIGHTS)
-        h = Hyperparameters(
-            rank=config["r"],
-            alpha=config["lora_alpha"],
-            rslora=config.get("use_rslora", False),
-        )
+        h = _hyperparameters(config)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: not a PEFT adapter, or damaged ({error})") from error
     value_rC = torch.zeros(h.rank, bank.num_columns)
@@ -99,3 +113,19 @@ def read_adapter(folder: Path, bank: AdapterBank) -> StoredAdapter:
     if tensors:
         raise UserError(f"{folder}: {min(tensors)} belongs to no adapted linear of this model")
     return StoredAdapter(value_rC, h.scale)
+
+
+def _hyperparameters(config: dict[str, Any]) -> Hyperparameters:
+    """Rank and scale of a plain LoRA adapter. Raises ValueError for anything else."""
+    if config["peft_type"] != "LORA":
+        raise ValueError(f"peft_type must be 'LORA', got {config['peft_type']!r}")
+    if config.get("bias", "none") != "none":
+        raise ValueError(f"bias must be 'none', got {config['bias']!r}")
+    if unknown := [key for key in _MORE_THAN_LORA if config.get(key)]:
+        raise ValueError(f"{unknown[0]} is not supported, got {config[unknown[0]]!r}")
+    rank = config["r"]
+    if not isinstance(rank, int):
+        raise ValueError(f"r must be a whole number, got {rank!r}")
+    return Hyperparameters(
+        rank=rank, alpha=config["lora_alpha"], rslora=bool(config.get("use_rslora", False))
+    )
