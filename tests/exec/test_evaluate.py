@@ -1,19 +1,11 @@
 """Validation losses and greedy answers, against transformers' own."""
 
-import pytest
 import torch
-from torch import Tensor
 
 from alto_exec.backbone import Backbone
 from alto_exec.bank import AdapterBank, Slot
-from alto_exec.data.samples import Sample
-from alto_exec.evaluate import generate, validation_loss
 from alto_policy.types import Hyperparameters
-from alto_runs.errors import UserError
-from tests.exec.comparing import assert_close
-from tests.exec.packed_loop import named_views, ragged_samples, tiny_model
-from tests.exec.plain_loop import as_peft, load_first
-from tests.exec.tiny_models import TINY_MODELS
+from tests.exec.packed_loop import tiny_model
 
 H = Hyperparameters(rank=4, alpha=8.0)
 SCALE = H.scale

@@ -25,7 +25,8 @@ from alto_sim.curves import Losses
 from alto_sim.simulate import simulate
 from alto_sim.step_time import StepTime
 from alto_sim.workload import Workload
-from tests.sim.cases import NOW, gpus, job, memory
+from tests.sim.cases import NOW, gpus, job
+from tests.sim.profiles import ROOMY
 
 ALTO = AltoSettings(warmup=0.1)
 
@@ -63,7 +64,7 @@ def workload(seed: int) -> Workload:
         curves=Curves(seed),
         step_time=StepTime(per_pass=1.0, per_token=0.25, per_evaluation=2.0),
         latencies=NOW,
-        memory=memory(tasks[0]),
+        memory=ROOMY,
     )
 
 

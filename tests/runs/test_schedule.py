@@ -1,6 +1,7 @@
 """Waiting, completion, fairness and use of GPUs, on histories that can be worked out by hand."""
 
 import json
+from dataclasses import replace
 from statistics import fmean
 
 import numpy as np
@@ -8,9 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alto_policy.events import Departure
-from alto_policy.types import GpuId, Hyperparameters, Job, JobId, Task, TaskId
-from alto_runs.history import ExecutorSpan, JobHistory, Outcome, Residency, RunHistory
+from alto_policy.decisions import Decision, Launch, StartExecutor, StopExecutor
+from alto_policy.events import (
+    Departure,
+    Event,
+    ExecutorDown,
+    ExecutorUp,
+    JobLeft,
+    TaskArrived,
+    TimerFired,
+)
+from alto_policy.policies.fifo import FifoSettings
+from alto_policy.runlog import Entry, Header, RunLog
+from alto_policy.types import GpuId
+from alto_runs.history import Residency, RunHistory, follow
 from alto_runs.lanes import assign_slots
 from alto_runs.metrics import measure, metrics_json
 from alto_runs.schedule import (
@@ -21,6 +33,8 @@ from alto_runs.schedule import (
     percentile,
     task_times,
 )
+from tests.policy.cases import gpus as toy_gpus
+from tests.policy.cases import job, memory, task
 
 Stay = tuple[int, float, float]  # GPU, start, end
 
@@ -28,34 +42,29 @@ Stay = tuple[int, float, float]  # GPU, start, end
 def history(
     *tasks: tuple[str, str, float, float | None, list[Stay]], end: float = 100.0
 ) -> RunHistory:
-    """Tasks by name, tenant, arrival and start of their executor; a job for each stay."""
-    specs, jobs, spans = [], {}, []
-    for name, tenant, _, start, stays in tasks:
+    """Of a log of tasks by name, tenant, arrival and start of their executor; a job for each stay.
+
+    At one moment jobs leave before executors stop, and these before others start.
+    """
+    moments: list[tuple[float, int, Event, tuple[Decision, ...]]] = [(end, 9, TimerFired(end), ())]
+    for name, tenant, arrival, start, stays in tasks:
         gpus = tuple(sorted({GpuId(gpu) for gpu, _, _ in stays})) or (GpuId(0),)
-        members = [
-            Job(id=JobId(f"{name}{i}"), hyperparameters=Hyperparameters(), steps=9, reports=3)
-            for i in range(max(1, len(stays)))
-        ]
-        specs.append(
-            Task(
-                id=TaskId(name),
-                jobs=tuple(members),
-                backbone="sim",
-                max_length=1,
-                num_gpus=len(gpus),
-                tenant=tenant,
-            )
-        )
-        there: list[tuple[Residency, ...]]
-        there = [(Residency(GpuId(gpu), s, e, Departure.FINISHED),) for gpu, s, e in stays]
-        for spec, residencies in zip(members, there or [()], strict=True):
-            outcome = Outcome.FINISHED if residencies else Outcome.QUEUED
-            jobs[spec.id] = JobHistory(TaskId(name), spec, outcome, None, (), residencies)
+        jobs = [job(f"{name}{i}") for i in range(max(1, len(stays)))]
+        arrived = replace(task(name, jobs, len(gpus)), tenant=tenant)
+        moments.append((arrival, 0, TaskArrived(arrival, arrived), ()))
+        for spec, (gpu, begin, leave) in zip(jobs, stays, strict=False):
+            launch = Launch(arrived.id, GpuId(gpu), (spec.id,))
+            moments.append((begin, 6, TimerFired(begin), (launch,)))
+            moments.append((leave, 1, JobLeft(leave, spec.id, Departure.FINISHED), ()))
         if start is not None:
-            last = max((stay[2] for stay in stays), default=end)
-            spans.append(ExecutorSpan(TaskId(name), gpus, start, last))
-    arrivals = {TaskId(name): arrival for name, _, arrival, _, _ in tasks}
-    return RunHistory(tuple(specs), arrivals, jobs, tuple(spans), end)
+            last = max(leave for _, _, leave in stays)
+            moments.append((start, 4, TimerFired(start), (StartExecutor(arrived.id, gpus),)))
+            moments.append((start, 5, ExecutorUp(start, arrived.id, memory(99)), ()))
+            moments.append((last, 2, TimerFired(last), (StopExecutor(arrived.id),)))
+            moments.append((last, 3, ExecutorDown(last, arrived.id), ()))
+    moments.sort(key=lambda moment: moment[:2])
+    entries = tuple(Entry(event, decisions) for _, _, event, decisions in moments)
+    return follow(RunLog(Header(policy=FifoSettings(), gpus=toy_gpus(2)), entries))
 
 
 TWO = history(

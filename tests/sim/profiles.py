@@ -1,8 +1,9 @@
 """Shapes and rows of profiles."""
 
+from alto_policy.memory import MemoryModel
 from alto_runs.profile import Machine, ModelShape, StepRow, Trained, shipped_profile
 
-__all__ = ["LLAMA_8B", "MACHINE", "SHIPPED", "step_row"]
+__all__ = ["LLAMA_8B", "MACHINE", "ROOMY", "SHIPPED", "step_row"]
 
 SHIPPED = shipped_profile()
 
@@ -17,6 +18,9 @@ LLAMA_8B = ModelShape(
     vocabulary=128_256,
     tied=False,
 )
+
+# A job takes as many bytes as its batch size.
+ROOMY = MemoryModel(capacity=99, fixed=0, per_rank=0, per_token=1)
 
 MACHINE = Machine(
     gpu="NVIDIA H100 80GB HBM3",

@@ -22,7 +22,8 @@ from alto_sim.curves_landscape import DEFAULT_LANDSCAPE
 from alto_sim.simulate import simulate
 from alto_sim.step_time import StepTime
 from alto_sim.workload import Workload
-from tests.sim.cases import NOW, gpus, memory
+from tests.sim.cases import NOW, gpus
+from tests.sim.profiles import ROOMY
 
 SWEEP = Path(__file__).parents[2] / "traces" / "sweeps" / "tinker_sft_sweep.csv"
 RATES = (1e-5, 5e-5, 2e-4, 3e-4, 5e-4)  # the paper's search space
@@ -118,7 +119,7 @@ def outcome(settings: Settings, folder: Path) -> Result:
         curves=CURVES,
         step_time=StepTime(per_pass=1.0, per_token=0.1, per_evaluation=0.0),
         latencies=NOW,
-        memory=memory(tasks[0]),
+        memory=ROOMY,
     )
     return simulate(workload, settings, gpus(2), folder)
 

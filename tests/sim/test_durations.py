@@ -14,7 +14,8 @@ from alto_runs.costs.durations import ExpectedExits, TaskDurations
 from alto_sim.simulate import play
 from alto_sim.step_time import StepTime
 from alto_sim.workload import Workload
-from tests.sim.cases import NOW, Flat, gpus, job, memory, task
+from tests.sim.cases import NOW, Flat, gpus, job, task
+from tests.sim.profiles import ROOMY
 
 TIMES = StepTime(per_pass=1.0, per_token=0.5, per_evaluation=0.25)
 NARROW = task("n", [job(f"n{i}", 40, 10, batch_size=1 + i % 4) for i in range(60)])
@@ -27,7 +28,7 @@ def simulated(of: Task, settings: Settings) -> float:
         curves=Flat(),
         step_time=TIMES,
         latencies=NOW,
-        memory=memory(of),
+        memory=ROOMY,
     )
     entries: list[Entry] = []
     play(workload, settings, gpus(of.num_gpus), entries.append)
@@ -36,22 +37,22 @@ def simulated(of: Task, settings: Settings) -> float:
 
 @pytest.mark.parametrize("of", [NARROW, WIDE], ids=["one GPU", "two GPUs"])
 def test_a_task_without_exits_takes_as_long_as_was_believed(of: Task) -> None:
-    believed = TaskDurations(TIMES, memory).seconds(of)
+    believed = TaskDurations(TIMES, lambda of: ROOMY).seconds(of)
     assert believed == pytest.approx(simulated(of, FifoSettings()), rel=0.05)
 
 
 @pytest.mark.parametrize("of", [NARROW, WIDE], ids=["one GPU", "two GPUs"])
 def test_expected_exits_shorten_the_belief_as_they_shorten_the_run(of: Task) -> None:
     exits = ExpectedExits(warmup=0.1, keep=0.25)
-    believed = TaskDurations(TIMES, memory, exits=exits).seconds(of)
+    believed = TaskDurations(TIMES, lambda of: ROOMY, exits=exits).seconds(of)
     run = simulated(of, AltoSettings(warmup=0.1, keep=0.25))
     assert believed == pytest.approx(run, rel=0.25)
-    assert believed < 0.6 * TaskDurations(TIMES, memory).seconds(of)
+    assert believed < 0.6 * TaskDurations(TIMES, lambda of: ROOMY).seconds(of)
 
 
 def test_what_is_left_falls_as_the_run_goes_on() -> None:
     """Asked whenever another task arrives; one GPU stays free, so that the planner is asked."""
-    durations = TaskDurations(TIMES, memory)
+    durations = TaskDurations(TIMES, lambda of: ROOMY)
     end = durations.seconds(NARROW)
     late = [task(f"x{i}", [job(f"x{i}", 1, 1)], num_gpus=2) for i in range(4)]
     times = [end * share for share in (0.2, 0.4, 0.6, 0.8)]
@@ -70,7 +71,7 @@ def test_what_is_left_falls_as_the_run_goes_on() -> None:
         curves=Flat(),
         step_time=TIMES,
         latencies=NOW,
-        memory=memory(NARROW),
+        memory=ROOMY,
     )
     play(workload, FifoSettings(), gpus(2), lambda entry: None, Planner(remaining))
     assert seen[:5] == pytest.approx([end, *(end - t for t in times)], abs=0.1 * end)
