@@ -15,8 +15,10 @@ from alto_runs.costs.work import (
     BYTE_TERMS,
     SECOND_TERMS,
     Ceilings,
+    Crew,
     PassWork,
     byte_terms,
+    crew_of,
     evaluation_seconds,
     second_terms,
     work_of,
@@ -87,8 +89,8 @@ class StepProfile:
         )
         self._bytes = _fit_bytes(self._steps)
         self._evaluation = _evaluation_factor(rows, self.kernels, self._seconds.factors, self._own)
-        self._passes: dict[PassWork, float] = {}
-        self._evaluations: dict[PassWork, float] = {}
+        self._passes: dict[tuple[str, int, Crew], float] = {}
+        self._evaluations: dict[tuple[str, int, Crew], float] = {}
         self._shape_of: dict[str, ModelShape] = {}
 
     def shape_of(self, task: Task) -> ModelShape:
@@ -97,7 +99,7 @@ class StepProfile:
         return self._shape_of[task.backbone]
 
     def work(self, jobs: Iterable[Job], task: Task) -> PassWork:
-        return work_of(jobs, self.shape_of(task), task.max_length, recompute=self.recompute)
+        return self._work(crew_of(jobs), task)
 
     def seconds(self, work: PassWork) -> Prediction:
         """Of one fused training pass, with the optimizers' step."""
@@ -112,20 +114,23 @@ class StepProfile:
 
     def pass_seconds(self, jobs: Iterable[Job], task: Task) -> float:
         """One fused pass of the jobs, each with one batch of the longest sequences."""
-        work = self.work(jobs, task)
-        if work not in self._passes:
+        crew = crew_of(jobs)
+        key = (task.backbone, task.max_length, crew)
+        if key not in self._passes:
+            work = self._work(crew, task)
             terms = second_terms(work, self._ceilings)
-            self._passes[work] = self._seconds.value(terms, _place(work))
-        return self._passes[work]
+            self._passes[key] = self._seconds.value(terms, _place(work))
+        return self._passes[key]
 
     def evaluation_seconds(self, jobs: Sequence[Job], task: Task) -> float:
         """Evaluation of the jobs one after another on the validation sequences."""
         if not jobs:
             return 0.0
-        key = self.work(jobs, task)
+        crew = crew_of(jobs)
+        key = (task.backbone, task.max_length, crew)
         if key not in self._evaluations:
-            sequences = self.validation_sequences * len(jobs)
-            found = evaluation_seconds(key, sequences, self._seconds.factors, self._ceilings)
+            sequences, factors = self.validation_sequences * len(jobs), self._seconds.factors
+            found = evaluation_seconds(self._work(crew, task), sequences, factors, self._ceilings)
             self._evaluations[key] = self._evaluation * found
         return self._evaluations[key]
 
@@ -147,6 +152,9 @@ class StepProfile:
             per_rank_token=math.ceil(held(1, 1) - fixed - per_rank - per_token),
             max_jobs=max_jobs,
         )
+
+    def _work(self, crew: Crew, task: Task) -> PassWork:
+        return work_of(crew, self.shape_of(task), task.max_length, recompute=self.recompute)
 
     def _labelled(
         self, found: Estimate, work: PassWork, rows: Sequence[StepRow], *, is_scaled: bool

@@ -16,9 +16,11 @@ __all__ = [
     "BYTE_TERMS",
     "SECOND_TERMS",
     "Ceilings",
+    "Crew",
     "PassWork",
     "Term",
     "byte_terms",
+    "crew_of",
     "evaluation_seconds",
     "second_terms",
     "work_of",
@@ -84,16 +86,37 @@ class PassWork:
         return self.rank_tokens / self.tokens
 
 
-def work_of(jobs: Iterable[Job], shape: ModelShape, length: int, *, recompute: bool) -> PassWork:
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Jobs that train together, as far as time and memory can tell them from others."""
+
+    jobs: int
+    rows: int  # sequences in one pass
+    ranks: int  # summed over the jobs
+    rank_rows: int  # rank times sequences, summed over the jobs
+
+
+def crew_of(jobs: Iterable[Job]) -> Crew:
+    """In one loop: a simulator asks for it at every change of a GPU's jobs."""
+    count = rows = ranks = rank_rows = 0
+    for job in jobs:
+        chosen = job.hyperparameters
+        count += 1
+        rows += chosen.batch_size
+        ranks += chosen.rank
+        rank_rows += chosen.rank * chosen.batch_size
+    return Crew(count, rows, ranks, rank_rows)
+
+
+def work_of(crew: Crew, shape: ModelShape, length: int, *, recompute: bool) -> PassWork:
     """The pass of these jobs, every sequence of full length."""
-    chosen = [job.hyperparameters for job in jobs]
     return PassWork(
         shape=shape,
-        jobs=len(chosen),
-        tokens=length * sum(each.batch_size for each in chosen),
+        jobs=crew.jobs,
+        tokens=length * crew.rows,
         length=length,
-        ranks=sum(each.rank for each in chosen),
-        rank_tokens=length * sum(each.rank * each.batch_size for each in chosen),
+        ranks=crew.ranks,
+        rank_tokens=length * crew.rank_rows,
         recompute=recompute,
     )
 
