@@ -5,7 +5,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from alto_runs.errors import UserError
 
@@ -25,6 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
     except UserError as error:
         print(f"alto: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # of the machine: no space left, no permission, no such folder
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"alto: {place}{error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("alto: interrupted; what was begun with --out goes on with --resume", file=sys.stderr)
@@ -109,7 +113,10 @@ def _settings(name: str) -> "Settings":
 
 
 class _Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line."""
+    """Tells a mistake in one line; a flag may not be cut short, lest a new one change its sense."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; {self.prog} --help tells more\n")

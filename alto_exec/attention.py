@@ -12,7 +12,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from alto_runs.errors import UserError
 
-__all__ = ["use_packed_attention"]
+__all__ = ["packed_attention", "use_packed_attention"]
 
 _NAME = "alto_packed"
 _UNSUPPORTED = ("s_aux", "position_bias")
@@ -51,7 +51,7 @@ def packed_attention(  # noqa: PLR0913 - transformers calls it with these
     if unsupported := [name for name in _UNSUPPORTED if others.get(name) is not None]:
         raise UserError(f"model: attention with {unsupported[0]} is not supported")
     grouped = query.shape[1] != key.shape[1]
-    outputs = []
+    outputs = []  # (1, heads, t, head size) of each sequence
     parts = (torch.split(t, list(sequence_lengths), dim=2) for t in (query, key, value))
     for q, k, v in zip(*parts, strict=True):
         windowed = sliding_window is not None and q.shape[2] > sliding_window
@@ -70,7 +70,7 @@ def packed_attention(  # noqa: PLR0913 - transformers calls it with these
                     q, k, v, is_causal=True, scale=scaling, enable_gqa=grouped
                 )
             )
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
+    return torch.cat([output.transpose(1, 2) for output in outputs], dim=1), None
 
 
 def _window_mask(length: int, window: int | None, device: torch.device) -> Tensor:

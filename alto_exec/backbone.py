@@ -1,25 +1,24 @@
 """A frozen transformers causal LM whose linears meet the adapter bank."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from alto_exec.attention import use_packed_attention
 from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.batch import PackedBatch
+from alto_exec.modules import ALL_LINEAR, short_names, target_names
 from alto_exec.peft_format import BaseModel
-from alto_kernels.lora_linear import Plan, lora_linear
-from alto_runs.errors import UserError
+from alto_kernels.lora_linear import Plan, lora_linear_group
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["ALL_LINEAR", "KERNEL", "Backbone", "check_targets"]
+__all__ = ["KERNEL", "AdaptedModule", "Backbone", "Routing"]
 
-ALL_LINEAR = "all-linear"
 KERNEL = "lora_linear composed of PyTorch's products"
 
 
@@ -45,8 +44,8 @@ class AdaptedModule(nn.Module):
         bank, plan = self._routing.bank, self._routing.plan
         assert bank is not None, "a batch passes only inside Backbone.target_logits"
         assert plan is not None
-        linear = bank.linear(self._number, self.weight_OI, self.bias_O)
-        y_TO = lora_linear(x.reshape(-1, x.shape[-1]), linear, plan)
+        group = bank.group(self._number, self.weight_OI, self.bias_O)
+        (y_TO,) = lora_linear_group(x.reshape(-1, x.shape[-1]), group, plan)
         return y_TO.view(*x.shape[:-1], -1)
 
 
@@ -57,10 +56,10 @@ class Backbone:
         use_packed_attention(model)
         self._model = model
         self._routing = Routing()
-        names = _target_names(model, targets)
+        names = target_names(model, targets)
         self.base_model = BaseModel(
             str(model.name_or_path),
-            _short_names(model, names),
+            short_names(model, names),
             is_transposed=not isinstance(model.get_submodule(names[0]), nn.Linear),
         )
         self.shapes: tuple[LinearShape, ...] = tuple(self._adapt(names))
@@ -87,8 +86,10 @@ class Backbone:
     def num_bytes(self) -> int:
         """Memory of the frozen weights."""
         tensors = {t.data_ptr(): t.nbytes for t in self._model.parameters()}
-        modules = (m for m in self._model.modules() if isinstance(m, AdaptedModule))
-        tensors |= {m.weight_OI.data_ptr(): m.weight_OI.nbytes for m in modules}
+        for module in self._model.modules():
+            if isinstance(module, AdaptedModule):
+                frozen = (t for t in (module.weight_OI, module.bias_O) if t is not None)
+                tensors |= {t.data_ptr(): t.nbytes for t in frozen}
         return sum(tensors.values())
 
     def target_logits(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
@@ -107,6 +108,11 @@ class Backbone:
         logits = cast(Tensor, output.logits[0])
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
+    def loss_sums(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
+        """(shares,) fp32 or wider: the losses of each share's target tokens, summed."""
+        losses_N = cross_entropy(self.target_logits(bank, batch), batch.targets_N, reduction="none")
+        return torch.stack([p.sum() for p in torch.split(losses_N, list(batch.targets_per_share))])
+
     def _adapt(self, names: Sequence[str]) -> list[LinearShape]:
         shapes = []
         for number, name in enumerate(names):
@@ -119,52 +125,8 @@ class Backbone:
         return shapes
 
 
-def check_targets(folder: Path, targets: str | Sequence[str]) -> None:
-    """Raises UserError for a name that no linear of the model bears; loads no weights."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    with torch.device("meta"):
-        _target_names(AutoModelForCausalLM.from_config(config), targets)
-
-
 def _weights(linear: nn.Module) -> tuple[Tensor, Tensor | None]:
     """Weight (outputs, inputs) and bias of an nn.Linear or of transformers' Conv1D (GPT-2)."""
     weight, bias = cast(Tensor, linear.weight), cast(Tensor | None, linear.bias)
     weight = weight if isinstance(linear, nn.Linear) else weight.T
     return weight.detach(), None if bias is None else bias.detach()
-
-
-def _target_names(model: "PreTrainedModel", targets: str | Sequence[str]) -> list[str]:
-    """Paths of the linears that get adapters, in the order of the model.
-
-    `all-linear` is every linear but the output head, as in PEFT; otherwise a linear is meant by
-    its last name or by the end of its path. Raises UserError for a name that meets no linear.
-    """
-    from transformers.pytorch_utils import Conv1D
-
-    head = model.get_output_embeddings()
-    linears = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not head
-    ]
-    if targets == ALL_LINEAR:
-        return linears
-    wanted = [targets] if isinstance(targets, str) else list(targets)
-    for target in wanted:
-        if not any(_meets(name, target) for name in linears):
-            known = ", ".join(sorted({name.rpartition(".")[2] for name in linears}))
-            raise UserError(f"targets: {target!r} is no linear layer of this model; it has {known}")
-    return [name for name in linears if any(_meets(name, target) for target in wanted)]
-
-
-def _short_names(model: "PreTrainedModel", names: Sequence[str]) -> tuple[str, ...]:
-    """The last parts of the paths where they mean these linears alone, else the paths."""
-    short = sorted({name.rpartition(".")[2] for name in names})
-    met = {n for n, _ in model.named_modules() if any(_meets(n, target) for target in short)}
-    return tuple(short) if met == set(names) else tuple(names)
-
-
-def _meets(name: str, target: str) -> bool:
-    return name == target or name.endswith(f".{target}")

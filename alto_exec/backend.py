@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+import torch
+
 from alto_exec.executor import Executor, Report
 from alto_policy.decisions import (
     Decision,
@@ -119,8 +121,7 @@ class ExecBackend:
                 break
             busy = [e for e in self._executors.values() if e.residents]
             for executor in busy:
-                for report in executor.advance():
-                    self._tell(report)
+                self._advance(executor)
             if not busy and not self._timers:
                 return None
             if not busy:
@@ -149,6 +150,16 @@ class ExecBackend:
                 self._timers.append(t)
             case _:
                 assert_never(decision)
+
+    def _advance(self, executor: Executor) -> None:
+        """One pass; if memory runs out all the same, one job leaves, and the policy learns."""
+        try:
+            reports = executor.advance()
+        except torch.OutOfMemoryError:
+            self._outbox.append(JobLeft(self._now(), executor.evict(), Departure.EVICTED))
+            return
+        for report in reports:
+            self._tell(report)
 
     def _stop(self, job: JobId) -> None:
         executor = self._executors.get(self._task_of[job])

@@ -1,17 +1,20 @@
 """The adapters of all resident jobs, with their gradients and optimizer state, in flat memory.
 
-One row is one unit of rank: for every linear its row of A, then its row of B transposed. A linear
-sees its columns as views; a job owns consecutive rows, so all that is its own is one block.
+One row is one unit of rank: for every group of linears that share their input the rows of A of its
+members, then their rows of B transposed. A group sees its columns as views; a job owns consecutive
+rows, so all that is its own is one block.
 Suffixes: R rows of the bank, r rows of one job, C columns of the bank, I and O of one linear.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
-from alto_kernels.lora_linear import AdaptedLinear
+from alto_kernels.adamw import Bank
+from alto_kernels.lora_linear import AdaptedGroup
 
 __all__ = ["AdapterBank", "AdapterState", "LinearShape", "Slot"]
 
@@ -23,6 +26,7 @@ class LinearShape:
     name: str
     inputs: int
     outputs: int
+    joins: bool = False  # shares its input, and its group, with the linear before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +53,27 @@ class AdapterState:
 class AdapterBank:
     """Rows that jobs take and give back while the model stays as it is."""
 
-    def __init__(self, shapes: Sequence[LinearShape], device: torch.device, rows: int = 64) -> None:
+    def __init__(
+        self,
+        shapes: Sequence[LinearShape],
+        device: torch.device,
+        rows: int = 64,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """The bank is in the default dtype, fp32; batches read a copy in `dtype` if that is
+        narrower."""
         self.shapes = tuple(shapes)
-        self._columns = tuple(_columns(shapes))
+        self._groups, self._columns, self.num_columns = _layout(self.shapes)
         self._device = device
         self._slots: list[Slot] = []  # in the order of their rows
-        self._allocate(rows)
-
-    @property
-    def num_columns(self) -> int:
-        _, last = self._columns[-1]
-        return int(last.stop)
+        size = (rows, self.num_columns)
+        self.value_RC, self.grad_RC = (torch.zeros(size, device=device) for _ in range(2))
+        self.mean_RC, self.square_RC = (torch.zeros(size, device=device) for _ in range(2))
+        self.shadow_RC = self.value_RC
+        if dtype is not None and dtype.itemsize < self.value_RC.element_size():
+            self.shadow_RC = torch.zeros(size, device=device, dtype=dtype)
+        # It asks for a gradient only so that autograd reaches the first adapted linear.
+        self.shadow_RC.requires_grad_()
 
     @property
     def num_rows(self) -> int:
@@ -67,34 +81,58 @@ class AdapterBank:
 
     @property
     def bytes_per_rank(self) -> int:
-        """Value, gradient and both moments of one row."""
-        return 4 * 4 * self.num_columns
+        """Value, gradient, both moments and the copy that batches read, of one row."""
+        copy = 0 if self.shadow_RC is self.value_RC else self.shadow_RC.element_size()
+        return (4 * self.value_RC.element_size() + copy) * self.num_columns
 
-    def linear(self, number: int, weight_OI: Tensor, bias_O: Tensor | None) -> AdaptedLinear:
-        """The bank's columns of one linear, beside its frozen weights."""
-        a, b = self._columns[number]
-        return AdaptedLinear(
+    def group(self, number: int, weight_OI: Tensor, bias_O: Tensor | None) -> AdaptedGroup:
+        """The bank's columns of the group that begins with linear `number`, beside its frozen
+        weights."""
+        group = self._groups[number]
+        return AdaptedGroup(
             weight_OI=weight_OI,
             bias_O=bias_O,
-            a_RI=self.value_RC[:, a],
-            b_RO=self.value_RC[:, b],
-            grad_a_RI=self.grad_RC[:, a],
-            grad_b_RO=self.grad_RC[:, b],
+            a_RMI=group.a_of(self.shadow_RC),
+            b_RO=self.shadow_RC[:, group.b],
+            grad_a_RMI=group.a_of(self.grad_RC),
+            grad_b_RO=self.grad_RC[:, group.b],
+            outputs=group.outputs,
             number=number,
         )
+
+    def rows(self) -> Bank:
+        """All rows, for the optimizer; it keeps the copy that batches read up to date."""
+        copy_RC = None if self.shadow_RC is self.value_RC else self.shadow_RC
+        return Bank(self.value_RC, self.grad_RC, self.mean_RC, self.square_RC, copy_RC)
 
     def join(self, state: AdapterState) -> Slot:
         """Take rows for an adapter and copy it in; the bank grows where no gap is wide enough."""
         rank = state.value_rC.shape[0]
-        slot = Slot(self._gap(rank), rank)
-        if slot.rows.stop > self.num_rows:
-            self._grow(max(slot.rows.stop, 2 * self.num_rows))
+        slot = Slot(_first_gap(self._slots, rank), rank)
+        self.reserve(slot.rows.stop)
         self._slots = sorted([*self._slots, slot], key=lambda s: s.first)
         with torch.no_grad():
             self.value_RC[slot.rows] = state.value_rC.to(self._device)
             self.mean_RC[slot.rows] = state.mean_rC.to(self._device)
             self.square_RC[slot.rows] = state.square_rC.to(self._device)
+            if self.shadow_RC is not self.value_RC:
+                self.shadow_RC[slot.rows] = self.value_RC[slot.rows]
         return slot
+
+    def reserve(self, rows: int) -> None:
+        """Grow to at least so many rows, no more: what is counted on is what is taken.
+
+        One tensor after the other, so that no more than one is there twice.
+        """
+        if rows <= self.num_rows:
+            return
+        is_copy = self.shadow_RC is not self.value_RC
+        self.value_RC = _grown(self.value_RC, rows)
+        self.grad_RC = _grown(self.grad_RC, rows)
+        self.mean_RC = _grown(self.mean_RC, rows)
+        self.square_RC = _grown(self.square_RC, rows)
+        self.shadow_RC = _grown(self.shadow_RC, rows) if is_copy else self.value_RC
+        self.shadow_RC.requires_grad_()
 
     def leave(self, slot: Slot) -> None:
         """Give the rows back, zeroed: nothing of a departed job reaches the next owner."""
@@ -102,6 +140,7 @@ class AdapterBank:
         with torch.no_grad():
             for tensor in (self.value_RC, self.grad_RC, self.mean_RC, self.square_RC):
                 tensor[slot.rows] = 0
+            self.shadow_RC[slot.rows] = 0
 
     def state(self, slot: Slot) -> AdapterState:
         """A copy of what the job must not lose."""
@@ -112,9 +151,9 @@ class AdapterBank:
         """A new adapter, a function of (seed, linear): A uniform within 1/sqrt(inputs) as PEFT
         draws it, B zero."""
         value_rC = torch.zeros(rank, self.num_columns)
-        for number, (a, _) in enumerate(self._columns):
+        for number, (shape, (a, _)) in enumerate(zip(self.shapes, self._columns, strict=True)):
             generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
-            bound = self.shapes[number].inputs ** -0.5
+            bound = shape.inputs**-0.5
             value_rC[:, a].uniform_(-bound, bound, generator=generator)
         return AdapterState(value_rC, torch.zeros_like(value_rC), torch.zeros_like(value_rC))
 
@@ -123,36 +162,57 @@ class AdapterBank:
         for shape, (a, b) in zip(self.shapes, self._columns, strict=True):
             yield shape.name, value_rC[:, a], value_rC[:, b]
 
-    def _gap(self, rank: int) -> int:
-        """First row of the first gap of `rank` rows; behind all slots if there is none."""
-        end = 0
-        for slot in self._slots:
-            if slot.first - end >= rank:
-                return end
-            end = slot.rows.stop
-        return end
 
-    def _allocate(self, rows: int) -> None:
-        size, device = (rows, self.num_columns), self._device
-        # The value asks for a gradient only so that autograd reaches the first adapted linear.
-        self.value_RC = torch.zeros(size, device=device).requires_grad_()
-        self.grad_RC = torch.zeros(size, device=device)
-        self.mean_RC = torch.zeros(size, device=device)
-        self.square_RC = torch.zeros(size, device=device)
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Columns of A of all members, and of B of all members."""
 
-    def _grow(self, rows: int) -> None:
-        old = (self.value_RC, self.grad_RC, self.mean_RC, self.square_RC)
-        self._allocate(rows)
-        with torch.no_grad():
-            for before, after in zip(
-                old, (self.value_RC, self.grad_RC, self.mean_RC, self.square_RC), strict=True
-            ):
-                after[: before.shape[0]] = before
+    inputs: int
+    outputs: tuple[int, ...]
+    a: slice
+    b: slice
+
+    def a_of(self, bank_RC: Tensor) -> Tensor:
+        """(R, members, I), a view."""
+        columns_RC = bank_RC[:, self.a]
+        return columns_RC.view(-1, len(self.outputs), self.inputs)
 
 
-def _columns(shapes: Sequence[LinearShape]) -> Iterator[tuple[slice, slice]]:
-    start = 0
-    for shape in shapes:
-        middle, end = start + shape.inputs, start + shape.inputs + shape.outputs
-        yield slice(start, middle), slice(middle, end)
-        start = end
+def _layout(
+    shapes: Sequence[LinearShape],
+) -> tuple[dict[int, _Group], tuple[tuple[slice, slice], ...], int]:
+    """Groups by the number of their first linear, columns of A and B of each linear, and the
+    number of all columns."""
+    starts = [number for number, shape in enumerate(shapes) if not shape.joins]
+    groups: dict[int, _Group] = {}
+    columns: list[tuple[slice, slice]] = []
+    end = 0
+    for first, last in pairwise([*starts, len(shapes)]):
+        members = shapes[first:last]
+        inputs, outputs = members[0].inputs, tuple(shape.outputs for shape in members)
+        assert all(shape.inputs == inputs for shape in members)
+        a = slice(end, end + inputs * len(members))
+        b = slice(a.stop, a.stop + sum(outputs))
+        groups[first] = _Group(inputs, outputs, a, b)
+        b_starts = accumulate(outputs, initial=b.start)
+        for index, (size, start) in enumerate(zip(outputs, b_starts, strict=False)):
+            a_start = a.start + index * inputs
+            columns.append((slice(a_start, a_start + inputs), slice(start, start + size)))
+        end = b.stop
+    return groups, tuple(columns), end
+
+
+def _first_gap(slots: Sequence[Slot], rank: int) -> int:
+    """First row of the first gap of `rank` rows; behind all slots if there is none."""
+    end = 0
+    for slot in slots:
+        if slot.first - end >= rank:
+            return end
+        end = slot.rows.stop
+    return end
+
+
+def _grown(bank_RC: Tensor, rows: int) -> Tensor:
+    after = torch.zeros(rows, bank_RC.shape[1], dtype=bank_RC.dtype, device=bank_RC.device)
+    after[: bank_RC.shape[0]] = bank_RC.detach()
+    return after

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from alto_exec.backbone import Backbone
 from alto_exec.bank import AdapterBank, Slot
 from alto_exec.data.samples import encode_prompt
 from alto_exec.evaluate import generate, validation_loss
+from alto_exec.frozen_model import FrozenModel
 from alto_exec.peft_format import read_adapter
 from alto_exec.preparation import PreparedTask
 from alto_runs.comparison import Answer, Comparison
@@ -30,7 +30,7 @@ def compare(
 def _compare(study: Study, prepared: PreparedTask, best: Best) -> Comparison:
     assert best.adapter is not None
     backbone = prepared.load(study.executor)
-    bank = AdapterBank(backbone.shapes, backbone.device)
+    bank = AdapterBank(backbone.shapes, backbone.device, dtype=backbone.dtype)
     stored = read_adapter(best.adapter, bank)
     slot = bank.join(stored.state())
     validation = prepared.dataset.validation
@@ -49,7 +49,7 @@ def _compare(study: Study, prepared: PreparedTask, best: Best) -> Comparison:
 def _answer(
     prompt: str,
     prepared: PreparedTask,
-    backbone: Backbone,
+    backbone: FrozenModel,
     bank: AdapterBank,
     adapter: tuple[Slot, float],
 ) -> Answer:

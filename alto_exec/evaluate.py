@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 import torch
-from torch.nn.functional import cross_entropy
 
-from alto_exec.backbone import Backbone
 from alto_exec.bank import AdapterBank, Slot
 from alto_exec.batch import Share, pack
 from alto_exec.data.samples import Sample
+from alto_exec.frozen_model import FrozenModel
 
 __all__ = ["generate", "validation_loss"]
 
@@ -17,7 +16,7 @@ _PASS_TOKENS = 2048  # bounds the memory of one pass; its logits are the largest
 
 @torch.no_grad()
 def validation_loss(
-    backbone: Backbone,
+    backbone: FrozenModel,
     bank: AdapterBank,
     samples: Sequence[Sample],
     slot: Slot | None,
@@ -31,15 +30,14 @@ def validation_loss(
     total, targets = 0.0, 0
     for chunk in _chunks(samples):
         batch = pack([Share(chunk, slot, scale)], backbone.device)
-        logits = backbone.target_logits(bank, batch)
-        total += float(cross_entropy(logits, batch.targets_N, reduction="sum"))
+        total += float(backbone.loss_sums(bank, batch))
         targets += batch.targets_per_share[0]
     return total / targets
 
 
 @torch.no_grad()
 def generate(
-    backbone: Backbone,
+    backbone: FrozenModel,
     bank: AdapterBank,
     prompt: Sequence[int],
     adapters: Sequence[tuple[Slot | None, float]],

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alto_exec.backbone import Backbone
+import torch
+
 from alto_exec.bank import AdapterBank
 from alto_exec.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from alto_exec.data.dataset import Dataset
 from alto_exec.evaluate import validation_loss
+from alto_exec.frozen_model import FrozenModel
 from alto_exec.peft_format import write_adapter
 from alto_exec.residence import Losses, Progress, Resident
 from alto_exec.step import train_pass
@@ -32,9 +34,9 @@ class Report:
 class Executor:
     """Residents train in fused passes. A job that has reported waits until `resume_all`."""
 
-    def __init__(self, backbone: Backbone, dataset: Dataset, directory: RunDirectory) -> None:
+    def __init__(self, backbone: FrozenModel, dataset: Dataset, directory: RunDirectory) -> None:
         self.backbone = backbone
-        self.bank = AdapterBank(backbone.shapes, backbone.device)
+        self.bank = AdapterBank(backbone.shapes, backbone.device, dtype=backbone.dtype)
         self.dataset = dataset
         self.tokens_trained = 0
         self._directory = directory
@@ -101,6 +103,20 @@ class Executor:
         for resident in due:
             self._waiting[resident.job.id] = self._residents.pop(resident.job.id)
         return [self._make_report(resident) for resident in due]
+
+    def evict(self) -> JobId:
+        """Give up the pass that ran out of memory, and the job that was launched last.
+
+        Every job begins its step anew. The job that leaves is kept on disk to go on later.
+        """
+        for resident in self._residents.values():
+            self.bank.grad_RC[resident.slot.rows] = 0
+            resident.passes, resident.step_loss, resident.step_tokens = 0, 0.0, 0
+        last = next(reversed(self._residents))
+        self.leave(last, keep=True)
+        if self.backbone.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return last
 
     def _train(self, residents: Sequence[Resident]) -> None:
         samples = self.dataset.train

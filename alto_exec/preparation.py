@@ -1,18 +1,21 @@
 """A task of a study, ready to be trained: its model found, its data read, its jobs counted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from alto_exec.backbone import Backbone, check_targets
+from alto_exec.backbone import Backbone
 from alto_exec.bank import AdapterBank
 from alto_exec.data.dataset import Dataset, load_dataset
+from alto_exec.decoder import Decoder, can_be_written_out
+from alto_exec.frozen_model import FrozenModel
 from alto_exec.machine import dtype_of
-from alto_exec.memory import memory_model
+from alto_exec.memory import measured_memory_model, memory_model
 from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
+from alto_exec.modules import check_targets
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Task
 from alto_runs.errors import UserError
@@ -32,20 +35,23 @@ class PreparedTask:
     tokenizer: "PreTrainedTokenizerFast"
     dataset: Dataset
 
-    def load(self, executor: ExecutorSpec) -> Backbone:
-        """A copy of the backbone on the device."""
+    def load(self, executor: ExecutorSpec) -> FrozenModel:
+        """A copy of the backbone on the device, written out where its architecture allows it."""
         device = torch.device(executor.device)
         model = load_backbone(self.model, device=device, dtype=dtype_of(executor))
-        return Backbone(model, self.spec.targets)
+        kind = Decoder if can_be_written_out(model.config) else Backbone
+        return kind(model, self.spec.targets)
 
-    def memory(self, backbone: Backbone, bank: AdapterBank, executor: ExecutorSpec) -> MemoryModel:
+    def memory(
+        self, backbone: FrozenModel, bank: AdapterBank, executor: ExecutorSpec
+    ) -> MemoryModel:
+        """Measured on a GPU, by passes over the longest samples; counted from shapes elsewhere."""
+        model = memory_model(backbone, bank)
+        if backbone.device.type == "cuda":
+            model = measured_memory_model(backbone, bank, self.dataset.train)
         gigabytes = executor.memory_gb
-        return memory_model(
-            backbone,
-            bank,
-            capacity_bytes=None if gigabytes is None else int(gigabytes * 1e9),
-            max_jobs=executor.max_jobs,
-        )
+        capacity = model.capacity if gigabytes is None else int(gigabytes * 1e9)
+        return replace(model, capacity=capacity, max_jobs=executor.max_jobs)
 
 
 def prepare(study: Study) -> Sequence[PreparedTask]:

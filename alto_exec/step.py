@@ -1,30 +1,31 @@
 """The training step: one fused pass over a batch of all resident jobs.
 
 Every job brings its next sequences; one forward and one backward pass serve them all; a job whose
-passes make up its optimizer step takes it. Suffix: N target tokens of the batch.
-"""
+passes make up its optimizer step takes it."""
 
 import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from alto_exec.backbone import Backbone
 from alto_exec.bank import AdapterBank
 from alto_exec.batch import Share, pack
 from alto_exec.data.order import batch_indices
 from alto_exec.data.samples import Sample
-from alto_exec.optimizer import adamw_step
+from alto_exec.frozen_model import FrozenModel
+from alto_exec.optimizer import update_of
 from alto_exec.residence import Resident
+from alto_kernels.adamw import Update, adamw
 from alto_kernels.lora_linear import dropout_key
 
 __all__ = ["train_pass"]
 
 
 def train_pass(
-    backbone: Backbone, bank: AdapterBank, samples: Sequence[Sample], residents: Sequence[Resident]
+    backbone: FrozenModel,
+    bank: AdapterBank,
+    samples: Sequence[Sample],
+    residents: Sequence[Resident],
 ) -> int:
     """Train every resident on its next `batch_size` sequences; the number of tokens that took.
 
@@ -34,14 +35,13 @@ def train_pass(
     shares = [_share(r, drawn) for r, drawn in zip(residents, upcoming, strict=True)]
     batch = pack(shares, backbone.device)
 
-    logits = backbone.target_logits(bank, batch)
-    losses_N = cross_entropy(logits, batch.targets_N, reduction="none")
+    loss_sums = backbone.loss_sums(bank, batch)
 
     # A job's loss is the mean over the target tokens of its own step, all passes of it together;
     # the batch's loss is the sum of the jobs' losses, so no job's gradient knows of another.
     targets_per_step = [sum(sum(s.is_target) for s in drawn) for drawn in upcoming]
-    job_losses = _job_sums(losses_N, batch.targets_per_share) / torch.tensor(
-        targets_per_step, dtype=losses_N.dtype, device=losses_N.device
+    job_losses = loss_sums / torch.tensor(
+        targets_per_step, dtype=loss_sums.dtype, device=loss_sums.device
     )
     job_losses.sum().backward()
 
@@ -49,8 +49,12 @@ def train_pass(
         resident.passes += 1
         resident.step_loss += loss
         resident.step_tokens += sum(len(s.tokens) for s in share.samples)
-        if resident.passes == resident.job.hyperparameters.accumulation:
-            _finish_step(bank, resident)
+    complete = [r for r in residents if r.passes == r.job.hyperparameters.accumulation]
+    for resident in complete:
+        resident.is_lost = not math.isfinite(resident.step_loss)
+    adamw(bank.rows(), [_update(resident) for resident in complete if not resident.is_lost])
+    for resident in complete:
+        _count_step(resident)
     return len(batch.tokens_T)
 
 
@@ -74,15 +78,13 @@ def _share(resident: Resident, drawn: tuple[Sample, ...]) -> Share:
     )
 
 
-def _job_sums(losses_N: Tensor, counts: tuple[int, ...]) -> Tensor:
-    return torch.stack([part.sum() for part in torch.split(losses_N, list(counts))])
+def _update(resident: Resident) -> Update:
+    job, step = resident.job, resident.progress.step
+    return update_of(resident.slot, job.hyperparameters, step, job.steps)
 
 
-def _finish_step(bank: AdapterBank, resident: Resident) -> None:
-    progress, job = resident.progress, resident.job
-    resident.is_lost = not math.isfinite(resident.step_loss)
-    if not resident.is_lost:
-        adamw_step(bank, resident.slot, job.hyperparameters, progress.step, job.steps)
+def _count_step(resident: Resident) -> None:
+    progress = resident.progress
     progress.step += 1
     progress.loss_sum += resident.step_loss
     progress.loss_steps += 1

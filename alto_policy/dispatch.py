@@ -1,6 +1,6 @@
 """What all policies share: an executor for each task, kept packed while jobs wait."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import assert_never
 
 from alto_policy.decisions import (
@@ -23,8 +23,10 @@ from alto_policy.events import (
     TimerFired,
 )
 from alto_policy.exits import is_non_finite
+from alto_policy.gangs import Gangs
 from alto_policy.memory import MemoryModel
 from alto_policy.packing import by_batch_size, fits_alone, pack
+from alto_policy.queue import TaskQueue
 from alto_policy.types import GpuId, Job, JobId, Task
 from alto_policy.view import ClusterView, Status
 
@@ -36,15 +38,23 @@ Placement = Callable[[Sequence[Task], ClusterView], Sequence[Task]]
 class Dispatch:
     """Trains every job to its end; a subclass says which jobs go early, and which may train.
 
-    Waiting tasks get GPUs in the order of arrival, or in that of `place`; one that needs more GPUs
-    than are free does not hold up those after it.
+    Waiting tasks get GPUs in the order of their `key` and of arrival, or in that of `place`; one
+    that needs more GPUs than are free does not hold up those after it, if the policy `backfills`.
     """
 
     jobs_per_gpu: int | None = None  # no more than fit, by default
     keeps_order: bool = False  # launch in the order of `ready`, not by batch size
+    backfills: bool = True
+    same_node: bool = False  # GPUs of a task are all of one node
 
     def __init__(self, place: Placement | None = None) -> None:
         self._place = place
+        self._queue = TaskQueue()
+        self._gangs: Gangs | None = None
+
+    def key(self, task: Task) -> float:
+        """Of waiting tasks the one with the lowest key is started first."""
+        return 0.0
 
     def judge(self, job: JobId, cluster: ClusterView) -> Iterable[Pause | Stop]:
         """What becomes of a job on its last report, which is finite and not at its end."""
@@ -60,24 +70,28 @@ class Dispatch:
         yield cluster.jobs(task.id, Status.QUEUED)
 
     def observe(self, event: Event, cluster: ClusterView) -> tuple[Decision, ...]:
-        match event:
-            case LossReported():
-                return self._on_report(event, cluster)
-            case TaskArrived(task=task):
-                return (*_too_wide(task, cluster), *self._start_executors(cluster))
-            case ExecutorUp(task=task_id):
-                task = cluster.tasks()[task_id]
-                return self._attend(task, cluster, _too_large(task, cluster))
-            case JobLeft(job=job, how=how):
-                task = cluster.task_of(job)
-                stops = _too_large(task, cluster) if how is Departure.EVICTED else ()
-                return self._attend(task, cluster, stops, departed=cluster.spec(job))
-            case ExecutorDown():
-                return self._start_executors(cluster)
-            case TimerFired():
-                return ()
-            case _:
-                assert_never(event)
+        # A chain of isinstance: patterns of classes take four times as long, on every event.
+        if isinstance(event, LossReported):
+            return self._on_report(event, cluster)
+        if isinstance(event, JobLeft):
+            task = cluster.task_of(event.job)
+            stops = _too_large(task, cluster) if event.how is Departure.EVICTED else ()
+            return self._attend(task, cluster, stops, departed=cluster.spec(event.job))
+        if isinstance(event, ExecutorUp):
+            task = cluster.tasks()[event.task]
+            return self._attend(task, cluster, _too_large(task, cluster))
+        if isinstance(event, ExecutorDown):
+            if cluster.is_waiting(event.task):
+                self._wait(cluster.tasks()[event.task])
+            return self._start_executors(cluster)
+        if isinstance(event, TaskArrived):
+            if event.task.num_gpus > self.gangs(cluster).widest:
+                return tuple(Stop(job.id, ExitReason.TOO_LARGE) for job in event.task.jobs)
+            self._wait(event.task)
+            return self._start_executors(cluster)
+        if isinstance(event, TimerFired):
+            return ()
+        assert_never(event)
 
     def _on_report(self, report: LossReported, cluster: ClusterView) -> tuple[Decision, ...]:
         if report.step == cluster.spec(report.job).steps:
@@ -95,8 +109,9 @@ class Dispatch:
     ) -> tuple[Decision, ...]:
         """Stop what need not train, launch what fits, end the executor when all is done."""
         gone = {stop.job for stop in stops}
-        stops = (*stops, *self.cut(task, cluster, gone))
-        gone.update(stop.job for stop in stops)
+        if cuts := tuple(self.cut(task, cluster, gone)):
+            stops = (*stops, *cuts)
+            gone.update([stop.job for stop in cuts])
         if len(cluster.jobs(task.id, Status.ENDED)) + len(gone) == len(task.jobs):
             return (*stops, StopExecutor(task.id))
         return (*stops, *self._launches(task, cluster, gone, departed))
@@ -115,26 +130,45 @@ class Dispatch:
         residents = {gpu: [cluster.spec(job) for job in cluster.residents(gpu)] for gpu in gpus}
         return pack(ordered, residents, memory, task, self.jobs_per_gpu)
 
+    def gangs(self, cluster: ClusterView) -> Gangs:
+        if self._gangs is None:
+            self._gangs = Gangs(cluster.gpus, same_node=self.same_node)
+        return self._gangs
+
+    def _wait(self, task: Task) -> None:
+        if self._place is None:
+            self._queue.add(task, self.key(task))
+
     def _start_executors(self, cluster: ClusterView) -> tuple[StartExecutor, ...]:
-        free = cluster.free_gpus()
+        free, gangs = cluster.free_gpus(), self.gangs(cluster)
         if not free:
             return ()
-        tasks: Sequence[Task] = [cluster.tasks()[task] for task in cluster.waiting()]
         if self._place is not None:
-            tasks = self._place(tasks, cluster)
+            tasks = tuple(cluster.tasks()[task] for task in cluster.waiting())
+            return tuple(_starts(self._place(tasks, cluster), free, gangs))
         starts = []
-        for task in tasks:
-            if task.num_gpus <= len(free):
-                starts.append(StartExecutor(task.id, free[: task.num_gpus]))
-                free = free[task.num_gpus :]
+        while free:
+            widest = gangs.widest_in(free)
+            task_id = self._queue.pop(widest if self.backfills else None, cluster.is_waiting)
+            if task_id is None:
+                break
+            task = cluster.tasks()[task_id]
+            if task.num_gpus > widest:
+                self._wait(task)
+                break
+            gang, free = gangs.take(free, task.num_gpus)
+            starts.append(StartExecutor(task_id, gang))
         return tuple(starts)
 
 
-def _too_wide(task: Task, cluster: ClusterView) -> Sequence[Stop]:
-    """All jobs of a task that asks for more GPUs than there are."""
-    if task.num_gpus <= len(cluster.gpus):
-        return ()
-    return [Stop(job.id, ExitReason.TOO_LARGE) for job in task.jobs]
+def _starts(
+    tasks: Iterable[Task], free: tuple[GpuId, ...], gangs: Gangs
+) -> Iterator[StartExecutor]:
+    """An executor for each of the tasks, in this order, that still finds its GPUs."""
+    for task in tasks:
+        if gangs.fits(free, task.num_gpus):
+            gang, free = gangs.take(free, task.num_gpus)
+            yield StartExecutor(task.id, gang)
 
 
 def _too_large(task: Task, cluster: ClusterView) -> Sequence[Stop]:

@@ -19,6 +19,8 @@ __all__ = [
 
 
 class Departure(StrEnum):
+    __hash__ = str.__hash__  # Enum's own is slow
+
     FINISHED = "finished"
     PAUSED = "paused"  # its adapter, optimizer state and place in the data are kept
     STOPPED = "stopped"

@@ -30,10 +30,17 @@ class MemoryModel:
         """Most bytes held while `jobs` train together on sequences of up to `max_length` tokens."""
         total = self.fixed
         for job in jobs:
-            rank = job.hyperparameters.rank
-            tokens = job.hyperparameters.batch_size * max_length
-            total += self.per_rank * rank + (self.per_token + self.per_rank_token * rank) * tokens
+            total += self.share(job, max_length)
         return total
+
+    def share(self, job: Job, max_length: int) -> int:
+        """Bytes that the job adds, whatever is beside it."""
+        chosen = job.hyperparameters
+        tokens = chosen.batch_size * max_length
+        return (
+            self.per_rank * chosen.rank
+            + (self.per_token + self.per_rank_token * chosen.rank) * tokens
+        )
 
     def fits(self, jobs: Iterable[Job], max_length: int) -> bool:
         together = tuple(jobs)

@@ -28,16 +28,18 @@ def pack(
     most: int | None = None,
 ) -> list[Launch]:
     """Put each job, in order, on the emptiest GPU if it fits there; at most `most` on one GPU."""
-    limit = min(count for count in (most, memory.max_jobs, len(task.jobs)) if count is not None)
+    limit = len(task.jobs)
+    for count in (most, memory.max_jobs):
+        limit = limit if count is None else min(limit, count)
     rooms = [
         _Room(gpu, memory.capacity - memory.bytes(held, task.max_length), limit - len(held))
         for gpu, held in residents.items()
     ]
     for job in jobs:
-        room = max(rooms, key=lambda room: (room.places > 0, room.bytes))  # the first of equals
+        room = rooms[0] if len(rooms) == 1 else max(rooms, key=_emptiness)  # the first of equals
         if room.places <= 0:
             break
-        share = _share(job, memory, task)
+        share = memory.share(job, task.max_length)
         if share <= room.bytes:
             room.bytes -= share
             room.places -= 1
@@ -47,7 +49,7 @@ def pack(
 
 def fits_alone(job: Job, memory: MemoryModel, task: Task) -> bool:
     """Whether an empty GPU could hold the job."""
-    return memory.fits((job,), task.max_length)
+    return memory.fixed + memory.share(job, task.max_length) <= memory.capacity
 
 
 @dataclass(slots=True)
@@ -58,6 +60,5 @@ class _Room:
     launched: list[JobId] = field(default_factory=list)
 
 
-def _share(job: Job, memory: MemoryModel, task: Task) -> int:
-    """Bytes that the job adds, whatever is beside it: the model is linear."""
-    return memory.bytes((job,), task.max_length) - memory.fixed
+def _emptiness(room: _Room) -> tuple[bool, int]:
+    return room.places > 0, room.bytes

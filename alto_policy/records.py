@@ -1,6 +1,7 @@
 """Who is where: what is known of tasks, jobs, executors and GPUs."""
 
-from collections.abc import Collection, Mapping, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from alto_policy.decisions import ExitReason
@@ -11,21 +12,23 @@ from alto_policy.view import Executor, Status
 __all__ = ["JobRecord", "Records", "TaskRecord"]
 
 
+_NOBODY: dict[JobId, None] = {}
+
+
 @dataclass(slots=True)
 class TaskRecord:
     task: Task
     number: int  # in the order of arrival
-    by_status: dict[Status, dict[JobId, None]] = field(init=False)
+    by_status: dict[Status, dict[JobId, None]] = field(init=False)  # in which somebody was
     executor: Executor | None = None
     largest_capacity: int | None = None  # bytes; what out-of-memory errors have taught
 
     def __post_init__(self) -> None:
-        self.by_status = {status: {} for status in Status}
-        self.by_status[Status.QUEUED] = dict.fromkeys(job.id for job in self.task.jobs)
+        self.by_status = {Status.QUEUED: dict.fromkeys([job.id for job in self.task.jobs])}
 
     @property
     def is_over(self) -> bool:
-        return len(self.by_status[Status.ENDED]) == len(self.task.jobs)
+        return len(self.by_status.get(Status.ENDED, _NOBODY)) == len(self.task.jobs)
 
 
 @dataclass(slots=True)
@@ -38,13 +41,14 @@ class JobRecord:
     gpu: GpuId | None = None
 
     def move(self, status: Status) -> None:
-        del self.of_task.by_status[self.status][self.spec.id]
-        self.of_task.by_status[status][self.spec.id] = None
+        by_status = self.of_task.by_status
+        del by_status[self.status][self.spec.id]
+        by_status.setdefault(status, {})[self.spec.id] = None
         self.status = status
 
 
 class Records:
-    """Answers a policy's questions, each in constant time but for `free_gpus`."""
+    """Answers a policy's questions, each in constant time but for the copy of `free_gpus`."""
 
     def __init__(self, gpus: tuple[Gpu, ...]) -> None:
         ids = [gpu.id for gpu in gpus]
@@ -53,20 +57,20 @@ class Records:
         self.gpus = gpus
         self._residents: dict[GpuId, dict[JobId, None]] = {gpu: {} for gpu in sorted(ids)}
         self._owner: dict[GpuId, TaskId] = {}
+        self._free: list[GpuId] = sorted(ids)
         self._tasks: dict[TaskId, Task] = {}
         self._of_task: dict[TaskId, TaskRecord] = {}
         self._of_job: dict[JobId, JobRecord] = {}
         self._waiting: dict[TaskId, None] = {}
+        self._has_returned = False  # a task waits again, and is not in its place yet
 
     def free_gpus(self) -> tuple[GpuId, ...]:
         """GPUs of no executor, lowest id first."""
-        if len(self._owner) == len(self._residents):
-            return ()
-        return tuple(gpu for gpu in self._residents if gpu not in self._owner)
+        return tuple(self._free)
 
     def residents(self, gpu: GpuId) -> Collection[JobId]:
         """Jobs that hold memory of the GPU, in the order of their launches."""
-        return self._residents[gpu].keys()
+        return self._residents[gpu]
 
     def tasks(self) -> Mapping[TaskId, Task]:
         """All tasks in the order of arrival."""
@@ -74,14 +78,22 @@ class Records:
 
     def waiting(self) -> Collection[TaskId]:
         """Unfinished tasks without an executor, in the order of arrival."""
+        if self._has_returned:
+            self._waiting = dict.fromkeys(
+                sorted(self._waiting, key=lambda task: self._of_task[task].number)
+            )
+            self._has_returned = False
         return self._waiting.keys()
+
+    def is_waiting(self, task: TaskId) -> bool:
+        return task in self._waiting
 
     def executor(self, task: TaskId) -> Executor | None:
         return self._of_task[task].executor
 
     def jobs(self, task: TaskId, status: Status) -> Collection[JobId]:
         """Jobs of the task in that status, in the order in which they came into it."""
-        return self._of_task[task].by_status[status].keys()
+        return self._of_task[task].by_status.get(status, _NOBODY)
 
     def task_of(self, job: JobId) -> Task:
         return self._of_job[job].of_task.task
@@ -99,3 +111,13 @@ class Records:
     def reason(self, job: JobId) -> ExitReason | None:
         """Why the job was stopped; None if it was not, or was done before it heard of it."""
         return self._of_job[job].reason
+
+    def _take(self, gpus: Sequence[GpuId], task: TaskId) -> None:
+        for gpu in gpus:
+            self._owner[gpu] = task
+            del self._free[bisect_left(self._free, gpu)]
+
+    def _give_back(self, gpus: Iterable[GpuId]) -> None:
+        for gpu in gpus:
+            del self._owner[gpu]
+            insort(self._free, gpu)

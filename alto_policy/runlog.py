@@ -66,14 +66,17 @@ class _HeaderLine:
     header: Header
 
 
+_DUMP_ENTRY = codec_of(Entry).dump
+
+
 def dump_header(header: Header) -> str:
     """One line, without its end."""
-    return _line(codec_of(_HeaderLine).encode(_HeaderLine(header)))
+    return codec_of(_HeaderLine).dump(_HeaderLine(header))
 
 
 def dump_entry(entry: Entry) -> str:
     """One line, without its end."""
-    return _line(codec_of(Entry).encode(entry))
+    return _DUMP_ENTRY(entry)
 
 
 def load(lines: Iterable[str]) -> RunLog:
@@ -100,10 +103,6 @@ def load(lines: Iterable[str]) -> RunLog:
         except (ValueError, RecursionError) as error:
             raise CorruptLogError(f"line {number}: {error}") from error
     return RunLog(header, tuple(entries), torn[0] if torn else None)
-
-
-def _line(record: object) -> str:
-    return json.dumps(record, allow_nan=False, separators=(",", ":"))
 
 
 def _parse(line: str) -> object:

@@ -14,6 +14,8 @@ __all__ = ["ClusterView", "Executor", "ExecutorStatus", "Policy", "Status"]
 
 
 class Status(Enum):
+    __hash__ = object.__hash__  # members are singletons, and Enum's own hash is slow
+
     QUEUED = "queued"  # never trained
     RUNNING = "running"
     PAUSING = "pausing"  # told to go, still holds its memory
@@ -23,6 +25,8 @@ class Status(Enum):
 
 
 class ExecutorStatus(Enum):
+    __hash__ = object.__hash__
+
     STARTING = "starting"
     UP = "up"
     STOPPING = "stopping"
@@ -46,6 +50,7 @@ class ClusterView(Protocol):
     def residents(self, gpu: GpuId) -> Collection[JobId]: ...
     def tasks(self) -> Mapping[TaskId, Task]: ...
     def waiting(self) -> Collection[TaskId]: ...
+    def is_waiting(self, task: TaskId) -> bool: ...
     def executor(self, task: TaskId) -> Executor | None: ...
     def jobs(self, task: TaskId, status: Status) -> Collection[JobId]: ...
     def task_of(self, job: JobId) -> Task: ...

@@ -65,7 +65,7 @@ class RunDirectory:
     def open(cls, path: Path) -> "RunDirectory":
         """The folder of a run that was begun; raises UserError if it holds none."""
         directory = cls(path)
-        if not directory.log_path.is_file():
+        if not os.path.isfile(directory.log_path):  # unlike Path's own, takes names too long
             name = directory.log_path.name
             raise UserError(f"{path}: no run here, expected a folder with the file {name}")
         return directory

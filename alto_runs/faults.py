@@ -19,7 +19,14 @@ _WORDS = {
     "dict_type": "expected names with their fields",
     "model_type": "expected fields with values",
     "too_short": "expected at least one",
-    "invalid_key": "expected a key of text",
+    "invalid_key": "expected text",
+}
+_PHRASES = {
+    "Input should be": "expected",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "greater than": "above",
+    "less than": "below",
 }
 
 
@@ -33,16 +40,18 @@ def first_fault(
     faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     fault = faults[0]
     path: Path = tuple(part for part in fault["loc"] if part != "[key]")
+    is_key = path != fault["loc"] or fault["type"] == "invalid_key"
     what = _WORDS.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
-    what = what.replace("Input should be", "expected").replace(
-        "greater than or equal to", "at least"
-    )
+    for pydantics, ours in _PHRASES.items():
+        what = what.replace(pydantics, ours)
     inner = fault.get("ctx", {}).get("error")
     if isinstance(inner, FieldError):
         path, what = (*path, *inner.path), inner.what
     if fault["type"] == "extra_forbidden":
         what = unknown_key(path[-1], _known_at(path[:-1], top, task))
-    place, value = _in_document(path, document)
+    place, value = _in_document(path[:-1] if is_key else path, document)
+    if is_key:
+        return f"{_dotted(place)}: key {_quoted(path[-1])}: {what}".removeprefix(": ")
     if fault["type"] == "missing":
         is_own = path[0] != "tasks" or "tasks" in document
         return f"{_dotted(path if is_own else path[2:])}: this field is missing"
@@ -63,7 +72,7 @@ def _known_at(path: Path, top: type[BaseModel], task: type[BaseModel]) -> list[s
 def _in_document(path: Path, document: Any) -> tuple[Path, Any]:
     """Where the user wrote it, and what: a task has its fields from the top level too."""
     place, value = _descend(path, document)
-    if path[0] != "tasks" or len(path) < 2 or place == path:
+    if len(path) < 2 or path[0] != "tasks" or place == path:
         return place, value
     shared, shared_value = _descend(path[2:], document)
     return (shared, shared_value) if len(shared) > len(place) - 2 else (place, value)
@@ -85,5 +94,8 @@ def _dotted(path: Path) -> str:
 
 
 def _quoted(value: Any) -> str:
-    text = repr(value)
+    """As YAML has it; a long one is cut."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower() if value is not None else "null"
+    text = repr(value) if isinstance(value, str | int | float | list | dict) else str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

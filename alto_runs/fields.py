@@ -1,9 +1,11 @@
 """Dataclasses of the policy package from the fields that a user has written."""
 
+import math
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from difflib import get_close_matches
-from typing import Any, TypeVar, get_type_hints
+from functools import cache
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from alto_policy.codec import MalformedError, codec_of
 
@@ -12,9 +14,11 @@ __all__ = ["FieldError", "decode_fields", "encode_fields", "unknown_key"]
 T = TypeVar("T")
 Path = tuple[str | int, ...]
 
+_LARGEST = 1e15  # products of two settings are still numbers of single precision
+
 _WORDS = {
     "expected int": "expected a whole number",
-    "expected float": "expected a number",
+    "expected a float": "expected a number",
     "expected str": "expected text",
     "expected bool": "expected true or false",
     "expected an object": "expected fields with values",
@@ -34,14 +38,15 @@ class FieldError(ValueError):
 
 def unknown_key(key: object, known: list[str]) -> str:
     """What to say of a key that nobody knows."""
-    near = get_close_matches(str(key), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
-    return f"unknown key, {hint}"
+    if near := get_close_matches(str(key), known, n=1):
+        return f"unknown key, did you mean {near[0]!r}?"
+    expected = f"one of {', '.join(known)}" if known else "no keys"
+    return f"unknown key, expected {expected}"
 
 
 def decode_fields(kind: Callable[..., T], given: Mapping[Any, Any]) -> T:
     """An instance with the given fields, its defaults elsewhere; raises FieldError."""
-    _refuse_unknown(kind, given)
+    _check_fields(kind, given)
     codec = codec_of(kind)
     try:
         value: T = codec.decode(_merged(codec.encode(kind()), given))
@@ -65,17 +70,31 @@ def encode_fields(value: Hashable) -> dict[str, Any]:
     return encoded
 
 
-def _refuse_unknown(kind: Any, given: Mapping[Any, Any]) -> None:
-    hints = get_type_hints(kind)
-    known = [field.name for field in fields(kind)]
+def _check_fields(kind: Any, given: Mapping[Any, Any]) -> None:
+    """Refuse unknown keys, and the NaN and infinities that a log may hold but no setting."""
+    types = _types_of(kind)
     for name, value in given.items():
-        if name not in known:
-            raise FieldError((name,), unknown_key(name, known))
-        if is_dataclass(hints[name]) and isinstance(value, Mapping):
+        if name not in types:
+            raise FieldError((name,), unknown_key(name, list(types)))
+        if float in (types[name], *get_args(types[name])):
+            _check_number(name, value)
+        if is_dataclass(types[name]) and isinstance(value, Mapping):
             try:
-                _refuse_unknown(hints[name], value)
+                _check_fields(types[name], value)
             except FieldError as error:
                 raise error.within(name) from error
+
+
+@cache
+def _types_of(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _check_number(name: str, value: object) -> None:
+    if value in ("nan", "inf", "-inf") or (isinstance(value, float) and not math.isfinite(value)):
+        raise FieldError((name,), "expected a finite number")
+    if isinstance(value, int | float) and abs(value) > _LARGEST:
+        raise FieldError((name,), f"expected {_LARGEST:g} at most")
 
 
 def _merged(defaults: Mapping[str, Any], given: Mapping[Any, Any]) -> dict[str, Any]:

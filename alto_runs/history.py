@@ -84,6 +84,7 @@ class RunHistory:
     arrivals: Mapping[TaskId, float]
     jobs: Mapping[JobId, JobHistory]
     executors: tuple[ExecutorSpan, ...]
+    spans: Mapping[TaskId, tuple[ExecutorSpan, ...]]  # the same by task
     end: float
 
     def of_task(self, task: Task) -> tuple[JobHistory, ...]:
@@ -118,7 +119,12 @@ def follow(log: RunLog) -> RunHistory:
         for task in tasks
         for job in task.jobs
     }
-    return RunHistory(tasks, observer.arrivals, jobs, tuple(observer.executors), end)
+    executors = tuple(observer.executors)
+    spans: dict[TaskId, list[ExecutorSpan]] = {task.id: [] for task in tasks}
+    for span in executors:
+        spans[span.task].append(span)
+    by_task = {task: tuple(held) for task, held in spans.items()}
+    return RunHistory(tasks, observer.arrivals, jobs, executors, by_task, end)
 
 
 def _outcome(status: Status, departure: Departure | None) -> Outcome:

@@ -65,12 +65,11 @@ def metrics_json(metrics: Metrics) -> str:
 
 def _of_task(task: Task, history: RunHistory) -> TaskMetrics:
     jobs = history.of_task(task)
-    executors = [span for span in history.executors if span.task == task.id]
     is_over = all(job.outcome in _ENDED for job in jobs)
     departures = [stay.end for job in jobs for stay in job.residencies]
     arrival = history.arrivals[task.id]
     end = max(departures, default=arrival) if is_over else history.end
-    return _measure(jobs, executors, end - arrival)
+    return _measure(jobs, history.spans[task.id], end - arrival)
 
 
 def _measure(

@@ -1,6 +1,7 @@
 """Records of a data file, as they were written: no tokenizer, no chat template."""
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,8 +60,8 @@ def read_records(path: Path) -> list[Record]:
 
     Raises UserError that names the file, the line or row, the field and what was found there.
     """
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "no such file"
+    if not os.path.isfile(path):  # unlike Path's own, takes names that are too long
+        what = "is a folder, not a file" if os.path.isdir(path) else "no such file"
         raise UserError(f"{path}: {what}")
     rows = _rows_of(path)
     parse: Callable[[Row], Record] | None = None
@@ -89,7 +90,11 @@ def _rows_of(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    with path.open("rb") as file:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UserError(f"{path}: cannot read this file: {error.strerror}") from error
+    with file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
@@ -110,7 +115,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Any]]:
 
     try:
         rows = parquet.read_table(path).to_pylist()
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, ValueError) as error:  # text in another encoding
         raise UserError(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from error
     for number, row in enumerate(rows, start=1):
         yield f"row {number}", row

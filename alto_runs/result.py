@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from alto_policy.decisions import Decision
 from alto_policy.events import Event, LossReported
 from alto_policy.runlog import RunLog
-from alto_policy.types import TaskId
+from alto_policy.types import Hyperparameters, TaskId
 from alto_runs.directory import RunDirectory, read_run_log, write_atomically
 from alto_runs.errors import UserError
 from alto_runs.history import RunHistory, follow
@@ -67,11 +67,15 @@ class Result:
         return Best(standing, adapter)
 
     def jobs(self) -> "DataFrame":
-        """One row for each job, best first, its hyper-parameters in columns."""
+        """One row for each job, best first, in the columns of leaderboard.json."""
         from pandas import DataFrame
 
         rows = [asdict(standing) for standing in self.leaderboard]
-        return DataFrame([{**row, **row.pop("hyperparameters")} for row in rows])
+        names = [name for name in _names(Standing) if name != "hyperparameters"]
+        return DataFrame(
+            [{**row.pop("hyperparameters"), **row} for row in rows],
+            columns=[*names[:2], *_names(Hyperparameters), *names[2:]],
+        )
 
     def reports(self) -> "DataFrame":
         """One row for each report, in the order of the jobs; `samples` are the job's own."""
@@ -120,8 +124,8 @@ def write_result(directory: RunDirectory) -> Result:
     result = Result(directory.path)
     write_atomically(directory.leaderboard_path, leaderboard_json(result.leaderboard))
     write_atomically(directory.metrics_path, metrics_json(result.metrics))
-    for task in result.history.tasks:
-        if (best := result.best(task.id)) and best.adapter is not None:
+    for task in dict.fromkeys(each.task for each in result.leaderboard if each.adapter):
+        if (best := result.best(task)) and best.adapter is not None:
             for file in sorted(best.adapter.glob("adapter_*")):
-                write_atomically(directory.best_folder(task.id) / file.name, file.read_bytes())
+                write_atomically(directory.best_folder(task) / file.name, file.read_bytes())
     return result

@@ -50,11 +50,10 @@ def parse_search(given: object) -> tuple[Axis, ...]:
     """
     if not isinstance(given, Mapping):
         raise FieldError((), "expected hyper-parameters with a value or a list of values")
-    axes = [_axis(name, value) for name, value in given.items()]
-    num_jobs = prod(len(axis.values) for axis in axes)
-    if num_jobs > _MAX_JOBS:
+    lengths = (len(value) for value in given.values() if isinstance(value, list))
+    if (num_jobs := prod(lengths)) > _MAX_JOBS:
         raise FieldError((), f"the grid has {num_jobs} jobs, expected {_MAX_JOBS} at most")
-    return _completed(axes)
+    return _completed([_axis(name, value) for name, value in given.items()])
 
 
 def parse_jobs(given: object) -> tuple[Hyperparameters, ...]:
@@ -100,13 +99,15 @@ def _axis(name: object, value: Any) -> Axis:
     values = value if isinstance(value, list) else [value]
     if not values:
         raise FieldError((field,), "expected at least one value")
+    seen: set[Value] = set()
     for number, one in enumerate(values):
         try:
             configuration({field: one})
         except FieldError as error:
             raise FieldError((field, number), error.what) from error
-        if one in values[:number]:
+        if one in seen:
             raise FieldError((field, number), "this value stands twice in the list")
+        seen.add(one)
     return Axis(field, tuple(values))
 
 

@@ -55,7 +55,7 @@ def _file(value: object, info: ValidationInfo) -> Path:
     """A path, seen from the folder of the study where there is one."""
     if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value):
         raise ValueError("expected the path of a file")
-    path = Path(value).expanduser()
+    path = Path(os.path.expanduser(value))  # unlike Path's own, takes users that there are not
     return path if info.context is None else Path(os.path.abspath(info.context / path))
 
 
@@ -64,7 +64,7 @@ def _model(value: str, info: ValidationInfo) -> str:
     if not value.strip() or "\0" in value:
         raise ValueError("expected a folder, a .gguf file or a name of the hub")
     looks_local = value.startswith((".", "/", "~")) or value.endswith(".gguf")
-    if info.context is not None and (looks_local or (info.context / value).exists()):
+    if info.context is not None and (looks_local or os.path.exists(info.context / value)):
         return str(_file(value, info))
     return value
 
@@ -92,8 +92,8 @@ def _name(value: str) -> str:
 Name = Annotated[str, AfterValidator(_name)]
 File = Annotated[Path, PlainValidator(_file), PlainSerializer(str)]
 ModelName = Annotated[str, AfterValidator(_model)]
-Count = Annotated[int, Field(strict=True, ge=1)]
-Number = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(strict=True, ge=1, le=10**12)]
+Number = Annotated[float, Field(strict=True, gt=0, le=10**6, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 Line = Annotated[str, Field(min_length=1)]
 
@@ -260,7 +260,8 @@ def _with_tasks(document: dict[str, Any]) -> dict[str, Any]:
     study = {key: value for key, value in document.items() if key not in _TASK_FIELDS}
     tasks = study.get("tasks")
     if tasks is None:
-        study["tasks"] = {study.get("name", ""): defaults}
+        name = study.get("name")
+        study["tasks"] = {name if isinstance(name, str) else "": defaults}
     elif isinstance(tasks, dict):
         study["tasks"] = {name: _task_fields(defaults, given) for name, given in tasks.items()}
     return study

@@ -1,12 +1,7 @@
 """A cluster of SimPy callbacks that answers to the same protocol as the real executors."""
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from functools import partial
 from typing import assert_never
-
-import simpy
-from simpy.core import EmptySchedule
 
 from alto_policy.decisions import (
     Decision,
@@ -20,21 +15,20 @@ from alto_policy.decisions import (
 from alto_policy.events import (
     Departure,
     Event,
-    ExecutorDown,
-    ExecutorUp,
     JobLeft,
     LossReported,
     TaskArrived,
     TimerFired,
 )
-from alto_policy.memory import MemoryModel
-from alto_policy.types import GpuId, JobId, Task, TaskId
-from alto_runs.costs.durations import PassTimes
-from alto_sim.curves import LossCurves, Losses
-from alto_sim.lane import Clock, Lane, Outlet, Place, Trainee
-from alto_sim.latencies import Latencies
+from alto_policy.types import Gpu, JobId, Task, TaskId
+from alto_sim.clock import Clock
+from alto_sim.executors import Executors
+from alto_sim.lane import Trainee
+from alto_sim.workload import Workload
 
 __all__ = ["SimBackend"]
+
+_ENDS = (Departure.FINISHED, Departure.FAILED, Departure.STOPPED)
 
 
 class SimBackend:
@@ -43,117 +37,65 @@ class SimBackend:
     They are back when the next event is asked for.
     """
 
-    def __init__(
-        self,
-        arrivals: Iterable[TaskArrived],
-        *,
-        curves: LossCurves,
-        step_time: PassTimes,
-        memory: Callable[[Task], MemoryModel],
-        latencies: Latencies,
-    ) -> None:
-        self._environment = simpy.Environment()
-        self._curves = curves
-        self._step_time = step_time
-        self._memory = memory
-        self._latencies = latencies
+    def __init__(self, workload: Workload, gpus: tuple[Gpu, ...]) -> None:
+        self._clock = Clock()
         self._outbox: deque[Event] = deque()
-        self._told: LossReported | None = None  # its decisions are being made
+        self._executors = Executors(workload, gpus, self._clock, self._outbox.append)
+        self._told: Trainee | None = None  # the decisions on its report are being made
         self._tasks: dict[TaskId, Task] = {}
         self._trainees: dict[JobId, Trainee] = {}
-        self._lanes: dict[tuple[TaskId, GpuId], Lane] = {}
-        self._lane_of: dict[JobId, Lane] = {}
-        for arrival in arrivals:
-            self._after(arrival.t, partial(self._arrive, arrival.task))
+        self._open: set[JobId] = set()  # have arrived, and nobody has told that they ended
+        self._arrivals = iter(sorted(workload.arrivals, key=lambda arrival: arrival.t))
+        self._has_next_arrival = self._await_arrival()
+        self._executors.break_nodes(lambda: self._has_next_arrival or bool(self._open))
 
     def next_event(self) -> Event | None:
         if self._told is not None:
-            trainee = self._trainees[self._told.job]
-            self._lane_of[trainee.spec.id].release(trainee)
+            self._executors.release(self._told)
             self._told = None
         while not self._outbox:
-            try:
-                self._environment.step()
-            except EmptySchedule:
+            if not self._clock.step():
                 return None
         event = self._outbox.popleft()
-        self._told = event if isinstance(event, LossReported) else None
+        if isinstance(event, LossReported):
+            self._told = self._trainees[event.job]
+        elif isinstance(event, JobLeft) and event.how in _ENDS:
+            self._open.discard(event.job)
         return event
 
     def execute(self, decision: Decision) -> None:
-        match decision:
-            case StartExecutor(task=task):
-                self._after(self._latencies.start, partial(self._come_up, self._tasks[task]))
-            case StopExecutor(task=task):
-                self._after(self._latencies.stop, partial(self._go_down, task))
-            case Launch(task=task, gpu=gpu, jobs=jobs):
-                for job in jobs:
-                    self._launch(self._trainees[job], self._lane(task, gpu))
-            case Pause(job=job):
-                self._order(self._trainees[job], Departure.PAUSED, self._latencies.pause)
-            case Stop(job=job):
-                self._order(self._trainees[job], Departure.STOPPED, self._latencies.stop)
-            case WakeAt(t=t):
-                self._after(t - self._now(), self._wake)
-            case _:
-                assert_never(decision)
+        if isinstance(decision, Launch):
+            for job in decision.jobs:
+                self._executors.launch(self._trainees[job], decision.task, decision.gpu)
+        elif isinstance(decision, StartExecutor):
+            self._executors.start(self._tasks[decision.task], decision.gpus)
+        elif isinstance(decision, StopExecutor):
+            self._executors.stop(decision.task)
+        elif isinstance(decision, Pause):
+            self._executors.order(self._trainees[decision.job], Departure.PAUSED)
+        elif isinstance(decision, Stop):
+            self._open.discard(decision.job)
+            self._executors.order(self._trainees[decision.job], Departure.STOPPED)
+        elif isinstance(decision, WakeAt):
+            self._clock.at(decision.t, self._wake)
+        else:
+            assert_never(decision)
 
-    def _arrive(self, task: Task) -> None:
-        self._tasks[task.id] = task
-        self._trainees.update((job.id, Trainee(job)) for job in task.jobs)
-        self._outbox.append(TaskArrived(self._now(), task))
+    def _await_arrival(self) -> bool:
+        """Whether there is one: the next one is scheduled when the last one has come."""
+        if (arrival := next(self._arrivals, None)) is None:
+            return False
 
-    def _come_up(self, task: Task) -> None:
-        self._outbox.append(ExecutorUp(self._now(), task.id, self._memory(task)))
+        def arrive(arrival: TaskArrived = arrival) -> None:
+            self._tasks[arrival.task.id] = arrival.task
+            for job in arrival.task.jobs:
+                self._trainees[job.id] = Trainee(job)
+                self._open.add(job.id)
+            self._outbox.append(arrival)
+            self._has_next_arrival = self._await_arrival()
 
-    def _go_down(self, task: TaskId) -> None:
-        self._outbox.append(ExecutorDown(self._now(), task))
+        self._clock.at(arrival.t, arrive, first=True)
+        return True
 
     def _wake(self) -> None:
-        self._outbox.append(TimerFired(self._now()))
-
-    def _launch(self, trainee: Trainee, lane: Lane) -> None:
-        trainee.place, trainee.ordered, trainee.has_heard = Place.COMING, None, False
-        trainee.stay += 1
-        stay = trainee.stay
-        self._lane_of[trainee.spec.id] = lane
-
-        def join() -> None:
-            if trainee.stay == stay and trainee.place is Place.COMING:
-                lane.join(trainee)
-
-        self._after(self._latencies.launch, join)
-
-    def _order(self, trainee: Trainee, how: Departure, seconds: float) -> None:
-        """Send the order; a job that holds no memory has nobody to hear it."""
-        if trainee.place is Place.AWAY:
-            return
-        trainee.ordered = how
-        self._after(seconds, partial(self._lane_of[trainee.spec.id].hear, trainee))
-
-    def _lane(self, task: TaskId, gpu: GpuId) -> Lane:
-        if (task, gpu) not in self._lanes:
-            clock = Clock(self._now, self._after)
-            outlet = Outlet(self._report, self._left)
-            self._lanes[task, gpu] = Lane(
-                self._tasks[task], self._curves, self._step_time, clock, outlet
-            )
-        return self._lanes[task, gpu]
-
-    def _report(self, evaluation: float, trainee: Trainee, losses: Losses) -> None:
-        job, step = trainee.spec.id, trainee.step
-
-        def tell() -> None:
-            self._outbox.append(LossReported(self._now(), job, step, losses.train, losses.val))
-
-        self._after(evaluation + self._latencies.report, tell)
-
-    def _left(self, trainee: Trainee, how: Departure) -> None:
-        self._outbox.append(JobLeft(self._now(), trainee.spec.id, how))
-
-    def _now(self) -> float:
-        return float(self._environment.now)
-
-    def _after(self, seconds: float, callback: Callable[[], None]) -> None:
-        timeout = self._environment.timeout(max(0.0, seconds))
-        timeout.callbacks.append(lambda _: callback())
+        self._outbox.append(TimerFired(self._clock.now()))

@@ -10,10 +10,9 @@ from alto_policy.runlog import Entry
 from alto_policy.types import Gpu, GpuId
 from alto_runs.measurement import Forecast, MeasuredTask
 from alto_sim.curves_generated import GeneratedCurves
-from alto_sim.latencies import Latencies
 from alto_sim.simulate import play
 from alto_sim.step_time import StepTime
-from alto_sim.workload import Workload
+from alto_sim.workload import DEFAULT_LATENCIES, Workload
 
 __all__ = ["forecast"]
 
@@ -28,18 +27,15 @@ def forecast(measured: Sequence[MeasuredTask], settings: Settings) -> Forecast:
 
 
 def _makespan(measured: MeasuredTask, settings: Settings) -> float:
-    task = replace(measured.task, num_gpus=1)
     workload = Workload(
-        arrivals=(TaskArrived(0.0, task),),
-        curves=GeneratedCurves([task]),
+        arrivals=(TaskArrived(0.0, replace(measured.task, num_gpus=1)),),
+        curves=GeneratedCurves([measured.task]),
         step_time=StepTime(
             per_pass=measured.pass_seconds,
             per_token=measured.token_seconds,
             per_evaluation=measured.evaluation_seconds,
         ),
-        latencies=Latencies(
-            start=measured.load_seconds, launch=0.0, report=0.0, pause=0.0, stop=0.0
-        ),
+        latencies=replace(DEFAULT_LATENCIES, load=measured.load_seconds),
         measured={measured.task.id: measured.memory},
     )
     entries: list[Entry] = []

@@ -8,9 +8,10 @@ from enum import Enum
 from alto_policy.events import Departure
 from alto_policy.types import Job, Task
 from alto_runs.costs.durations import PassTimes
+from alto_sim.clock import Clock
 from alto_sim.curves import LossCurves, Losses
 
-__all__ = ["Clock", "Lane", "Outlet", "Place", "Trainee"]
+__all__ = ["Lane", "Outlet", "Place", "Trainee"]
 
 _ROUNDING = 1e-9  # of a pass: float time may miss the end of one by less
 
@@ -29,9 +30,11 @@ class Trainee:
 
     spec: Job
     passes: int = 0  # over all its stays
+    seconds: float = 0.0  # the same of a job whose duration is known, on a GPU of common speed
+    kept: float = 0.0  # passes or seconds in its last checkpoint
     due: int = 0  # passes after which it reports next
     place: Place = Place.AWAY
-    stay: int = 0  # counts its launches: an earlier one that is on its way is void
+    stay: int = 0  # counts comings and goings: what is on its way to or from another stay is void
     ordered: Departure | None = None  # how it shall leave
     has_heard: bool = False
     is_lost: bool = False  # its training broke down
@@ -39,12 +42,6 @@ class Trainee:
     @property
     def step(self) -> int:
         return self.passes // self.spec.hyperparameters.accumulation
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    now: Callable[[], float]
-    after: Callable[[float, Callable[[], None]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +56,16 @@ class Lane:
     """Passes run in one go until the next report is due, unless somebody comes or goes."""
 
     def __init__(
-        self, task: Task, curves: LossCurves, step_time: PassTimes, clock: Clock, outlet: Outlet
+        self,
+        task: Task,
+        curves: LossCurves,
+        step_time: PassTimes,
+        slowdown: float,
+        clock: Clock,
+        outlet: Outlet,
     ) -> None:
         self._task = task
+        self._slowdown = slowdown
         self._curves = curves
         self._step_time = step_time
         self._clock = clock
@@ -92,8 +96,18 @@ class Lane:
             case Place.REPORTING | Place.AWAY:
                 pass
 
+    def discard(self, trainee: Trainee) -> None:
+        """The job is gone without a farewell; what it has trained since its checkpoint is lost."""
+        was_training = trainee.place is Place.TRAINING
+        self._coming = [coming for coming in self._coming if coming is not trainee]
+        self._members = [member for member in self._members if member is not trainee]
+        trainee.place, trainee.passes = Place.AWAY, int(trainee.kept)
+        if was_training:
+            self._change()
+
     def release(self, trainee: Trainee) -> None:
         """The decisions on the job's report are back."""
+        trainee.kept = trainee.passes
         if trainee.has_heard:
             self._leave(trainee)
         elif trainee.step == trainee.spec.steps and not trainee.is_lost:
@@ -119,7 +133,10 @@ class Lane:
 
     def _form(self, begin: float) -> None:
         """Begin the next passes with all that are here."""
-        self._members = [member for member in self._members if not self._goes(member)]
+        going = [member for member in self._members if member.has_heard]
+        self._members = [member for member in self._members if not member.has_heard]
+        for member in going:
+            self._leave(member)
         for trainee in self._coming:
             trainee.place = Place.TRAINING
         self._members += self._coming
@@ -129,7 +146,7 @@ class Lane:
             self._generation += 1
             return
         specs = [member.spec for member in self._members]
-        self._seconds = self._step_time.pass_seconds(specs, self._task)
+        self._seconds = self._step_time.pass_seconds(specs, self._task) * self._slowdown
         self._schedule(min(member.due - member.passes for member in self._members))
 
     def _schedule(self, passes: int) -> None:
@@ -141,14 +158,15 @@ class Lane:
             if generation == self._generation:
                 self._end_passes()
 
-        self._clock.after(self._begun + passes * self._seconds - self._clock.now(), end)
+        self._clock.at(self._begun + passes * self._seconds, end)
 
     def _end_passes(self) -> None:
         for member in self._members:
             member.passes += self._planned
         due = [member for member in self._members if member.passes == member.due]
         self._members = [member for member in self._members if member.passes < member.due]
-        evaluation = self._step_time.evaluation_seconds([member.spec for member in due], self._task)
+        evaluated = [member.spec for member in due]
+        evaluation = self._step_time.evaluation_seconds(evaluated, self._task) * self._slowdown
         for member in due:
             member.place = Place.REPORTING
             losses = self._curves.losses(member.spec, member.step)
@@ -156,15 +174,10 @@ class Lane:
             self._outlet.report(evaluation, member, losses)
         self._form(self._clock.now() + evaluation)
 
-    def _goes(self, member: Trainee) -> bool:
-        if member.has_heard:
-            self._leave(member)
-        return member.has_heard
-
     def _leave(self, trainee: Trainee, how: Departure | None = None) -> None:
         departure = how or trainee.ordered
         assert departure is not None
-        trainee.place = Place.AWAY
+        trainee.place, trainee.kept = Place.AWAY, trainee.passes
         self._outlet.left(trainee, departure)
 
     def _plan_report(self, trainee: Trainee) -> None:

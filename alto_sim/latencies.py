@@ -10,10 +10,12 @@ __all__ = ["Latencies"]
 class Latencies:
     """Seconds between a decision or a report and its effect at the other end."""
 
-    start: float  # until an executor has loaded its backbone
+    start: float  # until an executor's processes run
+    load: float  # from then on, until it has loaded its backbone
     launch: float  # until a job may join a pass
     report: float  # until the policy hears of a report
     pause: float  # until a job hears that it shall pause
+    checkpoint: float  # from then on, until a job that pauses has written its state
     stop: float  # until a job, or an executor, hears that it shall stop
 
     def __post_init__(self) -> None:

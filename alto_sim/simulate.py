@@ -6,6 +6,7 @@ from pathlib import Path
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
 from alto_policy.dispatch import Placement
+from alto_policy.estimates import DurationEstimate, declared_seconds
 from alto_policy.policies import Settings, build
 from alto_policy.runlog import Entry, Header
 from alto_policy.types import Gpu
@@ -24,6 +25,7 @@ def simulate(
     out: Path,
     *,
     place: Placement | None = None,
+    estimate: DurationEstimate = declared_seconds,
     made_by: tuple[tuple[str, str], ...] = (),
 ) -> Result:
     """Write a run directory as a real run would, but for adapters; raises UserError."""
@@ -31,7 +33,7 @@ def simulate(
     facts = (("clock", "simulated"), *made_by)
     with LogWriter(directory.log_path) as writer:
         writer.write_header(Header(policy=settings, gpus=gpus, made_by=facts))
-        play(workload, settings, gpus, writer.write_entry, place)
+        play(workload, settings, gpus, writer.write_entry, place, estimate)
     return write_result(directory)
 
 
@@ -41,13 +43,8 @@ def play(
     gpus: tuple[Gpu, ...],
     record: Callable[[Entry], None],
     place: Placement | None = None,
+    estimate: DurationEstimate = declared_seconds,
 ) -> None:
     """Hand every entry of the simulated run to `record`."""
-    backend = SimBackend(
-        workload.arrivals,
-        curves=workload.curves,
-        step_time=workload.step_time,
-        memory=workload.memory_of,
-        latencies=workload.latencies,
-    )
-    run(Controller(build(settings, place), Cluster(gpus), record), backend)
+    backend = SimBackend(workload, gpus)
+    run(Controller(build(settings, place, estimate), Cluster(gpus), record), backend)

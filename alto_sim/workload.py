@@ -8,19 +8,22 @@ from alto_policy.decisions import StartExecutor
 from alto_policy.events import ExecutorUp, TaskArrived
 from alto_policy.memory import MemoryModel
 from alto_policy.runlog import RunLog
-from alto_policy.types import Task, TaskId
+from alto_policy.types import JobId, Task, TaskId
 from alto_runs.costs.durations import PassTimes
 from alto_runs.costs.step_profile import StepProfile
 from alto_sim.calibrate import fit
 from alto_sim.curves import LossCurves, RecordedCurves
 from alto_sim.curves_generated import GeneratedCurves
+from alto_sim.failures import NO_FAULTS, Faults
 from alto_sim.latencies import Latencies
 from alto_sim.step_time import DEFAULT_STEP_TIME
 
 __all__ = ["DEFAULT_LATENCIES", "DEFAULT_MEMORY", "Workload", "profiled", "recorded", "synthetic"]
 
 # An executor in the process of its policy: nothing waits but the loading of an 8B backbone.
-DEFAULT_LATENCIES = Latencies(start=30.0, launch=0.0, report=0.0, pause=0.0, stop=0.0)
+DEFAULT_LATENCIES = Latencies(
+    start=0.0, load=30.0, launch=0.0, report=0.0, pause=0.0, checkpoint=0.0, stop=0.0
+)
 
 # An 8B backbone in bfloat16 on 80 GB, gradient checkpointing, all linear layers adapted.
 DEFAULT_MEMORY = MemoryModel(
@@ -40,6 +43,9 @@ class Workload:
     latencies: Latencies = DEFAULT_LATENCIES
     measured: Mapping[TaskId, MemoryModel] = field(default_factory=dict)
     memory: MemoryModel = DEFAULT_MEMORY  # of a task that was never measured
+    durations: Mapping[JobId, float] = field(default_factory=dict)  # of rigid jobs, in seconds
+    speeds: Mapping[str, float] = field(default_factory=dict)  # by kind of GPU, 1 elsewhere
+    faults: Faults = NO_FAULTS
 
     def memory_of(self, task: Task) -> MemoryModel:
         return self.measured.get(task.id, self.memory)
@@ -81,7 +87,7 @@ def recorded(log: RunLog) -> Workload:
         arrivals=_arrivals(log),
         curves=RecordedCurves.of_log(log.entries),
         step_time=fit(log.entries),
-        latencies=Latencies(start=start, launch=0.0, report=0.0, pause=0.0, stop=0.0),
+        latencies=replace(DEFAULT_LATENCIES, load=start),
         measured=measured,
     )
 

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
@@ -45,19 +45,24 @@ class GivenDropout(nn.Module):
 
 
 def as_peft(
-    model: PreTrainedModel, h: Hyperparameters, targets: str | list[str] = "all-linear"
+    model: PreTrainedModel, h: Hyperparameters, adapter: Mapping[str, Tensor] | None = None
 ) -> PeftModel:
+    """With the adapter given, or with a new one, on all linears."""
     config = LoraConfig(
         r=h.rank,
         lora_alpha=h.alpha,  # type: ignore[arg-type]  # annotated int, used as a factor
         lora_dropout=h.dropout,
         use_rslora=h.rslora,
-        target_modules=targets,
+        target_modules="all-linear",
         fan_in_fan_out=model.config.model_type == "gpt2",
         task_type="CAUSAL_LM",
     )
     with _old_names():
-        return get_peft_model(model, config)
+        peft = get_peft_model(model, config)
+    if adapter is not None:
+        loading = peft.load_state_dict(_named_as_parameters(adapter), strict=False)
+        assert not loading.unexpected_keys
+    return cast(PeftModel, peft)
 
 
 def loaded_by_peft(model: PreTrainedModel, folder: Path) -> PeftModel:
@@ -81,9 +86,7 @@ def train_plainly(
     h = job.hyperparameters
     if model.config.model_type != "gemma2":  # sdpa knows no softcap
         model.set_attn_implementation("sdpa")
-    peft = as_peft(model, h)
-    missing = peft.load_state_dict(_named_as_parameters(first), strict=False)
-    assert not missing.unexpected_keys
+    peft = as_peft(model, h, first)
     dropouts = _give_dropout(peft, h)
     trained = [p for p in peft.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(

@@ -1,24 +1,111 @@
 """Validation losses and greedy answers, against transformers' own."""
 
+from typing import Any
+
+import pytest
 import torch
+from peft import PeftModel
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
 
 from alto_exec.backbone import Backbone
-from alto_exec.bank import AdapterBank, Slot
+from alto_exec.bank import AdapterBank, AdapterState, Slot
+from alto_exec.data.samples import Sample
+from alto_exec.evaluate import generate, validation_loss
 from alto_policy.types import Hyperparameters
-from tests.exec.packed_loop import tiny_model
+from tests.exec.comparing import assert_close
+from tests.exec.packed_loop import named_views, ragged_samples, tiny_model
+from tests.exec.plain_loop import as_peft
+from tests.exec.tiny_models import TINY_MODELS
 
 H = Hyperparameters(rank=4, alpha=8.0)
-SCALE = H.scale
+SAMPLES = ragged_samples(50, longest=110)
+PROMPT = (5, 17, 40, 8)
 
 
-def with_adapters(family: str, number: int = 1) -> tuple[Backbone, AdapterBank, list[Slot]]:
+def state_of(bank: AdapterBank, seed: int) -> AdapterState:
+    """An adapter that says something else than the frozen model."""
+    state = bank.fresh(H.rank, seed)
+    state.value_rC.normal_(std=0.2, generator=torch.Generator().manual_seed(seed))
+    return state
+
+
+def with_adapters(family: str, number: int) -> tuple[Backbone, AdapterBank, list[Slot]]:
     backbone = Backbone(tiny_model(family))
     bank = AdapterBank(backbone.shapes, backbone.device)
-    return backbone, bank, [bank.join(strong_state(bank, seed)) for seed in range(number)]
+    return backbone, bank, [bank.join(state_of(bank, seed)) for seed in range(number)]
 
 
-def strong_state(bank: AdapterBank, seed: int):  # noqa: ANN201
-    state = bank.fresh(H.rank, seed)
-    generator = torch.Generator().manual_seed(seed)
-    state.value_rC.normal_(std=0.3, generator=generator)
-    return state
+def peft_with(family: str, bank: AdapterBank, seed: int) -> PeftModel:
+    adapter = dict(named_views(bank, state_of(bank, seed).value_rC))
+    return as_peft(tiny_model(family), H, adapter).eval()
+
+
+def mean_over_all(model: PreTrainedModel | PeftModel, samples: list[Sample]) -> float:
+    """Of all target tokens, those of long answers and of short ones alike."""
+    losses: list[float] = []
+    for sample in samples:
+        tokens = torch.tensor(sample.tokens)
+        with torch.no_grad():
+            logits = model(input_ids=tokens[None]).logits[0]
+        each = cross_entropy(logits[:-1], tokens[1:], reduction="none")
+        losses += each[torch.tensor(sample.is_target)[1:]].tolist()
+    return sum(losses) / len(losses)
+
+
+def test_the_validation_loss_is_the_mean_over_all_target_tokens() -> None:
+    """More tokens than one pass holds."""
+    assert sum(len(s.tokens) for s in SAMPLES) > 2048
+    backbone, bank, slots = with_adapters("llama", 2)
+    for seed, slot in enumerate(slots):
+        found = validation_loss(backbone, bank, SAMPLES, slot, H.scale)
+        expected = mean_over_all(peft_with("llama", bank, seed), SAMPLES)
+        assert_close(torch.tensor(found), torch.tensor(expected))
+    found = validation_loss(backbone, bank, SAMPLES, slot=None)
+    assert_close(torch.tensor(found), torch.tensor(mean_over_all(tiny_model("llama"), SAMPLES)))
+
+
+def test_a_validation_loss_does_not_depend_on_who_else_is_there() -> None:
+    backbone, bank, (slot, other) = with_adapters("llama", 2)
+    before = validation_loss(backbone, bank, SAMPLES, slot, H.scale)
+    bank.leave(other)
+    bank.join(bank.fresh(200, seed=7))  # the bank grows
+    assert validation_loss(backbone, bank, SAMPLES, slot, H.scale) == before
+
+
+def test_evaluating_leaves_no_gradient() -> None:
+    backbone, bank, (slot,) = with_adapters("llama", 1)
+    validation_loss(backbone, bank, SAMPLES[:4], slot, H.scale)
+    assert not bank.grad_RC.any()
+
+
+@pytest.mark.parametrize("family", TINY_MODELS)
+def test_answers_are_those_of_transformers_greedy_generation(family: str) -> None:
+    """Of two adapters and of the frozen model, all three in one batch."""
+    backbone, bank, slots = with_adapters(family, 2)
+    adapters = [(slots[0], H.scale), (None, 1.0), (slots[1], H.scale)]
+    found = generate(backbone, bank, PROMPT, adapters, end_tokens=frozenset(), max_new_tokens=12)
+    models = [peft_with(family, bank, 0), tiny_model(family), peft_with(family, bank, 1)]
+    assert found == [greedy(model, 12) for model in models]
+    assert len(set(found)) == 3
+
+
+def test_an_answer_ends_at_an_end_token_and_the_others_go_on() -> None:
+    backbone, bank, slots = with_adapters("llama", 2)
+    adapters = [(slot, H.scale) for slot in slots]
+    whole = generate(backbone, bank, PROMPT, adapters, end_tokens=frozenset(), max_new_tokens=9)
+    end = next(token for token in whole[0] if token not in whole[1])
+    cut = generate(backbone, bank, PROMPT, adapters, end_tokens=frozenset({end}), max_new_tokens=9)
+    assert cut == [whole[0][: whole[0].index(end)], whole[1]]
+
+
+def greedy(model: Any, length: int) -> tuple[int, ...]:
+    tokens = model.generate(
+        input_ids=torch.tensor([PROMPT]),
+        attention_mask=torch.ones(1, len(PROMPT), dtype=torch.long),
+        max_new_tokens=length,
+        min_new_tokens=length,
+        do_sample=False,
+        eos_token_id=None,
+    )
+    return tuple(tokens[0, len(PROMPT) :].tolist())

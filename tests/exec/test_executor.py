@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from alto_exec.backbone import Backbone
 from alto_exec.data.dataset import Dataset, Dropped
@@ -16,7 +17,7 @@ from alto_policy.events import Departure
 from alto_policy.types import Hyperparameters, Job, JobId
 from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
-from tests.exec.comparing import Trajectory, assert_same_training
+from tests.exec.comparing import Trajectory, assert_close, assert_same_training, in_double_precision
 from tests.exec.packed_loop import ragged_samples, tiny_model, train_packed
 
 TRAIN, VALIDATION = ragged_samples(), ragged_samples(8, seed=1)
@@ -78,6 +79,30 @@ def undisturbed(folder: Path, jobs: Sequence[Job] = JOBS) -> Story:
     return story
 
 
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> tuple[Story, Path]:
+    """The jobs side by side without a disturbance, in double precision, and their folder."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    with in_double_precision():
+        return undisturbed(folder), folder
+
+
+def assert_came_to_the_same(story: Story, folder: Path, expected: tuple[Story, Path]) -> None:
+    """Reports, ends, adapters and the state of the optimizer."""
+    other, other_folder = expected
+    assert story.ends == other.ends
+    for each in JOBS:
+        steps = [report.step for report in story.reports[each.id]]
+        assert steps == [report.step for report in other.reports[each.id]]
+        assert_same_training(story.losses(each.id), other.losses(each.id), what=each.id)
+        ours, theirs = (
+            load_file(RunDirectory(path).checkpoint_path(each.id))
+            for path in (folder, other_folder)
+        )
+        for name, tensor in theirs.items():
+            assert_close(ours[name], tensor, f"{each.id}: {name}")
+
+
 def test_reports_come_when_due_and_say_what_is_so(tmp_path: Path) -> None:
     story = undisturbed(tmp_path)
     losses = train_packed("llama", TRAIN, JOBS)
@@ -105,10 +130,11 @@ def test_a_job_that_has_reported_waits_for_the_decisions(tmp_path: Path) -> None
 
 @pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize("passes", range(1, 12))
-def test_a_pause_at_any_pass_changes_nothing(passes: int, tmp_path: Path) -> None:
+def test_a_pause_at_any_pass_changes_nothing(
+    passes: int, tmp_path: Path, expected: tuple[Story, Path]
+) -> None:
     """Within a step, at its end, at a report; the way back leads to another slot."""
-    expected = undisturbed(tmp_path / "undisturbed")
-    executor, story = new_executor(tmp_path / "paused"), Story()
+    executor, story = new_executor(tmp_path), Story()
     for each in JOBS[:2]:
         story.hear(executor.launch(each))
     finish(executor, story, passes=passes)
@@ -117,37 +143,26 @@ def test_a_pause_at_any_pass_changes_nothing(passes: int, tmp_path: Path) -> Non
     finish(executor, story, passes=1)
     story.hear(executor.launch(STEADY))
     finish(executor, story)
-    assert story.ends == expected.ends
-    for each in JOBS:
-        steps = [report.step for report in story.reports[each.id]]
-        assert steps == [report.step for report in expected.reports[each.id]]
-        assert_same_training(story.losses(each.id), expected.losses(each.id), what=each.id)
+    assert_came_to_the_same(story, tmp_path, expected)
 
 
 @pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize("passes", [0, 3, 4, 7, 11])
-def test_a_process_that_dies_loses_nothing(passes: int, tmp_path: Path) -> None:
+def test_a_process_that_dies_loses_nothing(
+    passes: int, tmp_path: Path, expected: tuple[Story, Path]
+) -> None:
     """What was not yet on disk is trained again, to the same end."""
-    expected = undisturbed(tmp_path / "undisturbed")
     story = Story()
-    killed = new_executor(tmp_path / "killed")
+    killed = new_executor(tmp_path)
     for each in JOBS:
         story.hear(killed.launch(each))
     finish(killed, story, passes=passes)
-    heir = new_executor(tmp_path / "killed")
+    heir = new_executor(tmp_path)
     for each in JOBS:
         if each.id not in story.ends:
             story.hear(heir.launch(each))
     finish(heir, story)
-    assert story.ends == expected.ends
-    for each in JOBS:
-        assert_same_training(story.losses(each.id), expected.losses(each.id), what=each.id)
-        ours, theirs = (
-            RunDirectory(tmp_path / name).checkpoint_path(each.id).read_bytes()
-            for name in ("killed", "undisturbed")
-        )
-        assert len(ours) > 0
-        assert abs(len(ours) - len(theirs)) < 64, "the same state, but for the digits of losses"
+    assert_came_to_the_same(story, tmp_path, expected)
 
 
 def test_the_report_of_a_checkpoint_is_handed_out_again(tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from alto_kernels.lora_linear import (
-    AdaptedLinear,
+    AdaptedGroup,
     Plan,
     Segment,
     dropout_key,
     keep_mask,
-    lora_linear,
-    lora_linear_ref,
+    lora_linear_group,
+    lora_linear_group_ref,
 )
 from tests.exec.comparing import assert_close, assert_identical, assert_no_worse_than
 
@@ -25,7 +25,7 @@ def segment(first: int, end: int, first_rank: int, rank: int, **others: float) -
     return Segment(first, end, first_rank, first_rank + rank, **given)  # type: ignore[arg-type]  # whole numbers are numbers
 
 
-def linear(bias: bool = True) -> AdaptedLinear:
+def linear(bias: bool = True) -> AdaptedGroup:
     generator = torch.Generator().manual_seed(0)
 
     def draw(*size: int) -> Tensor:
@@ -35,44 +35,52 @@ def linear(bias: bool = True) -> AdaptedLinear:
     a_RI, b_RO = draw(BANK_ROWS, INPUTS + OUTPUTS).split([INPUTS, OUTPUTS], dim=1)
     grad_a_RI, grad_b_RO = draw(BANK_ROWS, INPUTS + OUTPUTS).split([INPUTS, OUTPUTS], dim=1)
     bias_O = draw(OUTPUTS) if bias else None
-    return AdaptedLinear(
-        draw(OUTPUTS, INPUTS), bias_O, a_RI.requires_grad_(), b_RO, grad_a_RI, grad_b_RO, number=3
+    return AdaptedGroup(
+        draw(OUTPUTS, INPUTS),
+        bias_O,
+        a_RI[:, None].requires_grad_(),
+        b_RO,
+        grad_a_RI[:, None],
+        grad_b_RO,
+        (OUTPUTS,),
+        number=3,
     )
 
 
-def doubled(one: AdaptedLinear) -> AdaptedLinear:
+def doubled(one: AdaptedGroup) -> AdaptedGroup:
     bias_O = None if one.bias_O is None else one.bias_O.double()
-    a_RI, b_RO = one.a_RI.detach().double(), one.b_RO.detach().double()
-    zeros = torch.zeros_like(a_RI), torch.zeros_like(b_RO)
-    return AdaptedLinear(
+    a_RMI, b_RO = one.a_RMI.detach().double(), one.b_RO.detach().double()
+    zeros = torch.zeros_like(a_RMI), torch.zeros_like(b_RO)
+    return AdaptedGroup(
         one.weight_OI.double(),
         bias_O,
-        a_RI.requires_grad_(),
+        a_RMI.requires_grad_(),
         b_RO.requires_grad_(),
         *zeros,
+        one.outputs,
         one.number,
     )
 
 
-def by_definition(x_TI: Tensor, dy_TO: Tensor, one: AdaptedLinear, plan: Plan) -> list[Tensor]:
+def by_definition(x_TI: Tensor, dy_TO: Tensor, one: AdaptedGroup, plan: Plan) -> list[Tensor]:
     """y, dx, dA and dB as PyTorch differentiates the reference."""
-    leaves = [t.detach().clone().requires_grad_() for t in (x_TI, one.a_RI, one.b_RO)]
+    leaves = [t.detach().clone().requires_grad_() for t in (x_TI, one.a_RMI, one.b_RO)]
     x, a, b = leaves
-    linear_ = AdaptedLinear(one.weight_OI, one.bias_O, a, b, a, b, one.number)
-    y = lora_linear_ref(x, linear_, plan)
+    linear_ = AdaptedGroup(one.weight_OI, one.bias_O, a, b, a, b, one.outputs, one.number)
+    y = lora_linear_group_ref(x, linear_, plan)
     return [y.detach(), *torch.autograd.grad(y, leaves, dy_TO, materialize_grads=True)]
 
 
-def by_product(x_TI: Tensor, dy_TO: Tensor, one: AdaptedLinear, plan: Plan) -> list[Tensor]:
-    """The same of `lora_linear`; what it added to the bank's gradients."""
-    before = one.grad_a_RI.clone(), one.grad_b_RO.clone()
-    one.grad_a_RI.zero_(), one.grad_b_RO.zero_()
+def by_product(x_TI: Tensor, dy_TO: Tensor, one: AdaptedGroup, plan: Plan) -> list[Tensor]:
+    """The same of `lora_linear_group`; what it added to the bank's gradients."""
+    before = one.grad_a_RMI.clone(), one.grad_b_RO.clone()
+    one.grad_a_RMI.zero_(), one.grad_b_RO.zero_()
     x = x_TI.detach().clone().requires_grad_()
-    y = lora_linear(x, one, plan)
+    (y,) = lora_linear_group(x, one, plan)
     y.backward(dy_TO)
     assert x.grad is not None
-    found = [y.detach(), x.grad, one.grad_a_RI.clone(), one.grad_b_RO.clone()]
-    one.grad_a_RI.copy_(before[0]), one.grad_b_RO.copy_(before[1])
+    found = [y.detach(), x.grad, one.grad_a_RMI.clone(), one.grad_b_RO.clone()]
+    one.grad_a_RMI.copy_(before[0]), one.grad_b_RO.copy_(before[1])
     return found
 
 
@@ -127,7 +135,10 @@ def test_all_products_are_as_exact_as_pytorchs_own(name: str, bias: bool) -> Non
 def test_any_layout_of_segments_is_computed(
     parts: list[tuple[int, int, int, float]],
 ) -> None:
-    """Each part: rows, rows without an adapter before them, rank, dropout."""
+    """Each part: rows, rows without an adapter before them, rank, dropout.
+
+    Of few numbers PyTorch's own error may be nothing by luck, so the fp32 tolerance holds here.
+    """
     segments, row, rank = [], 0, 0
     for number, (rows, gap, width, dropout) in enumerate(parts):
         first = row + gap
@@ -139,10 +150,9 @@ def test_any_layout_of_segments_is_computed(
     x_TI = torch.randn(row + 1, INPUTS, generator=generator)
     dy_TO = torch.randn(row + 1, OUTPUTS, generator=generator)
     truth = by_definition(x_TI.double(), dy_TO.double(), doubled(one), plan)
-    own = by_definition(x_TI, dy_TO, one, plan)
     found = by_product(x_TI, dy_TO, one, plan)
-    for what, *three in zip(("y", "dx", "dA", "dB"), found, own, truth, strict=True):
-        assert_no_worse_than(three[0], three[1], three[2], what)
+    for what, one_, true in zip(("y", "dx", "dA", "dB"), found, truth, strict=True):
+        assert_close(one_, true, what)
 
 
 def test_gradients_are_added_to_those_of_the_bank() -> None:
@@ -150,7 +160,7 @@ def test_gradients_are_added_to_those_of_the_bank() -> None:
     x_TI, dy_TO = torch.ones(12, INPUTS), torch.ones(12, OUTPUTS)
     before = one.grad_b_RO.clone()
     added = by_product(x_TI, dy_TO, one, plan)[3]
-    lora_linear(x_TI, one, plan).backward(dy_TO)
+    lora_linear_group(x_TI, one, plan)[0].backward(dy_TO)
     assert_close(one.grad_b_RO, before + added)
     assert_identical(one.grad_b_RO[8:], before[8:], "rows of others")
 
@@ -161,7 +171,7 @@ def test_what_is_not_finite_in_one_segment_stays_there() -> None:
     x_TI, dy_TO = torch.randn(20, INPUTS), torch.randn(20, OUTPUTS)
     sound = by_product(x_TI, dy_TO, one, plan)
     x_TI[:7], dy_TO[:7] = torch.nan, torch.inf
-    one.a_RI.detach()[8:24] = torch.nan
+    one.a_RMI.detach()[8:24] = torch.nan
     broken = by_product(x_TI, dy_TO, one, plan)
     for before, after, rows in zip(
         sound, broken, [slice(7, 20)] * 2 + [slice(3, 4)] * 2, strict=True
@@ -235,4 +245,4 @@ def test_a_plan_that_cannot_be_is_refused(segments: list[tuple[int, int]], says:
 
 def test_a_batch_of_another_plan_is_refused() -> None:
     with pytest.raises(ValueError, match="a plan of 12 rows"):
-        lora_linear(torch.zeros(11, INPUTS), linear(), PLANS["one"])
+        lora_linear_group(torch.zeros(11, INPUTS), linear(), PLANS["one"])

@@ -1,6 +1,7 @@
+import json
 import math
-from dataclasses import fields
-from typing import get_args
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -94,6 +95,29 @@ def test_what_is_written_is_read_again(header: Header, entries: list[Entry]) -> 
     # equal lines and not equal values: NaN is not equal to itself
     assert list(map(dump_entry, log.entries)) == lines[1:]
     assert not any("\n" in line for line in lines)
+
+
+def plainly(value: Any, *, in_union: bool) -> Any:
+    """What a line says of a value, told slowly: dataclasses of a union carry their names."""
+    if is_dataclass(value):
+        parts = {
+            field.name: plainly(
+                getattr(value, field.name), in_union=field.name in ("event", "decisions")
+            )
+            for field in fields(value)
+        }
+        return {"kind": type(value).__name__, **parts} if in_union else parts
+    if isinstance(value, tuple):
+        return [plainly(part, in_union=in_union) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+@given(entry=ENTRIES)
+def test_a_line_is_what_json_would_write(entry: Entry) -> None:
+    record = plainly(entry, in_union=False)
+    assert dump_entry(entry) == json.dumps(record, separators=(",", ":"), allow_nan=False)
 
 
 @pytest.mark.parametrize(

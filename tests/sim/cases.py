@@ -23,22 +23,23 @@ from alto_sim.backend import SimBackend
 from alto_sim.curves import LossCurves, Losses
 from alto_sim.latencies import Latencies
 from alto_sim.step_time import StepTime
+from alto_sim.workload import Workload
 
 __all__ = [
+    "MEMORY",
     "NOW",
     "SECOND",
     "Flat",
     "Scripted",
     "gpus",
     "job",
-    "memory",
     "news",
     "play",
     "sim",
     "task",
 ]
 
-NOW = Latencies(start=0, launch=0, report=0, pause=0, stop=0)
+NOW = Latencies(start=0, load=0, launch=0, report=0, pause=0, checkpoint=0, stop=0)
 SECOND = StepTime(per_pass=1.0, per_token=0.0, per_evaluation=0.0)
 T = TaskId("t")
 
@@ -56,9 +57,8 @@ def task(name: str, jobs: Sequence[Job], num_gpus: int = 1) -> Task:
     return Task(id=TaskId(name), jobs=tuple(jobs), backbone="sim", max_length=1, num_gpus=num_gpus)
 
 
-def memory(task: Task) -> MemoryModel:
-    """A job takes as many bytes as its batch size."""
-    return MemoryModel(capacity=99, fixed=0, per_rank=0, per_token=1)
+# A job takes as many bytes as its batch size.
+MEMORY = MemoryModel(capacity=99, fixed=0, per_rank=0, per_token=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +116,14 @@ def sim(
     step_time: StepTime = SECOND,
     latencies: Latencies = NOW,
 ) -> SimBackend:
-    return SimBackend(
-        [TaskArrived(0.0, task("t", jobs))],
+    workload = Workload(
+        arrivals=(TaskArrived(0.0, task("t", jobs)),),
         curves=curves or Flat(),
         step_time=step_time,
-        memory=memory,
         latencies=latencies,
+        memory=MEMORY,
     )
+    return SimBackend(workload, gpus())
 
 
 def play(policy: Policy, backend: SimBackend, num_gpus: int = 1) -> list[Entry]:

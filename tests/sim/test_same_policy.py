@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -39,7 +40,7 @@ from alto_sim.latencies import Latencies
 from alto_sim.simulate import play
 from alto_sim.step_time import StepTime
 from alto_sim.workload import Workload, recorded, synthetic
-from tests.sim.cases import gpus, job, memory, task
+from tests.sim.cases import MEMORY, NOW, gpus, job, task
 
 TASKS = [
     task("t", [job(f"t{i}", 40, 10, batch_size=1 + i % 3) for i in range(8)]),
@@ -68,8 +69,16 @@ class Curves:
 
 def lateness(seed: int) -> Latencies:
     dice = random.Random(seed)
-    launch, report, pause, stop = (dice.choice([0.0, 0.4, 3.0]) for _ in range(4))
-    return Latencies(start=dice.random(), launch=launch, report=report, pause=pause, stop=stop)
+    launch, report, pause, stop, checkpoint = (dice.choice([0.0, 0.4, 3.0]) for _ in range(5))
+    return Latencies(
+        start=dice.random(),
+        load=0.0,
+        launch=launch,
+        report=report,
+        pause=pause,
+        checkpoint=checkpoint,
+        stop=stop,
+    )
 
 
 def workload(seed: int = 0) -> Workload:
@@ -78,7 +87,7 @@ def workload(seed: int = 0) -> Workload:
         curves=Curves(),
         step_time=StepTime(per_pass=0.5, per_token=0.1, per_evaluation=0.3),
         latencies=lateness(seed),
-        memory=memory(TASKS[0]),
+        memory=MEMORY,
     )
 
 
@@ -118,7 +127,7 @@ class WallClockBackend:
     def execute(self, decision: Decision) -> None:
         match decision:
             case StartExecutor(task=name):
-                self._events.put(ExecutorUp(self._now(), name, memory(TASKS[0])))
+                self._events.put(ExecutorUp(self._now(), name, MEMORY))
             case StopExecutor(task=name):
                 self._events.put(ExecutorDown(self._now(), name))
             case Launch(jobs=jobs):
@@ -187,13 +196,7 @@ def test_lateness_changes_no_fate(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_every_policy_ends_every_job_and_frees_every_gpu(name: str, seed: int) -> None:
     cluster = Cluster(gpus(3))
-    backend = SimBackend(
-        ARRIVALS,
-        curves=Curves(),
-        step_time=StepTime(per_pass=0.5, per_token=0.1, per_evaluation=0.3),
-        memory=memory,
-        latencies=lateness(seed),
-    )
+    backend = SimBackend(workload(seed), gpus(3))
     entries: list[Entry] = []
     run(Controller(build(SETTINGS[name]()), cluster, entries.append), backend)
     assert all(cluster.status(job.id) is Status.ENDED for task in TASKS for job in task.jobs)
@@ -237,8 +240,8 @@ def test_a_recorded_run_simulates_to_itself() -> None:
         arrivals=ARRIVALS,
         curves=Curves(),
         step_time=StepTime(per_pass=0.5, per_token=0.1, per_evaluation=0.3),
-        latencies=Latencies(start=7.0, launch=0, report=0, pause=0, stop=0),
-        memory=memory(TASKS[0]),
+        latencies=replace(NOW, load=7.0),
+        memory=MEMORY,
     )
     play(quick, ALTO, gpus(2), entries.append)
     again: list[Entry] = []
@@ -246,8 +249,8 @@ def test_a_recorded_run_simulates_to_itself() -> None:
     play(workload, ALTO, gpus(2), again.append)
     assert stops(again) == stops(entries)
     assert again[-1].event.t == pytest.approx(entries[-1].event.t, rel=0.03)
-    assert workload.latencies.start == pytest.approx(7.0)
-    assert workload.measured == {task.id: memory(task) for task in TASKS}
+    assert workload.latencies.load == pytest.approx(7.0)
+    assert workload.measured == {task.id: MEMORY for task in TASKS}
 
 
 def test_a_trace_is_simulated_with_made_up_losses() -> None:

@@ -13,7 +13,7 @@ from alto_sim.curves_generated import GeneratedCurves
 from alto_sim.simulate import simulate
 from alto_sim.step_time import StepTime
 from alto_sim.workload import Workload, recorded
-from tests.sim.cases import NOW, gpus, job, memory, task
+from tests.sim.cases import MEMORY, NOW, gpus, job, task
 
 TASK = task("t", [job(f"t{i}", 40, 20, batch_size=1 + i % 4) for i in range(16)])
 WORKLOAD = Workload(
@@ -21,7 +21,7 @@ WORKLOAD = Workload(
     curves=GeneratedCurves([TASK]),
     step_time=StepTime(per_pass=1.0, per_token=0.25, per_evaluation=2.0),
     latencies=NOW,
-    memory=memory(TASK),
+    memory=MEMORY,
 )
 ALTO = AltoSettings(warmup=0.1)
 

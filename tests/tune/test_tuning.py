@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,9 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM
 
 from alto_exec import tune
+from alto_exec.step import train_pass
 from alto_policy.decisions import ExitReason, Stop
-from alto_policy.events import LossReported
+from alto_policy.events import Departure, JobLeft, LossReported
 from alto_policy.runlog import Entry
 from alto_policy.types import JobId
 from alto_runs.comparison import read_comparisons
@@ -23,6 +25,7 @@ from alto_runs.result import Result
 from alto_runs.study import load_study
 from alto_sim.simulate import play
 from alto_sim.workload import recorded
+from tests.tune.same import assert_same_values
 from tests.tune.small_study import small_study
 
 SILENT = Console(quiet=True)
@@ -116,10 +119,8 @@ def test_a_task_of_its_own_data_does_not_disturb_another(tmp_path: Path) -> None
     """Two tasks run one after the other on the one device, each with its own winner."""
     study = small_study(tmp_path)
     (spec,) = study.tasks.values()
-    few = spec.model_copy(update={"search": spec.search[:0], "jobs": spec.configurations[2:4]})
-    both = study.model_copy(
-        update={"tasks": {"one": few.model_copy(update={"search": None}), "two": spec}}
-    )
+    few = spec.model_copy(update={"search": None, "jobs": spec.configurations[2:4]})
+    both = study.model_copy(update={"tasks": {"one": few, "two": spec}})
     result = tune(both, tmp_path / "both", console=SILENT)
     alone = tune(study, tmp_path / "alone", console=SILENT)
     of_two = {s.job[-2:]: s.best_val_loss for s in result.leaderboard if s.task == "two"}
@@ -147,3 +148,29 @@ def test_resuming_a_finished_run_changes_nothing(result: Result) -> None:
     )
     after = {path: path.read_bytes() for path in result.directory.path.rglob("*") if path.is_file()}
     assert after == before
+
+
+def test_memory_that_runs_out_all_the_same_costs_no_job(
+    result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device holds three jobs' passes, not the six that the memory model admits."""
+
+    def on_small_device(*inputs: Any) -> int:
+        if len(inputs[-1]) > 3:
+            raise torch.OutOfMemoryError("no room")
+        return train_pass(*inputs)
+
+    monkeypatch.setattr("alto_exec.executor.train_pass", on_small_device)
+    found = tune(small_study(tmp_path), tmp_path / "run", console=SILENT)
+    evicted = [
+        entry.event.job
+        for entry in found.log.entries
+        if isinstance(entry.event, JobLeft) and entry.event.how is Departure.EVICTED
+    ]
+    assert evicted
+    assert len(evicted) < 16
+    for ours, theirs in zip(found.leaderboard, result.leaderboard, strict=True):
+        same = ("job", "status", "reason", "steps")
+        assert [getattr(ours, name) for name in same] == [getattr(theirs, name) for name in same]
+        if ours.best_val_loss is not None and theirs.best_val_loss is not None:
+            assert_same_values(ours.best_val_loss, theirs.best_val_loss)

@@ -1,16 +1,22 @@
-"""A frozen linear with many LoRA adapters, each on its own rows of one batch."""
+"""Frozen linears with many LoRA adapters, each on its own rows of one batch."""
 
-from alto_kernels.lora_linear.autograd import lora_linear
+from alto_kernels.lora_linear.autograd import lora_linear, lora_linear_group
 from alto_kernels.lora_linear.dropout import dropout_key, keep_mask
-from alto_kernels.lora_linear.plan import AdaptedLinear, Plan, Segment
-from alto_kernels.lora_linear.reference import lora_linear_ref
+from alto_kernels.lora_linear.path import Path, path_for
+from alto_kernels.lora_linear.plan import AdaptedGroup, AdaptedLinear, Plan, Segment
+from alto_kernels.lora_linear.reference import lora_linear_group_ref, lora_linear_ref
 
 __all__ = [
+    "AdaptedGroup",
     "AdaptedLinear",
+    "Path",
     "Plan",
     "Segment",
     "dropout_key",
     "keep_mask",
     "lora_linear",
+    "lora_linear_group",
+    "lora_linear_group_ref",
     "lora_linear_ref",
+    "path_for",
 ]

@@ -6,20 +6,40 @@ import torch
 from torch import Tensor
 
 from alto_kernels.lora_linear import composed
-from alto_kernels.lora_linear.plan import AdaptedLinear, Plan, check
+from alto_kernels.lora_linear.path import Path, path_for
+from alto_kernels.lora_linear.plan import (
+    AdaptedGroup,
+    AdaptedLinear,
+    Plan,
+    check,
+    segments_with_rows,
+)
 
-__all__ = ["lora_linear"]
+__all__ = ["lora_linear", "lora_linear_group"]
 
 
 def lora_linear(x_TI: Tensor, linear: AdaptedLinear, plan: Plan) -> Tensor:
-    """y (T, O) of a frozen linear with an adapter for each segment of rows.
+    """y (T, O) of a group of one."""
+    (y_TO,) = lora_linear_group(x_TI, linear.group, plan)
+    return y_TO
+
+
+def lora_linear_group(
+    x_TI: Tensor, group: AdaptedGroup, plan: Plan, path: Path | None = None
+) -> tuple[Tensor, ...]:
+    """y (T, outputs) of each frozen linear of a group, with an adapter for each segment of rows.
 
     In the backward pass the gradients of A and B are added to the bank's and not handed to
-    autograd. Raises ValueError where x and the plan do not belong together.
+    autograd. Without `path` the one that `path_for` names is taken. Raises ValueError where x, the
+    group and the plan do not belong together.
     """
-    check(x_TI, linear, plan)
-    y_TO: Tensor = _LoraLinear.apply(x_TI, linear.a_RI, linear, plan)
-    return y_TO
+    check(x_TI, group, plan)
+    if path is None:
+        path = path_for(x_TI, group)
+    if not segments_with_rows(plan.segments):
+        path = Path.COMPOSED  # the frozen product alone
+    y: tuple[Tensor, ...] = _LoraLinear.apply(x_TI, group.a_RMI, group, plan, path)
+    return y
 
 
 class _LoraLinear(torch.autograd.Function):
@@ -27,16 +47,46 @@ class _LoraLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x_TI: Tensor, anchor: Tensor, linear: AdaptedLinear, plan: Plan
-    ) -> Tensor:
-        y_TO, shrinks = composed.forward(x_TI, linear, plan)
+        ctx: Any, x_TI: Tensor, anchor: Tensor, group: AdaptedGroup, plan: Plan, path: Path
+    ) -> tuple[Tensor, ...]:
+        ctx.group, ctx.plan, ctx.path = group, plan, path
+        if path is Path.COMPOSED:
+            y_TO, shrinks = composed.forward(x_TI, group, plan)
+        else:
+            from alto_kernels.lora_linear import fused
+
+            x_TI = x_TI.contiguous()
+            y_TO, s_PJ = fused.forward(x_TI, group, plan, path)
+            shrinks = [s_PJ]
         ctx.save_for_backward(x_TI, *shrinks)
-        ctx.linear, ctx.plan = linear, plan
-        return y_TO
+        return tuple(torch.split(y_TO, list(group.outputs), dim=1))
 
     @staticmethod
-    def backward(ctx: Any, dy_TO: Tensor) -> tuple[Tensor | None, None, None, None]:
+    def backward(ctx: Any, *dy: Tensor) -> tuple[Tensor | None, None, None, None, None]:
         x_TI, *shrinks = ctx.saved_tensors
-        need_dx = ctx.needs_input_grad[0]
-        dx_TI = composed.backward(dy_TO, x_TI, shrinks, ctx.linear, ctx.plan, need_dx=need_dx)
-        return dx_TI, None, None, None
+        dy_TO, need_dx = _side_by_side(dy), ctx.needs_input_grad[0]
+        if ctx.path is Path.COMPOSED:
+            dx_TI = composed.backward(dy_TO, x_TI, shrinks, ctx.group, ctx.plan, need_dx=need_dx)
+        else:
+            from alto_kernels.lora_linear import fused
+
+            dx_TI = fused.backward(
+                dy_TO, x_TI, shrinks[0], ctx.group, ctx.plan, ctx.path, need_dx=need_dx
+            )
+        return dx_TI, None, None, None, None
+
+
+def _side_by_side(parts: tuple[Tensor, ...]) -> Tensor:
+    """The parts as one contiguous tensor; no copy where they are the columns of one already."""
+    first = parts[0]
+    width = sum(part.shape[1] for part in parts)
+    column = first.storage_offset()
+    for part in parts:
+        if (
+            part.untyped_storage().data_ptr() != first.untyped_storage().data_ptr()
+            or part.storage_offset() != column
+            or part.stride() != (width, 1)
+        ):
+            return torch.cat(parts, dim=1)
+        column += part.shape[1]
+    return first.as_strided((first.shape[0], width), (width, 1))

@@ -1,26 +1,29 @@
 """Forward and backward composed of PyTorch's own matrix products: what runs without a GPU.
 
-The adapters' products are added in place to the frozen linear's, so no second pass over y or dx.
+The adapters' products are added in place to the frozen linears', so no second pass over y or dx.
 """
 
 import torch
 from torch import Tensor
 
 from alto_kernels.lora_linear.dropout import keep_mask
-from alto_kernels.lora_linear.plan import AdaptedLinear, Plan, Segment, segments_with_rows
+from alto_kernels.lora_linear.plan import AdaptedGroup, Plan, Segment, segments_with_rows
 
 __all__ = ["backward", "forward"]
 
 
-def forward(x_TI: Tensor, linear: AdaptedLinear, plan: Plan) -> tuple[Tensor, list[Tensor]]:
-    """y (T, O), and of each segment with rows its scaled shrink s = scale * dropout(x) A^T."""
-    y_TO = torch.nn.functional.linear(x_TI, linear.weight_OI, linear.bias_O)
+def forward(x_TI: Tensor, group: AdaptedGroup, plan: Plan) -> tuple[Tensor, list[Tensor]]:
+    """y (T, O), and of each segment with rows and each member s = scale * dropout(x) A^T."""
+    y_TO = torch.nn.functional.linear(x_TI, group.weight_OI, group.bias_O)
     shrinks = []
     for s in segments_with_rows(plan.segments):
-        a_rI, b_rO = _adapter(linear, s, x_TI.dtype)
-        s_tr = (_dropped(x_TI, s, linear.number) @ a_rI.T).mul_(s.scale)
-        y_TO[s.first_row : s.end_row].addmm_(s_tr, b_rO)
-        shrinks.append(s_tr)
+        for index, columns in group.members:
+            a_rI, b_rO = _adapter(group, s, index, columns, x_TI.dtype)
+            kept_tI = _kept(x_TI, s, group.number + index)
+            x_tI = _dropped(x_TI[s.first_row : s.end_row], s, kept_tI)
+            s_tr = (x_tI @ a_rI.T).mul_(s.scale)
+            y_TO[s.first_row : s.end_row, columns].addmm_(s_tr, b_rO)
+            shrinks.append(s_tr)
     return y_TO, shrinks
 
 
@@ -28,40 +31,44 @@ def backward(
     dy_TO: Tensor,
     x_TI: Tensor,
     shrinks: list[Tensor],
-    linear: AdaptedLinear,
+    group: AdaptedGroup,
     plan: Plan,
     *,
     need_dx: bool,
 ) -> Tensor | None:
     """dx (T, I) if it is needed; adds dA and dB to the gradients of the bank."""
-    dx_TI = dy_TO @ linear.weight_OI if need_dx else None
-    for s, s_tr in zip(segments_with_rows(plan.segments), shrinks, strict=True):
+    dx_TI = dy_TO @ group.weight_OI if need_dx else None
+    left = iter(shrinks)
+    for s in segments_with_rows(plan.segments):
         rows, ranks = slice(s.first_row, s.end_row), slice(s.first_rank, s.end_rank)
-        a_rI, b_rO = _adapter(linear, s, x_TI.dtype)
-        dy_tO = dy_TO[rows]
-        ds_tr = (dy_tO @ b_rO.T).mul_(s.scale)
-        _add_product(linear.grad_b_RO[ranks], s_tr.T, dy_tO)
-        _add_product(linear.grad_a_RI[ranks], ds_tr.T, _dropped(x_TI, s, linear.number))
-        if dx_TI is None:
-            continue
-        if s.dropout:
-            keep_tI = keep_mask(s, linear.number, x_TI.shape[1], x_TI.device)
-            dx_TI[rows] += (ds_tr @ a_rI) * keep_tI / (1 - s.dropout)
-        else:
-            dx_TI[rows].addmm_(ds_tr, a_rI)
+        for index, columns in group.members:
+            a_rI, b_rO = _adapter(group, s, index, columns, x_TI.dtype)
+            dy_tO, kept_tI = dy_TO[rows, columns], _kept(x_TI, s, group.number + index)
+            ds_tr = (dy_tO @ b_rO.T).mul_(s.scale)
+            _add_product(group.grad_b_RO[ranks, columns], next(left).T, dy_tO)
+            _add_product(group.grad_a_RMI[ranks, index], ds_tr.T, _dropped(x_TI[rows], s, kept_tI))
+            if dx_TI is None:
+                continue
+            if kept_tI is None:
+                dx_TI[rows].addmm_(ds_tr, a_rI)
+            else:
+                dx_TI[rows] += _dropped(ds_tr @ a_rI, s, kept_tI)
     return dx_TI
 
 
-def _adapter(linear: AdaptedLinear, s: Segment, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def _adapter(
+    group: AdaptedGroup, s: Segment, index: int, columns: slice, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     ranks = slice(s.first_rank, s.end_rank)
-    return linear.a_RI[ranks].to(dtype), linear.b_RO[ranks].to(dtype)
+    return group.a_RMI[ranks, index].to(dtype), group.b_RO[ranks, columns].to(dtype)
 
 
-def _dropped(x_TI: Tensor, s: Segment, linear_number: int) -> Tensor:
-    x = x_TI[s.first_row : s.end_row]
-    if not s.dropout:
-        return x
-    return x * keep_mask(s, linear_number, x.shape[1], x.device) / (1 - s.dropout)
+def _kept(x_TI: Tensor, s: Segment, linear_number: int) -> Tensor | None:
+    return keep_mask(s, linear_number, x_TI.shape[1], x_TI.device) if s.dropout else None
+
+
+def _dropped(x_tI: Tensor, s: Segment, kept_tI: Tensor | None) -> Tensor:
+    return x_tI if kept_tI is None else (x_tI * kept_tI).div_(1 - s.dropout)
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

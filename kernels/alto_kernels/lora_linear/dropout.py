@@ -1,15 +1,19 @@
 """Dropout masks from a counter: nothing is stored, and no neighbour can shift them.
 
-An element is kept when a 32-bit hash of (key, linear, token, column) is at least p * 2^32. The
-hash is two rounds of the xor-multiply mixer `lowbias32` (Wellons 2018, public domain).
+Two neighbouring columns share a 32-bit hash of (key, linear, token, column pair) and take 16 bits
+of it each; an element is kept when its bits are at least p * 2^16. The hash is made of rounds of
+the xor-multiply mixer `lowbias32` (Wellons 2018, public domain); `kernel/mask.py` has it too.
 """
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from alto_kernels.lora_linear.plan import Segment
+if TYPE_CHECKING:
+    from alto_kernels.lora_linear.plan import Segment
 
-__all__ = ["dropout_key", "keep_mask"]
+__all__ = ["dropout_key", "keep_mask", "threshold"]
 
 _MASK = 0xFFFFFFFF
 _GOLDEN = 0x9E3779B9
@@ -19,22 +23,31 @@ def dropout_key(*parts: int) -> int:
     """32 bits from whole numbers such as (seed, step)."""
     key = 0
     for part in parts:
-        key = _mix(key ^ (part & _MASK))
-        key = _mix((key + _GOLDEN) & _MASK)
+        key = _absorb(key, part)
     return key
 
 
+def threshold(dropout: float) -> int:
+    """Elements with 16 bits below this are dropped."""
+    return round(dropout * 2**16)
+
+
 def keep_mask(
-    segment: Segment, linear_number: int, num_columns: int, device: torch.device
+    segment: "Segment", linear_number: int, num_columns: int, device: torch.device
 ) -> Tensor:
     """(rows of the segment, `num_columns`) bool: the elements that dropout leaves."""
-    key = dropout_key(segment.dropout_key, linear_number)
+    key = _absorb(dropout_key(segment.dropout_key), linear_number)
     end_token = segment.first_token + segment.end_row - segment.first_row
     tokens_T = torch.arange(segment.first_token, end_token, dtype=torch.int64, device=device)
-    columns_I = torch.arange(num_columns, dtype=torch.int64, device=device)
-    row_T = _mix_tensor(tokens_T ^ key)
-    bits_TI = _mix_tensor((row_T[:, None] + columns_I * _GOLDEN) & _MASK)
-    return bits_TI >= int(segment.dropout * 2**32)
+    pairs = torch.arange((num_columns + 1) // 2, dtype=torch.int64, device=device)
+    row_T = _mix_tensor((tokens_T & _MASK) ^ key)
+    hashes = _mix_tensor((row_T[:, None] + pairs * _GOLDEN) & _MASK)
+    bits_TI = torch.stack([hashes & 0xFFFF, hashes >> 16], dim=-1).flatten(1)[:, :num_columns]
+    return bits_TI >= threshold(segment.dropout)
+
+
+def _absorb(key: int, part: int) -> int:
+    return _mix((_mix(key ^ (part & _MASK)) + _GOLDEN) & _MASK)
 
 
 def _mix(x: int) -> int:

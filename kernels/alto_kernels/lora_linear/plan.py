@@ -1,16 +1,20 @@
 """Which rows of a batch meet which rows of the adapter bank. Made once, then read by every layer.
 
-Shape suffixes of this folder: T rows of the batch (tokens), I inputs and O outputs of a linear,
-R rows of the bank (units of rank), r units of rank of one adapter.
+Shape suffixes of this folder: T rows of the batch (tokens), I inputs of a linear, M members of a
+group of linears, O outputs of all members side by side, R rows of the bank (units of rank), r units
+of rank of one adapter, P rows of the pairs' blocks (see `tables.py`).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 
+import torch
 from torch import Tensor
 
-__all__ = ["AdaptedLinear", "Plan", "Segment"]
+from alto_kernels.lora_linear.tables import Tables, tables_of
+
+__all__ = ["AdaptedGroup", "AdaptedLinear", "Plan", "Segment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,10 @@ class Segment:
     dropout_key: int = 0  # 32 bits
     first_token: int = 0
 
+    @property
+    def rank(self) -> int:
+        return self.end_rank - self.first_rank
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -40,6 +48,9 @@ class Plan:
 
     num_rows: int
     segments: tuple[Segment, ...]
+    _tables: dict[torch.device, Tables] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         for segment in self.segments:
@@ -47,17 +58,56 @@ class Plan:
                 raise ValueError(f"{segment} leaves a batch of {self.num_rows} rows")
             if not 0 <= segment.first_rank < segment.end_rank:
                 raise ValueError(f"{segment} has no rank")
+            if not 0 <= segment.dropout < 1:
+                raise ValueError(f"{segment} drops what it should train on")
         for before, after in pairwise(self.segments):
             if after.first_row < before.end_row:
                 raise ValueError(f"{after} begins before the end of {before}")
 
+    @property
+    def has_dropout(self) -> bool:
+        return any(s.dropout for s in segments_with_rows(self.segments))
+
+    def tables(self, device: torch.device) -> Tables:
+        """What the kernels read, copied to the device when first asked for."""
+        if device not in self._tables:
+            self._tables[device] = tables_of(self, device)
+        return self._tables[device]
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptedGroup:
+    """Frozen linears that share their input, and their columns of the adapter bank, as views.
+
+    The weights of the members stand below one another in `weight_OI`; each member has an A and a B
+    of its own. `a_RMI` and `b_RO` may be a copy of the bank in a narrower dtype than the gradients.
+    The backward pass adds the gradients of A and B to `grad_a_RMI` and `grad_b_RO`.
+    """
+
+    weight_OI: Tensor
+    bias_O: Tensor | None
+    a_RMI: Tensor
+    b_RO: Tensor
+    grad_a_RMI: Tensor
+    grad_b_RO: Tensor
+    outputs: tuple[int, ...]  # of each member
+    number: int  # of the first member; tells the dropout masks of one linear from another's
+
+    @property
+    def inputs(self) -> int:
+        return self.weight_OI.shape[1]
+
+    @property
+    def members(self) -> Iterator[tuple[int, slice]]:
+        """Number of each member and its columns of O."""
+        ends = accumulate(self.outputs)
+        for index, (size, end) in enumerate(zip(self.outputs, ends, strict=True)):
+            yield index, slice(end - size, end)
+
 
 @dataclass(frozen=True, slots=True)
 class AdaptedLinear:
-    """A frozen linear and its columns of the adapter bank, both as views.
-
-    The backward pass adds the gradients of A and B to `grad_a_RI` and `grad_b_RO`.
-    """
+    """A group of one."""
 
     weight_OI: Tensor
     bias_O: Tensor | None
@@ -65,16 +115,34 @@ class AdaptedLinear:
     b_RO: Tensor
     grad_a_RI: Tensor
     grad_b_RO: Tensor
-    number: int  # tells the dropout masks of one linear from those of another
+    number: int
+
+    @property
+    def group(self) -> AdaptedGroup:
+        return AdaptedGroup(
+            weight_OI=self.weight_OI,
+            bias_O=self.bias_O,
+            a_RMI=self.a_RI[:, None],
+            b_RO=self.b_RO,
+            grad_a_RMI=self.grad_a_RI[:, None],
+            grad_b_RO=self.grad_b_RO,
+            outputs=(self.weight_OI.shape[0],),
+            number=self.number,
+        )
 
 
-def check(x_TI: Tensor, linear: AdaptedLinear, plan: Plan) -> None:
-    """Raises ValueError where the batch, the linear and the plan do not belong together."""
-    if x_TI.shape != (plan.num_rows, linear.weight_OI.shape[1]):
+def check(x_TI: Tensor, group: AdaptedGroup, plan: Plan) -> None:
+    """Raises ValueError where the batch, the linears and the plan do not belong together."""
+    if x_TI.shape != (plan.num_rows, group.inputs):
         raise ValueError(
-            f"x {tuple(x_TI.shape)}, weight {tuple(linear.weight_OI.shape)} "
+            f"x {tuple(x_TI.shape)}, weight {tuple(group.weight_OI.shape)} "
             f"and a plan of {plan.num_rows} rows"
         )
+    if sum(group.outputs) != group.weight_OI.shape[0]:
+        raise ValueError(f"{group.outputs} outputs of {tuple(group.weight_OI.shape)} weights")
+    rows = min(group.a_RMI.shape[0], group.b_RO.shape[0])
+    if any(s.end_rank > rows for s in plan.segments):
+        raise ValueError(f"a segment of the plan lies behind the {rows} rows of the bank")
 
 
 def segments_with_rows(segments: Sequence[Segment]) -> tuple[Segment, ...]:

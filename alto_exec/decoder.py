@@ -1,0 +1,271 @@
+"""Llama's family of models written out over our kernels: the fast path of training.
+
+The weights are those of a transformers model; linears that share their input stand below one
+another as one. Suffixes: T tokens of the batch, H hidden, d half of a head, O outputs, I inputs.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from alto_exec.bank import AdapterBank, LinearShape
+from alto_exec.batch import PackedBatch
+from alto_exec.modules import ALL_LINEAR, short_names, target_names
+from alto_exec.peft_format import BaseModel
+from alto_kernels.linear_cross_entropy import linear_cross_entropy
+from alto_kernels.lora_linear import AdaptedGroup, Plan, lora_linear_group
+from alto_kernels.rms_norm import add_rms_norm
+from alto_kernels.rope import rope
+from alto_kernels.swiglu import swiglu
+from alto_kernels.varlen_attention import CumulativeLengths, varlen_attention
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["Decoder", "can_be_written_out"]
+
+_FAMILY = ("llama", "mistral", "qwen2")
+_ATTENTION, _MLP = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
+
+
+def can_be_written_out(config: Any) -> bool:
+    """Whether a model of this transformers config is what `Decoder` computes."""
+    return (
+        config.model_type in _FAMILY
+        and config.hidden_act == "silu"
+        and not _has_window(config)
+        and config.rope_parameters["rope_type"] in ("default", "linear", "llama3")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenLinear:
+    """Linears that share their input, below one another: adapted ones, or none of them."""
+
+    weight_OI: Tensor
+    bias_O: Tensor | None
+    outputs: tuple[int, ...]
+    number: int | None  # of the first one among the adapted linears of the model
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """All linears of one input: the groups they are computed in, and the order to hand them on."""
+
+    groups: tuple[FrozenLinear, ...]
+    order: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    attention_norm_H: Tensor
+    qkv: Split
+    out: Split
+    mlp_norm_H: Tensor
+    gate_up: Split
+    down: Split
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every layer reads of one batch."""
+
+    bank: AdapterBank
+    plan: Plan
+    lengths: CumulativeLengths
+    cos_Td: Tensor
+    sin_Td: Tensor
+
+
+class Decoder:
+    """One frozen copy of the model. With `recompute` a layer keeps its input alone for the
+    backward pass and is computed once more there."""
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        targets: str | Sequence[str] = ALL_LINEAR,
+        *,
+        recompute: bool = False,
+    ) -> None:
+        config: Any = model.config
+        assert can_be_written_out(config)
+        names = target_names(model, targets)
+        self.shapes = tuple(_shapes(model, names))
+        numbers = {shape.name: number for number, shape in enumerate(self.shapes)}
+        self.base_model = BaseModel(
+            str(model.name_or_path), short_names(model, names), is_transposed=False
+        )
+        self.device, self.dtype = model.device, model.dtype
+        self.end_tokens = _end_tokens(model)
+        self.recompute = recompute
+        self._epsilon = float(config.rms_norm_eps)
+        self._head_size = int(
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        )
+        inner: Any = model.model
+        self._embedding = inner.embed_tokens.weight.detach()
+        self._head_VH = cast(Any, model).lm_head.weight.detach()
+        self._norm_H = inner.norm.weight.detach()
+        rotary = inner.rotary_emb
+        self._frequencies_d = rotary.inv_freq.to(self.device, torch.float32)
+        self._rotary_scale = float(rotary.attention_scaling)
+        self._layers = tuple(
+            _layer(layer, f"model.layers.{i}.", numbers) for i, layer in enumerate(inner.layers)
+        )
+
+    @property
+    def vocabulary_size(self) -> int:
+        return int(self._head_VH.shape[0])
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the frozen weights."""
+        return sum(tensor.nbytes for tensor in {t.data_ptr(): t for t in self._weights()}.values())
+
+    def loss_sums(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
+        """(shares,) fp32 or wider: the losses of each share's target tokens, summed."""
+        h_NH = self._predicting_states(bank, batch)
+        losses_N = linear_cross_entropy(h_NH, self._head_VH, batch.targets_N)
+        return torch.stack([p.sum() for p in torch.split(losses_N, list(batch.targets_per_share))])
+
+    def target_logits(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
+        """(targets, vocabulary), fp32 or wider: what is predicted for each target token."""
+        logits: Tensor = self._predicting_states(bank, batch) @ self._head_VH.T
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    def _predicting_states(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
+        """(N, H): the last layer's output where a target is predicted."""
+        context = self._context(bank, batch)
+        h_TH = self._embedding[batch.tokens_T]
+        delta_TH: Tensor | None = None
+        for layer in self._layers:
+            if self.recompute and torch.is_grad_enabled():
+                h_TH, delta_TH = checkpoint(
+                    self._run_layer, layer, h_TH, delta_TH, context, use_reentrant=False
+                )
+            else:
+                h_TH, delta_TH = self._run_layer(layer, h_TH, delta_TH, context)
+        assert delta_TH is not None
+        rows = batch.predicting_rows
+        _, x_NH = add_rms_norm(h_TH[rows], delta_TH[rows], self._norm_H, self._epsilon)
+        return x_NH
+
+    def _run_layer(
+        self, layer: Layer, h_TH: Tensor, delta_TH: Tensor | None, context: Context
+    ) -> tuple[Tensor, Tensor]:
+        """The residual stream, and what is still to be added to it: norms add as they read."""
+        h_TH, x_TH = add_rms_norm(h_TH, delta_TH, layer.attention_norm_H, self._epsilon)
+        q_TD, k_TD, v_TD = _apply(layer.qkv, x_TH, context)
+        q_TD, k_TD, v_TD = rope(q_TD, k_TD, v_TD, context.cos_Td, context.sin_Td)
+        mixed_TD = varlen_attention(q_TD, k_TD, v_TD, context.lengths, self._head_size)
+        (delta_TH,) = _apply(layer.out, mixed_TD, context)
+        h_TH, x_TH = add_rms_norm(h_TH, delta_TH, layer.mlp_norm_H, self._epsilon)
+        gate_TF, up_TF = _apply(layer.gate_up, x_TH, context)
+        (delta_TH,) = _apply(layer.down, swiglu(gate_TF, up_TF), context)
+        return h_TH, delta_TH
+
+    def _context(self, bank: AdapterBank, batch: PackedBatch) -> Context:
+        angles_Td = batch.positions_T[:, None] * self._frequencies_d
+        return Context(
+            bank=bank,
+            plan=batch.plan,
+            lengths=CumulativeLengths.of(batch.sequence_lengths, self.device),
+            cos_Td=angles_Td.cos() * self._rotary_scale,
+            sin_Td=angles_Td.sin() * self._rotary_scale,
+        )
+
+    def _weights(self) -> Iterator[Tensor]:
+        yield from (self._embedding, self._head_VH, self._norm_H)
+        for layer in self._layers:
+            yield from (layer.attention_norm_H, layer.mlp_norm_H)
+            for split in (layer.qkv, layer.out, layer.gate_up, layer.down):
+                for group in split.groups:
+                    yield group.weight_OI
+                    if group.bias_O is not None:
+                        yield group.bias_O
+
+
+def _apply(split: Split, x_TI: Tensor, context: Context) -> tuple[Tensor, ...]:
+    """Each linear's output, in the order of the model."""
+    outputs: list[Tensor] = []
+    for group in split.groups:
+        if group.number is None:
+            y_TO = torch.nn.functional.linear(x_TI, group.weight_OI, group.bias_O)
+            outputs += y_TO.split(list(group.outputs), dim=1)
+        else:
+            outputs += lora_linear_group(x_TI, _adapted(group, context.bank), context.plan)
+    return tuple(outputs[place] for place in split.order)
+
+
+def _adapted(group: FrozenLinear, bank: AdapterBank) -> AdaptedGroup:
+    assert group.number is not None
+    return bank.group(group.number, group.weight_OI, group.bias_O)
+
+
+def _layer(layer: Any, path: str, numbers: dict[str, int]) -> Layer:
+    attention, mlp = layer.self_attn, layer.mlp
+    return Layer(
+        attention_norm_H=layer.input_layernorm.weight.detach(),
+        qkv=_split(attention, _ATTENTION, f"{path}self_attn.", numbers),
+        out=_split(attention, ("o_proj",), f"{path}self_attn.", numbers),
+        mlp_norm_H=layer.post_attention_layernorm.weight.detach(),
+        gate_up=_split(mlp, _MLP, f"{path}mlp.", numbers),
+        down=_split(mlp, ("down_proj",), f"{path}mlp.", numbers),
+    )
+
+
+def _split(parent: Any, children: Sequence[str], path: str, numbers: dict[str, int]) -> Split:
+    """The adapted children in one group, the others in another; each gives up its own weights."""
+    adapted = [child for child in children if f"{path}{child}" in numbers]
+    plain = [child for child in children if child not in adapted]
+    groups = []
+    for members in (adapted, plain):
+        if members:
+            linears = [getattr(parent, member) for member in members]
+            number = numbers.get(f"{path}{members[0]}")
+            groups.append(_frozen(linears, number))
+            for member in members:
+                setattr(parent, member, nn.Identity())
+    together = [*adapted, *plain]
+    return Split(tuple(groups), tuple(together.index(child) for child in children))
+
+
+def _frozen(linears: Sequence[nn.Linear], number: int | None) -> FrozenLinear:
+    weights = [linear.weight.detach() for linear in linears]
+    biases = [linear.bias.detach() for linear in linears if linear.bias is not None]
+    assert len(biases) in (0, len(linears))
+    return FrozenLinear(
+        weight_OI=torch.cat(weights) if len(weights) > 1 else weights[0],
+        bias_O=torch.cat(biases) if biases else None,
+        outputs=tuple(linear.out_features for linear in linears),
+        number=number,
+    )
+
+
+def _shapes(model: "PreTrainedModel", names: Sequence[str]) -> Iterator[LinearShape]:
+    """In the order of the model, in which those of one group follow one another."""
+    before = ""
+    for name in names:
+        linear = cast(nn.Linear, model.get_submodule(name))
+        parent, _, child = name.rpartition(".")
+        siblings = next((g for g in (_ATTENTION, _MLP) if child in g), ())
+        joins = before.rpartition(".")[0] == parent and before.rpartition(".")[2] in siblings
+        yield LinearShape(name, linear.in_features, linear.out_features, joins)
+        before = name
+
+
+def _has_window(config: Any) -> bool:
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None:
+        return any(kind != "full_attention" for kind in kinds)
+    return getattr(config, "sliding_window", None) is not None
+
+
+def _end_tokens(model: "PreTrainedModel") -> frozenset[int]:
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    return frozenset([ends] if isinstance(ends, int) else ends or ())

@@ -1,0 +1,45 @@
+"""What training and evaluation ask of a frozen backbone, however it is computed."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from alto_exec.bank import AdapterBank, LinearShape
+from alto_exec.batch import PackedBatch
+from alto_exec.peft_format import BaseModel
+
+__all__ = ["FrozenModel"]
+
+
+class FrozenModel(Protocol):
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def shapes(self) -> tuple[LinearShape, ...]:
+        """Of the linears with adapters, in the order of the model."""
+        ...
+
+    @property
+    def base_model(self) -> BaseModel: ...
+    @property
+    def vocabulary_size(self) -> int: ...
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the frozen weights."""
+        ...
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens after which the model has said all it wants to say."""
+        ...
+
+    def loss_sums(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
+        """(shares,) fp32 or wider: the losses of each share's target tokens, summed."""
+        ...
+
+    def target_logits(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
+        """(targets, vocabulary), fp32 or wider: what is predicted for each target token."""
+        ...

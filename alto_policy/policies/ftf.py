@@ -1,0 +1,42 @@
+"""Finish-time fairness (Mahajan et al. 2020, Themis, section 3): who loses most comes first."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from alto_policy.estimates import DurationEstimate
+from alto_policy.preemption import Preemptive, Service
+
+__all__ = ["Ftf", "FtfSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FtfSettings:
+    round_seconds: float = 360.0  # as Gavel's
+    same_node: bool = False  # GPUs of a task are all of one node
+
+    def __post_init__(self) -> None:
+        if not 0 < self.round_seconds < math.inf:
+            raise ValueError(f"round_seconds must be above 0, got {self.round_seconds}")
+
+
+class Ftf(Preemptive):
+    """Serves the highest rho = T_shared / T_alone at each round.
+
+    T_shared is the time since the arrival and what remains at full width. T_alone is the duration
+    on a share of num_gpus / (number of tasks): duration * max(1, tasks * width / num_gpus).
+    """
+
+    def __init__(self, settings: FtfSettings, estimate: DurationEstimate) -> None:
+        super().__init__()
+        self.same_node, self.round_seconds = settings.same_node, settings.round_seconds
+        self._estimate = estimate
+
+    def urgencies(self, services: Sequence[Service], now: float, num_gpus: int) -> Sequence[float]:
+        def rho(service: Service) -> float:
+            duration = self._estimate(service.task)
+            remaining = max(0.0, duration - service.seconds(now))
+            crowding = max(1.0, len(services) * service.task.num_gpus / num_gpus)
+            return (now - service.arrived + remaining) / (duration * crowding)
+
+        return [-rho(service) for service in services]

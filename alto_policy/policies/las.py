@@ -1,0 +1,38 @@
+"""Discretised least attained service (Gu et al. 2019, Tiresias, section 3.3)."""
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from alto_policy.preemption import Preemptive, Service
+
+__all__ = ["Las", "LasSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LasSettings:
+    """The threshold is that of the Tiresias simulator; the round is ours."""
+
+    thresholds: tuple[float, ...] = (3600.0,)  # GPU-seconds after which a task falls a queue
+    round_seconds: float = 300.0
+    same_node: bool = False  # GPUs of a task are all of one node
+
+    def __post_init__(self) -> None:
+        if not self.thresholds or list(self.thresholds) != sorted(set(self.thresholds)):
+            raise ValueError(f"thresholds must be at least one and rise, got {self.thresholds}")
+        if not 0 < self.round_seconds < math.inf:
+            raise ValueError(f"round_seconds must be above 0, got {self.round_seconds}")
+
+
+class Las(Preemptive):
+    """Knows no durations: what has had little of the GPUs comes first, in the order of arrival."""
+
+    def __init__(self, settings: LasSettings) -> None:
+        super().__init__()
+        self.same_node, self.round_seconds = settings.same_node, settings.round_seconds
+        self._thresholds = settings.thresholds
+
+    def urgencies(self, services: Sequence[Service], now: float, num_gpus: int) -> Sequence[float]:
+        attained = (each.seconds(now) * each.task.num_gpus for each in services)
+        return [bisect_right(self._thresholds, gpu_seconds) for gpu_seconds in attained]

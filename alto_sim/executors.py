@@ -1,0 +1,182 @@
+"""The executors of a simulated cluster, and what becomes of the jobs in them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from alto_policy.events import Departure, Event, ExecutorDown, ExecutorUp, JobLeft, LossReported
+from alto_policy.types import Gpu, GpuId, JobId, Task, TaskId
+from alto_sim.clock import Clock
+from alto_sim.curves import Losses
+from alto_sim.failures import Dice
+from alto_sim.hardware import Hardware
+from alto_sim.lane import Lane, Outlet, Place, Trainee
+from alto_sim.rigid import RigidLane
+from alto_sim.workload import Workload
+
+__all__ = ["Executors"]
+
+AnyLane = Lane | RigidLane
+
+
+@dataclass(slots=True)
+class _Executor:
+    """One start of a task's executor."""
+
+    task: Task
+    gpus: tuple[GpuId, ...]
+    slowdown: float
+    trainees: dict[JobId, Trainee] = field(default_factory=dict)  # that hold memory of it
+    lanes: dict[GpuId, AnyLane] = field(default_factory=dict)
+
+
+class Executors:
+    """Carries out decisions, each after its latency, and tells what came of them.
+
+    An executor that is asked for on GPUs out of order comes up when they are repaired.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        gpus: tuple[Gpu, ...],
+        clock: Clock,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self._workload = workload
+        self._latencies = workload.latencies
+        self._clock = clock
+        self._tell = tell
+        self._hardware = Hardware(gpus, workload.speeds)
+        self._dice = Dice(workload.faults)
+        self._outlet = Outlet(self._report, self._left)
+        self._executors: dict[TaskId, _Executor] = {}
+        self._home: dict[JobId, tuple[_Executor, AnyLane]] = {}  # of those that hold memory
+
+    def start(self, task: Task, gpus: tuple[GpuId, ...]) -> None:
+        executor = _Executor(task, gpus, self._dice.slowdown() * self._hardware.slowdown(gpus))
+        self._executors[task.id] = executor
+        seconds = self._dice.late(self._latencies.start) + self._dice.late(self._latencies.load)
+        repair = self._hardware.is_whole_at(gpus) - self._clock.now()
+
+        def come_up() -> None:
+            if self._executors.get(task.id) is executor:
+                memory = self._workload.memory_of(task)
+                self._tell(ExecutorUp(self._clock.now(), task.id, memory))
+
+        self._clock.after(max(seconds, repair), come_up)
+
+    def stop(self, task: TaskId) -> None:
+        executor = self._executors[task]
+
+        def go_down() -> None:
+            if self._executors.get(task) is executor:
+                self._lose(executor)
+
+        self._clock.after(self._dice.late(self._latencies.stop), go_down)
+
+    def launch(self, trainee: Trainee, task: TaskId, gpu: GpuId) -> None:
+        executor = self._executors[task]
+        if gpu not in executor.lanes:
+            executor.lanes[gpu] = self._lane(executor, trainee)
+        lane = executor.lanes[gpu]
+        trainee.place, trainee.ordered, trainee.has_heard = Place.COMING, None, False
+        trainee.stay += 1
+        executor.trainees[trainee.spec.id] = trainee
+        self._home[trainee.spec.id] = executor, lane
+
+        def join() -> None:
+            if trainee.place is Place.COMING:
+                lane.join(trainee)
+
+        def fail() -> None:
+            lane.discard(trainee)
+            self._left(trainee, Departure.FAILED)
+
+        if self._workload.faults.has_job_failures:
+            self._during(trainee, self._dice.until_job_fails(), fail)
+        self._during(trainee, self._dice.late(self._latencies.launch), join)
+
+    def order(self, trainee: Trainee, how: Departure) -> None:
+        """Send the order to leave; a job that does not train has nobody to hear it."""
+        if trainee.place is Place.AWAY:
+            return
+        trainee.ordered = how
+        _, lane = self._home[trainee.spec.id]
+        latency = self._latencies.pause if how is Departure.PAUSED else self._latencies.stop
+        self._during(trainee, self._dice.late(latency), partial(lane.hear, trainee))
+
+    def release(self, trainee: Trainee) -> None:
+        """The decisions on the job's report are back."""
+        _, lane = self._home[trainee.spec.id]
+        lane.release(trainee)
+
+    def break_nodes(self, has_work: Callable[[], bool]) -> None:
+        """Have each node fail, be repaired and fail again, as long as there is work."""
+
+        def fail(node: str) -> None:
+            if not has_work():
+                return
+            repaired = self._clock.now() + self._dice.until_node_is_repaired()
+            self._hardware.break_down(node, repaired)
+            hit = self._hardware.nodes[node]
+            for executor in [e for e in self._executors.values() if not hit.isdisjoint(e.gpus)]:
+                self._lose(executor)
+            self._clock.at(repaired + self._dice.until_node_fails(), partial(fail, node))
+
+        if self._workload.faults.has_node_failures:
+            for node in self._hardware.nodes:
+                self._clock.after(self._dice.until_node_fails(), partial(fail, node))
+
+    def _lane(self, executor: _Executor, trainee: Trainee) -> AnyLane:
+        """For a GPU on which the job is the first."""
+        workload, slowdown = self._workload, executor.slowdown
+        if (duration := workload.durations.get(trainee.spec.id)) is not None:
+            checkpoints = workload.faults.checkpoint_every
+            return RigidLane(duration, checkpoints, slowdown, self._clock, self._outlet)
+        return Lane(
+            executor.task, workload.curves, workload.step_time, slowdown, self._clock, self._outlet
+        )
+
+    def _lose(self, executor: _Executor) -> None:
+        """The executor is gone, with all that trains in it."""
+        for trainee in executor.trainees.values():
+            _, lane = self._home.pop(trainee.spec.id)
+            if trainee.place is not Place.AWAY:  # else it is writing its checkpoint
+                lane.discard(trainee)
+            trainee.stay += 1
+        del self._executors[executor.task.id]
+        self._tell(ExecutorDown(self._clock.now(), executor.task.id))
+
+    def _report(self, evaluation: float, trainee: Trainee, losses: Losses) -> None:
+        job, step = trainee.spec.id, trainee.step
+
+        def arrive() -> None:
+            self._tell(LossReported(self._clock.now(), job, step, losses.train, losses.val))
+
+        self._during(trainee, evaluation + self._dice.late(self._latencies.report), arrive)
+
+    def _left(self, trainee: Trainee, how: Departure) -> None:
+        """The job trains no more; one that pauses first writes its checkpoint."""
+        trainee.stay += 1
+        writes = how is Departure.PAUSED
+        seconds = self._dice.late(self._latencies.checkpoint) if writes else 0.0
+        self._during(trainee, seconds, partial(self._be_gone, trainee, how))
+
+    def _be_gone(self, trainee: Trainee, how: Departure) -> None:
+        executor, _ = self._home.pop(trainee.spec.id)
+        del executor.trainees[trainee.spec.id]
+        self._tell(JobLeft(self._clock.now(), trainee.spec.id, how))
+
+    def _during(self, trainee: Trainee, seconds: float, act: Callable[[], None]) -> None:
+        """Act after so many seconds, unless the job has come or gone in the meantime."""
+        if seconds == 0:
+            act()
+            return
+        stay = trainee.stay
+
+        def act_if_here() -> None:
+            if trainee.stay == stay:
+                act()
+
+        self._clock.after(seconds, act_if_here)

@@ -1,0 +1,41 @@
+"""The GPUs as they are: how fast, and until when out of order."""
+
+from collections.abc import Iterable, Mapping
+
+from alto_policy.types import Gpu, GpuId
+
+__all__ = ["Hardware", "gpus_of"]
+
+
+class Hardware:
+    def __init__(self, gpus: Iterable[Gpu], speeds: Mapping[str, float]) -> None:
+        self.nodes: dict[str, frozenset[GpuId]] = {}
+        self._speeds: dict[GpuId, float] = {}
+        self._repaired: dict[GpuId, float] = {}
+        for gpu in gpus:
+            self.nodes[gpu.node] = self.nodes.get(gpu.node, frozenset()) | {gpu.id}
+            if gpu.kind in speeds:
+                self._speeds[gpu.id] = speeds[gpu.kind]
+
+    def slowdown(self, gang: tuple[GpuId, ...]) -> float:
+        """Of what a gang does: it is as slow as its slowest GPU."""
+        return 1 / min([self._speeds.get(gpu, 1.0) for gpu in gang]) if self._speeds else 1.0
+
+    def break_down(self, node: str, until: float) -> None:
+        self._repaired.update(dict.fromkeys(self.nodes[node], until))
+
+    def is_whole_at(self, gang: tuple[GpuId, ...]) -> float:
+        """When the last of the GPUs is repaired; zero if none ever broke."""
+        return max([self._repaired.get(gpu, 0.0) for gpu in gang]) if self._repaired else 0.0
+
+
+def gpus_of(num_gpus: int, *, gpus_per_node: int = 8, kind: str = "H100") -> tuple[Gpu, ...]:
+    """A cluster of equal nodes, the last of which may be smaller."""
+    if num_gpus < 1 or gpus_per_node < 1:
+        raise ValueError(
+            f"num_gpus and gpus_per_node must be at least 1, got {num_gpus} and {gpus_per_node}"
+        )
+    return tuple(
+        Gpu(id=GpuId(number), kind=kind, node=f"node{number // gpus_per_node}")
+        for number in range(num_gpus)
+    )

@@ -1,0 +1,58 @@
+"""`cluster_job_log` of Microsoft's Philly clusters (Jeon et al. 2019), as published."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from alto_runs.errors import UserError
+from alto_sim.importers.table import open_text, seconds_of
+from alto_sim.importers.trace import Sieve, Trace, TraceJob
+
+__all__ = ["read_philly"]
+
+
+def read_philly(path: Path) -> Trace:
+    """A job's duration is the sum of its attempts; its width that of its widest attempt."""
+    try:
+        with open_text(path) as file:
+            jobs = json.load(file)
+    except (ValueError, OSError, EOFError, RecursionError) as error:
+        raise UserError(f"{path}: not a JSON file: {error}") from error
+    if not isinstance(jobs, list):
+        raise UserError(f"{path}: expected a list of jobs, got {type(jobs).__name__}")
+    sieve = Sieve(str(path))
+    for number, job in enumerate(jobs):
+        try:
+            _take(sieve, job)
+        except (KeyError, TypeError, ValueError) as error:
+            what = f"no field {error}" if isinstance(error, KeyError) else str(error)
+            raise UserError(f"{path}: job {number}: {what}") from error
+    return sieve.trace()
+
+
+def _take(sieve: Sieve, job: Mapping[str, Any]) -> None:
+    submitted = _seconds(job["submitted_time"])
+    attempts = job["attempts"]
+    spans = [(_seconds(each["start_time"]), _seconds(each["end_time"])) for each in attempts]
+    if submitted is None:
+        sieve.drop("no time of submission")
+        return
+    known = [(start, end) for start, end in spans if start is not None and end is not None]
+    if len(known) < len(spans) or not spans:
+        sieve.drop("no start or end")
+        return
+    widths = [sum(len(node["gpus"]) for node in each["detail"]) for each in attempts]
+    sieve.take(
+        TraceJob(
+            id=str(job["jobid"]),
+            submitted=submitted,
+            duration=sum(end - start for start, end in known),
+            num_gpus=max(widths),
+            tenant=str(job["vc"]),
+        )
+    )
+
+
+def _seconds(moment: str | None) -> float | None:
+    return None if moment in (None, "None", "") else seconds_of(str(moment))

@@ -1,0 +1,68 @@
+"""A job whose duration is known: it holds its task's GPUs for so long, and reports nothing."""
+
+import math
+
+from alto_policy.events import Departure
+from alto_sim.clock import Clock
+from alto_sim.lane import Outlet, Place, Trainee
+
+__all__ = ["RigidLane"]
+
+
+class RigidLane:
+    """Answers to the calls of a `Lane`, for its one job."""
+
+    def __init__(
+        self,
+        duration: float,
+        checkpoint_every: float,
+        slowdown: float,
+        clock: Clock,
+        outlet: Outlet,
+    ) -> None:
+        self._duration = duration
+        self._checkpoint_every = checkpoint_every
+        self._slowdown = slowdown
+        self._clock = clock
+        self._outlet = outlet
+        self._begun = 0.0
+
+    def join(self, trainee: Trainee) -> None:
+        trainee.place = Place.TRAINING
+        self._begun = self._clock.now()
+        stay = trainee.stay
+
+        def end() -> None:
+            if trainee.stay == stay and trainee.place is Place.TRAINING:
+                trainee.seconds = self._duration
+                self._leave(trainee, Departure.FINISHED)
+
+        self._clock.after((self._duration - trainee.seconds) * self._slowdown, end)
+
+    def hear(self, trainee: Trainee) -> None:
+        """The job leaves at once and keeps what it has done."""
+        if trainee.place is Place.AWAY:
+            return
+        self._advance(trainee)
+        trainee.kept = trainee.seconds
+        assert trainee.ordered is not None
+        self._leave(trainee, trainee.ordered)
+
+    def discard(self, trainee: Trainee) -> None:
+        """The job falls back to its last checkpoint: one that is due, or one of a pause."""
+        self._advance(trainee)
+        if self._checkpoint_every < math.inf:
+            whole = trainee.seconds // self._checkpoint_every * self._checkpoint_every
+            trainee.kept = max(trainee.kept, whole)
+        trainee.place, trainee.seconds = Place.AWAY, trainee.kept
+
+    def release(self, trainee: Trainee) -> None:
+        raise AssertionError(f"job {trainee.spec.id} has no reports")
+
+    def _advance(self, trainee: Trainee) -> None:
+        if trainee.place is Place.TRAINING:
+            trainee.seconds += (self._clock.now() - self._begun) / self._slowdown
+
+    def _leave(self, trainee: Trainee, how: Departure) -> None:
+        trainee.place = Place.AWAY
+        self._outlet.left(trainee, how)

@@ -1,0 +1,20 @@
+"""Chooses how a step is computed. Nothing is computed here."""
+
+from collections.abc import Sequence
+
+from alto_kernels.adamw.plan import Bank, Update
+from alto_kernels.adamw.reference import adamw_ref
+
+__all__ = ["adamw"]
+
+
+def adamw(bank: Bank, updates: Sequence[Update]) -> None:
+    """One step of every job in `updates`; on a GPU three launches, whatever the number of jobs."""
+    if not updates:
+        return
+    if bank.value_RC.device.type == "cuda":
+        from alto_kernels.adamw.kernel import adamw_step
+
+        adamw_step(bank, updates)
+    else:
+        adamw_ref(bank, updates)

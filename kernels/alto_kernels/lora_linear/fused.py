@@ -1,0 +1,139 @@
+"""Forward and backward of a group by the Triton kernels: which pass runs on what."""
+
+from typing import Any
+
+from torch import Tensor
+
+from alto_kernels.lora_linear.kernel.device import (
+    first_in_line,
+    is_hopper,
+    join,
+    whole_numbers,
+)
+from alto_kernels.lora_linear.kernel.dy_pass import dy_pass
+from alto_kernels.lora_linear.kernel.expand import expand
+from alto_kernels.lora_linear.kernel.gemm import gemm
+from alto_kernels.lora_linear.kernel.outer import add_outer
+from alto_kernels.lora_linear.kernel.shrink import shrink
+from alto_kernels.lora_linear.path import Path
+from alto_kernels.lora_linear.plan import AdaptedGroup, Plan
+from alto_kernels.lora_linear.tables import Tables
+
+__all__ = ["backward", "forward"]
+
+_ONE_PASS_RANK, _ONE_PASS_ROWS = 16, 512
+
+
+def forward(x_TI: Tensor, group: AdaptedGroup, plan: Plan, path: Path) -> tuple[Tensor, Tensor]:
+    """y (T, O) and s (P, members * rank width), the scaled shrinks in the pairs' blocks."""
+    tables, outputs = plan.tables(x_TI.device), group.weight_OI.shape[0]
+    a_RC = group.a_RMI.flatten(1)
+    s_PJ = shrink(x_TI, a_RC, _input_spans(group), tables, shared=True, number=group.number)
+    if path is Path.ADDED:
+        y_TO = expand(
+            s_PJ, group.b_RO, group.bias_O, _output_spans(group), tables, outputs, shared=False
+        )
+        return y_TO.addmm_(x_TI, group.weight_OI.T), s_PJ
+    weight, is_oi = _row_major(group.weight_OI)
+    y_TO = x_TI.new_empty(x_TI.shape[0], outputs)
+    ends = whole_numbers(tuple((c.stop,) for _, c in group.members), x_TI.device)
+    _product(
+        y_TO, x_TI, weight, group.bias_O, s_PJ, group.b_RO, ends, tables,
+        w_is_nk=is_oi, members=len(group.outputs), block_n=_block_n(group.outputs),
+    )  # fmt: skip
+    return y_TO, s_PJ
+
+
+def backward(
+    dy_TO: Tensor,
+    x_TI: Tensor,
+    s_PJ: Tensor,
+    group: AdaptedGroup,
+    plan: Plan,
+    path: Path,
+    *,
+    need_dx: bool,
+) -> Tensor | None:
+    """dx (T, I) if it is needed; adds dA and dB to the gradients of the bank.
+
+    The product of dx is compute bound and its last round of tiles does not fill the card, so the
+    gradients that it does not wait for, which are memory bound, run beside it.
+    """
+    tables, spans = plan.tables(x_TI.device), _output_spans(group)
+    one_pass = _is_one_pass(tables)
+    if one_pass:
+        ds_PJ = dy_pass(dy_TO, s_PJ, group.b_RO, group.grad_b_RO, spans, tables, max(group.outputs))
+    else:
+        ds_PJ = shrink(dy_TO, group.b_RO, spans, tables, shared=False)
+    dx_TI = x_TI.new_empty(x_TI.shape) if need_dx else None
+    if dx_TI is not None:
+        with first_in_line(x_TI.device):
+            _dx(dx_TI, dy_TO, ds_PJ, group, tables, path)
+    if not one_pass:
+        add_outer(s_PJ, dy_TO, group.grad_b_RO, spans, tables, shared=False)
+    grad_a_RC = group.grad_a_RMI.flatten(1)
+    add_outer(ds_PJ, x_TI, grad_a_RC, _input_spans(group), tables, shared=True, number=group.number)
+    if need_dx:
+        join(x_TI.device)
+    return dx_TI
+
+
+def _is_one_pass(tables: Tables) -> bool:
+    """Whether one pass over dy for ds and dB is faster than one for each (measured on an H100).
+
+    Its partial sums grow with the rank, and long segments leave it too few programs.
+    """
+    return tables.rank_width <= _ONE_PASS_RANK and tables.max_segment <= _ONE_PASS_ROWS
+
+
+def _dx(
+    dx_TI: Tensor, dy_TO: Tensor, ds_PJ: Tensor, group: AdaptedGroup, tables: Tables, path: Path
+) -> None:
+    """dx = dy W + ds A, the second masked where there is dropout."""
+    a_RC = group.a_RMI.flatten(1)
+    if path is Path.ADDED or tables.has_dropout:
+        expand(
+            ds_PJ, a_RC, None, _input_spans(group), tables, group.inputs,
+            shared=True, number=group.number, out=dx_TI,
+        )  # fmt: skip
+        dx_TI.addmm_(dy_TO, group.weight_OI)
+        return
+    weight, is_oi = _row_major(group.weight_OI)
+    _product(
+        dx_TI, dy_TO, weight, None, ds_PJ, a_RC, None, tables,
+        w_is_nk=not is_oi, members=len(group.outputs), block_n=_block_n((group.inputs,)),
+    )  # fmt: skip
+
+
+def _input_spans(group: AdaptedGroup) -> Tensor:
+    """Of each member: its first column in x, its first column of A in the bank, and how many."""
+    inputs = group.inputs
+    rows = tuple((0, index * inputs, inputs) for index, _ in group.members)
+    return whole_numbers(rows, group.weight_OI.device)
+
+
+def _output_spans(group: AdaptedGroup) -> Tensor:
+    rows = tuple((c.start, c.start, c.stop - c.start) for _, c in group.members)
+    return whole_numbers(rows, group.weight_OI.device)
+
+
+def _row_major(weight_OI: Tensor) -> tuple[Tensor, bool]:
+    """The weight as it lies in memory, and whether that is (O, I)."""
+    if weight_OI.stride(-1) == 1:
+        return weight_OI, True
+    return weight_OI.T, False
+
+
+def _product(y_TN: Tensor, *operands: Any, **options: Any) -> None:
+    """The persistent product: in Gluon where the card is one it is written for."""
+    if is_hopper(y_TN.device) and y_TN.dtype.itemsize == 2:
+        from alto_kernels.lora_linear.kernel.gemm_hopper import gemm_hopper
+
+        gemm_hopper(y_TN, *operands, **options)
+    else:
+        gemm(y_TN, *operands, **options)
+
+
+def _block_n(outputs: tuple[int, ...]) -> int:
+    """A tile of columns belongs to one member."""
+    return next(n for n in (256, 128, 64) if all(size % n == 0 for size in outputs[:-1]))

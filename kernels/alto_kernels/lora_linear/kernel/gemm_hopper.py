@@ -1,0 +1,239 @@
+"""`gemm` for Hopper cards, in Gluon: a warp of its own fetches what the others multiply.
+
+The fetching warp walks over the same tiles and K steps and runs ahead of the others by the depth
+of a ring of buffers. The adapters' steps pass through that ring like all others, and the first
+steps of the next tile are fetched while the last one is being stored.
+"""
+
+import torch
+import triton
+from torch import Tensor
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import (
+    fence_async_shared,
+    mbarrier,
+    tma,
+    warpgroup_mma,
+    warpgroup_mma_wait,
+)
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+from alto_kernels.lora_linear.kernel.device import num_programs
+from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
+
+__all__ = ["gemm_hopper"]
+
+_BLOCK_K, _STAGES, _WARPS, _GROUP_M = 64, 3, 8, 8
+_FETCH_REGISTERS = 40
+
+
+def gemm_hopper(
+    y_TN: Tensor,
+    x_TK: Tensor,
+    w: Tensor,
+    bias_N: Tensor | None,
+    s_PJ: Tensor,
+    bank_RC: Tensor,
+    ends: Tensor | None,
+    tables: Tables,
+    *,
+    w_is_nk: bool,
+    members: int,
+    block_n: int,
+) -> None:
+    """What `gemm` computes."""
+    (T, K), N = x_TK.shape, y_TN.shape[1]
+    step = tables.rank_step
+    programs = num_programs(x_TK.device)
+    tiles = triton.cdiv(T, TILE_ROWS) * triton.cdiv(N, block_n)
+    _gemm_kernel[(min(programs, tiles),)](
+        _descriptor(x_TK, [TILE_ROWS, _BLOCK_K]),
+        _descriptor(w, [block_n, _BLOCK_K] if w_is_nk else [_BLOCK_K, block_n]),
+        _descriptor(s_PJ, [TILE_ROWS, step]),
+        _descriptor(bank_RC, [step, block_n]),
+        _descriptor(y_TN, [TILE_ROWS, block_n // 2]),
+        bias_N, ends, tables.tile_pairs, tables.pairs, T, N, K, members, tables.rank_width,
+        W_IS_NK=w_is_nk, HAS_BIAS=bias_N is not None, HAS_ENDS=ends is not None, STEP=step,
+        BLOCK_M=TILE_ROWS, BLOCK_N=block_n, BLOCK_K=_BLOCK_K, GROUP_M=_GROUP_M, STAGES=_STAGES,
+        FETCH_REGISTERS=_FETCH_REGISTERS, num_warps=_WARPS,
+    )  # fmt: skip
+
+
+def _descriptor(tensor: Tensor, block: list[int]) -> TensorDescriptor:
+    element = gl.bfloat16 if tensor.dtype == torch.bfloat16 else gl.float16
+    layout = gl.NVMMASharedLayout.get_default_for(block, element)
+    return TensorDescriptor(tensor, list(tensor.shape), list(tensor.stride()), block, layout)
+
+
+@gluon.jit
+def _tile_of(tile, tiles_m, tiles_n, GROUP_M: gl.constexpr):
+    """Row and column of a tile: GROUP_M rows share their columns of W while those are cached."""
+    group = tile // (GROUP_M * tiles_n)
+    rows = gl.minimum(tiles_m - group * GROUP_M, GROUP_M)
+    inside = tile % (GROUP_M * tiles_n)
+    return group * GROUP_M + inside % rows, inside // rows
+
+
+@gluon.jit
+def _members_of(column, ends, members, HAS_ENDS: gl.constexpr):
+    """First and end member that add to the columns from `column`."""
+    first = 0
+    end = members
+    if HAS_ENDS:
+        for member in range(members - 1):
+            first += (column >= gl.load(ends + member)).to(gl.int32)
+        end = first + 1
+    return first, end
+
+
+@gluon.jit
+def _fetch(
+    x_desc, w_desc, s_desc, bank_desc, y_desc, bias, x_ring, w_ring, full, empty,
+    ends, tile_pairs, pairs, T, N, K, members, width,
+    W_IS_NK: gl.constexpr, HAS_BIAS: gl.constexpr, HAS_ENDS: gl.constexpr, STEP: gl.constexpr,
+    BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr,
+    STAGES: gl.constexpr,
+):  # fmt: skip
+    """One warp: operands of every step into the ring."""
+    tiles_m, tiles_n = gl.cdiv(T, BLOCK_M), gl.cdiv(N, BLOCK_N)
+    dtype: gl.constexpr = x_desc.dtype
+    turn = 0
+    for tile in range(gl.program_id(0), tiles_m * tiles_n, gl.num_programs(0)):
+        m, n = _tile_of(tile, tiles_m, tiles_n, GROUP_M)
+        row, column = m * BLOCK_M, n * BLOCK_N
+        for k in range(0, K, BLOCK_K):
+            at = turn % STAGES
+            mbarrier.wait(empty.index(at), ((turn // STAGES) & 1) ^ 1)
+            mbarrier.expect(full.index(at), (BLOCK_M + BLOCK_N) * BLOCK_K * 2)
+            tma.async_copy_global_to_shared(x_desc, [row, k], full.index(at), x_ring.index(at))
+            if W_IS_NK:
+                tma.async_copy_global_to_shared(
+                    w_desc, [column, k], full.index(at), w_ring.index(at)
+                )
+            else:
+                tma.async_copy_global_to_shared(
+                    w_desc, [k, column], full.index(at), w_ring.index(at)
+                )
+            turn += 1
+        first_member, end_member = _members_of(column, ends, members, HAS_ENDS)
+        for pair in range(gl.load(tile_pairs + m), gl.load(tile_pairs + m + 1)):
+            first_rank, rank = gl.load(pairs + 3 * pair + 1), gl.load(pairs + 3 * pair + 2)
+            for member in range(first_member, end_member):
+                bank_column = column
+                if not HAS_ENDS:
+                    bank_column = column + member * N
+                for r in range(0, rank, STEP):
+                    at = turn % STAGES
+                    s = x_ring.index(at)._reinterpret(dtype, [BLOCK_M, STEP], s_desc.layout)
+                    b = w_ring.index(at)._reinterpret(dtype, [STEP, BLOCK_N], bank_desc.layout)
+                    mbarrier.wait(empty.index(at), ((turn // STAGES) & 1) ^ 1)
+                    mbarrier.expect(full.index(at), (BLOCK_M + BLOCK_N) * STEP * 2)
+                    tma.async_copy_global_to_shared(
+                        s_desc, [pair * BLOCK_M, member * width + r], full.index(at), s
+                    )
+                    tma.async_copy_global_to_shared(
+                        bank_desc, [first_rank + r, bank_column], full.index(at), b
+                    )
+                    turn += 1
+
+
+@gluon.jit
+def _multiply(
+    x_desc, w_desc, s_desc, bank_desc, y_desc, bias, x_ring, w_ring, full, empty,
+    ends, tile_pairs, pairs, T, N, K, members, width,
+    W_IS_NK: gl.constexpr, HAS_BIAS: gl.constexpr, HAS_ENDS: gl.constexpr, STEP: gl.constexpr,
+    BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr,
+    STAGES: gl.constexpr,
+):  # fmt: skip
+    """The other warps: the products and the store."""
+    tiles_m, tiles_n = gl.cdiv(T, BLOCK_M), gl.cdiv(N, BLOCK_N)
+    dtype: gl.constexpr = x_desc.dtype
+    layout: gl.constexpr = gl.NVMMADistributedLayout(
+        version=[3, 0], warps_per_cta=[gl.num_warps(), 1], instr_shape=[16, BLOCK_N, 16]
+    )
+    half: gl.constexpr = BLOCK_N // 2
+    stored = gl.allocate_shared_memory(dtype, [2, BLOCK_M, half], y_desc.layout)
+    turn = 0
+    for tile in range(gl.program_id(0), tiles_m * tiles_n, gl.num_programs(0)):
+        m, n = _tile_of(tile, tiles_m, tiles_n, GROUP_M)
+        row, column = m * BLOCK_M, n * BLOCK_N
+        acc = gl.zeros([BLOCK_M, BLOCK_N], gl.float32, layout)
+        for k in range(0, K, BLOCK_K):
+            at = turn % STAGES
+            mbarrier.wait(full.index(at), (turn // STAGES) & 1)
+            w = w_ring.index(at).permute((1, 0)) if W_IS_NK else w_ring.index(at)
+            acc = warpgroup_mma(x_ring.index(at), w, acc, is_async=True)
+            acc = warpgroup_mma_wait(num_outstanding=1, deps=(acc,))
+            # All warps are past the step before this one: its buffers are free.
+            gl.thread_barrier()
+            mbarrier.arrive(empty.index((turn + STAGES - 1) % STAGES), pred=k > 0)
+            turn += 1
+
+        first_member, end_member = _members_of(column, ends, members, HAS_ENDS)
+        for pair in range(gl.load(tile_pairs + m), gl.load(tile_pairs + m + 1)):
+            rank = gl.load(pairs + 3 * pair + 2)
+            for _ in range(first_member, end_member):
+                for _ in range(0, rank, STEP):
+                    at = turn % STAGES
+                    s = x_ring.index(at)._reinterpret(dtype, [BLOCK_M, STEP], s_desc.layout)
+                    b = w_ring.index(at)._reinterpret(dtype, [STEP, BLOCK_N], bank_desc.layout)
+                    mbarrier.wait(full.index(at), (turn // STAGES) & 1)
+                    acc = warpgroup_mma(s, b, acc, is_async=True)
+                    acc = warpgroup_mma_wait(num_outstanding=1, deps=(acc,))
+                    gl.thread_barrier()
+                    mbarrier.arrive(empty.index((turn + STAGES - 1) % STAGES))
+                    turn += 1
+        acc = warpgroup_mma_wait(num_outstanding=0, deps=(acc,))
+        gl.thread_barrier()
+        mbarrier.arrive(empty.index((turn + STAGES - 1) % STAGES))
+
+        if HAS_BIAS:
+            c = column + gl.arange(0, BLOCK_N, layout=gl.SliceLayout(0, layout))
+            values = gl.load(bias + c, mask=c < N, other=0.0).to(gl.float32)
+            acc += gl.expand_dims(values, 0)
+        left, right = acc.reshape([BLOCK_M, 2, half]).permute(0, 2, 1).split()
+        tma.store_wait(pendings=0)  # of the tile before
+        stored.index(0).store(left.to(dtype))
+        stored.index(1).store(right.to(dtype))
+        fence_async_shared()
+        tma.async_copy_shared_to_global(y_desc, [row, column], stored.index(0))
+        tma.async_copy_shared_to_global(y_desc, [row, column + half], stored.index(1))
+    tma.store_wait(pendings=0)
+
+
+@gluon.jit
+def _gemm_kernel(
+    x_desc, w_desc, s_desc, bank_desc, y_desc, bias, ends, tile_pairs, pairs, T, N, K, members,
+    width,
+    W_IS_NK: gl.constexpr, HAS_BIAS: gl.constexpr, HAS_ENDS: gl.constexpr, STEP: gl.constexpr,
+    BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr,
+    STAGES: gl.constexpr, FETCH_REGISTERS: gl.constexpr,
+):  # fmt: skip
+    dtype: gl.constexpr = x_desc.dtype
+    x_ring = gl.allocate_shared_memory(dtype, [STAGES, BLOCK_M, BLOCK_K], x_desc.layout)
+    block_w: gl.constexpr = [BLOCK_N, BLOCK_K] if W_IS_NK else [BLOCK_K, BLOCK_N]
+    w_ring = gl.allocate_shared_memory(dtype, [STAGES] + block_w, w_desc.layout)  # noqa: RUF005 - Gluon takes no star
+    full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    for i in gl.static_range(STAGES):
+        mbarrier.init(full.index(i), count=1)
+        mbarrier.init(empty.index(i), count=1)
+    fence_async_shared()
+    # The tuple is written twice: a name for it would turn its constants into tensors.
+    gl.warp_specialize(
+        [
+            (_multiply, (
+                x_desc, w_desc, s_desc, bank_desc, y_desc, bias, x_ring, w_ring, full, empty,
+                ends, tile_pairs, pairs, T, N, K, members, width, W_IS_NK, HAS_BIAS, HAS_ENDS,
+                STEP, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, STAGES,
+            )),
+            (_fetch, (
+                x_desc, w_desc, s_desc, bank_desc, y_desc, bias, x_ring, w_ring, full, empty,
+                ends, tile_pairs, pairs, T, N, K, members, width, W_IS_NK, HAS_BIAS, HAS_ENDS,
+                STEP, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, STAGES,
+            )),
+        ],
+        [1],
+        [FETCH_REGISTERS],
+    )  # fmt: skip

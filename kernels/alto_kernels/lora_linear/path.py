@@ -1,0 +1,44 @@
+"""How a group is computed. Chosen openly, from what the tensors are; never by catching an error."""
+
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+from alto_kernels.lora_linear.plan import AdaptedGroup
+
+__all__ = ["Path", "path_for"]
+
+_ALIGNMENT = 16  # bytes; what the hardware's tile copies ask of addresses and row strides
+_VECTOR = 8  # columns that the kernels load at once
+_COLUMNS = 64  # narrowest tile; the members of a group meet at its multiples
+
+
+class Path(Enum):
+    COMPOSED = "composed"  # PyTorch's products, a few for each segment
+    ADDED = "added"  # the adapters' part first, to which cuBLAS adds the frozen product
+    FUSED = "fused"  # our own product with the adapters' part in it
+
+
+def path_for(x_TI: Tensor, group: AdaptedGroup) -> Path:
+    """COMPOSED off the GPU and for wider types than 16 bits; else the fastest that can run."""
+    if x_TI.device.type != "cuda" or x_TI.dtype.itemsize != 2 or group.b_RO.dtype != x_TI.dtype:
+        return Path.COMPOSED
+    if any(size % _VECTOR for size in (group.inputs, *group.outputs)):
+        return Path.COMPOSED
+    operands = (x_TI, group.weight_OI, group.a_RMI[:, 0], group.b_RO)
+    if not all(_is_aligned(t) for t in operands):
+        return Path.ADDED
+    meet = all(size % _COLUMNS == 0 for size in group.outputs[:-1])
+    return Path.FUSED if meet else Path.ADDED
+
+
+def _is_aligned(tensor: Tensor) -> bool:
+    strides = sorted(tensor.stride())
+    rows = strides[1] * tensor.element_size()
+    return (
+        strides[0] == 1
+        and rows % _ALIGNMENT == 0
+        and tensor.data_ptr() % _ALIGNMENT == 0
+        and tensor.dtype in (torch.bfloat16, torch.float16, torch.float32)
+    )

@@ -1,0 +1,105 @@
+"""The tables that the kernels read instead of a Plan.
+
+The rows of a batch are cut into tiles. A tile and a segment with rows in it are a *pair*, and every
+pair owns a block of TILE_ROWS rows in the narrow matrices (x A^T and dy B^T): the segment's rows
+where the tile has them, and zero rows elsewhere. So a product over a block needs no mask, and no
+segment is padded in the wide matrices. Row `t` of a segment lies in row `t + shift` of the blocks.
+"""
+
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from alto_kernels.lora_linear.dropout import dropout_key, threshold
+
+if TYPE_CHECKING:
+    from alto_kernels.lora_linear.plan import Plan, Segment
+
+__all__ = ["TILE_ROWS", "Tables", "tables_of"]
+
+TILE_ROWS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Whole numbers are int32. Segments without rows are left out."""
+
+    tile_pairs: Tensor  # (tiles + 1): the first pair of each tile
+    pairs: Tensor  # (pairs, 3): segment, first rank, rank
+    segments: Tensor  # (segments, 8): see `_segment_row`
+    factors: Tensor  # (segments, 2) fp32: scale, 1 / (1 - dropout)
+    num_rows: int
+    num_pairs: int
+    num_segments: int
+    max_rank: int
+    max_segment: int  # rows of the longest
+    rank_step: int  # ranks of a block are filled up to a multiple of this with zeros
+    has_dropout: bool
+
+    @property
+    def rank_width(self) -> int:
+        """Columns that a block has for each member of a group."""
+        return -(-self.max_rank // self.rank_step) * self.rank_step
+
+    @property
+    def num_tiles(self) -> int:
+        return self.tile_pairs.shape[0] - 1
+
+
+def tables_of(plan: "Plan", device: torch.device) -> Tables:
+    segments = [s for s in plan.segments if s.end_row > s.first_row]
+    tiles = -(-plan.num_rows // TILE_ROWS)
+    of_tile: list[list[int]] = [[] for _ in range(tiles)]
+    for index, s in enumerate(segments):
+        for tile in range(s.first_row // TILE_ROWS, (s.end_row - 1) // TILE_ROWS + 1):
+            of_tile[tile].append(index)
+    # Blocks are in the order of the segments, which is that of the tiles as well.
+    pairs = [index for indices in of_tile for index in indices]
+    first_block: dict[int, int] = {}
+    for block, index in enumerate(pairs):
+        first_block.setdefault(index, block)
+    starts = [0, *accumulate(len(indices) for indices in of_tile)]
+    rows = [_segment_row(s, first_block[index]) for index, s in enumerate(segments)]
+    pair_rows = [value for i in pairs for value in (i, segments[i].first_rank, segments[i].rank)]
+    flat = [*starts, *pair_rows, *(value for row in rows for value in row)]
+    whole = torch.tensor(flat, dtype=torch.int64).to(torch.int32).to(device, non_blocking=True)
+    tile_pairs, pair_table, segment_table = torch.split(
+        whole, [len(starts), len(pair_rows), 8 * len(rows)]
+    )
+    factors = [(s.scale, 1 / (1 - s.dropout)) for s in segments]
+    ranks = [s.rank for s in segments]
+    return Tables(
+        tile_pairs=tile_pairs,
+        pairs=pair_table.view(-1, 3),
+        segments=segment_table.view(-1, 8),
+        factors=torch.tensor(factors, dtype=torch.float32).view(-1, 2).to(device),
+        num_rows=plan.num_rows,
+        num_pairs=len(pairs),
+        num_segments=len(segments),
+        max_rank=max(ranks, default=0),
+        max_segment=max((s.end_row - s.first_row for s in segments), default=0),
+        rank_step=_rank_step(ranks),
+        has_dropout=plan.has_dropout,
+    )
+
+
+def _segment_row(s: "Segment", first_block: int) -> tuple[int, ...]:
+    shift = TILE_ROWS * (first_block - s.first_row // TILE_ROWS)
+    key = _signed(dropout_key(s.dropout_key))
+    token = _signed(s.first_token & 0xFFFFFFFF)
+    bits = threshold(s.dropout)
+    return s.first_row, s.end_row, s.first_rank, s.rank, shift, bits, key, token
+
+
+def _signed(bits: int) -> int:
+    """The int32 that holds these 32 bits."""
+    return bits - (1 << 32) if bits >> 31 else bits
+
+
+def _rank_step(ranks: list[int]) -> int:
+    """One step of the expand takes the usual rank whole; a lower rank pays for the step."""
+    mean = sum(ranks) / max(1, len(ranks))
+    return 16 if mean <= 16 else 32 if mean <= 32 else 64

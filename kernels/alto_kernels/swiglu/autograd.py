@@ -1,0 +1,37 @@
+"""Joins the kernels to autograd. Nothing is computed here."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alto_kernels.swiglu.reference import swiglu_ref
+
+__all__ = ["swiglu"]
+
+
+def swiglu(gate_TF: Tensor, up_TF: Tensor) -> Tensor:
+    """(T, F); by PyTorch's own operations off the GPU.
+
+    gate and up may be the columns of one tensor, and their gradients always are: the group of
+    linears that made them takes its gradient without a copy.
+    """
+    if gate_TF.device.type != "cuda":
+        return swiglu_ref(gate_TF, up_TF)
+    y_TF: Tensor = SwiGlu.apply(gate_TF, up_TF)
+    return y_TF
+
+
+class SwiGlu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate_TF: Tensor, up_TF: Tensor) -> Tensor:
+        from alto_kernels.swiglu.kernel import swiglu_fwd
+
+        ctx.save_for_backward(gate_TF, up_TF)
+        return swiglu_fwd(gate_TF, up_TF)
+
+    @staticmethod
+    def backward(ctx: Any, dy_TF: Tensor) -> tuple[Tensor, Tensor]:
+        from alto_kernels.swiglu.kernel import swiglu_bwd
+
+        return swiglu_bwd(dy_TF, *ctx.saved_tensors)

@@ -1,0 +1,54 @@
+"""Triton kernels and their launchers: one program for a block of one row."""
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_BLOCK = 2048
+
+
+def swiglu_fwd(gate_TF: Tensor, up_TF: Tensor) -> Tensor:
+    T, F = gate_TF.shape
+    y_TF = gate_TF.new_empty(T, F)
+    _fwd_kernel[(triton.cdiv(F, _BLOCK), T)](
+        gate_TF, up_TF, y_TF, F, gate_TF.stride(0), up_TF.stride(0), BLOCK=_BLOCK, num_warps=4
+    )
+    return y_TF
+
+
+def swiglu_bwd(dy_TF: Tensor, gate_TF: Tensor, up_TF: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of gate and up, side by side in one tensor."""
+    dy_TF = dy_TF.contiguous()
+    T, F = gate_TF.shape
+    d_T2F = gate_TF.new_empty(T, 2 * F)
+    _bwd_kernel[(triton.cdiv(F, _BLOCK), T)](
+        dy_TF, gate_TF, up_TF, d_T2F, F, gate_TF.stride(0), up_TF.stride(0),
+        BLOCK=_BLOCK, num_warps=4,
+    )  # fmt: skip
+    return d_T2F[:, :F], d_T2F[:, F:]
+
+
+@triton.jit
+def _fwd_kernel(gate, up, y, F, gate_t, up_t, BLOCK: tl.constexpr):
+    t = tl.program_id(1).to(tl.int64)
+    f = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    in_f = f < F
+    b_gate = tl.load(gate + t * gate_t + f, mask=in_f, other=0.0).to(tl.float32)
+    b_up = tl.load(up + t * up_t + f, mask=in_f, other=0.0)
+    active = (b_gate * tl.sigmoid(b_gate)).to(y.dtype.element_ty)
+    tl.store(y + t * F + f, active * b_up, mask=in_f)
+
+
+@triton.jit
+def _bwd_kernel(dy, gate, up, d, F, gate_t, up_t, BLOCK: tl.constexpr):
+    t = tl.program_id(1).to(tl.int64)
+    f = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    in_f = f < F
+    b_gate = tl.load(gate + t * gate_t + f, mask=in_f, other=0.0).to(tl.float32)
+    b_up = tl.load(up + t * up_t + f, mask=in_f, other=0.0).to(tl.float32)
+    b_dy = tl.load(dy + t * F + f, mask=in_f, other=0.0).to(tl.float32)
+    s = tl.sigmoid(b_gate)
+    dgate = b_dy * b_up * s * (1 + b_gate * (1 - s))
+    dup = b_dy * b_gate * s
+    tl.store(d + t * 2 * F + f, dgate.to(d.dtype.element_ty), mask=in_f)
+    tl.store(d + t * 2 * F + F + f, dup.to(d.dtype.element_ty), mask=in_f)

@@ -1,0 +1,110 @@
+"""Measures the grouped LoRA linear, forward and backward, over its frozen linears.
+
+    PYTHONPATH=kernels python -m bench.lora_linear --out rows.jsonl --commit COMMIT
+
+A row is written only where our result is as exact as PyTorch's own (see `error_ratio`).
+"""
+
+import argparse
+from dataclasses import replace
+from math import exp, log
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from alto_kernels.lora_linear import lora_linear_group, lora_linear_group_ref
+from bench.lora_cases import BATCHES, SHAPES, Batch, Operands, Shape, operands
+from bench.lora_peers import PEERS
+from bench.rows import Rows
+from bench.timing import medians
+
+_ALLOWED = 2.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--commit", required=True)
+    parser.add_argument("--peers", default=",".join(PEERS))
+    parser.add_argument("--models", default="8B,1B")
+    arguments = parser.parse_args()
+    rows, peers = Rows(arguments.out, arguments.commit), arguments.peers.split(",")
+    for batch in BATCHES:
+        for model in arguments.models.split(","):
+            shapes = [shape for shape in SHAPES if shape.model == model]
+            ratios = [_measure(rows, shape, batch, peers) for shape in shapes]
+            means = {
+                name: exp(sum(log(r[name]) for r in ratios) / len(ratios))
+                for name in peers
+                if all(name in r for r in ratios)
+            }
+            print(f"{model} {batch.name:14} geometric mean   {_line(means)}", flush=True)
+
+
+def _measure(rows: Rows, shape: Shape, batch: Batch, peers: list[str]) -> dict[str, float]:
+    """Time of each peer over that of the frozen linears."""
+    o = operands(shape, batch, torch.device("cuda"))
+    exactness = error_ratio(o)
+    runs = {}
+    for name in peers:
+        run = PEERS[name](o)
+        try:
+            run()
+        except RuntimeError as error:
+            print(f"{name} does not run here: {str(error).splitlines()[0][:100]}")
+        else:
+            runs[name] = run
+    times = medians(runs)
+    ratios = {name: ms / times["frozen"] for name, ms in times.items()}
+    print(f"{shape.model} {batch.name:14} {shape.group:8} error {exactness:.2f} {_line(ratios)}")
+    if exactness > _ALLOWED:
+        raise SystemExit(f"error {exactness:.2f} of PyTorch's own: no figures")
+    rows.add(
+        {
+            "op": "lora_linear",
+            "model": shape.model,
+            "group": shape.group,
+            "inputs": shape.inputs,
+            "outputs": shape.outputs,
+            "batch": batch.name,
+            "tokens": sum(batch.sizes),
+            "ms": times,
+            "over_frozen": ratios,
+            "error_over_torch": exactness,
+        }
+    )
+    return ratios
+
+
+def error_ratio(o: Operands) -> float:
+    """Largest error of ours against float64 over PyTorch's own in bf16: of y, dx, dA and dB."""
+    o.group.grad_a_RMI.zero_()
+    o.group.grad_b_RO.zero_()
+    y = torch.cat(lora_linear_group(o.x, o.group, o.plan), dim=1)
+    (dx,) = torch.autograd.grad(y, [o.x], o.dy)
+    ours = [y, dx, o.group.grad_a_RMI, o.group.grad_b_RO]
+    torchs, exact = _reference(o, torch.bfloat16), _reference(o, torch.float64)
+    return max(
+        _error(mine, e) / _error(theirs, e)
+        for mine, theirs, e in zip(ours, torchs, exact, strict=True)
+    )
+
+
+def _reference(o: Operands, dtype: torch.dtype) -> list[Tensor]:
+    x, a, b = (t.detach().to(dtype).requires_grad_() for t in (o.x, o.group.a_RMI, o.group.b_RO))
+    group = replace(o.group, weight_OI=o.group.weight_OI.to(dtype), a_RMI=a, b_RO=b)
+    y = lora_linear_group_ref(x, group, o.plan)
+    return [y.detach(), *torch.autograd.grad(y, [x, a, b], o.dy.to(dtype))]
+
+
+def _error(result: Tensor, exact: Tensor) -> float:
+    return float((result.detach().double() - exact).abs().max())
+
+
+def _line(values: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value:.3f}" for name, value in values.items())
+
+
+if __name__ == "__main__":
+    main()

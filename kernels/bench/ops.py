@@ -1,0 +1,86 @@
+"""Measures the operations around the linears at the 8B shape against PyTorch's own.
+
+PYTHONPATH=kernels python -m bench.ops --out rows.jsonl --commit COMMIT
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from alto_kernels.adamw import Bank, Update, adamw, adamw_ref
+from alto_kernels.linear_cross_entropy import linear_cross_entropy, linear_cross_entropy_ref
+from alto_kernels.rms_norm import add_rms_norm, add_rms_norm_ref
+from alto_kernels.rope import rope, rope_ref
+from alto_kernels.swiglu import swiglu, swiglu_ref
+from bench.rows import Rows
+from bench.timing import medians
+
+TOKENS, HIDDEN, MIDDLE, VOCABULARY, HEADS, SIZE = 8192, 4096, 14336, 128256, 32, 128
+Run = Callable[[], object]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--commit", required=True)
+    arguments = parser.parse_args()
+    rows = Rows(arguments.out, arguments.commit)
+    for name, ours, torchs in _pairs():
+        # The optimizer copies its tables anew in each step, which a graph would not.
+        times = medians({"ours": ours, "torch": torchs}, rounds=11, graphs=name != "adamw")
+        print(
+            f"{name:22} ours {times['ours']:8.3f} ms   torch {times['torch']:8.3f} ms", flush=True
+        )
+        rows.add({"op": name, "tokens": TOKENS, "ms": times})
+        torch.cuda.empty_cache()
+
+
+def _pairs() -> Iterator[tuple[str, Run, Run]]:
+    x, weight = _normal(TOKENS, HIDDEN), _normal(HIDDEN)
+    yield (
+        "rms_norm",
+        _both_ways(lambda x: add_rms_norm(x, x, weight, 1e-5)[1], x),
+        _both_ways(lambda x: add_rms_norm_ref(x, x, weight, 1e-5)[1], x),
+    )
+    both = _normal(TOKENS, 2 * MIDDLE)
+    yield (
+        "swiglu",
+        _both_ways(lambda b: swiglu(b[:, :MIDDLE], b[:, MIDDLE:]), both),
+        _both_ways(lambda b: swiglu_ref(b[:, :MIDDLE], b[:, MIDDLE:]), both),
+    )
+    heads = _normal(TOKENS, HEADS * SIZE)
+    cos, sin = (torch.rand(TOKENS, SIZE // 2, device="cuda") for _ in range(2))
+    yield (
+        "rope",
+        _both_ways(lambda h: torch.cat(rope(h, h, h, cos, sin), 1), heads),
+        _both_ways(lambda h: torch.cat(rope_ref(h, h, h, cos, sin), 1), heads),
+    )
+    head = _normal(VOCABULARY, HIDDEN)
+    targets = torch.randint(0, VOCABULARY, (TOKENS,), device="cuda")
+    yield (
+        "linear_cross_entropy",
+        _both_ways(lambda h: linear_cross_entropy(h, head, targets), x),
+        _both_ways(lambda h: linear_cross_entropy_ref(h, head, targets), x),
+    )
+    columns = 7 * (HIDDEN + HIDDEN) * 4  # some layers of the bank
+    bank = Bank(*(torch.zeros(512, columns, device="cuda") for _ in range(4)))
+    updates = [Update(16 * i, 16 * i + 16, i, 1e-4, clip=1.0) for i in range(32)]
+    yield "adamw", lambda: adamw(bank, updates), lambda: adamw_ref(bank, updates)
+
+
+def _both_ways(function: Callable[[Tensor], Tensor], x: Tensor) -> Run:
+    """Forward and backward."""
+    x = x.detach().requires_grad_()
+    dy = torch.randn_like(function(x))
+    return lambda: torch.autograd.grad(function(x), [x], dy)
+
+
+def _normal(*size: int) -> Tensor:
+    return torch.randn(*size, device="cuda", dtype=torch.bfloat16)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""The verbs and flags: whoever adds or takes one away says so here."""
+
+import argparse
+import os
+import subprocess
+import sys
+
+import pytest
+
+import alto_cli
+from tests.cli.typed import mistake, typed
+
+VERBS = {
+    "tune": ["STUDY.yaml", "--out DIR", "--policy NAME", "--resume", "--dry-run", "--json"],
+    "simulate": ["TRACE|STUDY.yaml|DIR", "--policy NAME", "--gpus N", "--out DIR", "--json"],
+    "replay": ["DIR"],
+    "report": ["DIR", "--out DIR"],
+}
+
+ALONE = """
+import sys
+import alto_cli
+import alto_sim.load, alto_sim.simulate, alto_runs.replaying, alto_runs.report.page
+heavy = {"torch", "transformers", "triton", "ray", "ortools"} & set(sys.modules)
+sys.exit(f"imported {heavy}" if heavy else 0)
+"""
+
+
+def flags(parser: argparse.ArgumentParser) -> list[str]:
+    """Positional arguments by what they stand for, options by their names and values."""
+    found = []
+    for action in parser._actions:
+        names = [name for name in action.option_strings if name.startswith("--")]
+        if names != ["--help"]:
+            found.append(" ".join(filter(None, [*names, action.metavar])))  # type: ignore[list-item]
+    return found
+
+
+def verbs() -> dict[str, argparse.ArgumentParser]:
+    (subparsers,) = (
+        action
+        for action in alto_cli._parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    return dict(subparsers.choices)
+
+
+def test_verbs_and_flags_are_these() -> None:
+    assert {verb: flags(parser) for verb, parser in verbs().items()} == VERBS
+
+
+@pytest.mark.parametrize("verb", [[], ["tune"], ["simulate"], ["replay"], ["report"]])
+def test_help(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    answer = typed(capsys, *verb, "--help")
+    assert (answer.status, answer.err) == (0, "")
+    assert answer.out.startswith("usage: alto")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = typed(capsys, "--version")
+    assert answer.status == 0
+    assert answer.out.startswith("alto ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "the following arguments are required: VERB; alto --help tells more"),
+        (
+            ["tine"],
+            "argument VERB: invalid choice: 'tine' (choose from 'tune', 'simulate', 'replay', "
+            "'report'); alto --help tells more",
+        ),
+        (
+            ["tune"],
+            "alto tune: the following arguments are required: STUDY.yaml; "
+            "alto tune --help tells more",
+        ),
+        (
+            ["tune", "s.yaml", "--outt", "x"],
+            "unrecognized arguments: --outt x; alto --help tells more",
+        ),
+        (
+            ["tune", "s.yaml", "--out"],
+            "alto tune: argument --out: expected one argument; alto tune --help tells more",
+        ),
+        (
+            ["simulate", "t"],
+            "alto simulate: the following arguments are required: --out; "
+            "alto simulate --help tells more",
+        ),
+        (
+            ["simulate", "t", "--out", "d", "--gpus", "0"],
+            "alto simulate: argument --gpus: value '0': expected a whole number above 0; "
+            "alto simulate --help tells more",
+        ),
+        (
+            ["simulate", "t", "--out", "d", "--gpus", "two"],
+            "alto simulate: argument --gpus: value 'two': expected a whole number above 0; "
+            "alto simulate --help tells more",
+        ),
+        (
+            ["report"],
+            "alto report: the following arguments are required: DIR; alto report --help tells more",
+        ),
+    ],
+)
+def test_what_is_no_command(
+    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mistake(capsys, *arguments) == line
+
+
+def test_a_flag_may_not_be_cut_short(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--dry` would become another flag on the day that `--dry-spell` comes."""
+    told = mistake(capsys, "tune", "s.yaml", "--dry")
+    assert told == "unrecognized arguments: --dry; alto --help tells more"
+
+
+def test_simulating_and_reporting_need_no_gpu_stack() -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", ALONE]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_from_the_shell(tmp_path: str) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "alto_cli", "replay", f"{tmp_path}/none"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"alto: {tmp_path}/none: no run here, expected a folder with the file run.jsonl\n"
+    )

@@ -1,0 +1,86 @@
+"""The decoder that is written out computes what transformers' modules compute."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from alto_exec.backbone import Backbone
+from alto_exec.bank import AdapterBank, AdapterState
+from alto_exec.batch import PackedBatch, Share, pack
+from alto_exec.data.samples import Sample
+from alto_exec.decoder import Decoder, can_be_written_out
+from alto_exec.frozen_model import FrozenModel
+from tests.exec.comparing import assert_close
+from tests.exec.tiny_models import TINY_MODELS, VOCABULARY_SIZE, tiny_llama, tiny_qwen2
+
+CPU = torch.device("cpu")
+TARGETS = ("all-linear", ("q_proj", "v_proj"), ("k_proj", "up_proj", "down_proj"))
+
+
+def sample(length: int, seed: int) -> Sample:
+    dice = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(3, VOCABULARY_SIZE, (length,), generator=dice).tolist()
+    return Sample(tuple(tokens), (False, *(i % 3 > 0 for i in range(length - 1))))
+
+
+def filled(model: FrozenModel, ranks: tuple[int, ...]) -> tuple[AdapterBank, PackedBatch]:
+    """A bank of adapters that do something, and a batch of all of them and the frozen model."""
+    bank = AdapterBank(model.shapes, CPU, dtype=model.dtype)
+    shares = [Share((sample(7, 0),), None)]
+    for number, rank in enumerate(ranks):
+        state = bank.fresh(rank, seed=number)
+        dice = torch.Generator().manual_seed(number)
+        for _, _, b_rO in bank.matrices(state.value_rC):
+            b_rO.normal_(generator=dice, std=0.1)
+        slot = bank.join(AdapterState(state.value_rC, state.mean_rC, state.square_rC))
+        samples = (sample(5 + number, 10 + number), sample(9, 20 + number))
+        shares.append(Share(samples, slot, 2.0, 0.1 * number, number, 0))
+    return bank, pack(shares, CPU)
+
+
+def run(model: FrozenModel, ranks: tuple[int, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss sums, and the gradients of all adapters by the names of their linears."""
+    bank, batch = filled(model, ranks)
+    sums = model.loss_sums(bank, batch)
+    (sums * torch.arange(1.0, 1 + len(sums))).sum().backward()
+    rows = slice(0, sum(ranks))
+    return sums.detach(), {
+        f"{name}.{part}": matrix
+        for name, a_rI, b_rO in bank.matrices(bank.grad_RC[rows])
+        for part, matrix in (("A", a_rI), ("B", b_rO))
+    }
+
+
+@pytest.mark.parametrize("targets", TARGETS, ids=str)
+@pytest.mark.parametrize("make", [tiny_llama, tiny_qwen2])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_same_losses_and_gradients(
+    make: Callable[[], tuple[PreTrainedModel, object]],
+    targets: str | tuple[str, ...],
+    recompute: bool,
+) -> None:
+    plain = run(Backbone(make()[0], targets), (4, 2, 8))
+    written_out = run(Decoder(make()[0], targets, recompute=recompute), (4, 2, 8))
+    assert_close(written_out[0], plain[0], "loss sums")
+    assert written_out[1].keys() == plain[1].keys()
+    for name, gradient in plain[1].items():
+        assert_close(written_out[1][name], gradient, name)
+
+
+def test_same_logits_facts_and_names() -> None:
+    plain, written_out = Backbone(tiny_llama()[0]), Decoder(tiny_llama()[0])
+    with torch.no_grad():
+        found = written_out.target_logits(*filled(written_out, (4,)))
+        assert_close(found, plain.target_logits(*filled(plain, (4,))))
+    assert [s.name for s in written_out.shapes] == [s.name for s in plain.shapes]
+    for fact in ("base_model", "vocabulary_size", "end_tokens", "dtype", "num_bytes"):
+        assert getattr(written_out, fact) == getattr(plain, fact)
+
+
+@pytest.mark.parametrize("family", TINY_MODELS)
+def test_only_the_family_of_llama_is_written_out(family: str) -> None:
+    _, config = TINY_MODELS[family]()
+    assert can_be_written_out(config) == (family in ("llama", "qwen2"))

@@ -1,0 +1,110 @@
+"""Which waiting task is next, and which GPUs it gets."""
+
+import math
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alto_policy.estimates import declared_seconds
+from alto_policy.gangs import Gangs
+from alto_policy.policies.gavel import fair_share
+from alto_policy.queue import TaskQueue
+from alto_policy.types import Gpu, GpuId, Hyperparameters, Job, JobId
+from tests.policy.cases import job, task
+
+NODES = tuple(Gpu(id=GpuId(i), kind="toy", node=f"n{i // 4}") for i in range(8))
+
+
+def ids(*numbers: int) -> tuple[GpuId, ...]:
+    return tuple(GpuId(number) for number in numbers)
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3)), max_size=12), st.integers(0, 10))
+def test_the_queue_is_a_scan_in_order(rows: list[tuple[int, int]], free: int) -> None:
+    """Rows of width and key, against sorting them and taking whatever fits."""
+    tasks = [task(f"t{i}", [job(f"j{i}")], width) for i, (width, _) in enumerate(rows)]
+    queue = TaskQueue()
+    for each, (_, key) in zip(tasks, rows, strict=True):
+        queue.add(each, key)
+    expected, left = [], free
+    for number in sorted(range(len(rows)), key=lambda i: rows[i][1]):
+        if rows[number][0] <= left:
+            expected.append(f"t{number}")
+            left -= rows[number][0]
+    popped: list[str] = []
+
+    while (name := queue.pop(free, lambda _: True)) is not None:
+        popped.append(name)
+        free -= rows[int(name[1:])][0]
+    assert popped == expected
+
+
+def test_the_queue_forgets_what_no_longer_waits() -> None:
+    queue = TaskQueue()
+    for name in "ab":
+        queue.add(task(name, [job(name)]), 0.0)
+    assert queue.pop(None, lambda name: name != "a") == "b"
+    assert queue.pop(None, lambda name: name != "a") is None
+
+
+def test_a_task_that_returns_keeps_its_place() -> None:
+    queue = TaskQueue()
+    first, second = (task(name, [job(name)]) for name in "ab")
+    queue.add(first, 0.0)
+    queue.add(second, 0.0)
+    assert queue.pop(None, lambda _: True) == "a"
+    queue.add(first, 0.0)
+    assert queue.pop(None, lambda _: True) == "a"
+
+
+@pytest.mark.parametrize(
+    ("free", "width", "gang"),
+    [
+        pytest.param(ids(0, 1, 2, 3, 6, 7), 2, ids(6, 7), id="the fullest node"),
+        pytest.param(ids(0, 1, 2, 3, 6, 7), 3, ids(0, 1, 2), id="the only node with room"),
+        pytest.param(ids(0, 1, 6, 7), 2, ids(0, 1), id="the first of equals"),
+        pytest.param(ids(0, 1, 6, 7), 3, None, id="nowhere"),
+    ],
+)
+def test_a_gang_on_one_node(
+    free: tuple[GpuId, ...], width: int, gang: tuple[GpuId, ...] | None
+) -> None:
+    gangs = Gangs(NODES, same_node=True)
+    assert gangs.fits(free, width) is (gang is not None)
+    if gang is not None:
+        rest = tuple(gpu for gpu in free if gpu not in gang)
+        assert gangs.take(free, width) == (gang, rest)
+    assert gangs.widest == 4
+    assert gangs.fits(free, gangs.widest_in(free))
+    assert not gangs.fits(free, gangs.widest_in(free) + 1)
+
+
+def test_a_gang_anywhere_takes_the_lowest() -> None:
+    gangs = Gangs(NODES, same_node=False)
+    assert gangs.take(ids(1, 3, 6), 2) == (ids(1, 3), ids(6))
+    assert gangs.widest == 8
+
+
+@pytest.mark.parametrize(
+    ("widths", "num_gpus", "share"),
+    [
+        ([1, 1], 4, math.inf),
+        ([4, 4], 4, 2.0),
+        ([1, 8, 8], 9, 4.0),
+        ([1, 2, 8, 8], 8, 2.5),
+        ([1, 1, 1, 1], 2, 0.5),
+    ],
+)
+def test_fair_share(widths: Sequence[int], num_gpus: int, share: float) -> None:
+    assert fair_share(widths, num_gpus) == share
+    assert sum(min(width, share) for width in widths) == min(num_gpus, sum(widths))
+
+
+def test_declared_seconds() -> None:
+    chosen = Hyperparameters(accumulation=3)
+    jobs = [Job(id=JobId(f"j{i}"), hyperparameters=chosen, steps=10, reports=1) for i in range(4)]
+    assert declared_seconds(task("t", jobs)) == 120
+    assert declared_seconds(task("t", jobs, num_gpus=2)) == 60
+    assert declared_seconds(task("t", jobs[:1], num_gpus=8)) == 30

@@ -1,0 +1,185 @@
+"""The report is one file that needs nothing else, for runs in every state."""
+
+import math
+import re
+import time
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from alto_policy.decisions import ExitReason, StartExecutor, Stop
+from alto_policy.events import Departure, JobLeft, LossReported, TaskArrived
+from alto_policy.policies.fifo import FifoSettings
+from alto_policy.runlog import Header, RunLog
+from alto_policy.types import GpuId, JobId, TaskId
+from alto_runs.errors import UserError
+from alto_runs.report.page import write_report
+from tests.runs.cases import T, entry, fates, gpus, job, launch, log_of, save, task, up
+
+HOSTILE = "<script>alert(1)</script>\"'&$x_1$"
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Its text, its addresses, and whether its tags are closed in order."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self._open += [] if tag in VOID else [tag]
+        addresses = ("src", "href", "xlink:href", "action", "data", "poster", "srcset")
+        self.addresses += [value or "" for name, value in attrs if name in addresses]
+        assert not any(name.startswith("on") for name, _ in attrs)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self._open = self._open[:-1] if tag not in VOID else self._open
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def report_of(folder: Path, *logs: RunLog) -> Page:
+    runs = [save(log, folder / f"run-{number}").path for number, log in enumerate(logs)]
+    return Page(write_report(runs, folder / "out"))
+
+
+def losses(names: Sequence[str], *vals: float) -> RunLog:
+    told = [
+        entry(LossReported(2.0 + step, JobId(name), 2 + 2 * step, val, val))
+        for step, val in enumerate(vals)
+        for name in names
+    ]
+    return log_of(
+        entry(
+            TaskArrived(0.0, task("t", [job(name) for name in names])),
+            StartExecutor(T, (GpuId(0),)),
+        ),
+        entry(up(1.0, capacity=9999), launch(*names)),
+        *told,
+    )
+
+
+STATES = [
+    pytest.param(log_of(entry(TaskArrived(0.0, task("t", [job("a")])))), id="nothing started"),
+    pytest.param(losses(["a"]), id="one job without a report"),
+    pytest.param(losses(["a"], 2.0), id="one job with one report"),
+    pytest.param(losses(["a", "b"], math.nan, math.inf), id="no finite loss"),
+    pytest.param(losses(["a", "b"], 0.0, -1.0), id="losses that a logarithm does not take"),
+    pytest.param(losses(["a", "b"], 2.0, 2.0), id="losses that do not move"),
+]
+
+
+@pytest.mark.parametrize("log", STATES)
+def test_a_run_in_any_state_has_a_report(log: RunLog, tmp_path: Path) -> None:
+    page = report_of(tmp_path, log)
+    assert page.tags[:1] == ["html"]
+    assert "run-0" in page.text
+    assert "The runs side by side" not in page.text
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("report")
+
+
+@pytest.fixture(scope="module")
+def pair(folder: Path) -> Page:
+    """Of two runs, one of them with a job of every fate."""
+    return report_of(folder, fates(), losses(["a"], 2.0))
+
+
+def test_the_page_needs_nothing_else(pair: Page) -> None:
+    assert all(re.match(r"#|data:image/", address) for address in pair.addresses)
+    assert not re.search(r"https?://|@import|url\(\s*['\"]?(?!#|data:)", pair.source)
+    assert not {"script", "iframe", "link", "object", "embed", "base"} & set(pair.tags)
+
+
+def test_what_it_says_of_every_fate(pair: Page) -> None:
+    text = " ".join(pair.text.split())
+    assert "12 jobs, 11 reports" in text
+    assert "validation loss 1.0000" in text
+    for name in ("diverged", "finished", "queued", "outranked"):
+        assert name in text
+
+
+def test_runs_side_by_side(pair: Page) -> None:
+    assert "The runs side by side" in pair.text
+    assert "run-0" in pair.text
+    assert "run-1" in pair.text
+
+
+def test_the_same_runs_give_the_same_page(pair: Page, folder: Path) -> None:
+    again = write_report([folder / "run-0", folder / "run-1"], folder / "again")
+    assert again.read_text(encoding="utf-8") == pair.source
+
+
+def test_names_are_text_and_nothing_else(tmp_path: Path) -> None:
+    """A trace may hold any name, and a header any fact."""
+    name = TaskId(HOSTILE)
+    log = RunLog(
+        Header(policy=FifoSettings(), gpus=gpus(), made_by=((HOSTILE, HOSTILE),)),
+        (
+            entry(TaskArrived(0.0, task(name, [job("a")])), StartExecutor(name, (GpuId(0),))),
+            entry(up(1.0, name), launch("a", of=name)),
+            entry(
+                LossReported(2.0, JobId("a"), 2, 1.0, 1.0),
+                Stop(JobId("a"), ExitReason.OVERFITTED),
+            ),
+            entry(JobLeft(3.0, JobId("a"), Departure.STOPPED)),
+        ),
+    )
+    runs = [save(log, tmp_path / f"<b>&{number}").path for number in range(2)]
+    page = Page(write_report(runs, tmp_path / "out"))
+    assert not {"script", "b"} & set(page.tags)
+    assert HOSTILE in page.text
+    assert "<b>&1" in page.text
+
+
+def test_a_job_whose_name_is_no_file_name_is_refused(tmp_path: Path) -> None:
+    run = save(losses([HOSTILE], 2.0), tmp_path / "run").path
+    with pytest.raises(UserError, match=r"^name '<script>.*: expected letters, digits"):
+        write_report([run], tmp_path / "out")
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    """The second of them was killed in the middle of a line."""
+    runs = [save(losses(["a"], 2.0), tmp_path / side / "run") for side in ("left", "right")]
+    with runs[1].log_path.open("a") as file:
+        file.write('{"event"')
+    text = Page(write_report([run.path for run in runs], tmp_path / "out")).text
+    assert "left/run" in text
+    assert "right/run" in text
+    assert text.count("cut short") == 1
+
+
+def test_two_thousand_jobs(tmp_path: Path) -> None:
+    names = [f"t-{number:04}" for number in range(2000)]
+    log = losses(names, 3.0, 2.0)
+    began = time.process_time()
+    page = report_of(tmp_path, log)
+    assert time.process_time() - began < 60
+    assert len(page.source) < 6_000_000
+    assert all(name in page.text for name in (names[0], names[-1]))
+
+
+def test_what_is_no_run_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    run = save(fates(), tmp_path / "run").path
+    with pytest.raises(UserError, match="no run here"):
+        write_report([run, tmp_path], tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,97 @@
+"""Follows a log by itself and checks that nothing is over-committed, lost or doubled."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from alto_policy.decisions import Launch, StartExecutor, Stop
+from alto_policy.events import Departure, ExecutorDown, ExecutorUp, JobLeft, TaskArrived
+from alto_policy.memory import MemoryModel
+from alto_policy.runlog import Entry
+from alto_policy.types import Job, Task
+
+__all__ = ["Audit"]
+
+_ENDS = (Departure.FINISHED, Departure.STOPPED, Departure.FAILED)
+
+
+@dataclass
+class Audit:
+    """The ledger does not watch itself: this one knows the log alone."""
+
+    num_gpus: int
+    owner: dict[int, str] = field(default_factory=dict)
+    tasks: dict[str, Task] = field(default_factory=dict)
+    memory: dict[str, MemoryModel] = field(default_factory=dict)
+    on: dict[str, int] = field(default_factory=dict)  # GPU of each resident job
+    since: dict[str, float] = field(default_factory=dict)
+    served: dict[str, float] = field(default_factory=dict)  # seconds of each job on a GPU
+    ended: dict[str, str] = field(default_factory=dict)  # how
+    stopped: set[str] = field(default_factory=set)  # while they held no memory, or will be
+    now: float = 0.0
+
+    def follow(self, entries: Iterable[Entry], *, conserves_work: bool) -> None:
+        for entry in entries:
+            assert entry.event.t >= self.now
+            self.now = entry.event.t
+            self._hear(entry)
+            for decision in entry.decisions:
+                if isinstance(decision, StartExecutor):
+                    assert len(set(decision.gpus)) == self.tasks[decision.task].num_gpus
+                    assert not set(decision.gpus) & set(self.owner)
+                    self.owner |= dict.fromkeys(decision.gpus, decision.task)
+                if isinstance(decision, Launch):
+                    self._launch(decision)
+                if isinstance(decision, Stop):
+                    self.stopped.add(decision.job)
+            if conserves_work:
+                free = self.num_gpus - len(self.owner)
+                assert all(task.num_gpus > free for task in self._waiting())
+
+    @property
+    def jobs(self) -> Mapping[str, Job]:
+        return {job.id: job for task in self.tasks.values() for job in task.jobs}
+
+    def check_end(self) -> None:
+        """Nothing is left behind: every job has ended once, every GPU is free."""
+        assert not self.owner
+        assert not self.on
+        assert set(self.jobs) <= set(self.ended) | self.stopped
+
+    def _waiting(self) -> Iterable[Task]:
+        running = set(self.owner.values())
+        for task in self.tasks.values():
+            over = all(job.id in self.ended or job.id in self.stopped for job in task.jobs)
+            if task.id not in running and not over:
+                yield task
+
+    def _hear(self, entry: Entry) -> None:
+        match entry.event:
+            case TaskArrived(task=task):
+                self.tasks[task.id] = task
+            case ExecutorUp(task=name, memory=memory):
+                self.memory[name] = memory
+            case JobLeft(job=job, how=how):
+                self._leave(job)
+                if how in _ENDS:
+                    assert job not in self.ended
+                    self.ended[job] = how.value
+            case ExecutorDown(task=name):
+                for job in [each.id for each in self.tasks[name].jobs if each.id in self.on]:
+                    self._leave(job)
+                self.owner = {gpu: task for gpu, task in self.owner.items() if task != name}
+
+    def _launch(self, launch: Launch) -> None:
+        assert self.owner[launch.gpu] == launch.task
+        for job in launch.jobs:
+            assert job not in self.on
+            assert job not in self.ended
+            self.on[job] = launch.gpu
+            self.since[job] = self.now
+        task = self.tasks[launch.task]
+        here = [job for job in task.jobs if self.on.get(job.id) == launch.gpu]
+        memory = self.memory[launch.task]
+        assert memory.bytes(here, task.max_length) <= memory.capacity
+
+    def _leave(self, job: str) -> None:
+        del self.on[job]
+        self.served[job] = self.served.get(job, 0.0) + self.now - self.since[job]
