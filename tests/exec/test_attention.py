@@ -17,7 +17,7 @@ from alto_exec.data.samples import Sample
 from alto_runs.errors import UserError
 from tests.exec.comparing import assert_close, assert_identical
 from tests.exec.packed_loop import ragged_samples, tiny_model
-from tests.exec.tiny_models import SIZES, TINY_MODELS
+from tests.exec.tiny_models import SIZES, TINY_MODELS, tiny_gpt2
 
 SAMPLES = [
     Sample(s.tokens, (False, *[True] * (len(s.tokens) - 1))) for s in ragged_samples(6, longest=40)
@@ -34,6 +34,8 @@ def mistral() -> Any:
 
 
 def model_of(family: str) -> Any:
+    if family == "gpt2":
+        return tiny_gpt2()[0]
     return mistral() if family == "mistral" else tiny_model(family)
 
 
@@ -46,9 +48,9 @@ def packed_logits(family: str, samples: list[Sample]) -> list[Tensor]:
     return list(logits.split([sum(s.is_target) for s in samples]))
 
 
-@pytest.mark.parametrize("family", [*TINY_MODELS, "mistral"])
+@pytest.mark.parametrize("family", [*TINY_MODELS, "mistral", "gpt2"])
 def test_packed_sequences_meet_what_eager_attention_computes_of_each_alone(family: str) -> None:
-    """Grouped heads, windows shorter than sequences, and capped scores."""
+    """Grouped heads, windows shorter than sequences, capped scores, learned positions."""
     model = model_of(family)
     model.set_attn_implementation("eager")
     for sample, found in zip(SAMPLES, packed_logits(family, SAMPLES), strict=True):

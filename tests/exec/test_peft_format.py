@@ -2,13 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from alto_exec.backbone import Backbone
 from alto_exec.bank import AdapterBank
@@ -21,7 +21,7 @@ from alto_runs.errors import UserError
 from tests.exec.comparing import assert_close, assert_identical
 from tests.exec.packed_loop import ragged_samples, tiny_model
 from tests.exec.plain_loop import as_peft, loaded_by_peft
-from tests.exec.tiny_models import SIZES, TINY_MODELS
+from tests.exec.tiny_models import TINY_MODELS, tiny_gpt2
 
 H = Hyperparameters(rank=5, alpha=12.0)
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -30,13 +30,7 @@ TOKENS = torch.arange(3, 40)
 
 
 def model_of(family: str) -> PreTrainedModel:
-    if family != "gpt2":
-        return tiny_model(family)
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=SIZES["vocab_size"], n_embd=32, n_layer=2, n_head=4, initializer_range=0.1
-    )
-    return cast(PreTrainedModel, GPT2LMHeadModel(config).eval())
+    return tiny_gpt2()[0] if family == "gpt2" else tiny_model(family)
 
 
 def random_adapter(bank: AdapterBank, rank: int, seed: int = 0) -> Tensor:

@@ -12,6 +12,7 @@ from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
     GemmaConfig,
+    GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
     PretrainedConfig,
@@ -31,6 +32,7 @@ __all__ = [
     "save_tiny",
     "tiny_gemma",
     "tiny_gemma2",
+    "tiny_gpt2",
     "tiny_gpt_neox",
     "tiny_llama",
     "tiny_qwen2",
@@ -109,6 +111,14 @@ def tiny_gemma2(seed: int = 0) -> tuple[PreTrainedModel, Gemma2Config]:
 def tiny_gpt_neox(seed: int = 0) -> tuple[PreTrainedModel, GPTNeoXConfig]:
     """One linear for queries, keys and values; biases everywhere; layer norms."""
     config = GPTNeoXConfig(**SIZES, intermediate_size=48)
+    return _random_model(config, seed), config
+
+
+def tiny_gpt2(seed: int = 0) -> tuple[PreTrainedModel, GPT2Config]:
+    """Learned positions; weights kept as (inputs, outputs)."""
+    config = GPT2Config(
+        vocab_size=VOCABULARY_SIZE, n_embd=32, n_layer=2, n_head=4, initializer_range=0.1
+    )
     return _random_model(config, seed), config
 
 
