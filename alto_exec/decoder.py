@@ -26,7 +26,7 @@ from alto_kernels.varlen_attention import CumulativeLengths, varlen_attention
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Decoder", "can_be_written_out"]
+__all__ = ["Context", "Decoder", "FrozenLinear", "Layer", "Split", "can_be_written_out"]
 
 _FAMILY = ("llama", "mistral", "qwen2")
 _ATTENTION, _MLP = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")

@@ -12,7 +12,7 @@ __all__ = ["Las", "LasSettings"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LasSettings:
-    """The threshold is that of the Tiresias simulator; the round is ours."""
+    """The threshold is that of the code of Tiresias; the round is ours."""
 
     thresholds: tuple[float, ...] = (3600.0,)  # GPU-seconds after which a task falls a queue
     round_seconds: float = 300.0

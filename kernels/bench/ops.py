@@ -28,6 +28,9 @@ def main() -> None:
     parser.add_argument("--commit", required=True)
     arguments = parser.parse_args()
     rows = Rows(arguments.out, arguments.commit)
+    for name, ms in _ceilings().items():
+        print(f"{name:22} {ms:8.3f} ms", flush=True)
+        rows.add({"op": name, "ms": ms})
     for name, ours, torchs in _pairs():
         # The optimizer copies its tables anew in each step, which a graph would not.
         times = medians({"ours": ours, "torch": torchs}, rounds=11, graphs=name != "adamw")
@@ -38,6 +41,20 @@ def main() -> None:
         torch.cuda.empty_cache()
 
 
+def _ceilings() -> dict[str, float]:
+    """Copy of a large tensor, and products of the frozen linears' sizes by the card's library."""
+    x, wide = _normal(TOKENS, HIDDEN), _normal(TOKENS, MIDDLE)
+    square, tall = _normal(HIDDEN, HIDDEN), _normal(MIDDLE, HIDDEN)
+    return medians(
+        {
+            f"copy {wide.nbytes >> 20} MiB": wide.clone,
+            f"product {TOKENS} x {HIDDEN} x {HIDDEN}": lambda: x @ square.T,
+            f"product {TOKENS} x {HIDDEN} x {MIDDLE}": lambda: x @ tall.T,
+            f"product {TOKENS} x {MIDDLE} x {HIDDEN}": lambda: wide @ tall,
+        }
+    )
+
+
 def _pairs() -> Iterator[tuple[str, Run, Run]]:
     x, weight = _normal(TOKENS, HIDDEN), _normal(HIDDEN)
     yield (
@@ -45,12 +62,8 @@ def _pairs() -> Iterator[tuple[str, Run, Run]]:
         _both_ways(lambda x: add_rms_norm(x, x, weight, 1e-5)[1], x),
         _both_ways(lambda x: add_rms_norm_ref(x, x, weight, 1e-5)[1], x),
     )
-    both = _normal(TOKENS, 2 * MIDDLE)
-    yield (
-        "swiglu",
-        _both_ways(lambda b: swiglu(b[:, :MIDDLE], b[:, MIDDLE:]), both),
-        _both_ways(lambda b: swiglu_ref(b[:, :MIDDLE], b[:, MIDDLE:]), both),
-    )
+    gate, up = _normal(TOKENS, MIDDLE), _normal(TOKENS, MIDDLE)
+    yield "swiglu", _both_ways(swiglu, gate, up), _both_ways(swiglu_ref, gate, up)
     heads = _normal(TOKENS, HEADS * SIZE)
     cos, sin = (torch.rand(TOKENS, SIZE // 2, device="cuda") for _ in range(2))
     yield (
@@ -71,11 +84,11 @@ def _pairs() -> Iterator[tuple[str, Run, Run]]:
     yield "adamw", lambda: adamw(bank, updates), lambda: adamw_ref(bank, updates)
 
 
-def _both_ways(function: Callable[[Tensor], Tensor], x: Tensor) -> Run:
+def _both_ways(function: Callable[..., Tensor], *inputs: Tensor) -> Run:
     """Forward and backward."""
-    x = x.detach().requires_grad_()
-    dy = torch.randn_like(function(x))
-    return lambda: torch.autograd.grad(function(x), [x], dy)
+    leaves = [x.detach().requires_grad_() for x in inputs]
+    dy = torch.randn_like(function(*leaves))
+    return lambda: torch.autograd.grad(function(*leaves), leaves, dy)
 
 
 def _normal(*size: int) -> Tensor:

@@ -57,7 +57,7 @@ def workloads(draw: st.DrawFn) -> Workload:
         curves=GeneratedCurves(seed=draw(st.integers(0, 3))),
         step_time=StepTime(per_pass=1.0, per_token=0.1, per_evaluation=0.5),
         latencies=Latencies(
-            start=2.0, load=3.0, launch=late, report=late, pause=late, checkpoint=late, stop=late
+            start=5.0, load=1.0, launch=late, checkpoint=late, report=late, pause=late, stop=late
         ),
         memory=MEMORY,
     )

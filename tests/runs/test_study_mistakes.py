@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from alto_policy.policies import SETTINGS
 from tests.runs.faulty import WHOLE, mistake
 
 HYPERPARAMETERS = (
@@ -17,7 +18,7 @@ A_POLICY = "expected the name of a policy, or fields with the 'name' of one"
 A_MODEL = "expected a folder, a .gguf file or a name of the hub"
 TARGETS = "expected all-linear or a list of names such as q_proj"
 EITHER = "expected either 'epochs' or 'samples', and only one"
-POLICIES = "alto, sequential, fifo, asha, hyperband, median"
+POLICIES = ", ".join(SETTINGS)
 
 
 @pytest.mark.parametrize(

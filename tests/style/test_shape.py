@@ -12,11 +12,13 @@ from tests.style.sources import ROOT, functions, parsed, product_files, project_
 
 MOST_LINES, MOST_LINES_OF_FUNCTION, MOST_LINES_OF_KERNEL = 400, 60, 80
 MOST_METHODS, MOST_PARAMETERS = 12, 8
-GROWN = {"SimBackend": 13}  # classes past the budget: they may shrink, and not grow
+GROWN = {"Records": 14}  # past the budget, one method for each question: not one more
 
 # Names of files that stand in two packages, each the same idea at another level. One more is a
 # choice to make, not an accident: a rule that is written twice drifts apart.
 SHARED_NAMES = {
+    "attention.py": "the operation, and its way into a model",
+    "rigid.py": "jobs of a cluster's trace: as a workload, and as they are read",
     "backend.py": "simulated and real",
     "curves.py": "of the simulator's losses, and of the report",
     "load.py": "workloads, and models",
@@ -32,6 +34,11 @@ def is_kernel(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     """Compiled by Triton, which takes each pointer, size and stride by itself."""
     decorators = (ast.unparse(decorator) for decorator in function.decorator_list)
     return any("triton.jit" in text or "gluon.jit" in text for text in decorators)
+
+
+def is_launcher(path: Path) -> bool:
+    """In a kernel's file; what stands there takes what the kernel takes."""
+    return "alto_kernels" in path.parts and "kernel" in (path.stem, path.parent.name)
 
 
 def height(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -51,7 +58,8 @@ def faults(path: Path) -> Iterator[str]:
         parameters = function.args.posonlyargs + function.args.args + function.args.kwonlyargs
         names = [one.arg for one in parameters if one.arg not in ("self", "cls")]
         is_called_by_others = function.args.kwarg is not None  # who decides on its parameters
-        if len(names) > MOST_PARAMETERS and not (is_kernel(function) or is_called_by_others):
+        is_free = is_kernel(function) or is_launcher(path) or is_called_by_others
+        if len(names) > MOST_PARAMETERS and not is_free:
             yield f"line {function.lineno}: {function.name} has {len(names)} parameters"
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ClassDef):
@@ -116,6 +124,12 @@ def test_files_of_one_name_are_meant_to_be_two() -> None:
     twice = {name for name, count in names.items() if count > 1}
     in_operations = {"reference.py", "plan.py", "kernel.py", "autograd.py"}
     assert twice - in_operations <= set(SHARED_NAMES)
+
+
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """They are modules without a package: pytest takes two of one name for one."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_no_ghosts() -> None:

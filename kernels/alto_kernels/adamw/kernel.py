@@ -66,9 +66,10 @@ def _scale_kernel(squares, bounds, factors, scales, blocks, BLOCK: tl.constexpr)
     for i0 in range(first, end, BLOCK):
         i = i0 + tl.arange(0, BLOCK)
         total += tl.load(squares + i, mask=i < end, other=0.0)
-    scale = tl.load(factors + 8 * job) / (tl.sqrt(tl.sum(total)) + 1e-6)
+    clip = tl.load(factors + 8 * job)
+    scale = clip / (tl.sqrt(tl.sum(total)) + 1e-6)
     # A scale that is no number must stay so: the job's values are lost with it.
-    tl.store(scales + job, tl.where(scale > 1.0, 1.0, scale))
+    tl.store(scales + job, tl.where((scale > 1.0) | (clip == float("inf")), 1.0, scale))
 
 
 @triton.jit

@@ -8,6 +8,7 @@ segment is padded in the wide matrices. Row `t` of a segment lies in row `t + sh
 
 from dataclasses import dataclass
 from itertools import accumulate
+from math import log2
 from typing import TYPE_CHECKING
 
 import torch
@@ -100,6 +101,9 @@ def _signed(bits: int) -> int:
 
 
 def _rank_step(ranks: list[int]) -> int:
-    """One step of the expand takes the usual rank whole; a lower rank pays for the step."""
-    mean = sum(ranks) / max(1, len(ranks))
-    return 16 if mean <= 16 else 32 if mean <= 32 else 64
+    """One step of the expand takes a middling rank whole; a lower rank pays for the step.
+
+    A power of two from 16 to 64 near the geometric mean of the ranks (measured on an H100).
+    """
+    middling = round(sum(log2(rank) for rank in ranks) / max(1, len(ranks)))
+    return int(2 ** min(6, max(4, middling)))

@@ -1,6 +1,6 @@
 """Groups of linears with a random bank, and how their values and gradients are taken."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -114,10 +114,12 @@ def group_of(case: Case, t: Tensors, dtype: torch.dtype) -> AdaptedGroup:
 Results = dict[str, Tensor]  # y, dx, da, db
 
 
-def ours(case: Case, t: Tensors, dtype: torch.dtype, path: Path) -> Results:
+def ours(
+    case: Case, t: Tensors, dtype: torch.dtype, path: Path, plan: Plan | None = None
+) -> Results:
     group = group_of(case, t, dtype)
     x = t.x.to(dtype).requires_grad_()
-    y = torch.cat(lora_linear_group(x, group, case.plan(), path), dim=1)
+    y = torch.cat(lora_linear_group(x, group, plan or case.plan(), path), dim=1)
     (dx,) = torch.autograd.grad(y, [x], t.dy.to(dtype))
     middle = t.a.shape[1] * t.a.shape[2]
     grad_a, grad_b = t.grad[:, :middle], t.grad[:, middle:]
@@ -140,5 +142,4 @@ def by_autograd(case: Case, t: Tensors, dtype: torch.dtype) -> Results:
     return {"y": y.detach(), "dx": dx, "da": da.flatten(1), "db": db}
 
 
-Run = Callable[[Case, Tensors, torch.dtype, Path], Results]
 NAMES: Sequence[str] = ("y", "dx", "da", "db")

@@ -24,7 +24,7 @@ from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
 
 __all__ = ["gemm_hopper"]
 
-_BLOCK_K, _STAGES, _WARPS, _GROUP_M = 64, 3, 8, 8
+_BLOCK_K, _STAGES, _WARPS, _GROUP_M = 64, 3, 8, 16
 _FETCH_REGISTERS = 40
 
 
