@@ -12,17 +12,17 @@ from alto_runs.history import RunHistory
 from alto_runs.leaderboard import Standing, varying_fields
 from alto_runs.metrics import EXIT_RULES
 from alto_runs.policy_settings import policy_name
-from alto_runs.report.comparison import (
+from alto_runs.report.curves import draw_curves
+from alto_runs.report.ending import Ending, ending_of
+from alto_runs.report.gantt import draw_gantt, duration
+from alto_runs.report.samples import SampleBar, draw_samples
+from alto_runs.report.side_by_side import (
     Group,
     draw_completion,
     draw_queueing,
     draw_totals,
     group_runs,
 )
-from alto_runs.report.curves import draw_curves
-from alto_runs.report.ending import Ending, ending_of
-from alto_runs.report.gantt import draw_gantt, duration
-from alto_runs.report.samples import SampleBar, draw_samples
 from alto_runs.report.usage import draw_usage
 from alto_runs.result import Result
 from alto_runs.schedule import measure_usage

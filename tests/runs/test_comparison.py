@@ -16,8 +16,8 @@ from alto_policy.types import Job, Task, TaskId
 from alto_runs.errors import UserError
 from alto_runs.export import TableFormat, tables, timeline, write_tables, write_timeline
 from alto_runs.lanes import assign_slots
-from alto_runs.report.comparison import group_runs, regrets
 from alto_runs.report.page import write_report
+from alto_runs.report.side_by_side import group_runs, regrets
 from alto_runs.report.usage import draw_usage
 from alto_runs.result import Result
 from alto_runs.schedule import measure_usage
