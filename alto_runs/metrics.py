@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from alto_policy.decisions import ExitReason
-from alto_policy.types import GpuId, Task, TaskId
+from alto_policy.types import Task, TaskId
 from alto_runs.history import ExecutorSpan, JobHistory, Outcome, Residency, RunHistory
+from alto_runs.schedule import ScheduleMetrics, measure_schedule, occupied, task_times
 
 __all__ = ["EXIT_RULES", "Metrics", "TaskMetrics", "measure", "metrics_json"]
 
@@ -45,19 +46,20 @@ class TaskMetrics:
 class Metrics:
     overall: TaskMetrics
     tasks: Mapping[TaskId, TaskMetrics]
+    schedule: ScheduleMetrics
 
 
 def measure(history: RunHistory) -> Metrics:
     tasks = {task.id: _of_task(task, history) for task in history.tasks}
     start = min(history.arrivals.values(), default=history.end)
     overall = _measure(tuple(history.jobs.values()), history.executors, history.end - start)
-    return Metrics(overall, tasks)
+    return Metrics(overall, tasks, measure_schedule(task_times(history)))
 
 
 def metrics_json(metrics: Metrics) -> str:
-    """The overall measures, and under `tasks` the same of each task."""
+    """The overall measures, under `schedule` how tasks were served, under `tasks` each of them."""
     tasks = {task: asdict(measures) for task, measures in metrics.tasks.items()}
-    record = {**asdict(metrics.overall), "tasks": tasks}
+    record = {**asdict(metrics.overall), "schedule": asdict(metrics.schedule), "tasks": tasks}
     return json.dumps(record, indent=2, allow_nan=False) + "\n"
 
 
@@ -102,10 +104,4 @@ def _untrained(job: JobHistory) -> int:
 
 def _busy(residencies: Iterable[Residency]) -> float:
     """Seconds with at least one job, summed over the GPUs."""
-    reached: dict[GpuId, float] = {}
-    busy = 0.0
-    for stay in sorted(residencies, key=lambda stay: stay.start):
-        start = max(stay.start, reached.get(stay.gpu, stay.start))
-        busy += max(0.0, stay.end - start)
-        reached[stay.gpu] = max(stay.end, start)
-    return busy
+    return sum(end - start for start, end in occupied(residencies))

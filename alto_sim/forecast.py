@@ -9,7 +9,7 @@ from alto_policy.policies.fifo import FifoSettings
 from alto_policy.runlog import Entry
 from alto_policy.types import Gpu, GpuId
 from alto_runs.measurement import Forecast, MeasuredTask
-from alto_sim.curves import SyntheticCurves
+from alto_sim.curves_generated import GeneratedCurves
 from alto_sim.simulate import play
 from alto_sim.step_time import StepTime
 from alto_sim.workload import DEFAULT_LATENCIES, Workload
@@ -29,7 +29,7 @@ def forecast(measured: Sequence[MeasuredTask], settings: Settings) -> Forecast:
 def _makespan(measured: MeasuredTask, settings: Settings) -> float:
     workload = Workload(
         arrivals=(TaskArrived(0.0, replace(measured.task, num_gpus=1)),),
-        curves=SyntheticCurves(),
+        curves=GeneratedCurves([measured.task]),
         step_time=StepTime(
             per_pass=measured.pass_seconds,
             per_token=measured.token_seconds,

@@ -7,9 +7,9 @@ from enum import Enum
 
 from alto_policy.events import Departure
 from alto_policy.types import Job, Task
+from alto_runs.costs.durations import PassTimes
 from alto_sim.clock import Clock
 from alto_sim.curves import LossCurves, Losses
-from alto_sim.step_time import StepTime
 
 __all__ = ["Lane", "Outlet", "Place", "Trainee"]
 
@@ -59,7 +59,7 @@ class Lane:
         self,
         task: Task,
         curves: LossCurves,
-        step_time: StepTime,
+        step_time: PassTimes,
         slowdown: float,
         clock: Clock,
         outlet: Outlet,

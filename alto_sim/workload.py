@@ -9,13 +9,16 @@ from alto_policy.events import ExecutorUp, TaskArrived
 from alto_policy.memory import MemoryModel
 from alto_policy.runlog import RunLog
 from alto_policy.types import JobId, Task, TaskId
+from alto_runs.costs.durations import PassTimes
+from alto_runs.costs.step_profile import StepProfile
 from alto_sim.calibrate import fit
-from alto_sim.curves import LossCurves, RecordedCurves, SyntheticCurves
+from alto_sim.curves import LossCurves, RecordedCurves
+from alto_sim.curves_generated import GeneratedCurves
 from alto_sim.failures import NO_FAULTS, Faults
 from alto_sim.latencies import Latencies
-from alto_sim.step_time import DEFAULT_STEP_TIME, StepTime
+from alto_sim.step_time import DEFAULT_STEP_TIME
 
-__all__ = ["DEFAULT_LATENCIES", "DEFAULT_MEMORY", "Workload", "recorded", "synthetic"]
+__all__ = ["DEFAULT_LATENCIES", "DEFAULT_MEMORY", "Workload", "profiled", "recorded", "synthetic"]
 
 # An executor in the process of its policy: nothing waits but the loading of an 8B backbone.
 DEFAULT_LATENCIES = Latencies(
@@ -36,7 +39,7 @@ DEFAULT_MEMORY = MemoryModel(
 class Workload:
     arrivals: tuple[TaskArrived, ...]
     curves: LossCurves
-    step_time: StepTime = DEFAULT_STEP_TIME
+    step_time: PassTimes = DEFAULT_STEP_TIME
     latencies: Latencies = DEFAULT_LATENCIES
     measured: Mapping[TaskId, MemoryModel] = field(default_factory=dict)
     memory: MemoryModel = DEFAULT_MEMORY  # of a task that was never measured
@@ -49,8 +52,19 @@ class Workload:
 
 
 def synthetic(trace: RunLog, *, seed: int = 0) -> Workload:
-    """The tasks of a trace that nobody has trained, with made-up losses."""
-    return Workload(arrivals=_arrivals(trace), curves=SyntheticCurves(seed=seed))
+    """The tasks of a trace that nobody has trained, with generated losses."""
+    arrivals = _arrivals(trace)
+    curves = GeneratedCurves((arrival.task for arrival in arrivals), seed=seed)
+    return Workload(arrivals=arrivals, curves=curves)
+
+
+def profiled(workload: Workload, profile: StepProfile) -> Workload:
+    """The workload on the machine that was profiled: its step times, and memory by backbone.
+
+    Raises UserError for a backbone whose shape is not known.
+    """
+    measured = {a.task.id: profile.memory_model(a.task) for a in workload.arrivals}
+    return replace(workload, step_time=profile, measured=measured)
 
 
 def recorded(log: RunLog) -> Workload:
@@ -71,7 +85,7 @@ def recorded(log: RunLog) -> Workload:
     start = median(starts) if starts else DEFAULT_LATENCIES.start
     return Workload(
         arrivals=_arrivals(log),
-        curves=RecordedCurves(log.entries),
+        curves=RecordedCurves.of_log(log.entries),
         step_time=fit(log.entries),
         latencies=replace(DEFAULT_LATENCIES, load=start),
         measured=measured,

@@ -8,9 +8,11 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["GRID", "INK", "MANY_SHAPES", "MUTED", "figure_of", "svg_of"]
+__all__ = ["GRID", "INK", "MANY_SHAPES", "MUTED", "PALETTE", "figure_of", "panels_of", "svg_of"]
 
 INK, MUTED, GRID = "#1F2933", "#616E7C", "#E4E7EB"
+# Okabe and Ito's colours (2008), which all readers tell apart, in the order of their contrast.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#8C6D31", "#1A1A1A")
 MANY_SHAPES = 1500  # drawn as an image from here on, to keep the page small
 
 _STYLE: Any = {  # the stubs spell out every key
@@ -30,13 +32,21 @@ _STYLE: Any = {  # the stubs spell out every key
 
 def figure_of(height: float) -> tuple[Figure, Axes]:
     """A figure as wide as the page, of that many inches of height, with a quiet frame."""
+    figure, (axes,) = panels_of(height, 1)
+    return figure, axes
+
+
+def panels_of(height: float, count: int, *, stacked: bool = False) -> tuple[Figure, list[Axes]]:
+    """As `figure_of`, with panels side by side, or one above the other over the same x-axis."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(9.6, height), layout="constrained")
-        axes = figure.add_subplot()
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(length=0)
-    axes.set_axisbelow(True)
-    return figure, axes
+        rows, columns = (count, 1) if stacked else (1, count)
+        panels = list(figure.subplots(rows, columns, sharex=stacked, squeeze=False).flat)
+    for axes in panels:
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(length=0)
+        axes.set_axisbelow(True)
+    return figure, panels
 
 
 def svg_of(figure: Figure, label: str) -> str:

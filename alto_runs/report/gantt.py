@@ -10,10 +10,11 @@ from matplotlib.patches import Patch, Rectangle
 from alto_policy.events import Departure
 from alto_policy.types import GpuId, JobId
 from alto_runs.history import JobHistory, Residency, RunHistory
+from alto_runs.lanes import assign_slots
 from alto_runs.report.drawing import GRID, INK, MANY_SHAPES, MUTED, figure_of, svg_of
 from alto_runs.report.ending import Ending, ending_of
 
-__all__ = ["Bar", "assign_lanes", "draw_gantt", "duration"]
+__all__ = ["Bar", "assign_lanes", "draw_gantt", "duration", "time_unit"]
 
 _PALE = 0.45  # opacity of a stay after which the job trained on, or waited to
 
@@ -30,17 +31,10 @@ class Bar:
 
 def assign_lanes(jobs: Iterable[JobHistory]) -> dict[GpuId, list[Bar]]:
     """Bars of each GPU in the order of their starts, each in the lowest lane that is free."""
-    stays = [(stay, job) for job in jobs for stay in job.residencies]
-    stays.sort(key=lambda pair: (pair[0].gpu, pair[0].start))
-    ends: dict[GpuId, list[float]] = {}
-    bars: dict[GpuId, list[Bar]] = {}
-    for stay, job in stays:
-        lanes = ends.setdefault(stay.gpu, [])
-        free = (lane for lane, end in enumerate(lanes) if end <= stay.start)
-        lane = next(free, len(lanes))
-        lanes[lane : lane + 1] = [stay.end]
-        bars.setdefault(stay.gpu, []).append(Bar(job.spec.id, stay, ending_of(job), lane))
-    return bars
+    return {
+        gpu: [Bar(s.job.spec.id, s.stay, ending_of(s.job), s.lane) for s in slots]
+        for gpu, slots in assign_slots(jobs).items()
+    }
 
 
 def draw_gantt(history: RunHistory, winners: Iterable[JobId]) -> str:
@@ -49,7 +43,7 @@ def draw_gantt(history: RunHistory, winners: Iterable[JobId]) -> str:
     heights = {gpu: 1 + max(bar.lane for bar in bars) for gpu, bars in by_gpu.items()}
     num_lanes = sum(heights.values())
     figure, axes = figure_of(1.3 + min(9.0, max(1.2, 0.17 * num_lanes)))
-    scale, unit = _time_unit(history.end)
+    scale, unit = time_unit(history.end)
     bottom, rectangles, faces, edges = 0, [], [], []
     chosen = frozenset(winners)
     ticks: list[tuple[float, str]] = []
@@ -83,11 +77,11 @@ def draw_gantt(history: RunHistory, winners: Iterable[JobId]) -> str:
 
 def duration(seconds: float) -> str:
     """In the unit in which it is read most easily."""
-    scale, unit = _time_unit(seconds)
+    scale, unit = time_unit(seconds)
     return f"{seconds / scale:.3g} {unit}"
 
 
-def _time_unit(seconds: float) -> tuple[float, str]:
+def time_unit(seconds: float) -> tuple[float, str]:
     if seconds >= 3 * 3600:
         return 3600.0, "hours"
     return (60.0, "minutes") if seconds >= 180 else (1.0, "seconds")

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from alto_policy.types import Task
+from alto_policy.types import Task, TaskId
 from alto_runs.directory import write_atomically
 from alto_runs.fields import encode_fields
+from alto_runs.history import RunHistory
 from alto_runs.leaderboard import Standing, varying_fields
 from alto_runs.metrics import EXIT_RULES
 from alto_runs.policy_settings import policy_name
@@ -15,9 +16,22 @@ from alto_runs.report.curves import draw_curves
 from alto_runs.report.ending import Ending, ending_of
 from alto_runs.report.gantt import draw_gantt, duration
 from alto_runs.report.samples import SampleBar, draw_samples
+from alto_runs.report.side_by_side import (
+    Group,
+    draw_completion,
+    draw_queueing,
+    draw_totals,
+    group_runs,
+)
+from alto_runs.report.usage import draw_usage
 from alto_runs.result import Result
+from alto_runs.schedule import measure_usage
 
 __all__ = ["write_report"]
+
+_MOST_TASKS = 12  # on the whole page with a panel of their own
+_MOST_STAYS = 20_000  # that a picture of the GPUs can show
+_FEW_TASKS = 3  # too few for distributions of completion and waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +57,21 @@ class _RunView:
     facts: tuple[tuple[str, str], ...]
     result: Result
     tasks: tuple[_TaskView, ...]
-    gantt: str
+    num_hidden: int  # tasks beyond those
+    gantt: str | None  # None where it would be a blur
+    usage: str
     samples: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """Pictures of all runs together; None where there is nothing to compare."""
+
+    groups: tuple[Group, ...]
+    samples: str
+    totals: str | None
+    completion: str | None
+    queueing: str | None
 
 
 def write_report(directories: Sequence[Path], out: Path) -> Path:
@@ -53,42 +80,59 @@ def write_report(directories: Sequence[Path], out: Path) -> Path:
     from markupsafe import Markup
 
     names = _distinct_names(directories)
-    runs = [_view(name, Result(path)) for name, path in zip(names, directories, strict=True)]
-    overall = [SampleBar(run.name, run.result.metrics.overall) for run in runs]
+    results = [Result(path) for path in directories]
+    most = max(1, _MOST_TASKS // max(1, len(results)))
+    runs = [_view(name, result, most) for name, result in zip(names, results, strict=True)]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters.update(
         duration=duration, svg=Markup, loss=_loss, share=_share, value=_value
     )
     source = files("alto_runs.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     page = environment.from_string(source).render(
-        runs=runs, comparison=draw_samples(overall), rules=EXIT_RULES
+        runs=runs, comparison=_comparison(runs), rules=EXIT_RULES
     )
     path = out / "report.html"
     write_atomically(path, page)
     return path
 
 
-def _view(name: str, result: Result) -> _RunView:
+def _comparison(runs: Sequence[_RunView]) -> _Comparison:
+    groups = group_runs([(run.name, run.result) for run in runs])
+    has_many = any(len(run.result.history.tasks) >= _FEW_TASKS for run in runs)
+    return _Comparison(
+        groups=groups,
+        samples=draw_samples([SampleBar(run.name, run.result.metrics.overall) for run in runs]),
+        totals=draw_totals(groups) if len(runs) > 1 else None,
+        completion=draw_completion(groups) if has_many else None,
+        queueing=draw_queueing(groups) if has_many else None,
+    )
+
+
+def _view(name: str, result: Result, most_tasks: int) -> _RunView:
     header = result.log.header
-    winners = {task.id: result.best(task.id) for task in result.history.tasks}
-    standings = [best.standing for best in winners.values() if best is not None]
-    per_task = [SampleBar(task, m) for task, m in result.metrics.tasks.items()]
+    history = result.history
+    by_task = _by_task(result.leaderboard)
+    winners = [standings[0].job for standings in by_task.values() if _has_won(standings[0])]
+    shown = history.tasks[:most_tasks]
+    per_task = [SampleBar(task.id, result.metrics.tasks[task.id]) for task in shown]
+    gpus = {gpu for span in history.executors for gpu in span.gpus}
+    num_stays = sum(len(job.residencies) for job in history.jobs.values())
     return _RunView(
         name=name,
         policy=policy_name(header.policy) if header else "unknown",
         facts=header.made_by if header else (),
         result=result,
-        tasks=tuple(_task_view(task, result) for task in result.history.tasks),
-        gantt=draw_gantt(result.history, [standing.job for standing in standings]),
+        tasks=tuple(_task_view(task, history, by_task[task.id]) for task in shown),
+        num_hidden=len(history.tasks) - len(shown),
+        gantt=draw_gantt(history, winners) if num_stays <= _MOST_STAYS else None,
+        usage=draw_usage(measure_usage(history), len(header.gpus) if header else len(gpus)),
         samples=draw_samples(per_task),
     )
 
 
-def _task_view(task: Task, result: Result) -> _TaskView:
-    standings = [standing for standing in result.leaderboard if standing.task == task.id]
-    best = result.best(task.id)
+def _task_view(task: Task, history: RunHistory, standings: Sequence[Standing]) -> _TaskView:
     varying = varying_fields(standings)
-    winner = best.standing if best else None
+    winner = standings[0] if _has_won(standings[0]) else None
     return _TaskView(
         name=task.id,
         winner=winner,
@@ -96,13 +140,25 @@ def _task_view(task: Task, result: Result) -> _TaskView:
         rows=tuple(
             _Row(
                 standing,
-                ending_of(result.history.jobs[standing.job]),
+                ending_of(history.jobs[standing.job]),
                 tuple(encode_fields(standing.hyperparameters)[name] for name in varying),
             )
             for standing in standings
         ),
-        curves=draw_curves(result.history.of_task(task), winner.job if winner else None),
+        curves=draw_curves(history.of_task(task), winner.job if winner else None),
     )
+
+
+def _by_task(leaderboard: Sequence[Standing]) -> dict[TaskId, list[Standing]]:
+    by_task: dict[TaskId, list[Standing]] = {}
+    for standing in leaderboard:
+        by_task.setdefault(standing.task, []).append(standing)
+    return by_task
+
+
+def _has_won(first: Standing) -> bool:
+    """Whether the best of its task has a loss at all."""
+    return first.best_val_loss is not None
 
 
 def _distinct_names(directories: Sequence[Path]) -> list[str]:

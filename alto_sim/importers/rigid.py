@@ -5,7 +5,7 @@ import random
 
 from alto_policy.events import TaskArrived
 from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
-from alto_sim.curves import SyntheticCurves
+from alto_sim.curves_generated import GeneratedCurves
 from alto_sim.failures import NO_FAULTS, Faults
 from alto_sim.importers.trace import Trace, TraceJob
 from alto_sim.latencies import Latencies
@@ -47,7 +47,7 @@ def rigid(
         durations[JobId(row.id)] = duration
     return Workload(
         arrivals=tuple(arrivals),
-        curves=SyntheticCurves(),
+        curves=GeneratedCurves(),
         latencies=latencies,
         durations=durations,
         faults=faults,

@@ -14,7 +14,7 @@ from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
 from alto_runs.history import Outcome, RunHistory, follow
 from alto_runs.leaderboard import rank_jobs
 from alto_runs.metrics import TaskMetrics, measure
-from alto_sim.curves import SyntheticCurves
+from alto_sim.curves_generated import GeneratedCurves
 from alto_sim.latencies import Latencies
 from alto_sim.simulate import play
 from alto_sim.step_time import StepTime
@@ -54,7 +54,7 @@ def workloads(draw: st.DrawFn) -> Workload:
     late = draw(st.sampled_from([0.0, 0.3, 3.0]))
     return Workload(
         arrivals=tuple(sorted(arrivals, key=lambda arrival: arrival.t)),
-        curves=SyntheticCurves(seed=draw(st.integers(0, 3))),
+        curves=GeneratedCurves(seed=draw(st.integers(0, 3))),
         step_time=StepTime(per_pass=1.0, per_token=0.1, per_evaluation=0.5),
         latencies=Latencies(
             start=5.0, load=1.0, launch=late, checkpoint=late, report=late, pause=late, stop=late

@@ -9,7 +9,7 @@ from alto_policy.policies import build
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings
 from alto_runs.errors import UserError
-from alto_sim.curves import SyntheticCurves
+from alto_sim.curves_generated import GeneratedCurves
 from alto_sim.simulate import simulate
 from alto_sim.step_time import StepTime
 from alto_sim.workload import Workload, recorded
@@ -18,7 +18,7 @@ from tests.sim.cases import MEMORY, NOW, gpus, job, task
 TASK = task("t", [job(f"t{i}", 40, 20, batch_size=1 + i % 4) for i in range(16)])
 WORKLOAD = Workload(
     arrivals=(TaskArrived(0.0, TASK),),
-    curves=SyntheticCurves(),
+    curves=GeneratedCurves([TASK]),
     step_time=StepTime(per_pass=1.0, per_token=0.25, per_evaluation=2.0),
     latencies=NOW,
     memory=MEMORY,

@@ -1,0 +1,96 @@
+"""How well a profile predicts what it has not seen: each row is left out once."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from alto_runs.costs.step_profile import Basis, StepProfile, work_of_row
+from alto_runs.errors import UserError
+from alto_runs.profile import Row, StepRow
+
+__all__ = ["Check", "LeftOut", "check_profile", "check_text"]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A measured pass, and what the other rows say of it."""
+
+    row: StepRow
+    seconds: float
+    spread: float
+    basis: Basis
+
+    @property
+    def error(self) -> float:
+        """Relative: 0.1 is 10 % too long."""
+        return self.seconds / self.row.seconds - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Over all rows, and over those between others of their model: a promise is made for these."""
+
+    rows: tuple[LeftOut, ...]
+    median_error: float
+    worst_error: float
+    median_inside: float | None  # None if no row stands between others
+    worst_inside: float | None
+
+
+def check_profile(rows: Iterable[Row]) -> Check:
+    """Raises UserError if there is no kind of kernels with two rows or more."""
+    rows = tuple(rows)
+    found = tuple(
+        _left_out(row, rows) for row in rows if isinstance(row, StepRow) and _has_peer(row, rows)
+    )
+    if not found:
+        raise UserError("profile: expected two StepRows or more of the same kernels and GPU")
+    errors = [abs(each.error) for each in found]
+    inside = [abs(each.error) for each in found if each.basis is Basis.MEASURED]
+    return Check(
+        rows=found,
+        median_error=median(errors),
+        worst_error=max(errors),
+        median_inside=median(inside) if inside else None,
+        worst_inside=max(inside, default=None),
+    )
+
+
+def check_text(check: Check) -> str:
+    """A table for a terminal, the worst rows of each kind of kernels first, and a summary."""
+    lines = [f"{'model':<16}{'kernels':<22}{'jobs':>5}{'batch':>6}{'rank':>5}{'measured':>12}"]
+    lines[0] += f"{'predicted':>12}{'error':>9}{'spread':>8}  basis"
+    for each in sorted(check.rows, key=lambda each: (each.row.kernels, -abs(each.error))):
+        row = each.row
+        lines.append(
+            f"{row.model.name:<16}{row.kernels:<22}{row.jobs:>5}{row.batch_size:>6}{row.rank:>5}"
+            f"{row.seconds:>10.4f} s{each.seconds:>10.4f} s{each.error:>+8.1%}"
+            f"{each.spread:>7.0%}  {each.basis.value}"
+        )
+    lines.append(
+        f"{len(check.rows)} rows left out one at a time: median error {check.median_error:.1%}, "
+        f"worst {check.worst_error:.1%}"
+    )
+    if check.median_inside is not None and check.worst_inside is not None:
+        lines.append(
+            f"between measurements: median {check.median_inside:.1%}, "
+            f"worst {check.worst_inside:.1%}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _left_out(row: StepRow, rows: Sequence[Row]) -> LeftOut:
+    others = [other for other in rows if other is not row]
+    profile = StepProfile(others, gpu=row.machine.gpu, kernels=row.kernels, recompute=row.recompute)
+    found = profile.seconds(work_of_row(row))
+    return LeftOut(row, found.value, found.spread, found.basis)
+
+
+def _has_peer(row: StepRow, rows: Sequence[Row]) -> bool:
+    return any(
+        other is not row
+        and isinstance(other, StepRow)
+        and other.kernels == row.kernels
+        and other.machine.gpu == row.machine.gpu
+        for other in rows
+    )

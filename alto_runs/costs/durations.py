@@ -1,0 +1,153 @@
+"""How long a task will take: its jobs packed into fused passes until the last one ends."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from typing import Protocol
+
+from alto_policy.memory import MemoryModel
+from alto_policy.packing import by_batch_size
+from alto_policy.types import Job, JobId, Task, TaskId
+from alto_policy.view import ClusterView, Status
+
+__all__ = ["ExpectedExits", "PassTimes", "TaskDurations"]
+
+
+class PassTimes(Protocol):
+    """A linear form fitted to one study, or the `StepProfile` of a machine."""
+
+    def pass_seconds(self, jobs: Iterable[Job], task: Task) -> float: ...
+    def evaluation_seconds(self, jobs: Sequence[Job], task: Task) -> float: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedExits:
+    """What early exits will leave to be trained; the paper plans as if there were none."""
+
+    warmup: float = 0.05  # of each job's steps, trained by all
+    keep: float = 0.25  # of the jobs, trained to their end
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup must be in [0, 1), got {self.warmup}")
+        if not 0 < self.keep <= 1:
+            raise ValueError(f"keep must be in (0, 1], got {self.keep}")
+
+
+class TaskDurations:
+    """A policy's belief, from measured step times and memory; it never sees the losses.
+
+    Called with a task and the cluster it tells the seconds that are left; see `Planner`.
+    """
+
+    def __init__(
+        self,
+        times: PassTimes,
+        memory: Callable[[Task], MemoryModel],
+        *,
+        start_seconds: float = 0.0,
+        exits: ExpectedExits | None = None,
+    ) -> None:
+        self._times = times
+        self._memory = memory
+        self._start_seconds = start_seconds
+        self._exits = exits or ExpectedExits(warmup=0.0, keep=1.0)
+        self._known: dict[TaskId, float] = {}
+        self._works: dict[TaskId, dict[JobId, float]] = {}
+
+    def seconds(self, task: Task) -> float:
+        """From the start of its executor to the end of its last job, on its own GPUs."""
+        if task.id not in self._known:
+            self._known[task.id] = self._start_seconds + self._training(task)
+        return self._known[task.id]
+
+    def __call__(self, task: Task, cluster: ClusterView) -> float:
+        """The share of the work that is left tells the time that is left."""
+        works = self._works_of(task)
+        done = sum(works[job] for job in cluster.jobs(task.id, Status.ENDED))
+        for status in (Status.RUNNING, Status.PAUSED, Status.PAUSING, Status.STOPPING):
+            for job in cluster.jobs(task.id, status):
+                if history := cluster.history(job):
+                    left = self._expected(cluster.spec(job), history[-1].step)
+                    done += works[job] - _weight(cluster.spec(job)) * left
+        share = max(0.0, 1 - done / sum(works.values()))
+        if cluster.executor(task.id) is None:  # it starts, or starts again
+            return self._start_seconds + (self.seconds(task) - self._start_seconds) * share
+        return self.seconds(task) * share
+
+    def _works_of(self, task: Task) -> dict[JobId, float]:
+        """What each job is expected to train before it has begun."""
+        if task.id not in self._works:
+            self._works[task.id] = {
+                job.id: _weight(job) * self._expected(job, 0) for job in task.jobs
+            }
+        return self._works[task.id]
+
+    def _expected(self, job: Job, step: int) -> float:
+        """Share of the job's steps still to come; one that is past the warm-up was kept."""
+        done, exits = step / job.steps, self._exits
+        boundary = job.next_report_step(math.ceil(exits.warmup * job.steps) - 1) / job.steps
+        if done > boundary:
+            return 1 - done
+        return max(0.0, exits.warmup - done) + exits.keep * (1 - max(exits.warmup, done))
+
+    def _training(self, task: Task) -> float:
+        exits = self._exits
+        jobs = by_batch_size(task.jobs)
+        num_kept = math.ceil(round(exits.keep * len(jobs), 9))
+        kept = [jobs[i * len(jobs) // num_kept] for i in range(num_kept)]  # of all batch sizes
+        warm = {job.id: math.ceil(exits.warmup * job.steps) for job in jobs}
+        total = 0.0
+        if exits.warmup > 0:
+            total += self._packed([(job, warm[job.id]) for job in jobs], task)
+        return total + self._packed([(job, job.steps - warm[job.id]) for job in kept], task)
+
+    def _packed(self, jobs: Sequence[tuple[Job, int]], task: Task) -> float:
+        """Each GPU trains what fits, until its first job ends; then it takes the next ones."""
+        memory = self._memory(task)
+        queue = [(job, _passes(job, steps)) for job, steps in reversed(jobs) if steps > 0]
+        lanes = [(0.0, number) for number in range(task.num_gpus)]
+        members: list[list[tuple[Job, int]]] = [[] for _ in lanes]
+        while queue and _has_room(queue[-1][0], emptiest := min(members, key=_rows), memory, task):
+            emptiest.append(queue.pop())
+        end = 0.0
+        while lanes:
+            now, number = heappop(lanes)
+            here = members[number]
+            while queue and _has_room(queue[-1][0], here, memory, task):
+                here.append(queue.pop())
+            if not here:
+                end = max(end, now)
+                continue
+            passes = min(left for _, left in here)
+            now += passes * self._times.pass_seconds([job for job, _ in here], task)
+            members[number] = [(job, left - passes) for job, left in here if left > passes]
+            heappush(lanes, (now, number))
+        return end + self._evaluations(jobs, task)
+
+    def _evaluations(self, jobs: Sequence[tuple[Job, int]], task: Task) -> float:
+        by_job: dict[JobId, float] = {
+            job.id: self._times.evaluation_seconds([job], task) * steps * job.reports / job.steps
+            for job, steps in jobs
+        }
+        return sum(by_job.values()) / min(task.num_gpus, max(1, len(jobs)))
+
+
+def _weight(job: Job) -> int:
+    """Sequences that the whole job trains on."""
+    return job.samples(job.steps)
+
+
+def _passes(job: Job, steps: int) -> int:
+    return steps * job.hyperparameters.accumulation
+
+
+def _rows(here: Sequence[tuple[Job, int]]) -> int:
+    """Sequences in one pass of the jobs."""
+    return sum(job.hyperparameters.batch_size for job, _ in here)
+
+
+def _has_room(job: Job, here: Sequence[tuple[Job, int]], memory: MemoryModel, task: Task) -> bool:
+    """A job that fits nowhere is given an empty GPU: its executor will tell otherwise."""
+    return not here or memory.fits([*(member for member, _ in here), job], task.max_length)

@@ -1,0 +1,215 @@
+"""What a fused training pass has to do, in FLOPs and bytes, and at the ceilings of a card.
+
+Each term is the time that one kind of work takes at the card's measured ceilings, so that the
+coefficients fitted to it are plain factors: 1 is the physical limit, and the same factors serve a
+card with other ceilings. Only the host's launches are in layers, with a coefficient in seconds.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+from alto_policy.types import Job
+from alto_runs.profile import ModelShape
+
+__all__ = [
+    "BYTE_TERMS",
+    "SECOND_TERMS",
+    "Ceilings",
+    "Crew",
+    "PassWork",
+    "Term",
+    "byte_terms",
+    "crew_of",
+    "evaluation_seconds",
+    "second_terms",
+    "work_of",
+]
+
+_STATE_BYTES = 18  # of an adapter's weight: bfloat16 copy, float32 master, gradient, two moments
+_STEP_BYTES = 30  # read and written for a weight by one AdamW step
+_EVALUATION_TOKENS = 4096  # in one forward pass of an evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A kind of work: the factor expected before anything is measured, and how unsure that is."""
+
+    name: str
+    factor: float
+    spread: float  # standard deviation of the factor's logarithm
+    on_host: bool = False
+
+
+SECOND_TERMS = (
+    Term("launches", 2e-3, 1.0, on_host=True),  # seconds of the host for a layer
+    Term("products", 1.1, 0.15),  # GEMMs reach 0.95 to 1.0 of cuBLAS; frozen runs tell the rest
+    Term("elementwise", 1.5, 0.7),
+    Term("logits", 4.0, 0.7),  # passes over them
+    Term("attention", 2.5, 0.4),
+    Term("adapters", 1.5, 0.8),
+    Term("optimizer", 1.5, 0.5),
+)
+
+BYTE_TERMS = (
+    Term("weights", 1.02, 0.02),
+    Term("workspace", 1.0, 0.7),  # of a gigabyte
+    Term("activations", 0.8, 0.4),
+    Term("logits", 4.0, 0.7),  # copies of them
+    Term("adapters", 2.0, 0.8),  # of the activations that adapters keep
+    Term("state", 1.0, 0.2),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    flops_per_second: float
+    bytes_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class PassWork:
+    """One fused pass of jobs on one GPU; a rank of 0 is a frozen backbone."""
+
+    shape: ModelShape
+    jobs: int
+    tokens: int
+    length: int
+    ranks: int  # summed over the jobs
+    rank_tokens: int  # rank times tokens, summed over the jobs
+    recompute: bool = False
+    weight_bytes: int = 2
+
+    @property
+    def mean_rank(self) -> float:
+        """As a token sees it."""
+        return self.rank_tokens / self.tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """Jobs that train together, as far as time and memory can tell them from others."""
+
+    jobs: int
+    rows: int  # sequences in one pass
+    ranks: int  # summed over the jobs
+    rank_rows: int  # rank times sequences, summed over the jobs
+
+
+def crew_of(jobs: Iterable[Job]) -> Crew:
+    """In one loop: a simulator asks for it at every change of a GPU's jobs."""
+    count = rows = ranks = rank_rows = 0
+    for job in jobs:
+        chosen = job.hyperparameters
+        count += 1
+        rows += chosen.batch_size
+        ranks += chosen.rank
+        rank_rows += chosen.rank * chosen.batch_size
+    return Crew(count, rows, ranks, rank_rows)
+
+
+def work_of(crew: Crew, shape: ModelShape, length: int, *, recompute: bool) -> PassWork:
+    """The pass of these jobs, every sequence of full length."""
+    return PassWork(
+        shape=shape,
+        jobs=crew.jobs,
+        tokens=length * crew.rows,
+        length=length,
+        ranks=crew.ranks,
+        rank_tokens=length * crew.rank_rows,
+        recompute=recompute,
+    )
+
+
+def second_terms(work: PassWork, ceilings: Ceilings) -> tuple[float, ...]:
+    """The work of each of SECOND_TERMS at the ceilings."""
+    shape, tokens = work.shape, work.tokens
+    passes = 3 if work.recompute else 2  # a frozen layer has no gradient of its weights
+    attention = (4.5 if work.recompute else 3.5) * 2 * work.length * tokens * _queries(shape)
+    return (
+        shape.layers * (1.3 if work.recompute else 1.0),
+        passes * _blocks_seconds(work, ceilings) + 2 * _head_seconds(work, ceilings),
+        tokens * shape.layers * _block_bytes(shape) * passes * 1.5 / ceilings.bytes_per_second,
+        2 * tokens * shape.vocabulary / ceilings.bytes_per_second,
+        shape.layers * attention / ceilings.flops_per_second,
+        _adapter_seconds(work, ceilings),
+        _STEP_BYTES * _adapter(shape) * work.ranks / ceilings.bytes_per_second,
+    )
+
+
+def byte_terms(work: PassWork) -> tuple[float, ...]:
+    """The bytes of each of BYTE_TERMS."""
+    shape, tokens = work.shape, work.tokens
+    kept = 2 * (5 * shape.hidden + 3 * shape.intermediate)  # of a token, by one block
+    layers = shape.layers * 2 * shape.hidden + kept if work.recompute else shape.layers * kept
+    return (
+        work.weight_bytes * shape.parameters,
+        1e9,
+        tokens * layers,
+        2 * tokens * shape.vocabulary,
+        2 * len(shape.linears) * work.rank_tokens * (1 if work.recompute else shape.layers),
+        _STATE_BYTES * shape.adapter_parameters * work.ranks,
+    )
+
+
+def evaluation_seconds(
+    work: PassWork, sequences: int, factors: tuple[float, ...], ceilings: Ceilings
+) -> float:
+    """Forward passes over validation sequences by the factors of training; `work` is one such pass.
+
+    A forward pass is a third of the launches and half of the products.
+    """
+    terms = second_terms(work, ceilings)
+    shares = (1 / 3, 1 / 2, 1 / 3, 1 / 3, 2 / 7, 1 / 3, 0.0)
+    parts = [f * t * s for f, t, s in zip(factors, terms, shares, strict=True)]
+    passes = max(1.0, sequences * work.length / _EVALUATION_TOKENS)
+    device = sum(parts[1:]) * sequences * work.length / work.tokens
+    return max(passes * parts[0], device)
+
+
+@cache
+def _linears(shape: ModelShape) -> tuple[tuple[int, int], ...]:
+    return shape.linears
+
+
+@cache
+def _adapter(shape: ModelShape) -> int:
+    return shape.adapter_parameters
+
+
+def _blocks_seconds(work: PassWork, ceilings: Ceilings) -> float:
+    """The products of all blocks in one direction."""
+    linears = _linears(work.shape)
+    return work.shape.layers * sum(_product(work, i, o, ceilings) for i, o in linears)
+
+
+def _head_seconds(work: PassWork, ceilings: Ceilings) -> float:
+    return _product(work, work.shape.hidden, work.shape.vocabulary, ceilings)
+
+
+def _product(work: PassWork, inputs: int, outputs: int, ceilings: Ceilings) -> float:
+    """Bound by arithmetic, or, with few tokens, by the reading of the weights."""
+    flops = 2 * work.tokens * inputs * outputs
+    moved = work.weight_bytes * (inputs * outputs + work.tokens * (inputs + outputs))
+    return max(flops / ceilings.flops_per_second, moved / ceilings.bytes_per_second)
+
+
+def _block_bytes(shape: ModelShape) -> int:
+    """Moved for a token by the norms, sums, rotation and gate of one block, forward."""
+    return 25 * shape.hidden + 6 * shape.intermediate
+
+
+def _adapter_seconds(work: PassWork, ceilings: Ceilings) -> float:
+    """What stays when the expand hides under the product: passes over inputs and gradients."""
+    if work.ranks == 0:
+        return 0.0
+    queries = _queries(work.shape)
+    inputs = 2 * work.shape.hidden + queries + work.shape.intermediate  # q, k, v share; gate, up
+    outputs = sum(outputs for _, outputs in _linears(work.shape))
+    moved = 2 * work.tokens * (2 * inputs + outputs) * work.shape.layers
+    flops = 6 * work.rank_tokens * _adapter(work.shape)
+    return moved / ceilings.bytes_per_second + flops / ceilings.flops_per_second
+
+
+def _queries(shape: ModelShape) -> int:
+    return shape.heads * shape.head_size

@@ -1,0 +1,232 @@
+"""Several runs side by side: runs of one policy are its seeds, and give it error bars."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullLocator
+from numpy.typing import NDArray
+
+from alto_policy.types import TaskId
+from alto_runs.policy_settings import policy_name
+from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, figure_of, panels_of, svg_of
+from alto_runs.report.gantt import time_unit
+from alto_runs.result import Result
+from alto_runs.schedule import TaskTimes, task_times
+
+__all__ = ["Group", "draw_completion", "draw_queueing", "draw_totals", "group_runs", "regrets"]
+
+_MOST_ROWS = 14  # widths and tenants that are drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Runs that differ in their seed alone; a colour of their own."""
+
+    name: str
+    color: str
+    runs: tuple[Result, ...]
+
+    def times(self) -> list[TaskTimes]:
+        return [times for run in self.runs for times in task_times(run.history)]
+
+
+def group_runs(results: Sequence[tuple[str, Result]]) -> tuple[Group, ...]:
+    """By policy, GPUs and clock; named by the policy, or by a run where two groups share one."""
+    members: dict[object, list[tuple[str, Result]]] = {}
+    for name, run in results:
+        header = run.log.header
+        facts = dict(header.made_by) if header else {}
+        key = (header.policy, header.gpus, facts.get("clock")) if header else name
+        members.setdefault(key, []).append((name, run))
+    policies = [_policy(runs[0][1]) for runs in members.values()]
+    groups = []
+    for number, (policy, runs) in enumerate(zip(policies, members.values(), strict=True)):
+        name = policy if policies.count(policy) == 1 else f"{policy}: {runs[0][0]}"
+        color = PALETTE[number % len(PALETTE)]
+        groups.append(Group(name, color, tuple(run for _, run in runs)))
+    return tuple(groups)
+
+
+def regrets(runs: Sequence[Result]) -> list[float | None]:
+    """How much worse a run's winners are than the best that any run of the same seed found.
+
+    The mean over its tasks of loss over best loss, less 1; None for a run without a winner.
+    """
+    best: dict[tuple[str, TaskId], float] = {}
+    for run in runs:
+        for task, loss in _winners(run).items():
+            key = (_seed(run), task)
+            best[key] = min(loss, best.get(key, loss))
+    return [
+        fmean(shares) if shares else None
+        for shares in (
+            [loss / best[_seed(run), task] - 1 for task, loss in _winners(run).items()]
+            for run in runs
+        )
+    ]
+
+
+def draw_totals(groups: Sequence[Group]) -> str:
+    """SVG of a bar for each group and measure: the mean over seeds, and a standard deviation."""
+    all_runs = [run for group in groups for run in group.runs]
+    regret_of = dict(zip(map(id, all_runs), regrets(all_runs), strict=True))
+    longest = max(run.metrics.overall.makespan_seconds for run in all_runs)
+    scale, unit = time_unit(longest)
+    measures: tuple[tuple[str, Callable[[Result], float | None]], ...] = (
+        (f"makespan, {unit}", lambda run: run.metrics.overall.makespan_seconds / scale),
+        (f"mean completion, {unit}", lambda run: _scaled(run, scale)),
+        ("GPU-hours", lambda run: run.metrics.overall.gpu_seconds / 3600),
+        ("samples saved, %", lambda run: 100 * run.metrics.overall.saved_share),
+        ("regret, %", lambda run: _percent(regret_of[id(run)])),
+    )
+    figure, panels = panels_of(0.9 + 0.36 * len(groups), len(measures))
+    for axes, (label, measure) in zip(panels, measures, strict=True):
+        for row, group in enumerate(groups):
+            found = [value for value in map(measure, group.runs) if value is not None]
+            if found:
+                _draw_bar(axes, row, found, group.color)
+        names = [group.name for group in groups] if axes is panels[0] else [""] * len(groups)
+        axes.set_yticks(range(len(groups)), names, color=INK)
+        axes.set_ylim(len(groups) - 0.5, -0.5)
+        axes.set_xlim(left=0)
+        axes.margins(x=0.25)
+        axes.xaxis.set_visible(False)
+        axes.spines["bottom"].set_visible(False)
+        axes.set_title(label, fontsize=9.5, color=MUTED, loc="left")
+    return svg_of(figure, "Makespan, completion, GPU-hours, samples saved and regret")
+
+
+def draw_completion(groups: Sequence[Group]) -> str:
+    """SVG: the share of tasks that were done within a time; a thin line for each seed."""
+    figure, axes = figure_of(3.2)
+    found = [times.completion for group in groups for times in group.times()]
+    scale, unit = time_unit(max((each for each in found if each is not None), default=0.0))
+    smallest = np.inf
+    for group in groups:
+        runs = [_completions(task_times(run.history), scale) for run in group.runs]
+        if len(runs) > 1:
+            for run in runs:
+                _draw_shares(axes, run, color=group.color, linewidth=0.8, alpha=0.45)
+        pooled = np.sort(np.concatenate(runs))
+        if len(pooled):
+            smallest = min(smallest, pooled[0])
+            _draw_shares(axes, pooled, color=group.color, linewidth=2.2, label=group.name)
+    if np.isfinite(smallest) and smallest > 0:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(0, 102)
+    axes.set_ylabel("% of tasks done")
+    axes.set_xlabel(f"{unit} from arrival to end")
+    axes.grid(color=GRID, linewidth=0.8)
+    figure.legend(loc="outside upper left", ncols=6, frameon=False, handlelength=1.6)
+    return svg_of(figure, "Completion times of the tasks")
+
+
+def draw_queueing(groups: Sequence[Group]) -> str:
+    """SVG: waiting by width and by tenant: a dot for the mean, a line to the 90th percentile."""
+    waits = [_waits(group.times()) for group in groups]
+    rows = _rows([times for group in groups for times in group.times()])
+    longest = max((wait for each in waits for found in each.values() for wait in found), default=0)
+    scale, unit = time_unit(longest)
+    figure, axes = figure_of(1.0 + len(rows) * (0.18 + 0.13 * len(groups)))
+    for number, (group, of_group) in enumerate(zip(groups, waits, strict=True)):
+        offset = (number - (len(groups) - 1) / 2) * 0.6 / len(groups)
+        for row, name in enumerate(rows):
+            if found := of_group.get(name):
+                high, at = float(np.percentile(found, 90)) / scale, row + offset
+                axes.plot([0, high], [at, at], color=group.color, linewidth=2.4, alpha=0.4)
+                axes.plot(fmean(found) / scale, at, "o", color=group.color, markersize=6)
+        axes.plot([], [], "o-", color=group.color, label=group.name)
+    axes.set_yticks(range(len(rows)), rows, color=INK)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"{unit} of waiting: the mean, and up to the 90th percentile")
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
+    figure.legend(loc="outside upper left", ncols=6, frameon=False, handlelength=1.6)
+    return svg_of(figure, "Waiting of tasks by their width and tenant")
+
+
+def _waits(times: Sequence[TaskTimes]) -> dict[str, list[float]]:
+    """Seconds of waiting under the name of each row that a task counts for."""
+    waits: dict[str, list[float]] = {}
+    for each in times:
+        if each.queueing is not None:
+            for name in (_width(each.num_gpus), _tenant(each.tenant)):
+                waits.setdefault(name, []).append(each.queueing)
+    return waits
+
+
+def _rows(times: Sequence[TaskTimes]) -> list[str]:
+    """Widths in their order, then the tenants if there are several."""
+    rows = [_width(width) for width in sorted({each.num_gpus for each in times})]
+    tenants = sorted({each.tenant for each in times})
+    if len(tenants) > 1:
+        rows += [_tenant(tenant) for tenant in tenants]
+    return rows[:_MOST_ROWS]
+
+
+def _width(num_gpus: int) -> str:
+    return f"{num_gpus} GPU{'s' if num_gpus > 1 else ''}"
+
+
+def _tenant(name: str) -> str:
+    return f"of {name}" if name else "of nobody"
+
+
+def _draw_bar(axes: Axes, row: int, values: Sequence[float], color: str) -> None:
+    mean = fmean(values)
+    spread = stdev(values) if len(values) > 1 else 0.0
+    axes.barh(row, mean, height=0.6, color=color, alpha=0.85)
+    if spread:
+        axes.plot([mean - spread, mean + spread], [row, row], color=INK, linewidth=1.4)
+    text = f"{mean:.3g}" + (f" \N{PLUS-MINUS SIGN} {spread:.2g}" if len(values) > 1 else "")
+    axes.annotate(
+        text,
+        (mean + spread, row),
+        xytext=(4, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=9,
+    )
+
+
+def _draw_shares(axes: Axes, values: NDArray[np.float64], **style: Any) -> None:
+    if len(values):
+        shares = 100 * np.arange(1, len(values) + 1) / len(values)
+        axes.step(np.append(values[0], values), np.append(0.0, shares), where="post", **style)
+
+
+def _completions(times: Sequence[TaskTimes], scale: float) -> NDArray[np.float64]:
+    return np.sort([t.completion / scale for t in times if t.completion is not None])
+
+
+def _scaled(run: Result, scale: float) -> float | None:
+    mean = run.metrics.schedule.completion_mean
+    return None if mean is None else mean / scale
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _winners(run: Result) -> dict[TaskId, float]:
+    losses: dict[TaskId, float] = {}
+    for standing in run.leaderboard:
+        if standing.best_val_loss is not None and standing.best_val_loss > 0:
+            losses.setdefault(standing.task, standing.best_val_loss)
+    return losses
+
+
+def _seed(run: Result) -> str:
+    header = run.log.header
+    return dict(header.made_by).get("seed", "") if header else ""
+
+
+def _policy(run: Result) -> str:
+    return policy_name(run.log.header.policy) if run.log.header else "unknown"

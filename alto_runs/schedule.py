@@ -1,0 +1,189 @@
+"""How a shared cluster served its tasks: waiting, completion, fairness, and use of its GPUs."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alto_policy.types import GpuId, Task, TaskId
+from alto_runs.history import Outcome, Residency, RunHistory
+
+__all__ = [
+    "ScheduleMetrics",
+    "TaskTimes",
+    "Usage",
+    "jain",
+    "measure_schedule",
+    "measure_usage",
+    "occupied",
+    "percentile",
+    "task_times",
+]
+
+_ENDED = (Outcome.FINISHED, Outcome.STOPPED, Outcome.FAILED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskTimes:
+    """Seconds of the log; None for what has not happened."""
+
+    task: TaskId
+    tenant: str
+    num_gpus: int
+    arrival: float
+    start: float | None  # its backbone was loaded for the first time
+    end: float | None  # its last job was over
+
+    @property
+    def completion(self) -> float | None:
+        return None if self.end is None else self.end - self.arrival
+
+    @property
+    def queueing(self) -> float | None:
+        return None if self.start is None else self.start - self.arrival
+
+    @property
+    def slowdown(self) -> float | None:
+        """Completion over what it took once started; 1 is no waiting."""
+        if self.start is None or self.end is None or self.end <= self.start:
+            return None
+        return (self.end - self.arrival) / (self.end - self.start)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleMetrics:
+    """Seconds over the tasks that have ended; None where none has.
+
+    Fairness is Jain's index over the tenants' mean slowdowns, or the tasks' where there is one
+    tenant: 1 if all are served alike, 1/n if one of n bears all the waiting.
+    """
+
+    tasks: int
+    tasks_ended: int
+    completion_mean: float | None
+    completion_median: float | None
+    completion_p90: float | None
+    completion_p99: float | None
+    queueing_mean: float | None
+    queueing_p99: float | None
+    slowdown_mean: float | None
+    fairness: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Steps over time: `count[i]` holds from `times[i]` to `times[i + 1]`."""
+
+    times: NDArray[np.float64]
+    allocated: NDArray[np.int64]  # GPUs that hold a backbone
+    busy: NDArray[np.int64]  # of these, with a job resident
+    adapters: NDArray[np.int64]  # jobs resident on all GPUs
+
+    def mean(self, counts: NDArray[np.int64]) -> float:
+        """Over the time from the first to the last step."""
+        widths = np.diff(self.times)
+        whole = float(widths.sum())
+        return float((counts[:-1] * widths).sum()) / whole if whole > 0 else 0.0
+
+
+def task_times(history: RunHistory) -> tuple[TaskTimes, ...]:
+    starts: dict[TaskId, float] = {}
+    for span in history.executors:
+        starts[span.task] = min(span.start, starts.get(span.task, math.inf))
+    return tuple(
+        TaskTimes(
+            task=task.id,
+            tenant=task.tenant,
+            num_gpus=task.num_gpus,
+            arrival=history.arrivals[task.id],
+            start=starts.get(task.id),
+            end=_end(task, history),
+        )
+        for task in history.tasks
+    )
+
+
+def measure_schedule(times: Sequence[TaskTimes]) -> ScheduleMetrics:
+    completions = [each.completion for each in times if each.completion is not None]
+    waits = [each.queueing for each in times if each.queueing is not None]
+    slowdowns = [each.slowdown for each in times if each.slowdown is not None]
+    return ScheduleMetrics(
+        tasks=len(times),
+        tasks_ended=len(completions),
+        completion_mean=fmean(completions) if completions else None,
+        completion_median=percentile(completions, 50),
+        completion_p90=percentile(completions, 90),
+        completion_p99=percentile(completions, 99),
+        queueing_mean=fmean(waits) if waits else None,
+        queueing_p99=percentile(waits, 99),
+        slowdown_mean=fmean(slowdowns) if slowdowns else None,
+        fairness=jain(_served(times)),
+    )
+
+
+def measure_usage(history: RunHistory) -> Usage:
+    """Counts GPUs and jobs at every moment at which one of them changes."""
+    stays = [stay for job in history.jobs.values() for stay in job.residencies]
+    allocated = [e for s in history.executors for e in _edges(s.start, s.end, len(s.gpus))]
+    adapters = [edge for stay in stays for edge in _edges(stay.start, stay.end)]
+    busy = [edge for start, end in occupied(stays) for edge in _edges(start, end)]
+    times = np.unique([0.0, history.end, *(at for at, _ in (*allocated, *adapters))])
+    steps = (_steps(changes, times) for changes in (allocated, busy, adapters))
+    return Usage(times, *steps)
+
+
+def percentile(values: Sequence[float], percent: float) -> float | None:
+    """Between the nearest two of the sorted values, as NumPy's default does."""
+    return float(np.percentile(values, percent)) if values else None
+
+
+def jain(values: Sequence[float]) -> float | None:
+    """(sum x)^2 / (n sum x^2): Jain, Chiu and Hawe 1984."""
+    squares = sum(value * value for value in values)
+    return sum(values) ** 2 / (len(values) * squares) if squares else None
+
+
+def _served(times: Sequence[TaskTimes]) -> list[float]:
+    by_tenant: dict[str, list[float]] = {}
+    for each in times:
+        if each.slowdown is not None:
+            by_tenant.setdefault(each.tenant, []).append(each.slowdown)
+    if len(by_tenant) > 1:
+        return [fmean(slowdowns) for slowdowns in by_tenant.values()]
+    return [slowdown for slowdowns in by_tenant.values() for slowdown in slowdowns]
+
+
+def _end(task: Task, history: RunHistory) -> float | None:
+    """None while a job may go on; a task that was given up at once ends as it arrives."""
+    jobs = history.of_task(task)
+    if any(job.outcome not in _ENDED for job in jobs):
+        return None
+    ends = (stay.end for job in jobs for stay in job.residencies)
+    return max(ends, default=history.arrivals[task.id])
+
+
+def occupied(stays: Iterable[Residency]) -> Iterator[tuple[float, float]]:
+    """The stretches in which a GPU has any job, GPU by GPU."""
+    reached: dict[GpuId, tuple[float, float]] = {}
+    for stay in sorted(stays, key=lambda stay: stay.start):
+        start, end = reached.get(stay.gpu, (stay.start, stay.start))
+        if stay.start > end:
+            yield start, end
+            start = stay.start
+        reached[stay.gpu] = (start, max(end, stay.end))
+    yield from reached.values()
+
+
+def _edges(start: float, end: float, by: int = 1) -> tuple[tuple[float, int], tuple[float, int]]:
+    return (start, by), (end, -by)
+
+
+def _steps(changes: Sequence[tuple[float, int]], times: NDArray[np.float64]) -> NDArray[np.int64]:
+    counts = np.zeros(len(times), dtype=np.int64)
+    if changes:
+        at, by = zip(*changes, strict=True)
+        np.add.at(counts, np.searchsorted(times, np.array(at)), np.array(by))
+    return np.cumsum(counts)

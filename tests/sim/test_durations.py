@@ -1,0 +1,77 @@
+"""What a policy believes of a task's duration, against what the simulator makes of it."""
+
+import pytest
+
+from alto_policy.events import TaskArrived
+from alto_policy.planner import Planner
+from alto_policy.policies import Settings
+from alto_policy.policies.alto import AltoSettings
+from alto_policy.policies.fifo import FifoSettings
+from alto_policy.runlog import Entry
+from alto_policy.types import Task
+from alto_policy.view import ClusterView
+from alto_runs.costs.durations import ExpectedExits, TaskDurations
+from alto_sim.simulate import play
+from alto_sim.step_time import StepTime
+from alto_sim.workload import Workload
+from tests.sim.cases import NOW, Flat, gpus, job, task
+from tests.sim.profiles import ROOMY
+
+TIMES = StepTime(per_pass=1.0, per_token=0.5, per_evaluation=0.25)
+NARROW = task("n", [job(f"n{i}", 40, 10, batch_size=1 + i % 4) for i in range(60)])
+WIDE = task("w", [job(f"w{i}", 40, 10, accumulation=1 + i % 2) for i in range(160)], num_gpus=2)
+
+
+def simulated(of: Task, settings: Settings) -> float:
+    workload = Workload(
+        arrivals=(TaskArrived(0.0, of),),
+        curves=Flat(),
+        step_time=TIMES,
+        latencies=NOW,
+        memory=ROOMY,
+    )
+    entries: list[Entry] = []
+    play(workload, settings, gpus(of.num_gpus), entries.append)
+    return entries[-1].event.t
+
+
+@pytest.mark.parametrize("of", [NARROW, WIDE], ids=["one GPU", "two GPUs"])
+def test_a_task_without_exits_takes_as_long_as_was_believed(of: Task) -> None:
+    believed = TaskDurations(TIMES, lambda of: ROOMY).seconds(of)
+    assert believed == pytest.approx(simulated(of, FifoSettings()), rel=0.05)
+
+
+@pytest.mark.parametrize("of", [NARROW, WIDE], ids=["one GPU", "two GPUs"])
+def test_expected_exits_shorten_the_belief_as_they_shorten_the_run(of: Task) -> None:
+    exits = ExpectedExits(warmup=0.1, keep=0.25)
+    believed = TaskDurations(TIMES, lambda of: ROOMY, exits=exits).seconds(of)
+    run = simulated(of, AltoSettings(warmup=0.1, keep=0.25))
+    assert believed == pytest.approx(run, rel=0.25)
+    assert believed < 0.6 * TaskDurations(TIMES, lambda of: ROOMY).seconds(of)
+
+
+def test_what_is_left_falls_as_the_run_goes_on() -> None:
+    """Asked whenever another task arrives; one GPU stays free, so that the planner is asked."""
+    durations = TaskDurations(TIMES, lambda of: ROOMY)
+    end = durations.seconds(NARROW)
+    late = [task(f"x{i}", [job(f"x{i}", 1, 1)], num_gpus=2) for i in range(4)]
+    times = [end * share for share in (0.2, 0.4, 0.6, 0.8)]
+    seen: list[float] = []
+
+    def remaining(of: Task, cluster: ClusterView) -> float:
+        if of.id == NARROW.id:
+            seen.append(durations(of, cluster))
+        return durations(of, cluster)
+
+    workload = Workload(
+        arrivals=(
+            TaskArrived(0.0, NARROW),
+            *(TaskArrived(t, of) for t, of in zip(times, late, strict=True)),
+        ),
+        curves=Flat(),
+        step_time=TIMES,
+        latencies=NOW,
+        memory=ROOMY,
+    )
+    play(workload, FifoSettings(), gpus(2), lambda entry: None, Planner(remaining))
+    assert seen[:5] == pytest.approx([end, *(end - t for t in times)], abs=0.1 * end)
