@@ -14,6 +14,8 @@ from alto_runs.study import Study
 
 __all__ = ["compare"]
 
+_MAX_NEW_TOKENS = 32
+
 
 def compare(
     study: Study, prepared: Sequence[PreparedTask], result: Result
@@ -60,6 +62,7 @@ def _answer(
         encode_prompt(prompt, tokenizer),
         [(None, 1.0), adapter],
         end_tokens=backbone.end_tokens | {tokenizer.eos_token_id},
+        max_new_tokens=_MAX_NEW_TOKENS,
     )
     decode = tokenizer.decode
     return Answer(prompt, *(str(decode(list(t))).strip() for t in (untuned, tuned)))
