@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["Context", "Decoder", "FrozenLinear", "Layer", "Split", "can_be_written_out"]
 
 _FAMILY = ("llama", "mistral", "qwen2")
-# Rows times weights of a layer, below which launching it takes longer than computing it.
-_LAUNCH_BOUND = 5e11
+# What a layer's launches take the host, and what a pass takes an H100: products, and each number
+# that a linear reads or writes, all passes over it together. Measured.
+_LAUNCH_SECONDS, _PRODUCTS_PER_SECOND, _NUMBERS_PER_SECOND = 5e-3, 3.5e14, 1e11
 _ATTENTION, _MLP = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
 
 
@@ -124,7 +125,14 @@ class Decoder:
         self._layers = tuple(
             _layer(layer, f"model.layers.{i}.", numbers) for i, layer in enumerate(inner.layers)
         )
-        self._replays = Replays(self._train)
+        sizes = [tuple(group.weight_OI.shape) for group in self._layers[0].groups]
+        products, width = sum(o * i for o, i in sizes), sum(o + i for o, i in sizes)
+        self._layer_seconds_per_row = (
+            2 * products / _PRODUCTS_PER_SECOND + width / _NUMBERS_PER_SECOND
+        )
+        # What the linears read and write is kept, and each has a gradient at some time.
+        row_bytes = 2 * width * self.dtype.itemsize * len(self._layers)
+        self._replays = Replays(self._train, row_bytes)
 
     @property
     def vocabulary_size(self) -> int:
@@ -148,6 +156,7 @@ class Decoder:
         """
         if self._can_be_recorded(bank, batch):
             return self._replays.train(bank, batch, weights_N)
+        self._replays.clear()
         return self._train(bank, batch, weights_N)
 
     def target_logits(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
@@ -182,8 +191,8 @@ class Decoder:
         """Whether its launches are those of every batch of its shape, and recording them pays."""
         if self.device.type != "cuda" or self.recompute or not batch.plan.segments:
             return False
-        weights = sum(group.weight_OI.numel() for group in self._layers[0].groups)
-        if len(batch.tokens_T) * weights > _LAUNCH_BOUND or bank.shadow_RC.dtype != self.dtype:
+        seconds = len(batch.tokens_T) * self._layer_seconds_per_row
+        if seconds > _LAUNCH_SECONDS or bank.shadow_RC.dtype != self.dtype:
             return False
         sizes = {size for shape in self.shapes for size in (shape.inputs, shape.outputs)}
         return has_kernels(self.dtype, sizes)

@@ -22,7 +22,7 @@ __all__ = ["PassShape", "Replays", "Room", "Train"]
 
 _LEAST_ROWS = 128
 _MOST_RECORDINGS = 16  # the one replayed longest ago makes room
-_MEMORY = 2.0  # free for each byte that a pass takes: what is recorded keeps its memory
+_MEMORY = 2  # free for each byte that a pass takes: what is recorded keeps its memory
 
 Train = Callable[[AdapterBank, PackedBatch, Tensor], Tensor]
 
@@ -98,62 +98,68 @@ class Room:
 class Replays:
     """The recorded passes of one model, by their shapes."""
 
-    def __init__(self, train: Train) -> None:
+    def __init__(self, train: Train, row_bytes: int) -> None:
+        """A pass takes at most `row_bytes` for each row of its batch."""
         self._train = train
+        self._row_bytes = row_bytes
         self._recordings: dict[PassShape, _Recording] = {}
         self._bank: weakref.ref[Tensor] | None = None  # whose addresses are recorded
-        self._pool: Any = None  # of all recordings: they never run at the same time
 
     def train(self, bank: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
         """What `train` computes; good until the next pass."""
         if self._bank is None or self._bank() is not bank.shadow_RC:
-            self._recordings.clear()
-            self._bank = weakref.ref(bank.shadow_RC)
-            self._pool = torch.cuda.graph_pool_handle()
+            self.clear()
         shape = PassShape.around(batch)
+        needed = shape.rows * self._row_bytes
+        if shape not in self._recordings and needed > _free_bytes():
+            self.clear()
+        self._bank = weakref.ref(bank.shadow_RC)
         recording = self._recordings.pop(shape, None)
         if recording is None:
             recording = _Recording(self._train, Room(shape, batch, weights_N))
         else:
             recording.room.fill(batch, weights_N)
+            if recording.graph is None and _MEMORY * needed <= _free_bytes():
+                recording.record(bank, self._pool())
         self._recordings[shape] = recording
         if len(self._recordings) > _MOST_RECORDINGS:
             del self._recordings[next(iter(self._recordings))]
-        return recording.run(bank, self._pool)[: len(weights_N)]
+        return recording.run(bank)[: len(weights_N)]
+
+    def clear(self) -> None:
+        """Give the memory back: a pass that is not recorded may need it."""
+        self._bank = None
+        self._recordings.clear()
+
+    def _pool(self) -> Any:
+        """One memory for all recordings: they never run at the same time."""
+        graphs = (recording.graph for recording in self._recordings.values())
+        known = next((graph for graph in graphs if graph is not None), None)
+        return torch.cuda.graph_pool_handle() if known is None else known.pool()
 
 
 class _Recording:
     """The first pass of a shape is launched as ever, which compiles its kernels; the second is
-    recorded."""
+    recorded where there is memory for that."""
 
     def __init__(self, train: Train, room: Room) -> None:
         self.room = room
+        self.graph: torch.cuda.CUDAGraph | None = None
         self._train = train
-        self._graph: torch.cuda.CUDAGraph | None = None
-        self._losses_N: Tensor | None = None
-        self._num_bytes: int | None = None  # of a pass, beyond what was there before
+        self._losses_N: Tensor | None = None  # of the recorded pass
 
-    def run(self, bank: AdapterBank, pool: Any) -> Tensor:
-        if self._num_bytes is None:
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
-            losses_N = self._train(bank, self.room.batch, self.room.weights_N)
-            self._num_bytes = torch.cuda.max_memory_allocated() - before
-            return losses_N
-        if self._graph is None:
-            if _free_bytes() < _MEMORY * self._num_bytes:
-                return self._train(bank, self.room.batch, self.room.weights_N)
-            self._record(bank, pool)
-        assert self._graph is not None
-        assert self._losses_N is not None
-        self._graph.replay()
-        return self._losses_N
-
-    def _record(self, bank: AdapterBank, pool: Any) -> None:
+    def record(self, bank: AdapterBank, pool: Any) -> None:
+        """Nothing is computed by that."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             self._losses_N = self._train(bank, self.room.batch, self.room.weights_N)
-        self._graph = graph
+        self.graph = graph
+
+    def run(self, bank: AdapterBank) -> Tensor:
+        if self.graph is None or self._losses_N is None:
+            return self._train(bank, self.room.batch, self.room.weights_N)
+        self.graph.replay()
+        return self._losses_N
 
 
 def _free_bytes() -> int:

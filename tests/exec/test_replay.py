@@ -2,18 +2,19 @@
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from alto_exec import decoder
+from alto_exec import decoder, replay
 from alto_exec.bank import AdapterBank, Slot
 from alto_exec.batch import PackedBatch, Share, pack
 from alto_exec.data.samples import Sample
 from alto_exec.decoder import Decoder
-from alto_exec.replay import PassShape, Room
+from alto_exec.replay import PassShape, Replays, Room
 from tests.exec.comparing import assert_close, assert_identical
 from tests.exec.tiny_models import VOCABULARY_SIZE, tiny_llama
 
@@ -38,7 +39,7 @@ def batch_of(slots: Sequence[Slot], lengths: tuple[int, ...]) -> tuple[PackedBat
     shares = []
     for number, (slot, length) in enumerate(zip(slots, lengths, strict=True)):
         tokens = torch.randint(3, VOCABULARY_SIZE, (length,), generator=dice).tolist()
-        sample = Sample(tuple(tokens), (False, *(i % 3 > 0 for i in range(length - 1))))
+        sample = Sample(tuple(tokens), (False, *(i % 3 < 2 for i in range(length - 1))))
         shares.append(Share((sample,), slot, 2.0, 0.1 * number, number, 0))
     batch = pack(shares, DEVICE)
     return batch, torch.rand(len(batch.targets_N), generator=dice).to(DEVICE)
@@ -79,11 +80,58 @@ def test_nothing_is_left_of_the_batch_before() -> None:
         assert torch.equal(one, other) if isinstance(one, Tensor) else one == other, name
 
 
+class Graph:
+    """Stands for a CUDA graph."""
+
+    replays = 0
+
+    def replay(self) -> None:
+        Graph.replays += 1
+
+    def pool(self) -> tuple[int, int]:
+        return (0, 1)
+
+
+def test_when_a_pass_is_launched_recorded_and_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 1 << 40
+    monkeypatch.setattr(Graph, "replays", 0)
+    monkeypatch.setattr(replay, "_free_bytes", lambda: free)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    calls: list[int] = []
+
+    def train(_: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
+        calls.append(len(batch.tokens_T))
+        return weights_N
+
+    bank, slots = adapters(a_model())
+    replays = Replays(train, row_bytes=1)
+
+    def counts(lengths: tuple[int, ...]) -> tuple[int, int]:
+        batch, weights_N = batch_of(slots, lengths)
+        assert_identical(replays.train(bank, batch, weights_N), weights_N)
+        return len(calls), Graph.replays
+
+    assert counts(BEFORE) == (1, 0)
+    assert counts(NOW) == (2, 1)  # recorded, then replayed
+    assert counts(BEFORE) == (2, 2)
+    assert counts((90, 90, 90)) == (3, 2)  # of another shape
+    assert counts(NOW) == (3, 3)
+    bank.reserve(64)
+    assert counts(NOW) == (4, 3)
+    assert counts(NOW) == (5, 4)
+    free = 200  # enough for a pass, not for keeping its memory
+    replays.clear()
+    assert counts(NOW) == (6, 4)
+    assert counts(NOW) == (7, 4)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not ON_GPU, reason="CUDA graphs")
 def test_a_recorded_pass_is_a_launched_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also after the bank has moved."""
-    monkeypatch.setattr(decoder, "_LAUNCH_BOUND", 1e12)
+    monkeypatch.setattr(decoder, "_LAUNCH_SECONDS", 1.0)
     model, fresh = (a_model(torch.bfloat16) for _ in range(2))
     (bank, slots), (same_bank, _) = adapters(model), adapters(fresh)
 
