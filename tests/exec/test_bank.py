@@ -142,6 +142,7 @@ def test_a_group_is_made_anew_when_the_bank_has_moved() -> None:
     assert group.a_RMI.requires_grad  # or the first adapted linear would not be trained
     assert bank.group(0, weight, None) is group
     assert bank.group(0, weight.clone(), None) is not group
+    group = bank.group(0, weight, None)
     bank.reserve(5)
     moved = bank.group(0, weight, None)
     assert moved.a_RMI.shape[0] == 5
