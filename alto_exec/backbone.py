@@ -101,7 +101,7 @@ class Backbone:
                 position_ids=batch.positions_T[None],
                 logits_to_keep=batch.predicting_rows,
                 use_cache=False,
-                sequence_lengths=batch.sequence_lengths,
+                sequence_lengths=batch.lengths.lengths,
             )
         finally:
             self._routing.bank = self._routing.plan = None
@@ -112,6 +112,12 @@ class Backbone:
         """(shares,) fp32 or wider: the losses of each share's target tokens, summed."""
         losses_N = cross_entropy(self.target_logits(bank, batch), batch.targets_N, reduction="none")
         return torch.stack([p.sum() for p in torch.split(losses_N, list(batch.targets_per_share))])
+
+    def train(self, bank: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
+        """(N,) loss of each target; the gradients of their weighted sum are added to the bank."""
+        losses_N = cross_entropy(self.target_logits(bank, batch), batch.targets_N, reduction="none")
+        losses_N.backward(weights_N)
+        return losses_N.detach()
 
     def _adapt(self, names: Sequence[str]) -> list[LinearShape]:
         shapes = []

@@ -72,8 +72,7 @@ class AdapterBank:
         self.shadow_RC = self.value_RC
         if dtype is not None and dtype.itemsize < self.value_RC.element_size():
             self.shadow_RC = torch.zeros(size, device=device, dtype=dtype)
-        # It asks for a gradient only so that autograd reaches the first adapted linear.
-        self.shadow_RC.requires_grad_()
+        self._adapted: dict[int, AdaptedGroup] = {}  # views of the tensors above
 
     @property
     def num_rows(self) -> int:
@@ -88,17 +87,23 @@ class AdapterBank:
     def group(self, number: int, weight_OI: Tensor, bias_O: Tensor | None) -> AdaptedGroup:
         """The bank's columns of the group that begins with linear `number`, beside its frozen
         weights."""
-        group = self._groups[number]
-        return AdaptedGroup(
+        known = self._adapted.get(number)
+        if known is not None and known.weight_OI is weight_OI and known.bias_O is bias_O:
+            return known
+        group, shadow_RC = self._groups[number], self.shadow_RC.detach()
+        adapted = AdaptedGroup(
             weight_OI=weight_OI,
             bias_O=bias_O,
-            a_RMI=group.a_of(self.shadow_RC),
-            b_RO=self.shadow_RC[:, group.b],
+            # It asks for a gradient only so that autograd reaches the first adapted linear.
+            a_RMI=group.a_of(shadow_RC).detach().requires_grad_(),
+            b_RO=shadow_RC[:, group.b],
             grad_a_RMI=group.a_of(self.grad_RC),
             grad_b_RO=self.grad_RC[:, group.b],
             outputs=group.outputs,
             number=number,
         )
+        self._adapted[number] = adapted
+        return adapted
 
     def rows(self) -> Bank:
         """All rows, for the optimizer; it keeps the copy that batches read up to date."""
@@ -126,13 +131,13 @@ class AdapterBank:
         """
         if rows <= self.num_rows:
             return
+        self._adapted.clear()
         is_copy = self.shadow_RC is not self.value_RC
         self.value_RC = _grown(self.value_RC, rows)
         self.grad_RC = _grown(self.grad_RC, rows)
         self.mean_RC = _grown(self.mean_RC, rows)
         self.square_RC = _grown(self.square_RC, rows)
         self.shadow_RC = _grown(self.shadow_RC, rows) if is_copy else self.value_RC
-        self.shadow_RC.requires_grad_()
 
     def leave(self, slot: Slot) -> None:
         """Give the rows back, zeroed: nothing of a departed job reaches the next owner."""
@@ -214,5 +219,5 @@ def _first_gap(slots: Sequence[Slot], rank: int) -> int:
 
 def _grown(bank_RC: Tensor, rows: int) -> Tensor:
     after = torch.zeros(rows, bank_RC.shape[1], dtype=bank_RC.dtype, device=bank_RC.device)
-    after[: bank_RC.shape[0]] = bank_RC.detach()
+    after[: bank_RC.shape[0]] = bank_RC
     return after

@@ -13,6 +13,7 @@ from torch import Tensor
 from alto_exec.bank import Slot
 from alto_exec.data.samples import Sample
 from alto_kernels.lora_linear import Plan, Segment
+from alto_kernels.varlen_attention import CumulativeLengths
 
 __all__ = ["PackedBatch", "Share", "pack"]
 
@@ -36,7 +37,7 @@ class Share:
 class PackedBatch:
     tokens_T: Tensor
     positions_T: Tensor  # place of each token in its own sequence
-    sequence_lengths: tuple[int, ...]
+    lengths: CumulativeLengths  # of the sequences
     predicting_rows: Tensor  # (N,) rows whose output predicts a target, ascending
     targets_N: Tensor
     targets_per_share: tuple[int, ...]
@@ -55,7 +56,7 @@ def pack(shares: Sequence[Share], device: torch.device) -> PackedBatch:
     return PackedBatch(
         tokens_T=torch.from_numpy(tokens).to(device),
         positions_T=torch.from_numpy(positions).to(device),
-        sequence_lengths=lengths,
+        lengths=CumulativeLengths.of(lengths, device),
         predicting_rows=torch.from_numpy(target_rows - 1).to(device),
         targets_N=torch.from_numpy(tokens[target_rows]).to(device),
         targets_per_share=counts,

@@ -16,12 +16,13 @@ from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.batch import PackedBatch
 from alto_exec.modules import ALL_LINEAR, short_names, target_names
 from alto_exec.peft_format import BaseModel
-from alto_kernels.linear_cross_entropy import linear_cross_entropy
-from alto_kernels.lora_linear import AdaptedGroup, Plan, lora_linear_group
+from alto_exec.replay import Replays
+from alto_kernels.linear_cross_entropy import linear_cross_entropy, take_rows
+from alto_kernels.lora_linear import AdaptedGroup, has_kernels, lora_linear_group
 from alto_kernels.rms_norm import add_rms_norm
 from alto_kernels.rope import rope
 from alto_kernels.swiglu import swiglu
-from alto_kernels.varlen_attention import CumulativeLengths, varlen_attention
+from alto_kernels.varlen_attention import varlen_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["Context", "Decoder", "FrozenLinear", "Layer", "Split", "can_be_written_out"]
 
 _FAMILY = ("llama", "mistral", "qwen2")
+# What a layer's launches take the host, and what a pass takes an H100: products, and each number
+# that a linear reads or writes, all passes over it together. Measured.
+_LAUNCH_SECONDS, _PRODUCTS_PER_SECOND, _NUMBERS_PER_SECOND = 5e-3, 3.5e14, 1e11
 _ATTENTION, _MLP = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
 
 
@@ -69,14 +73,18 @@ class Layer:
     gate_up: Split
     down: Split
 
+    @property
+    def groups(self) -> tuple[FrozenLinear, ...]:
+        splits = (self.qkv, self.out, self.gate_up, self.down)
+        return tuple(group for split in splits for group in split.groups)
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """What every layer reads of one batch."""
 
     bank: AdapterBank
-    plan: Plan
-    lengths: CumulativeLengths
+    batch: PackedBatch
     cos_Td: Tensor
     sin_Td: Tensor
 
@@ -117,6 +125,14 @@ class Decoder:
         self._layers = tuple(
             _layer(layer, f"model.layers.{i}.", numbers) for i, layer in enumerate(inner.layers)
         )
+        sizes = [tuple(group.weight_OI.shape) for group in self._layers[0].groups]
+        products, width = sum(o * i for o, i in sizes), sum(o + i for o, i in sizes)
+        self._layer_seconds_per_row = (
+            2 * products / _PRODUCTS_PER_SECOND + width / _NUMBERS_PER_SECOND
+        )
+        # What the linears read and write is kept, and each has a gradient at some time.
+        row_bytes = 2 * width * self.dtype.itemsize * len(self._layers)
+        self._replays = Replays(self._train, row_bytes)
 
     @property
     def vocabulary_size(self) -> int:
@@ -132,6 +148,16 @@ class Decoder:
         h_NH = self._predicting_states(bank, batch)
         losses_N = linear_cross_entropy(h_NH, self._head_VH, batch.targets_N)
         return torch.stack([p.sum() for p in torch.split(losses_N, list(batch.targets_per_share))])
+
+    def train(self, bank: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
+        """(N,) loss of each target; the gradients of their weighted sum are added to the bank.
+
+        What is handed back is good until the next pass.
+        """
+        if self._can_be_recorded(bank, batch):
+            return self._replays.train(bank, batch, weights_N)
+        self._replays.clear()
+        return self._train(bank, batch, weights_N)
 
     def target_logits(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
         """(targets, vocabulary), fp32 or wider: what is predicted for each target token."""
@@ -151,9 +177,25 @@ class Decoder:
             else:
                 h_TH, delta_TH = self._run_layer(layer, h_TH, delta_TH, context)
         assert delta_TH is not None
-        rows = batch.predicting_rows
-        _, x_NH = add_rms_norm(h_TH[rows], delta_TH[rows], self._norm_H, self._epsilon)
+        h_NH = take_rows(h_TH + delta_TH, batch.predicting_rows)
+        _, x_NH = add_rms_norm(h_NH, None, self._norm_H, self._epsilon)
         return x_NH
+
+    def _train(self, bank: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
+        h_NH = self._predicting_states(bank, batch)
+        losses_N = linear_cross_entropy(h_NH, self._head_VH, batch.targets_N)
+        losses_N.backward(weights_N)
+        return losses_N.detach()
+
+    def _can_be_recorded(self, bank: AdapterBank, batch: PackedBatch) -> bool:
+        """Whether its launches are those of every batch of its shape, and recording them pays."""
+        if self.device.type != "cuda" or self.recompute or not batch.plan.segments:
+            return False
+        seconds = len(batch.tokens_T) * self._layer_seconds_per_row
+        if seconds > _LAUNCH_SECONDS or bank.shadow_RC.dtype != self.dtype:
+            return False
+        sizes = {size for shape in self.shapes for size in (shape.inputs, shape.outputs)}
+        return has_kernels(self.dtype, sizes)
 
     def _run_layer(
         self, layer: Layer, h_TH: Tensor, delta_TH: Tensor | None, context: Context
@@ -162,7 +204,7 @@ class Decoder:
         h_TH, x_TH = add_rms_norm(h_TH, delta_TH, layer.attention_norm_H, self._epsilon)
         q_TD, k_TD, v_TD = _apply(layer.qkv, x_TH, context)
         q_TD, k_TD, v_TD = rope(q_TD, k_TD, v_TD, context.cos_Td, context.sin_Td)
-        mixed_TD = varlen_attention(q_TD, k_TD, v_TD, context.lengths, self._head_size)
+        mixed_TD = varlen_attention(q_TD, k_TD, v_TD, context.batch.lengths, self._head_size)
         (delta_TH,) = _apply(layer.out, mixed_TD, context)
         h_TH, x_TH = add_rms_norm(h_TH, delta_TH, layer.mlp_norm_H, self._epsilon)
         gate_TF, up_TF = _apply(layer.gate_up, x_TH, context)
@@ -173,8 +215,7 @@ class Decoder:
         angles_Td = batch.positions_T[:, None] * self._frequencies_d
         return Context(
             bank=bank,
-            plan=batch.plan,
-            lengths=CumulativeLengths.of(batch.sequence_lengths, self.device),
+            batch=batch,
             cos_Td=angles_Td.cos() * self._rotary_scale,
             sin_Td=angles_Td.sin() * self._rotary_scale,
         )
@@ -183,11 +224,10 @@ class Decoder:
         yield from (self._embedding, self._head_VH, self._norm_H)
         for layer in self._layers:
             yield from (layer.attention_norm_H, layer.mlp_norm_H)
-            for split in (layer.qkv, layer.out, layer.gate_up, layer.down):
-                for group in split.groups:
-                    yield group.weight_OI
-                    if group.bias_O is not None:
-                        yield group.bias_O
+            for group in layer.groups:
+                yield group.weight_OI
+                if group.bias_O is not None:
+                    yield group.bias_O
 
 
 def _apply(split: Split, x_TI: Tensor, context: Context) -> tuple[Tensor, ...]:
@@ -198,7 +238,7 @@ def _apply(split: Split, x_TI: Tensor, context: Context) -> tuple[Tensor, ...]:
             y_TO = torch.nn.functional.linear(x_TI, group.weight_OI, group.bias_O)
             outputs += y_TO.split(list(group.outputs), dim=1)
         else:
-            outputs += lora_linear_group(x_TI, _adapted(group, context.bank), context.plan)
+            outputs += lora_linear_group(x_TI, _adapted(group, context.bank), context.batch.plan)
     return tuple(outputs[place] for place in split.order)
 
 

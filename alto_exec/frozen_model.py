@@ -40,6 +40,13 @@ class FrozenModel(Protocol):
         """(shares,) fp32 or wider: the losses of each share's target tokens, summed."""
         ...
 
+    def train(self, bank: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
+        """(N,) loss of each target; the gradients of their weighted sum are added to the bank.
+
+        What is handed back is good until the next pass.
+        """
+        ...
+
     def target_logits(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
         """(targets, vocabulary), fp32 or wider: what is predicted for each target token."""
         ...

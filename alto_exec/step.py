@@ -35,15 +35,16 @@ def train_pass(
     shares = [_share(r, drawn) for r, drawn in zip(residents, upcoming, strict=True)]
     batch = pack(shares, backbone.device)
 
-    loss_sums = backbone.loss_sums(bank, batch)
-
     # A job's loss is the mean over the target tokens of its own step, all passes of it together;
     # the batch's loss is the sum of the jobs' losses, so no job's gradient knows of another.
-    targets_per_step = [sum(sum(s.is_target) for s in drawn) for drawn in upcoming]
-    job_losses = loss_sums / torch.tensor(
-        targets_per_step, dtype=loss_sums.dtype, device=loss_sums.device
+    counts = torch.tensor(
+        [sum(sum(s.is_target) for s in drawn) for drawn in upcoming],
+        dtype=torch.promote_types(backbone.dtype, torch.float32),
     )
-    job_losses.sum().backward()
+    parts = list(batch.targets_per_share)
+    weights_N = counts.reciprocal().repeat_interleave(torch.tensor(parts)).to(backbone.device)
+    losses_N = backbone.train(bank, batch, weights_N).cpu()
+    job_losses = torch.stack([part.sum() for part in losses_N.split(parts)]) / counts
 
     for resident, share, loss in zip(residents, shares, job_losses.tolist(), strict=True):
         resident.passes += 1

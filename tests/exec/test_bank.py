@@ -132,3 +132,18 @@ def test_tied_weights_are_counted_once() -> None:
     backbone = Backbone(tiny_model("qwen2"))
     parameters = {p.data_ptr(): p.nbytes for p in tiny_model("qwen2").parameters()}
     assert backbone.num_bytes == sum(parameters.values())
+
+
+def test_a_group_is_made_anew_when_the_bank_has_moved() -> None:
+    bank = AdapterBank(SHAPES, CPU, rows=2)
+    weight = torch.zeros(SHAPES[0].outputs, SHAPES[0].inputs)
+    with torch.no_grad():
+        group = bank.group(0, weight, None)
+    assert group.a_RMI.requires_grad  # or the first adapted linear would not be trained
+    assert bank.group(0, weight, None) is group
+    assert bank.group(0, weight.clone(), None) is not group
+    group = bank.group(0, weight, None)
+    bank.reserve(5)
+    moved = bank.group(0, weight, None)
+    assert moved.a_RMI.shape[0] == 5
+    assert moved.b_RO.data_ptr() != group.b_RO.data_ptr()

@@ -7,7 +7,16 @@ from torch import Tensor
 
 from alto_kernels.linear_cross_entropy.chunks import losses_and_gradient
 
-__all__ = ["linear_cross_entropy"]
+__all__ = ["linear_cross_entropy", "take_rows"]
+
+
+def take_rows(hidden_TH: Tensor, rows: Tensor) -> Tensor:
+    """(N, H): the rows that predict a target.
+
+    The gradients of a row that is taken more than once must be zero.
+    """
+    hidden_NH: Tensor = _TakeRows.apply(hidden_TH, rows)
+    return hidden_NH
 
 
 def linear_cross_entropy(hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor) -> Tensor:
@@ -23,6 +32,19 @@ def linear_cross_entropy(hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor
         )
     losses_N: Tensor = _LinearCrossEntropy.apply(hidden_NH, weight_VH, targets_N)
     return losses_N
+
+
+class _TakeRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden_TH: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.shape = hidden_TH.shape
+        return hidden_TH[rows]
+
+    @staticmethod
+    def backward(ctx: Any, dhidden_NH: Tensor) -> tuple[Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        return dhidden_NH.new_zeros(ctx.shape).index_copy_(0, rows, dhidden_NH), None
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

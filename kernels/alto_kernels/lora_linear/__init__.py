@@ -2,9 +2,10 @@
 
 from alto_kernels.lora_linear.autograd import lora_linear, lora_linear_group
 from alto_kernels.lora_linear.dropout import dropout_key, keep_mask
-from alto_kernels.lora_linear.path import Path, path_for
+from alto_kernels.lora_linear.path import Path, has_kernels, path_for
 from alto_kernels.lora_linear.plan import AdaptedGroup, AdaptedLinear, Plan, Segment
 from alto_kernels.lora_linear.reference import lora_linear_group_ref, lora_linear_ref
+from alto_kernels.lora_linear.tables import TablesShape, room_for
 
 __all__ = [
     "AdaptedGroup",
@@ -12,11 +13,14 @@ __all__ = [
     "Path",
     "Plan",
     "Segment",
+    "TablesShape",
     "dropout_key",
+    "has_kernels",
     "keep_mask",
     "lora_linear",
     "lora_linear_group",
     "lora_linear_group_ref",
     "lora_linear_ref",
     "path_for",
+    "room_for",
 ]

@@ -1,5 +1,6 @@
 """How a group is computed. Chosen openly, from what the tensors are; never by catching an error."""
 
+from collections.abc import Iterable
 from enum import Enum
 
 import torch
@@ -22,15 +23,20 @@ class Path(Enum):
 
 def path_for(x_TI: Tensor, group: AdaptedGroup) -> Path:
     """COMPOSED off the GPU and for wider types than 16 bits; else the fastest that can run."""
-    if x_TI.device.type != "cuda" or x_TI.dtype.itemsize != 2 or group.b_RO.dtype != x_TI.dtype:
+    if x_TI.device.type != "cuda" or group.b_RO.dtype != x_TI.dtype:
         return Path.COMPOSED
-    if any(size % _VECTOR for size in (group.inputs, *group.outputs)):
+    if not has_kernels(x_TI.dtype, (group.inputs, *group.outputs)):
         return Path.COMPOSED
     operands = (x_TI, group.weight_OI, group.a_RMI[:, 0], group.b_RO)
     if not all(_is_aligned(t) for t in operands):
         return Path.ADDED
     meet = all(size % _COLUMNS == 0 for size in group.outputs[:-1])
     return Path.FUSED if meet else Path.ADDED
+
+
+def has_kernels(dtype: torch.dtype, sizes: Iterable[int]) -> bool:
+    """Whether linears of these inputs and outputs run in our kernels on a GPU."""
+    return dtype.itemsize == 2 and not any(size % _VECTOR for size in sizes)
 
 
 def _is_aligned(tensor: Tensor) -> bool:

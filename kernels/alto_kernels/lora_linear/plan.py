@@ -12,7 +12,13 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from alto_kernels.lora_linear.tables import Tables, tables_of
+from alto_kernels.lora_linear.tables import (
+    Tables,
+    TablesShape,
+    empty_tables,
+    fill_tables,
+    tables_of,
+)
 
 __all__ = ["AdaptedGroup", "AdaptedLinear", "Plan", "Segment"]
 
@@ -73,6 +79,20 @@ class Plan:
         if device not in self._tables:
             self._tables[device] = tables_of(self, device)
         return self._tables[device]
+
+    def with_room(self, shape: TablesShape, device: torch.device) -> "Plan":
+        """This plan in a batch of `shape.num_rows` rows, in tables that `refill` can write over."""
+        roomy = Plan(shape.num_rows, self.segments)
+        roomy._tables[device] = empty_tables(shape, device)
+        roomy.refill(self, device)
+        return roomy
+
+    def refill(self, plan: "Plan", device: torch.device) -> None:
+        """Write a plan of the same shape over the tables: launches that were recorded read it.
+
+        `segments` stay what they were, so nothing but recorded launches may read this plan then.
+        """
+        fill_tables(self._tables[device], plan.tables(device))
 
 
 @dataclass(frozen=True, slots=True)

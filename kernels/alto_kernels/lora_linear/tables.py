@@ -19,7 +19,15 @@ from alto_kernels.lora_linear.dropout import dropout_key, threshold
 if TYPE_CHECKING:
     from alto_kernels.lora_linear.plan import Plan, Segment
 
-__all__ = ["TILE_ROWS", "Tables", "tables_of"]
+__all__ = [
+    "TILE_ROWS",
+    "Tables",
+    "TablesShape",
+    "empty_tables",
+    "fill_tables",
+    "room_for",
+    "tables_of",
+]
 
 TILE_ROWS = 128
 
@@ -48,6 +56,79 @@ class Tables:
     @property
     def num_tiles(self) -> int:
         return self.tile_pairs.shape[0] - 1
+
+
+@dataclass(frozen=True, slots=True)
+class TablesShape:
+    """All that a launch reads of tables on the host: those of one shape share their launches."""
+
+    num_rows: int
+    num_segments: int
+    max_segment: int
+    rank_width: int
+    rank_step: int
+    has_dropout: bool
+
+    @classmethod
+    def around(cls, tables: Tables, num_rows: int) -> "TablesShape":
+        """With room for these tables and for others like them, in batches of `num_rows` rows."""
+        return cls(
+            num_rows=num_rows,
+            num_segments=room_for(tables.num_segments),
+            max_segment=1 << (tables.max_segment - 1).bit_length(),
+            rank_width=tables.rank_width,
+            rank_step=tables.rank_step,
+            has_dropout=tables.has_dropout,
+        )
+
+    @property
+    def num_tiles(self) -> int:
+        return -(-self.num_rows // TILE_ROWS)
+
+    @property
+    def num_pairs(self) -> int:
+        """A tile has one more pair than segments that begin inside of it."""
+        return self.num_tiles + self.num_segments
+
+
+def room_for(count: int, least: int = 8) -> int:
+    """`count` and at most an eighth (or `least`) more: few different sizes for many counts."""
+    step = max(least, (1 << max(0, count - 1).bit_length()) // 16)
+    return max(1, -(-count // step)) * step
+
+
+def empty_tables(shape: TablesShape, device: torch.device) -> Tables:
+    """Tables of nothing, for `fill_tables`."""
+
+    def zeros(*size: int, dtype: torch.dtype = torch.int32) -> Tensor:
+        return torch.zeros(*size, dtype=dtype, device=device)
+
+    return Tables(
+        tile_pairs=zeros(shape.num_tiles + 1),
+        pairs=zeros(shape.num_pairs, 3),
+        segments=zeros(shape.num_segments, 8),
+        factors=zeros(shape.num_segments, 2, dtype=torch.float32),
+        num_rows=shape.num_rows,
+        num_pairs=shape.num_pairs,
+        num_segments=shape.num_segments,
+        max_rank=shape.rank_width,
+        max_segment=shape.max_segment,
+        rank_step=shape.rank_step,
+        has_dropout=shape.has_dropout,
+    )
+
+
+def fill_tables(room: Tables, tables: Tables) -> None:
+    """Copy tables into those of a shape around them; pairs and segments left over have no rank."""
+    rests = (
+        (room.tile_pairs, tables.tile_pairs, tables.num_pairs),
+        (room.pairs, tables.pairs, 0),
+        (room.segments, tables.segments, 0),
+        (room.factors, tables.factors, 0),
+    )
+    for whole, part, rest in rests:
+        whole[: len(part)] = part
+        whole[len(part) :] = rest
 
 
 def tables_of(plan: "Plan", device: torch.device) -> Tables:

@@ -1,4 +1,4 @@
-"""Triton kernels and their launchers. No autograd here. One program for a head of a row."""
+"""Triton kernels and their launchers. No autograd here. One program for a row."""
 
 import torch
 import triton
@@ -15,12 +15,15 @@ def rotate(
     (T, d) = cos_Td.shape
     widths = [part.shape[1] for part in parts]
     out = torch.empty(T, sum(widths), dtype=parts[0].dtype, device=parts[0].device)
-    heads = [width // (2 * d) for width in widths]
+    halves = [width // 2 for width in widths]
     if T:
-        _rotate_kernel[(T, sum(heads))](
-            *parts, out, cos_Td, sin_Td, *heads[:2], d,
+        _rotate_kernel[(T,)](
+            *parts, out, cos_Td, sin_Td, *halves,
             out.stride(0), *(part.stride(0) for part in parts),
-            SIGN=-1.0 if backwards else 1.0, BLOCK=triton.next_power_of_2(d), num_warps=1,
+            SIGN=-1.0 if backwards else 1.0, HALF=d,
+            BLOCK_Q=triton.next_power_of_2(halves[0]), BLOCK_K=triton.next_power_of_2(halves[1]),
+            BLOCK_V=triton.next_power_of_2(widths[2]),
+            num_warps=4,
         )  # fmt: skip
     q_TD, k_TD, v_TD = out.split(widths, dim=1)
     return q_TD, k_TD, v_TD
@@ -28,24 +31,35 @@ def rotate(
 
 @triton.jit
 def _rotate_kernel(
-    q, k, v, out, cos, sin, q_heads, k_heads, d, out_t, q_t, k_t, v_t,
-    SIGN: tl.constexpr, BLOCK: tl.constexpr,
+    q, k, v, out, cos, sin, q_width, k_width, v_width, out_t, q_t, k_t, v_t,
+    SIGN: tl.constexpr, HALF: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_K: tl.constexpr,
+    BLOCK_V: tl.constexpr,
 ):  # fmt: skip
+    """One row; widths are half of the columns."""
     row = tl.program_id(0).to(tl.int64)
-    head = tl.program_id(1)
-    column = tl.arange(0, BLOCK)
-    inside = column < d
-    if head < q_heads:
-        source = q + row * q_t + head * 2 * d + column
-    elif head < q_heads + k_heads:
-        source = k + row * k_t + (head - q_heads) * 2 * d + column
-    else:
-        source = v + row * v_t + (head - q_heads - k_heads) * 2 * d + column
-    b_a = tl.load(source, mask=inside, other=0.0).to(tl.float32)
-    b_b = tl.load(source + d, mask=inside, other=0.0).to(tl.float32)
-    turns = head < q_heads + k_heads
-    b_cos = tl.load(cos + row * d + column, mask=inside & turns, other=1.0)
-    b_sin = tl.load(sin + row * d + column, mask=inside & turns, other=0.0) * SIGN
-    to = out + row * out_t + head * 2 * d + column
-    tl.store(to, (b_a * b_cos - b_b * b_sin).to(out.dtype.element_ty), mask=inside)
-    tl.store(to + d, (b_b * b_cos + b_a * b_sin).to(out.dtype.element_ty), mask=inside)
+    cos += row * HALF
+    sin += row * HALF
+    out += row * out_t
+    _turn(q + row * q_t, out, cos, sin, q_width, SIGN, HALF, BLOCK_Q)
+    _turn(k + row * k_t, out + 2 * q_width, cos, sin, k_width, SIGN, HALF, BLOCK_K)
+    column = tl.arange(0, BLOCK_V)
+    inside = column < 2 * v_width
+    b_v = tl.load(v + row * v_t + column, mask=inside, other=0.0)
+    tl.store(out + 2 * (q_width + k_width) + column, b_v, mask=inside)
+
+
+@triton.jit
+def _turn(
+    x, to, cos, sin, width, SIGN: tl.constexpr, HALF: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    """All heads of one row: HALF columns and the HALF behind them are turned together."""
+    pair = tl.arange(0, BLOCK)
+    inside = pair < width
+    angle = pair % HALF
+    first = pair // HALF * (2 * HALF) + angle
+    b_a = tl.load(x + first, mask=inside, other=0.0).to(tl.float32)
+    b_b = tl.load(x + first + HALF, mask=inside, other=0.0).to(tl.float32)
+    b_cos = tl.load(cos + angle, mask=inside, other=1.0)
+    b_sin = tl.load(sin + angle, mask=inside, other=0.0) * SIGN
+    tl.store(to + first, (b_a * b_cos - b_b * b_sin).to(to.dtype.element_ty), mask=inside)
+    tl.store(to + first + HALF, (b_b * b_cos + b_a * b_sin).to(to.dtype.element_ty), mask=inside)

@@ -5,6 +5,8 @@ of a ring of buffers. The adapters' steps pass through that ring like all others
 steps of the next tile are fetched while the last one is being stored.
 """
 
+from functools import lru_cache
+
 import torch
 import triton
 from torch import Tensor
@@ -48,11 +50,11 @@ def gemm_hopper(
     programs = num_programs(x_TK.device)
     tiles = triton.cdiv(T, TILE_ROWS) * triton.cdiv(N, block_n)
     _gemm_kernel[(min(programs, tiles),)](
-        _descriptor(x_TK, [TILE_ROWS, _BLOCK_K]),
-        _descriptor(w, [block_n, _BLOCK_K] if w_is_nk else [_BLOCK_K, block_n]),
-        _descriptor(s_PJ, [TILE_ROWS, step]),
-        _descriptor(bank_RC, [step, block_n]),
-        _descriptor(y_TN, [TILE_ROWS, block_n // 2]),
+        _descriptor(x_TK, (TILE_ROWS, _BLOCK_K)),
+        _descriptor(w, (block_n, _BLOCK_K) if w_is_nk else (_BLOCK_K, block_n)),
+        _descriptor(s_PJ, (TILE_ROWS, step)),
+        _descriptor(bank_RC, (step, block_n)),
+        _descriptor(y_TN, (TILE_ROWS, block_n // 2)),
         bias_N, ends, tables.tile_pairs, tables.pairs, T, N, K, members, tables.rank_width,
         W_IS_NK=w_is_nk, HAS_BIAS=bias_N is not None, HAS_ENDS=ends is not None, STEP=step,
         BLOCK_M=TILE_ROWS, BLOCK_N=block_n, BLOCK_K=_BLOCK_K, GROUP_M=_GROUP_M, STAGES=_STAGES,
@@ -60,10 +62,15 @@ def gemm_hopper(
     )  # fmt: skip
 
 
-def _descriptor(tensor: Tensor, block: list[int]) -> TensorDescriptor:
-    element = gl.bfloat16 if tensor.dtype == torch.bfloat16 else gl.float16
-    layout = gl.NVMMASharedLayout.get_default_for(block, element)
-    return TensorDescriptor(tensor, list(tensor.shape), list(tensor.stride()), block, layout)
+def _descriptor(tensor: Tensor, block: tuple[int, int]) -> TensorDescriptor:
+    layout = _layout(block, tensor.dtype)
+    return TensorDescriptor(tensor, list(tensor.shape), list(tensor.stride()), list(block), layout)
+
+
+@lru_cache
+def _layout(block: tuple[int, int], dtype: torch.dtype) -> gl.NVMMASharedLayout:
+    element = gl.bfloat16 if dtype == torch.bfloat16 else gl.float16
+    return gl.NVMMASharedLayout.get_default_for(list(block), element)
 
 
 @gluon.jit

@@ -1,0 +1,154 @@
+"""A batch in buffers with room trains as it does alone, and a recorded pass as a launched one."""
+
+import dataclasses
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from alto_exec import decoder, replay
+from alto_exec.bank import AdapterBank, Slot
+from alto_exec.batch import PackedBatch, Share, pack
+from alto_exec.data.samples import Sample
+from alto_exec.decoder import Decoder
+from alto_exec.replay import PassShape, Replays, Room
+from tests.exec.comparing import assert_close, assert_identical
+from tests.exec.tiny_models import VOCABULARY_SIZE, tiny_llama
+
+ON_GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if ON_GPU else "cpu")
+BEFORE, NOW = (30, 41, 50), (49, 33, 20)  # tokens of each job; of one shape
+
+
+def a_model(dtype: torch.dtype = torch.float32) -> Decoder:
+    model: Any = tiny_llama()[0]
+    return Decoder(model.to(DEVICE, dtype))
+
+
+def adapters(model: Decoder, rows: int = 12) -> tuple[AdapterBank, tuple[Slot, ...]]:
+    bank = AdapterBank(model.shapes, model.device, rows=rows, dtype=model.dtype)
+    return bank, tuple(bank.join(bank.fresh(4, seed)) for seed in range(len(NOW)))
+
+
+def batch_of(slots: Sequence[Slot], lengths: tuple[int, ...]) -> tuple[PackedBatch, Tensor]:
+    """A batch and the weights of its targets."""
+    dice = torch.Generator().manual_seed(sum(lengths))
+    shares = []
+    for number, (slot, length) in enumerate(zip(slots, lengths, strict=True)):
+        tokens = torch.randint(3, VOCABULARY_SIZE, (length,), generator=dice).tolist()
+        sample = Sample(tuple(tokens), (False, *(i % 3 < 2 for i in range(length - 1))))
+        shares.append(Share((sample,), slot, 2.0, 0.1 * number, number, 0))
+    batch = pack(shares, DEVICE)
+    return batch, torch.rand(len(batch.targets_N), generator=dice).to(DEVICE)
+
+
+def test_both_batches_have_one_shape() -> None:
+    _, slots = adapters(a_model())
+    shapes = {PassShape.around(batch_of(slots, lengths)[0]) for lengths in (BEFORE, NOW)}
+    assert len(shapes) == 1
+
+
+def test_room_changes_neither_losses_nor_gradients() -> None:
+    model = a_model()
+    (bank, slots), (same_bank, _) = adapters(model), adapters(model)
+    batch, weights_N = batch_of(slots, NOW)
+    room = Room(PassShape.around(batch), batch, weights_N)
+    found_N = model.train(bank, room.batch, room.weights_N)
+    assert len(found_N) > len(weights_N)
+    assert len(room.batch.tokens_T) > len(batch.tokens_T)
+    assert_close(found_N[: len(weights_N)], model.train(same_bank, batch, weights_N), "losses")
+    assert_close(bank.grad_RC, same_bank.grad_RC, "gradients")
+    assert same_bank.grad_RC.any()
+
+
+def test_nothing_is_left_of_the_batch_before() -> None:
+    _, slots = adapters(a_model())
+    before, now = batch_of(slots, BEFORE), batch_of(slots, NOW)
+    used = Room(PassShape.around(before[0]), *before)
+    used.fill(*now)
+    new = Room(PassShape.around(now[0]), *now)
+    assert_identical(used.weights_N, new.weights_N)
+    assert_identical(used.batch.lengths.ends, new.batch.lengths.ends)
+    for field in ("tokens_T", "positions_T", "predicting_rows", "targets_N"):
+        assert_identical(getattr(used.batch, field), getattr(new.batch, field), field)
+    found, expected = (room.batch.plan.tables(DEVICE) for room in (used, new))
+    for name in (field.name for field in dataclasses.fields(found)):
+        one, other = getattr(found, name), getattr(expected, name)
+        assert torch.equal(one, other) if isinstance(one, Tensor) else one == other, name
+
+
+class Graph:
+    """Stands for a CUDA graph."""
+
+    replays = 0
+
+    def replay(self) -> None:
+        Graph.replays += 1
+
+    def pool(self) -> tuple[int, int]:
+        return (0, 1)
+
+
+def test_when_a_pass_is_launched_recorded_and_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 1 << 40
+    monkeypatch.setattr(Graph, "replays", 0)
+    monkeypatch.setattr(replay, "_free_bytes", lambda: free)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    calls: list[int] = []
+
+    def train(_: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
+        calls.append(len(batch.tokens_T))
+        return weights_N
+
+    bank, slots = adapters(a_model())
+    replays = Replays(train, row_bytes=1)
+
+    def counts(lengths: tuple[int, ...]) -> tuple[int, int]:
+        batch, weights_N = batch_of(slots, lengths)
+        assert_identical(replays.train(bank, batch, weights_N), weights_N)
+        return len(calls), Graph.replays
+
+    assert counts(BEFORE) == (1, 0)
+    assert counts(NOW) == (2, 1)  # recorded, then replayed
+    assert counts(BEFORE) == (2, 2)
+    assert counts((90, 90, 90)) == (3, 2)  # of another shape
+    assert counts(NOW) == (3, 3)
+    bank.reserve(64)
+    assert counts(NOW) == (4, 3)
+    assert counts(NOW) == (5, 4)
+    free = 200  # enough for a pass, not for keeping its memory
+    replays.clear()
+    assert counts(NOW) == (6, 4)
+    assert counts(NOW) == (7, 4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not ON_GPU, reason="CUDA graphs")
+def test_a_recorded_pass_is_a_launched_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after the bank has moved."""
+    monkeypatch.setattr(decoder, "_LAUNCH_SECONDS", 1.0)
+    model, fresh = (a_model(torch.bfloat16) for _ in range(2))
+    (bank, slots), (same_bank, _) = adapters(model), adapters(fresh)
+
+    def gradients(of: Decoder, into: AdapterBank, lengths: tuple[int, ...]) -> tuple[Tensor, ...]:
+        into.grad_RC.zero_()
+        losses_N = of.train(into, *batch_of(slots, lengths)).clone()
+        return losses_N, into.grad_RC[:12].clone()
+
+    for rows in (12, 32):
+        bank.reserve(rows)
+        launched, recorded, again = (gradients(model, bank, BEFORE) for _ in range(3))
+        other = gradients(model, bank, NOW)
+        fresh = a_model(torch.bfloat16)
+        for found, expected in (
+            *zip(recorded, launched, strict=True),
+            *zip(again, launched, strict=True),
+            *zip(other, gradients(fresh, same_bank, NOW), strict=True),
+        ):
+            assert_identical(found, expected)
+        assert other[1].any()
