@@ -78,6 +78,7 @@ def _train(
 
     policy = build(study.policy)
     with LogWriter(directory.log_path) as writer:
+        directory.sweep()
         log = read_run_log(directory.log_path)
         header = log.header or Header(
             policy=study.policy,

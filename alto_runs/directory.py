@@ -11,6 +11,7 @@ from alto_runs.logfile import LogWriter, read_run_log
 
 __all__ = ["LogWriter", "RunDirectory", "is_plain_name", "read_run_log", "write_atomically"]
 
+_TEMPORARY = ".tmp"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -25,7 +26,7 @@ def write_atomically(path: Path, data: str | bytes) -> None:
     Makes the folder if need be.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
     try:
         with temporary.open("wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
@@ -69,6 +70,11 @@ class RunDirectory:
             name = directory.log_path.name
             raise UserError(f"{path}: no run here, expected a folder with the file {name}")
         return directory
+
+    def sweep(self) -> None:
+        """Remove what a killed process was still writing; for the one process that holds the log."""
+        for leftover in self.path.rglob(f".*{_TEMPORARY}"):
+            leftover.unlink()
 
     @property
     def log_path(self) -> Path:

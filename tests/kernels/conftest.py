@@ -1,14 +1,10 @@
-"""Without a GPU the kernels run in Triton's interpreter; scratch memory starts as NaN."""
+"""Scratch memory of the kernels starts as NaN."""
 
-import os
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 
 
 @pytest.fixture(autouse=True)
