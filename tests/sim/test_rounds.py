@@ -36,7 +36,8 @@ BY_ROUNDS: tuple[Settings, ...] = (
 def rows(seed: int) -> list[Row]:
     """Bursts of jobs of all lengths, more than four GPUs can hold."""
     dice = random.Random(seed)
-    found, now = [], 0
+    found: list[Row] = []
+    now = 0
     for number in range(24):
         now += dice.choice((0, 3, 60, 333))
         found.append((f"j{number}", now, dice.choice((5, 50, 200, 900)), dice.choice((1, 1, 2, 4))))
