@@ -59,7 +59,14 @@ class RunDirectory:
     def reopen(cls, path: Path) -> "RunDirectory":
         """The folder of a run that was begun, or that may begin there; raises UserError."""
         directory = cls(path)
-        return directory if directory.study_path.is_file() else cls.create(path)
+        if directory.study_path.is_file():
+            return directory
+        if path.is_dir() and any(path.iterdir()):
+            raise UserError(
+                f"{path}: no run was begun in this folder, expected one with the file "
+                f"{directory.study_path.name}, or an empty one"
+            )
+        return cls.create(path)
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
