@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from alto_policy.decisions import ExitReason
@@ -42,8 +42,15 @@ def rank_jobs(history: RunHistory, directory: RunDirectory | None = None) -> tup
 
 
 def leaderboard_json(standings: tuple[Standing, ...]) -> str:
-    """A list of flat objects; a loss that is not finite is null."""
-    return json.dumps([_row(standing) for standing in standings], indent=2, allow_nan=False) + "\n"
+    """A list of flat objects, each on a line; a loss that is not finite is null."""
+    if not standings:
+        return "[]\n"
+    chosen = {one.hyperparameters: encode_fields(one.hyperparameters) for one in standings}
+    rows = (
+        json.dumps(_row(standing, chosen[standing.hyperparameters]), allow_nan=False)
+        for standing in standings
+    )
+    return "[\n" + ",\n".join(f"  {row}" for row in rows) + "\n]\n"
 
 
 def varying_fields(standings: Sequence[Standing]) -> tuple[str, ...]:
@@ -83,12 +90,12 @@ def _loss(standing: Standing) -> float:
     return math.inf if standing.best_val_loss is None else standing.best_val_loss
 
 
-def _row(standing: Standing) -> dict[str, object]:
+def _row(standing: Standing, hyperparameters: Mapping[str, object]) -> dict[str, object]:
     final = standing.final_val_loss
     return {
         "job": standing.job,
         "task": standing.task,
-        **encode_fields(standing.hyperparameters),
+        **hyperparameters,
         "status": standing.status,
         "reason": standing.reason,
         "steps": standing.steps,
