@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from alto_policy.decisions import ExitReason
 from alto_policy.types import Hyperparameters, JobId, TaskId
-from alto_runs.directory import RunDirectory
+from alto_runs.directory import RunDirectory, checked_name
 from alto_runs.fields import encode_fields
 from alto_runs.history import JobHistory, Outcome, RunHistory
 
@@ -34,6 +34,10 @@ def rank_jobs(history: RunHistory, directory: RunDirectory | None = None) -> tup
 
     A job that was stopped competes with its best report. Adapters are looked up in the directory.
     """
+    if directory is not None and not directory.jobs_path.is_dir():
+        for job in history.jobs:
+            checked_name(job)
+        directory = None  # nobody trained here: spares a look for each job
     return tuple(
         standing
         for task in history.tasks
@@ -45,7 +49,8 @@ def leaderboard_json(standings: tuple[Standing, ...]) -> str:
     """A list of flat objects, each on a line; a loss that is not finite is null."""
     if not standings:
         return "[]\n"
-    chosen = {one.hyperparameters: encode_fields(one.hyperparameters) for one in standings}
+    distinct = dict.fromkeys(one.hyperparameters for one in standings)
+    chosen = {one: encode_fields(one) for one in distinct}
     rows = (
         json.dumps(_row(standing, chosen[standing.hyperparameters]), allow_nan=False)
         for standing in standings
