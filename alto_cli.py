@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+_SHIPPED = Path()
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 1 a replay that differs, 2 a mistake of the user, 130 interrupted."""
@@ -52,17 +54,18 @@ def _tune(options: argparse.Namespace) -> int:
 
 
 def _simulate(options: argparse.Namespace) -> int:
-    from alto_policy.types import Gpu, GpuId
-    from alto_runs.versions import versions
-    from alto_sim.load import load_workload
-    from alto_sim.simulate import simulate
+    from alto_sim.seeds import Simulation
 
-    workload, settings = load_workload(options.workload)
-    if options.policy is not None:
-        settings = _settings(options.policy)
-    gpus = tuple(Gpu(id=GpuId(number), kind="simulated") for number in range(options.gpus))
-    made_by = tuple(versions("simpy").items())
-    return _print_result(simulate(workload, settings, gpus, options.out, made_by=made_by), options)
+    policy = None if options.policy is None else _settings(options.policy)
+    simulation = Simulation(path=options.workload, num_gpus=options.gpus, policy=policy)
+    if options.seeds is None:
+        return _print_result(simulation.run(options.out), options)
+    results = []
+    for result in simulation.run_seeds(options.seeds, options.out):
+        results.append(result)
+        folder = result.directory.path
+        print(f"{folder}: {len(results)} of {options.seeds}", file=sys.stderr, flush=True)
+    return _print_seeds(results, options)
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -77,9 +80,26 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from alto_runs.export import TableFormat, write_exports
     from alto_runs.report.page import write_report
 
-    print(write_report(options.run_directories, options.out or options.run_directories[0]))
+    runs, out = options.run_directories, options.out or options.run_directories[0]
+    print(write_report(runs, out))
+    wanted = {TableFormat.CSV: options.csv, TableFormat.PARQUET: options.parquet}
+    forms = [form for form, is_wanted in wanted.items() if is_wanted]
+    for path in write_exports(runs, out / "export", forms, with_timeline=options.trace):
+        print(path)
+    return 0
+
+
+def _profile(options: argparse.Namespace) -> int:
+    from alto_runs.costs.check import check_profile, check_text
+    from alto_runs.profile import read_profile, shipped_profile
+
+    if options.out is not None:
+        raise UserError("--out: measuring needs a CUDA device, and comes with the GPU engine")
+    path = shipped_profile() if options.check == _SHIPPED else options.check
+    print(check_text(check_profile(read_profile(path))), end="")
     return 0
 
 
@@ -90,6 +110,16 @@ def _print_result(result: "Result", options: argparse.Namespace) -> int:
         from alto_runs.summary import print_summary, stdout_console
 
         print_summary(result, stdout_console())
+    return 0
+
+
+def _print_seeds(results: "Sequence[Result]", options: argparse.Namespace) -> int:
+    from alto_runs.summary import print_seeds, seeds_json, stdout_console
+
+    if options.json:
+        print(seeds_json(results), end="")
+    else:
+        print_seeds(results, stdout_console())
     return 0
 
 
@@ -154,6 +184,9 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("workload", type=Path, metavar="TRACE|STUDY.yaml|DIR")
     simulate.add_argument("--policy", metavar="NAME", help="default: that of the workload")
     simulate.add_argument("--gpus", type=_count, default=1, metavar="N")
+    simulate.add_argument(
+        "--seeds", type=_count, metavar="N", help="as many runs, each with losses of its own"
+    )
     simulate.add_argument("--out", type=Path, required=True, metavar="DIR")
     simulate.add_argument("--json", action="store_true", help="print metrics.json")
     simulate.set_defaults(run=_simulate)
@@ -165,7 +198,23 @@ def _parser() -> argparse.ArgumentParser:
     report = verbs.add_parser("report", help="figures and a self-contained report.html")
     report.add_argument("run_directories", type=Path, nargs="+", metavar="DIR")
     report.add_argument("--out", type=Path, metavar="DIR", help="default: the first run's folder")
+    report.add_argument("--csv", action="store_true", help="its tables as CSV, in export/")
+    report.add_argument("--parquet", action="store_true", help="its tables as Parquet")
+    report.add_argument("--trace", action="store_true", help="a timeline for ui.perfetto.dev")
     report.set_defaults(run=_report)
+
+    profile = verbs.add_parser("profile", help="measured step times: check them, or measure")
+    does = profile.add_mutually_exclusive_group(required=True)
+    does.add_argument(
+        "--check",
+        type=Path,
+        nargs="?",
+        const=_SHIPPED,
+        metavar="FILE",
+        help="predict each row from the others; default: the profile that is shipped",
+    )
+    does.add_argument("--out", type=Path, metavar="FILE", help="measure this machine")
+    profile.set_defaults(run=_profile)
     return parser
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from statistics import linear_regression
 
 from alto_policy.decisions import ExitReason
@@ -73,10 +73,18 @@ def is_diverging(train: Sequence[float], val: Sequence[float], rules: ExitRules)
     if len(train) < rules.window:
         return False
     reports = range(rules.window)
-    return all(
-        linear_regression(reports, series[-rules.window :]).slope >= rules.slope
-        for series in (train, val)
-    )
+    for series in (train, val):
+        points = series[-rules.window :]
+        if rules.slope >= 0 and _falls(points):
+            return False
+        if linear_regression(reports, points).slope < rules.slope:
+            return False
+    return True
+
+
+def _falls(points: Sequence[float]) -> bool:
+    """So does a line through them, as most do: spares a regression for each report."""
+    return all(later < earlier for earlier, later in pairwise(points))
 
 
 def is_overfitting(train: Sequence[float], val: Sequence[float], rules: ExitRules) -> bool:

@@ -1,18 +1,29 @@
 """What preemptive policies share: the most urgent tasks hold the GPUs, others give way."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from alto_policy.decisions import Decision, Pause, StartExecutor, StopExecutor, WakeAt
-from alto_policy.dispatch import Dispatch, Placement
-from alto_policy.events import Event, ExecutorDown, ExecutorUp, JobLeft, TaskArrived, TimerFired
+from alto_policy.dispatch import Dispatch
+from alto_policy.events import (
+    Event,
+    ExecutorDown,
+    ExecutorUp,
+    JobLeft,
+    LossReported,
+    TaskArrived,
+    TimerFired,
+)
 from alto_policy.gangs import Gangs
+from alto_policy.rounds import Rounds
 from alto_policy.types import GpuId, Task, TaskId
 from alto_policy.view import ClusterView, ExecutorStatus, Status
 
 __all__ = ["Preemptive", "Service"]
 
+_LONGEST_SLEEP = 256  # rounds: each doubling costs a sort of all tasks
 _RESIDENT = (Status.RUNNING, Status.PAUSING, Status.STOPPING)
 
 
@@ -28,32 +39,43 @@ class Service:
     yields: bool = False  # it is giving its GPUs back, and will wait again
 
     def seconds(self, now: float) -> float:
-        return self.served + (now - self.up_since if self.up_since is not None else 0.0)
+        return self.served if self.up_since is None else self.served + (now - self.up_since)
 
 
 class Preemptive(ABC, Dispatch):
     """Plans anew when a task arrives or frees its GPUs, or else once in a round.
 
     In between, GPUs that fall free are filled in the same order. A task that gives way pauses its
-    jobs, and its executor stops when the last of them has left; they go on where they were.
+    jobs, and its executor stops when the last of them has left; they go on where they were. Rounds
+    at which nothing can change are slept through.
     """
 
     keeps_order = True
-    round_seconds: float | None = None  # plan anew at every arrival and end
 
-    def __init__(self, place: Placement | None = None) -> None:
-        super().__init__(place)
+    def __init__(self, round_seconds: float | None = None) -> None:
+        """Without rounds, plans anew at every arrival and end."""
+        super().__init__()
+        self.round_seconds = round_seconds
         self._services: dict[TaskId, Service] = {}
         self._num_arrived = 0
-        self._round_ends: float | None = None
+        self._rounds = Rounds(round_seconds or math.inf)
 
     @abstractmethod
     def urgencies(self, services: Sequence[Service], now: float, num_gpus: int) -> Sequence[float]:
         """One number for each unfinished task: the lowest is served first."""
 
+    def steady_until(self, services: Sequence[Service], now: float) -> float:
+        """Until when tasks that wait only rise past those that run, and never fall back again.
+
+        So long a sleep is safe if the order is the same at its two ends. None is, by default.
+        """
+        return now
+
     def observe(self, event: Event, cluster: ClusterView) -> tuple[Decision, ...]:
         now = event.t
         match event:
+            case TimerFired() if not self._rounds.begins(now):
+                return ()
             case TaskArrived(task=task):
                 if task.num_gpus <= self.gangs(cluster).widest:
                     self._services[task.id] = Service(task, self._num_arrived, now)
@@ -65,12 +87,12 @@ class Preemptive(ABC, Dispatch):
             case JobLeft(job=job) if (task := cluster.task_of(job)).id in self._services:
                 if self._services[task.id].yields:
                     return tuple(_stop_if_empty(task, cluster))
-            case TimerFired():
-                self._round_ends = None
         decisions = super().observe(event, cluster)
         if isinstance(event, TaskArrived | ExecutorDown | TimerFired):
             decisions = (*decisions, *self._plan(event, cluster))
-        return decisions
+        if self.round_seconds is None or isinstance(event, LossReported):
+            return decisions
+        return (*decisions, *self._await_round(event, cluster, has_decided=bool(decisions)))
 
     def _wait(self, task: Task) -> None:
         """The order of those that wait changes with time: no queue can hold it."""
@@ -84,15 +106,63 @@ class Preemptive(ABC, Dispatch):
             del self._services[service.task.id]
 
     def _plan(self, event: Event, cluster: ClusterView) -> Iterator[Decision]:
-        is_round = self.round_seconds is None or isinstance(event, TimerFired)
-        waiting = any(cluster.is_waiting(task) for task in self._services)
-        if waiting:
-            yield from _Plan(self._ordered(event.t, cluster), cluster, self.gangs(cluster)).decide(
-                may_preempt=is_round
-            )
-        if waiting and self.round_seconds is not None and self._round_ends is None:
-            self._round_ends = event.t + self.round_seconds
-            yield WakeAt(self._round_ends)
+        if not self._has_waiting(cluster):
+            return
+        may_preempt = self.round_seconds is None or isinstance(event, TimerFired)
+        services = self._ordered(event.t, cluster)
+        yield from _Plan(services, cluster, self.gangs(cluster)).decide(may_preempt=may_preempt)
+
+    def _has_waiting(self, cluster: ClusterView) -> bool:
+        return any(cluster.is_waiting(task) for task in self._services)
+
+    def _await_round(
+        self, event: Event, cluster: ClusterView, *, has_decided: bool
+    ) -> Iterator[WakeAt]:
+        """Rounds go on as long as a task waits at them."""
+        rounds, is_round = self._rounds, isinstance(event, TimerFired)
+        if rounds.last is not None and not is_round:
+            if (at := rounds.wake(event.t)) is not None:
+                yield WakeAt(at)
+        elif isinstance(event, TaskArrived | ExecutorDown | TimerFired):
+            if self._has_waiting(cluster):
+                may_sleep = is_round and not has_decided
+                count = self._same_rounds(event.t, cluster) if may_sleep else 0
+                yield WakeAt(rounds.sleep(event.t, count + 1))
+            else:
+                rounds.end()
+
+    def _same_rounds(self, now: float, cluster: ClusterView) -> int:
+        """How many of the next rounds would decide nothing, as this one, if nothing happens.
+
+        With every executor up, a plan depends on no more than which tasks that run stand behind
+        each one that waits.
+        """
+        services = list(self._services.values())
+        executors = [cluster.executor(service.task.id) for service in services]
+        up = [each is not None and each.status is ExecutorStatus.UP for each in executors]
+        if any(s.yields or (e and not u) for s, e, u in zip(services, executors, up, strict=True)):
+            return 0
+        width, rounds = len(cluster.gpus), 1
+
+        def ahead(at: float) -> list[int]:
+            """Of each task that runs, those that wait before it."""
+            urgencies = self.urgencies(services, at, width)
+            ranked = sorted(zip(urgencies, (s.number for s in services), up, strict=True))
+            waiting, found = 0, []
+            for _, number, is_up in ranked:
+                if is_up:
+                    found.append((number, waiting))
+                else:
+                    waiting += 1
+            return [count for _, count in sorted(found)]
+
+        present, horizon = ahead(now), self.steady_until(services, now)
+        while rounds < _LONGEST_SLEEP:
+            at = now + rounds * self._rounds.seconds
+            if at > horizon or ahead(at) != present:
+                break
+            rounds *= 2
+        return rounds // 2
 
     def _ordered(self, now: float, cluster: ClusterView) -> list[Service]:
         services = list(self._services.values())

@@ -9,7 +9,14 @@ from alto_policy.types import JobId, TaskId
 from alto_runs.errors import UserError
 from alto_runs.logfile import LogWriter, read_run_log
 
-__all__ = ["LogWriter", "RunDirectory", "is_plain_name", "read_run_log", "write_atomically"]
+__all__ = [
+    "LogWriter",
+    "RunDirectory",
+    "checked_name",
+    "is_plain_name",
+    "read_run_log",
+    "write_atomically",
+]
 
 _TEMPORARY = ".tmp"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
@@ -60,7 +67,14 @@ class RunDirectory:
     def reopen(cls, path: Path) -> "RunDirectory":
         """The folder of a run that was begun, or that may begin there; raises UserError."""
         directory = cls(path)
-        return directory if directory.study_path.is_file() else cls.create(path)
+        if directory.study_path.is_file():
+            return directory
+        if path.is_dir() and any(path.iterdir()):
+            raise UserError(
+                f"{path}: no run was begun in this folder, expected one with the file "
+                f"{directory.study_path.name}, or an empty one"
+            )
+        return cls.create(path)
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
@@ -96,20 +110,25 @@ class RunDirectory:
     def comparison_path(self) -> Path:
         return self.path / "comparison.json"
 
+    @property
+    def jobs_path(self) -> Path:
+        return self.path / "jobs"
+
     def job_folder(self, job: JobId) -> Path:
         """The job's adapter of the best validation loss, in PEFT's format."""
-        return self.path / "jobs" / _checked(job)
+        return self.jobs_path / checked_name(job)
 
     def best_folder(self, task: TaskId) -> Path:
         """The task's best adapter, in PEFT's format."""
-        return self.path / "best" / _checked(task)
+        return self.path / "best" / checked_name(task)
 
     def checkpoint_path(self, job: JobId) -> Path:
         """What the job needs to go on."""
-        return self.path / "checkpoints" / f"{_checked(job)}.safetensors"
+        return self.path / "checkpoints" / f"{checked_name(job)}.safetensors"
 
 
-def _checked(name: str) -> str:
+def checked_name(name: str) -> str:
+    """The name, safe as that of a file; raises UserError."""
     if not is_plain_name(name):
         raise UserError(
             f"name {name!r}: expected letters, digits, '.', '_' and '-', "

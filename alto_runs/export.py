@@ -1,7 +1,7 @@
 """A run for other programs: tables in CSV or Parquet, and a timeline for Perfetto."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -19,7 +19,7 @@ from alto_runs.schedule import measure_usage, task_times
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["TableFormat", "tables", "timeline", "write_tables", "write_timeline"]
+__all__ = ["TableFormat", "tables", "timeline", "write_exports", "write_tables", "write_timeline"]
 
 _CLUSTER = 0  # the process of counters and decisions in a timeline; GPU n is n + 1
 
@@ -27,6 +27,19 @@ _CLUSTER = 0  # the process of counters and decisions in a timeline; GPU n is n 
 class TableFormat(StrEnum):
     CSV = "csv"
     PARQUET = "parquet"
+
+
+def write_exports(
+    runs: Sequence[Path], folder: Path, forms: Sequence[TableFormat], *, with_timeline: bool
+) -> Iterator[Path]:
+    """Files of each run, in a folder of its own where there are several; raises UserError."""
+    for number, run in enumerate(runs):
+        result = Result(run)
+        own = folder / f"{number}-{run.resolve().name}" if len(runs) > 1 else folder
+        for form in forms:
+            yield from write_tables(result, own, form)
+        if with_timeline:
+            yield write_timeline(result, own / "timeline.json")
 
 
 def tables(result: Result) -> dict[str, "DataFrame"]:

@@ -15,11 +15,19 @@ from alto_policy.events import (
     LossReported,
     TaskArrived,
 )
-from alto_policy.runlog import RunLog
+from alto_policy.runlog import Entry, RunLog
 from alto_policy.types import GpuId, Job, JobId, Task, TaskId
 from alto_runs.errors import UserError
 
-__all__ = ["ExecutorSpan", "JobHistory", "Outcome", "Residency", "RunHistory", "follow"]
+__all__ = [
+    "ExecutorSpan",
+    "Follower",
+    "JobHistory",
+    "Outcome",
+    "Residency",
+    "RunHistory",
+    "follow",
+]
 
 
 class Outcome(StrEnum):
@@ -94,18 +102,40 @@ class RunHistory:
 def follow(log: RunLog) -> RunHistory:
     """Raises UserError where the log tells what cannot have happened."""
     cluster = Cluster(log.header.gpus if log.header else ())
-    observer = _Observer()
+    follower = Follower(cluster)
     for number, entry in enumerate(log.entries, start=1):
         try:
             cluster.apply(entry.event)
-            observer.hear(entry.event)
             for decision in entry.decisions:
                 cluster.commit(decision)
-                observer.note(entry.event.t, decision)
+            follower.observe(entry)
         except (ImpossibleEventError, IllegalDecisionError) as error:
             raise UserError(f"run log: entry {number}: {error}") from error
-    end = log.entries[-1].event.t if log.entries else 0.0
-    observer.close(end)
+    return follower.history()
+
+
+class Follower:
+    """Keeps the times of a run as its entries come, beside the ledger that they are applied to."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._observer = _Observer()
+        self._end = 0.0
+
+    def observe(self, entry: Entry) -> None:
+        """An entry that the ledger knows of."""
+        self._end = entry.event.t
+        self._observer.hear(entry.event)
+        for decision in entry.decisions:
+            self._observer.note(self._end, decision)
+
+    def history(self) -> RunHistory:
+        """Of all entries; there may be no others after it."""
+        self._observer.close(self._end)
+        return _history(self._cluster, self._observer, self._end)
+
+
+def _history(cluster: Cluster, observer: "_Observer", end: float) -> RunHistory:
     tasks = tuple(cluster.tasks().values())
     jobs = {
         job.id: JobHistory(

@@ -2,12 +2,12 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from alto_policy.decisions import ExitReason
 from alto_policy.types import Hyperparameters, JobId, TaskId
-from alto_runs.directory import RunDirectory
+from alto_runs.directory import RunDirectory, checked_name
 from alto_runs.fields import encode_fields
 from alto_runs.history import JobHistory, Outcome, RunHistory
 
@@ -34,6 +34,10 @@ def rank_jobs(history: RunHistory, directory: RunDirectory | None = None) -> tup
 
     A job that was stopped competes with its best report. Adapters are looked up in the directory.
     """
+    if directory is not None and not directory.jobs_path.is_dir():
+        for job in history.jobs:
+            checked_name(job)
+        directory = None  # nobody trained here: spares a look for each job
     return tuple(
         standing
         for task in history.tasks
@@ -42,8 +46,16 @@ def rank_jobs(history: RunHistory, directory: RunDirectory | None = None) -> tup
 
 
 def leaderboard_json(standings: tuple[Standing, ...]) -> str:
-    """A list of flat objects; a loss that is not finite is null."""
-    return json.dumps([_row(standing) for standing in standings], indent=2, allow_nan=False) + "\n"
+    """A list of flat objects, each on a line; a loss that is not finite is null."""
+    if not standings:
+        return "[]\n"
+    distinct = dict.fromkeys(one.hyperparameters for one in standings)
+    chosen = {one: encode_fields(one) for one in distinct}
+    rows = (
+        json.dumps(_row(standing, chosen[standing.hyperparameters]), allow_nan=False)
+        for standing in standings
+    )
+    return "[\n" + ",\n".join(f"  {row}" for row in rows) + "\n]\n"
 
 
 def varying_fields(standings: Sequence[Standing]) -> tuple[str, ...]:
@@ -83,12 +95,12 @@ def _loss(standing: Standing) -> float:
     return math.inf if standing.best_val_loss is None else standing.best_val_loss
 
 
-def _row(standing: Standing) -> dict[str, object]:
+def _row(standing: Standing, hyperparameters: Mapping[str, object]) -> dict[str, object]:
     final = standing.final_val_loss
     return {
         "job": standing.job,
         "task": standing.task,
-        **encode_fields(standing.hyperparameters),
+        **hyperparameters,
         "status": standing.status,
         "reason": standing.reason,
         "steps": standing.steps,

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 from alto_policy.decisions import ExitReason
 from alto_policy.types import Task, TaskId
@@ -57,10 +57,21 @@ def measure(history: RunHistory) -> Metrics:
 
 
 def metrics_json(metrics: Metrics) -> str:
-    """The overall measures, under `schedule` how tasks were served, under `tasks` each of them."""
-    tasks = {task: asdict(measures) for task, measures in metrics.tasks.items()}
-    record = {**asdict(metrics.overall), "schedule": asdict(metrics.schedule), "tasks": tasks}
-    return json.dumps(record, indent=2, allow_nan=False) + "\n"
+    """The overall measures, under `schedule` how tasks were served, under `tasks` each of them.
+
+    A task is one line: a trace may have a hundred thousand.
+    """
+    record = {**asdict(metrics.overall), "schedule": asdict(metrics.schedule)}
+    head = json.dumps(record, indent=2, allow_nan=False).removesuffix("\n}")
+    if not metrics.tasks:
+        return head + ',\n  "tasks": {}\n}\n'
+    names = [field.name for field in fields(TaskMetrics)]
+    tasks = (
+        f"    {json.dumps(task)}: "
+        + json.dumps({name: getattr(measures, name) for name in names}, allow_nan=False)
+        for task, measures in metrics.tasks.items()
+    )
+    return head + ',\n  "tasks": {\n' + ",\n".join(tasks) + "\n  }\n}\n"
 
 
 def _of_task(task: Task, history: RunHistory) -> TaskMetrics:

@@ -23,6 +23,7 @@ __all__ = [
     "KernelRow",
     "Machine",
     "ModelShape",
+    "OperationRow",
     "Row",
     "StepRow",
     "Trained",
@@ -124,7 +125,7 @@ class StepRow:
     machine: Machine
     model: ModelShape
     dtype: str  # of the backbone: bfloat16, float16, float32
-    kernels: str  # what ran: peft, frozen-transformers, frozen-compiled, frozen-liger, alto-triton
+    kernels: str  # what ran: alto-triton, peft, frozen-liger; peft-alone is beside alto-triton
     trained: Trained
     recompute: bool  # activations are computed again in the backward pass
     jobs: int
@@ -176,18 +177,18 @@ class EvaluationRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelRow:
-    """One linear layer with adapters, beside the frozen layer alone."""
+    """Linear layers of one input with adapters, beside the frozen layers alone."""
 
     machine: Machine
-    op: str  # lora-linear
+    op: str  # lora-linear, and the layers if they are several: lora-linear qkv
     kernels: str
     dtype: str
     direction: Direction
     inputs: int
-    outputs: int
+    outputs: int  # of all layers
     tokens: int
     jobs: int
-    rank: int
+    rank: int  # the mean of the jobs
     seconds: float
     base_seconds: float  # the frozen layer alone, in the same run
 
@@ -205,6 +206,21 @@ class KernelRow:
     @property
     def ratio(self) -> float:
         return self.seconds / self.base_seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationRow:
+    """What stands around the linear layers, forward and backward, beside PyTorch's own."""
+
+    machine: Machine
+    op: str  # rms-norm, swiglu, rope, linear-cross-entropy, adamw
+    kernels: str
+    tokens: int
+    seconds: float
+    base_seconds: float  # PyTorch's, in the same run
+
+    def __post_init__(self) -> None:
+        _require_positive(tokens=self.tokens, seconds=self.seconds, base_seconds=self.base_seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,7 +255,7 @@ class GemmRow:
         return 2 * self.tokens * self.inputs * self.outputs / self.seconds
 
 
-Row = StepRow | EvaluationRow | KernelRow | CopyRow | GemmRow
+Row = StepRow | EvaluationRow | KernelRow | OperationRow | CopyRow | GemmRow
 
 
 def read_profile(path: Path) -> tuple[Row, ...]:

@@ -34,8 +34,9 @@ class Best:
 class Result:
     """Reads a run that has ended or still goes on; raises UserError if there is none."""
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, history: RunHistory | None = None) -> None:
         self.directory = RunDirectory.open(Path(path))
+        self._history = history  # known before anything is read
 
     @cached_property
     def log(self) -> RunLog:
@@ -43,6 +44,8 @@ class Result:
 
     @cached_property
     def history(self) -> RunHistory:
+        if self._history is not None:
+            return self._history
         try:
             return follow(self.log)
         except UserError as error:
@@ -119,9 +122,12 @@ def _names(*kinds: Any) -> list[str]:
     return list(dict.fromkeys(field.name for kind in kinds for field in fields(kind)))
 
 
-def write_result(directory: RunDirectory) -> Result:
-    """Write leaderboard.json, metrics.json and the winners' adapters from the log."""
-    result = Result(directory.path)
+def write_result(directory: RunDirectory, history: RunHistory | None = None) -> Result:
+    """Write leaderboard.json, metrics.json and the winners' adapters.
+
+    From the log, unless its history is at hand.
+    """
+    result = Result(directory.path, history)
     write_atomically(directory.leaderboard_path, leaderboard_json(result.leaderboard))
     write_atomically(directory.metrics_path, metrics_json(result.metrics))
     for task in dict.fromkeys(each.task for each in result.leaderboard if each.adapter):

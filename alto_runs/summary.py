@@ -1,6 +1,9 @@
 """A finished run as a terminal shows it."""
 
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from statistics import fmean, stdev
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -16,9 +19,11 @@ from alto_runs.measurement import Forecast, MeasuredTask
 from alto_runs.metrics import TaskMetrics
 from alto_runs.result import Result
 
-__all__ = ["print_forecast", "print_summary", "stdout_console"]
+__all__ = ["print_forecast", "print_seeds", "print_summary", "seeds_json", "stdout_console"]
 
 _ROWS = 16  # of a leaderboard; the rest is in leaderboard.json
+_MOST_TASKS = 5  # with a leaderboard of their own
+_Totals = tuple[tuple[str, float | None, str], ...]
 
 
 def stdout_console() -> Console:
@@ -28,12 +33,69 @@ def stdout_console() -> Console:
 
 
 def print_summary(result: Result, console: Console) -> None:
-    """Leaderboard, savings and the winner beside the untuned model, for each task."""
+    """Leaderboard, savings and the winner beside the untuned model, for each of a few tasks.
+
+    Totals where there are many.
+    """
     comparisons = {one.task: one for one in read_comparisons(result.directory.comparison_path)}
-    for task in result.history.tasks:
+    tasks = result.history.tasks
+    if len(tasks) > _MOST_TASKS:
+        console.print(_totals_table([result]))
+        tasks = ()
+    for task in tasks:
         for part in _task_parts(task, result, comparisons.get(task.id)):
             console.print(part, soft_wrap=isinstance(part, Text))
     console.print(Text(f"run directory: {result.directory.path}"), soft_wrap=True)
+
+
+def print_seeds(results: Sequence[Result], console: Console) -> None:
+    """The mean over the runs of each total, and its standard deviation."""
+    console.print(_totals_table(results))
+    folder = results[0].directory.path.parent
+    console.print(Text(f"alto report {folder}/seed-* tells more"), soft_wrap=True)
+
+
+def seeds_json(results: Sequence[Result]) -> str:
+    """metrics.json of each run but its tasks, by the name of its folder."""
+    runs = {
+        result.directory.path.name: {
+            **asdict(result.metrics.overall),
+            "schedule": asdict(result.metrics.schedule),
+        }
+        for result in sorted(results, key=lambda result: result.directory.path)
+    }
+    return json.dumps(runs, indent=2, allow_nan=False) + "\n"
+
+
+def _totals_table(results: Sequence[Result]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column("measure")
+    table.add_column("value", justify="right")
+    for rows in zip(*map(_totals, results), strict=True):
+        name, _, form = rows[0]
+        values = [value for _, value, _ in rows if value is not None]
+        told = "-" if not values else f"{fmean(values):{form}}"
+        if len(values) > 1:
+            told += f" \N{PLUS-MINUS SIGN} {stdev(values):{form}}"
+        table.add_row(name, told)
+    return table
+
+
+def _totals(result: Result) -> _Totals:
+    overall, schedule = result.metrics.overall, result.metrics.schedule
+    return (
+        ("tasks", schedule.tasks, ",.0f"),
+        ("tasks ended", schedule.tasks_ended, ",.0f"),
+        ("jobs", sum(overall.jobs_by_outcome.values()), ",.0f"),
+        ("makespan, s", overall.makespan_seconds, ",.1f"),
+        ("GPU-hours", overall.gpu_seconds / 3600, ",.1f"),
+        ("of these with a job", overall.busy_gpu_seconds / 3600, ",.1f"),
+        ("completion, mean, s", schedule.completion_mean, ",.1f"),
+        ("completion, p99, s", schedule.completion_p99, ",.1f"),
+        ("queueing, mean, s", schedule.queueing_mean, ",.1f"),
+        ("samples trained", overall.samples_trained, ",.0f"),
+        ("samples saved, share", overall.saved_share, ".1%"),
+    )
 
 
 def _task_parts(

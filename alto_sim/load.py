@@ -1,6 +1,7 @@
 """Whatever can be simulated, by its path: a study, a trace, or a run that has ended."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 from alto_policy.events import TaskArrived
@@ -8,40 +9,80 @@ from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.runlog import Entry, RunLog
+from alto_runs.costs.step_profile import Basis, StepProfile
 from alto_runs.directory import RunDirectory, is_plain_name, read_run_log
 from alto_runs.errors import UserError
+from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.records import read_records
 from alto_runs.study import Study, TaskSpec, expand, load_study
 from alto_sim.importers import AT_ONCE, is_cluster_trace, read_trace, rigid
-from alto_sim.workload import Workload, recorded, synthetic
+from alto_sim.workload import Workload, profiled, recorded, synthetic
 
-__all__ = ["load_workload"]
+__all__ = ["Loaded", "load_workload"]
 
 log = logging.getLogger(__name__)
 
 _STUDY = (".yaml", ".yml")
 
 
-def load_workload(path: Path) -> tuple[Workload, Settings]:
-    """The workload, and the policy that it was run with or asks for. Raises UserError.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A workload, and the policy that it was run with or asks for."""
 
-    The jobs of a cluster's trace are rigid, and messages in it take no time.
-    """
+    workload: Workload
+    settings: Settings
+    facts: tuple[tuple[str, str], ...] = ()  # for the header of its log
+    is_drawn: bool = False  # its losses are generated: another seed gives others
+
+
+def load_workload(path: Path, *, seed: int = 0) -> Loaded:
+    """Raises UserError. The jobs of a cluster's trace are rigid; messages in it take no time."""
     if is_cluster_trace(path):
         trace = read_trace(path)
         for reason, count in trace.dropped.items():
             log.warning("%s: left out %d jobs: %s", path, count, reason)
-        return rigid(trace, AT_ONCE), FifoSettings()
+        return Loaded(workload=rigid(trace, AT_ONCE), settings=FifoSettings())
     if path.is_dir():
         run = read_run_log(RunDirectory.open(path).log_path)
-        return recorded(run), _policy_of(run)
+        return Loaded(workload=recorded(run), settings=_policy_of(run))
     if path.suffix.lower() in _STUDY:
         study = load_study(path)
-        return synthetic(_trace_of(study)), study.policy
+        return _drawn(_trace_of(study), study.policy, seed)
     run = read_run_log(path)
     _check_arrivals(run, path)
-    has_losses = any(not isinstance(entry.event, TaskArrived) for entry in run.entries)
-    return recorded(run) if has_losses else synthetic(run), _policy_of(run)
+    if any(not isinstance(entry.event, TaskArrived) for entry in run.entries):
+        return Loaded(workload=recorded(run), settings=_policy_of(run))
+    return _drawn(run, _policy_of(run), seed)
+
+
+def _drawn(trace: RunLog, settings: Settings, seed: int) -> Loaded:
+    """On the machine of the shipped profile, if the shapes of all backbones are known."""
+    workload = synthetic(trace, seed=seed)
+    profile = StepProfile(read_profile(shipped_profile()))
+    facts: tuple[tuple[str, str], ...]
+    try:
+        workload = profiled(workload, profile)
+    except UserError as error:
+        log.warning("step times and memory are those of an 8B backbone: %s", error)
+        facts = (("profile", "none: an 8B backbone on one H100"),)
+    else:
+        facts = (
+            ("profile", f"{profile.gpu}, {profile.kernels}"),
+            ("step_times", _basis(workload, profile).value),
+        )
+    facts = (("seed", str(seed)), *facts)
+    return Loaded(workload=workload, settings=settings, facts=facts, is_drawn=True)
+
+
+def _basis(workload: Workload, profile: StepProfile) -> Basis:
+    """How far the weakest of the answers stands from a measurement, for jobs alone."""
+    works = {
+        profile.work((job,), arrival.task)
+        for arrival in workload.arrivals
+        for job in arrival.task.jobs
+    }
+    found = {profile.seconds(work).basis for work in works}
+    return max(found, key=list(Basis).index)
 
 
 def _check_arrivals(run: RunLog, path: Path) -> None:

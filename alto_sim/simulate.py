@@ -11,6 +11,7 @@ from alto_policy.policies import Settings, build
 from alto_policy.runlog import Entry, Header
 from alto_policy.types import Gpu
 from alto_runs.directory import LogWriter, RunDirectory
+from alto_runs.history import Follower
 from alto_runs.result import Result, write_result
 from alto_sim.backend import SimBackend
 from alto_sim.workload import Workload
@@ -31,10 +32,18 @@ def simulate(
     """Write a run directory as a real run would, but for adapters; raises UserError."""
     directory = RunDirectory.create(out)
     facts = (("clock", "simulated"), *made_by)
+    cluster = Cluster(gpus)
+    follower = Follower(cluster)
     with LogWriter(directory.log_path) as writer:
+
+        def record(entry: Entry) -> None:
+            writer.write_entry(entry)
+            follower.observe(entry)
+
         writer.write_header(Header(policy=settings, gpus=gpus, made_by=facts))
-        play(workload, settings, gpus, writer.write_entry, place, estimate)
-    return write_result(directory)
+        policy = build(settings, place, estimate)
+        run(Controller(policy, cluster, record), SimBackend(workload, gpus))
+    return write_result(directory, follower.history())
 
 
 def play(

@@ -28,9 +28,15 @@ class Ftf(Preemptive):
     """
 
     def __init__(self, settings: FtfSettings, estimate: DurationEstimate) -> None:
-        super().__init__()
-        self.same_node, self.round_seconds = settings.same_node, settings.round_seconds
+        super().__init__(settings.round_seconds)
+        self.same_node = settings.same_node
         self._estimate = estimate
+
+    def steady_until(self, services: Sequence[Service], now: float) -> float:
+        """The rho of a task that runs stands still until it has lasted as long as was believed."""
+        running = [each for each in services if each.up_since is not None]
+        left = (self._estimate(each.task) - each.seconds(now) for each in running)
+        return now + max(0.0, min(left, default=math.inf))
 
     def urgencies(self, services: Sequence[Service], now: float, num_gpus: int) -> Sequence[float]:
         def rho(service: Service) -> float:

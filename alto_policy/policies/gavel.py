@@ -28,8 +28,11 @@ class Gavel(Preemptive):
     """
 
     def __init__(self, settings: GavelSettings) -> None:
-        super().__init__()
-        self.same_node, self.round_seconds = settings.same_node, settings.round_seconds
+        super().__init__(settings.round_seconds)
+        self.same_node = settings.same_node
+
+    def steady_until(self, services: Sequence[Service], now: float) -> float:
+        return math.inf
 
     def urgencies(self, services: Sequence[Service], now: float, num_gpus: int) -> Sequence[float]:
         share = fair_share([each.task.num_gpus for each in services], num_gpus)

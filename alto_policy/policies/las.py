@@ -29,10 +29,15 @@ class Las(Preemptive):
     """Knows no durations: what has had little of the GPUs comes first, in the order of arrival."""
 
     def __init__(self, settings: LasSettings) -> None:
-        super().__init__()
-        self.same_node, self.round_seconds = settings.same_node, settings.round_seconds
+        super().__init__(settings.round_seconds)
+        self.same_node = settings.same_node
         self._thresholds = settings.thresholds
 
+    def steady_until(self, services: Sequence[Service], now: float) -> float:
+        return math.inf
+
     def urgencies(self, services: Sequence[Service], now: float, num_gpus: int) -> Sequence[float]:
-        attained = (each.seconds(now) * each.task.num_gpus for each in services)
-        return [bisect_right(self._thresholds, gpu_seconds) for gpu_seconds in attained]
+        return [
+            bisect_right(self._thresholds, each.seconds(now) * each.task.num_gpus)
+            for each in services
+        ]

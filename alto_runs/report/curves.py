@@ -2,8 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
@@ -15,47 +18,75 @@ from alto_runs.report.ending import Ending, ending_of
 __all__ = ["draw_curves"]
 
 _LOG_FROM = 4.0  # ratio of the largest to the smallest loss
+_WIDEST = 1e9  # ratio that is shown: what has diverged leaves the picture at its top
+_MANY_POINTS = MANY_SHAPES * 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Curve:
+    """The reports of a job that can be drawn: samples and loss."""
+
+    job: JobId
+    ending: Ending
+    points: list[tuple[int, float]]
 
 
 def draw_curves(jobs: Sequence[JobHistory], winner: JobId | None) -> str:
     """SVG of one line for each job, marked where an exit ended it; the winner on top."""
     figure, axes = figure_of(4.2)
-    num_points = 0
-    for job in sorted(jobs, key=lambda job: _depth(job, winner)):
-        num_points += _draw_job(axes, job, is_winner=job.spec.id == winner)
-    losses = [loss for job in jobs for _, loss in _points(job)]
+    drawn = [curve for curve in map(_curve, jobs) if curve.points]
+    num_points = sum(len(curve.points) for curve in drawn)
+    _draw_lines(axes, [c for c in drawn if c.job != winner], as_image=num_points > _MANY_POINTS)
+    _draw_ends(axes, drawn)
+    for curve in drawn:
+        if curve.job == winner:
+            _draw_winner(axes, curve)
+    losses = [loss for curve in drawn for _, loss in curve.points]
     if losses and min(losses) > 0 and max(losses) / min(losses) > _LOG_FROM:
-        _use_log_scale(axes)
+        _use_log_scale(axes, min(losses), max(losses))
     axes.set_xlim(left=0)
     axes.set_xlabel("training samples of the job")
-    axes.set_ylabel("validation loss")
+    axes.set_ylabel(axes.get_ylabel() or "validation loss")
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    if num_points > MANY_SHAPES * 20:
-        for line in axes.get_lines():
-            line.set_rasterized(True)
-    _add_legend(axes, {ending_of(job) for job in jobs if _points(job)}, winner)
+    _add_legend(axes, {curve.ending for curve in drawn}, winner)
     return svg_of(figure, "Validation loss of each job over its training samples")
 
 
-def _draw_job(axes: Axes, job: JobHistory, *, is_winner: bool) -> int:
-    points = _points(job)
-    if not points:
-        return 0
-    samples, losses = zip(*points, strict=True)
-    ending = ending_of(job)
-    width, alpha = (1.0, 0.65) if ending is Ending.UNDERPERFORMED else (1.3, 0.85)
-    if is_winner:
-        axes.plot(samples, losses, color="white", linewidth=5.5, zorder=9)
-        axes.plot(samples, losses, color=INK, linewidth=2.8, zorder=10)
-        best = min(points, key=lambda point: point[1])
-        axes.plot(*best, "o", color=INK, markersize=8, markeredgecolor="white", zorder=11)
-        _label_winner(axes, job.spec.id, best)
-    else:
-        axes.plot(samples, losses, color=ending.color, linewidth=width, alpha=alpha)
-    if ending is not Ending.FINISHED:
-        axes.plot(*points[-1], ending.mark, color=ending.color, markersize=7, zorder=6)
-    return len(points)
+def _draw_lines(axes: Axes, curves: Sequence[_Curve], *, as_image: bool) -> None:
+    """As one collection, the grey ones lowest."""
+    ordered = sorted(curves, key=lambda curve: curve.ending is not Ending.UNDERPERFORMED)
+    greys = [curve.ending is Ending.UNDERPERFORMED for curve in ordered]
+    lines = LineCollection(
+        [curve.points for curve in ordered],
+        colors=[
+            to_rgba(c.ending.color, 0.65 if g else 0.85)
+            for c, g in zip(ordered, greys, strict=True)
+        ],
+        linewidths=[1.0 if grey else 1.3 for grey in greys],
+        rasterized=as_image,
+    )
+    axes.add_collection(lines)
+    axes.autoscale_view()
+
+
+def _draw_ends(axes: Axes, curves: Sequence[_Curve]) -> None:
+    for ending in Ending:
+        ends = [curve.points[-1] for curve in curves if curve.ending is ending]
+        if ends and ending is not Ending.FINISHED:
+            samples, losses = zip(*ends, strict=True)
+            axes.plot(
+                samples, losses, ending.mark, color=ending.color, markersize=7, zorder=6, ls="none"
+            )
+
+
+def _draw_winner(axes: Axes, curve: _Curve) -> None:
+    samples, losses = zip(*curve.points, strict=True)
+    axes.plot(samples, losses, color="white", linewidth=5.5, zorder=9)
+    axes.plot(samples, losses, color=INK, linewidth=2.8, zorder=10)
+    best = min(curve.points, key=lambda point: point[1])
+    axes.plot(*best, "o", color=INK, markersize=8, markeredgecolor="white", zorder=11)
+    _label_winner(axes, curve.job, best)
 
 
 def _label_winner(axes: Axes, job: JobId, best: tuple[int, float]) -> None:
@@ -73,7 +104,8 @@ def _label_winner(axes: Axes, job: JobId, best: tuple[int, float]) -> None:
     )
 
 
-def _use_log_scale(axes: Axes) -> None:
+def _use_log_scale(axes: Axes, lowest: float, highest: float) -> None:
+    axes.set_ylim(lowest / 1.2, min(highest, lowest * _WIDEST) * 1.2)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.yaxis.set_minor_formatter(NullFormatter())
@@ -93,12 +125,7 @@ def _add_legend(axes: Axes, endings: set[Ending], winner: JobId | None) -> None:
     )
 
 
-def _points(job: JobHistory) -> list[tuple[int, float]]:
-    """Samples and loss of the reports that can be drawn."""
+def _curve(job: JobHistory) -> _Curve:
     reports = (report for report in job.reports if math.isfinite(report.val_loss))
-    return [(job.spec.samples(report.step), report.val_loss) for report in reports]
-
-
-def _depth(job: JobHistory, winner: JobId | None) -> tuple[bool, bool]:
-    """The grey ones lowest, the winner on top."""
-    return job.spec.id == winner, ending_of(job) is not Ending.UNDERPERFORMED
+    points = [(job.spec.samples(report.step), report.val_loss) for report in reports]
+    return _Curve(job.spec.id, ending_of(job), points)

@@ -1,6 +1,7 @@
 """One look for all figures, and their way into a page."""
 
 import re
+import warnings
 from io import StringIO
 from typing import Any
 
@@ -53,7 +54,11 @@ def svg_of(figure: Figure, label: str) -> str:
     """The figure for an HTML page: no prolog, no addresses, and a label for those who hear it."""
     text = StringIO()
     nothing = {"Creator": None, "Date": None, "Format": None, "Type": None}
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        # Names may be in any script; the text stays text, and the browser has more fonts than we.
+        warnings.filterwarnings(
+            "ignore", message=r"Glyph \d+ .* missing from", category=UserWarning
+        )
         figure.savefig(text, format="svg", metadata=nothing, transparent=True)
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]

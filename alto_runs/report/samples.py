@@ -49,8 +49,9 @@ def draw_samples(bars: Sequence[SampleBar]) -> str:
                 axes.text(left + width / 2, row, f"{width:.0f} %", ha="center", va="center", c=ink)
         lefts = [left + width for left, width in zip(lefts, widths, strict=True)]
     axes.set_yticks(range(len(bars)), [bar.name for bar in bars], color="#1F2933")
-    axes.set_ylim(len(bars) - 0.5, -0.5)
+    axes.set_ylim(max(len(bars), 1) - 0.5, -0.5)
     axes.set_xlim(0, 100)
     axes.set_xlabel("% of the samples of the search", color=MUTED)
-    figure.legend(loc="outside upper left", ncols=5, frameon=False, handlelength=1.2)
+    if bars:
+        figure.legend(loc="outside upper left", ncols=5, frameon=False, handlelength=1.2)
     return svg_of(figure, "Samples trained and saved")

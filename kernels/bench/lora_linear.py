@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from alto_kernels.lora_linear import lora_linear_group, lora_linear_group_ref
+from alto_runs.profile import Direction, KernelRow, Machine
 from bench.lora_cases import BATCHES, SHAPES, Batch, Operands, Shape, operands
 from bench.lora_peers import PEERS
-from bench.rows import Rows
+from bench.rows import KERNELS, append, this_machine
 from bench.timing import medians
 
 _ALLOWED = 2.0
@@ -29,11 +30,11 @@ def main() -> None:
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--models", default="8B,1B")
     arguments = parser.parse_args()
-    rows, peers = Rows(arguments.out, arguments.commit), arguments.peers.split(",")
+    peers = arguments.peers.split(",")
     for batch in BATCHES:
         for model in arguments.models.split(","):
             shapes = [shape for shape in SHAPES if shape.model == model]
-            ratios = [_measure(rows, shape, batch, peers) for shape in shapes]
+            ratios = [_measure(shape, batch, peers, arguments) for shape in shapes]
             means = {
                 name: exp(sum(log(r[name]) for r in ratios) / len(ratios))
                 for name in peers
@@ -42,8 +43,10 @@ def main() -> None:
             print(f"{model} {batch.name:14} geometric mean   {_line(means)}", flush=True)
 
 
-def _measure(rows: Rows, shape: Shape, batch: Batch, peers: list[str]) -> dict[str, float]:
-    """Time of each peer over that of the frozen linears."""
+def _measure(
+    shape: Shape, batch: Batch, peers: list[str], arguments: argparse.Namespace
+) -> dict[str, float]:
+    """Time of each peer over that of the frozen linears; a row of the profile for each."""
     o = operands(shape, batch, torch.device("cuda"))
     exactness = error_ratio(o)
     runs = {}
@@ -60,21 +63,31 @@ def _measure(rows: Rows, shape: Shape, batch: Batch, peers: list[str]) -> dict[s
     print(f"{shape.model} {batch.name:14} {shape.group:8} error {exactness:.2f} {_line(ratios)}")
     if exactness > _ALLOWED:
         raise SystemExit(f"error {exactness:.2f} of PyTorch's own: no figures")
-    rows.add(
-        {
-            "op": "lora_linear",
-            "model": shape.model,
-            "group": shape.group,
-            "inputs": shape.inputs,
-            "outputs": shape.outputs,
-            "batch": batch.name,
-            "tokens": sum(batch.sizes),
-            "ms": times,
-            "over_frozen": ratios,
-            "error_over_torch": exactness,
-        }
-    )
+    source = f"median of CUDA graph replays; {shape.model} {shape.group}, {batch.name}"
+    machine = this_machine(arguments.commit, f"{source}; error {exactness:.2f} of PyTorch's")
+    for name, ms in times.items():
+        if name != "frozen":
+            append(arguments.out, _row(machine, shape, batch, name, ms, times["frozen"]))
     return ratios
+
+
+def _row(
+    machine: Machine, shape: Shape, batch: Batch, name: str, ms: float, frozen_ms: float
+) -> KernelRow:
+    return KernelRow(
+        machine=machine,
+        op=f"lora-linear {shape.group}",
+        kernels=KERNELS if name == "ours" else name.replace("_", "-"),
+        dtype="bfloat16",
+        direction=Direction.BOTH,
+        inputs=shape.inputs,
+        outputs=sum(shape.outputs),
+        tokens=sum(batch.sizes),
+        jobs=len(batch.sizes),
+        rank=round(sum(batch.ranks) / len(batch.ranks)),
+        seconds=ms / 1e3,
+        base_seconds=frozen_ms / 1e3,
+    )
 
 
 def error_ratio(o: Operands) -> float:

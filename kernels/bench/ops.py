@@ -5,6 +5,7 @@ PYTHONPATH=kernels python -m bench.ops --out rows.jsonl --commit COMMIT
 
 import argparse
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,7 +16,8 @@ from alto_kernels.linear_cross_entropy import linear_cross_entropy, linear_cross
 from alto_kernels.rms_norm import add_rms_norm, add_rms_norm_ref
 from alto_kernels.rope import rope, rope_ref
 from alto_kernels.swiglu import swiglu, swiglu_ref
-from bench.rows import Rows
+from alto_runs.profile import CopyRow, GemmRow, Machine, OperationRow
+from bench.rows import KERNELS, append, this_machine
 from bench.timing import medians
 
 TOKENS, HIDDEN, MIDDLE, VOCABULARY, HEADS, SIZE = 8192, 4096, 14336, 128256, 32, 128
@@ -27,38 +29,55 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--commit", required=True)
     arguments = parser.parse_args()
-    rows = Rows(arguments.out, arguments.commit)
-    for name, ms in _ceilings().items():
-        print(f"{name:22} {ms:8.3f} ms", flush=True)
-        rows.add({"op": name, "ms": ms})
+    machine = this_machine(arguments.commit, "median of CUDA graph replays")
+    _ceilings(machine, arguments.out)
     for name, ours, torchs in _pairs():
         # The optimizer copies its tables anew in each step, which a graph would not.
         times = medians({"ours": ours, "torch": torchs}, rounds=11, graphs=name != "adamw")
         print(
             f"{name:22} ours {times['ours']:8.3f} ms   torch {times['torch']:8.3f} ms", flush=True
         )
-        rows.add({"op": name, "tokens": TOKENS, "ms": times})
+        row = OperationRow(
+            machine=machine,
+            op=name,
+            kernels=KERNELS,
+            tokens=TOKENS,
+            seconds=times["ours"] / 1e3,
+            base_seconds=times["torch"] / 1e3,
+        )
+        append(arguments.out, row)
         torch.cuda.empty_cache()
 
 
-def _ceilings() -> dict[str, float]:
+def _ceilings(machine: Machine, out: Path) -> None:
     """Copy of a large tensor, and products of the frozen linears' sizes by the card's library."""
     x, wide = _normal(TOKENS, HIDDEN), _normal(TOKENS, MIDDLE)
-    square, tall = _normal(HIDDEN, HIDDEN), _normal(MIDDLE, HIDDEN)
-    return medians(
-        {
-            f"copy {wide.nbytes >> 20} MiB": wide.clone,
-            f"product {TOKENS} x {HIDDEN} x {HIDDEN}": lambda: x @ square.T,
-            f"product {TOKENS} x {HIDDEN} x {MIDDLE}": lambda: x @ tall.T,
-            f"product {TOKENS} x {MIDDLE} x {HIDDEN}": lambda: wide @ tall,
-        }
-    )
+    sizes = ((HIDDEN, HIDDEN), (HIDDEN, MIDDLE), (MIDDLE, HIDDEN))
+    products = {f"product {TOKENS} x {i} x {o}": (i, o) for i, o in sizes}
+    runs: dict[str, Run] = {"copy": wide.clone}
+    for name, (inputs, outputs) in products.items():
+        runs[name] = partial(torch.mm, x if inputs == HIDDEN else wide, _normal(inputs, outputs))
+    for name, ms in medians(runs).items():
+        print(f"{name:28} {ms:8.3f} ms", flush=True)
+        if name == "copy":
+            append(out, CopyRow(machine=machine, bytes_per_second=2 * wide.nbytes / ms * 1e3))
+        else:
+            inputs, outputs = products[name]
+            row = GemmRow(
+                machine=machine,
+                dtype="bfloat16",
+                tokens=TOKENS,
+                inputs=inputs,
+                outputs=outputs,
+                seconds=ms / 1e3,
+            )
+            append(out, row)
 
 
 def _pairs() -> Iterator[tuple[str, Run, Run]]:
     x, weight = _normal(TOKENS, HIDDEN), _normal(HIDDEN)
     yield (
-        "rms_norm",
+        "rms-norm",
         _both_ways(lambda x: add_rms_norm(x, x, weight, 1e-5)[1], x),
         _both_ways(lambda x: add_rms_norm_ref(x, x, weight, 1e-5)[1], x),
     )
@@ -74,7 +93,7 @@ def _pairs() -> Iterator[tuple[str, Run, Run]]:
     head = _normal(VOCABULARY, HIDDEN)
     targets = torch.randint(0, VOCABULARY, (TOKENS,), device="cuda")
     yield (
-        "linear_cross_entropy",
+        "linear-cross-entropy",
         _both_ways(lambda h: linear_cross_entropy(h, head, targets), x),
         _both_ways(lambda h: linear_cross_entropy_ref(h, head, targets), x),
     )

@@ -1,32 +1,36 @@
-"""Where figures go: one JSON object a line, each with what it was measured on."""
+"""Where figures go: rows of a profile, each with the machine that it was measured on."""
 
-import json
-from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from subprocess import run
 
 import torch
 import triton
 
-__all__ = ["Rows"]
+from alto_runs.profile import Machine, Row, dump_rows
+
+__all__ = ["KERNELS", "append", "this_machine"]
+
+KERNELS = "alto-triton"  # ours, in all rows
 
 
-class Rows:
-    """Appends to a file; every row names card, driver, versions and commit."""
+def this_machine(commit: str, source: str) -> Machine:
+    """The card at hand; `source` tells how it was measured."""
+    return Machine(
+        gpu=torch.cuda.get_device_name(),
+        driver=_driver(),
+        cuda=torch.version.cuda,
+        torch=torch.__version__,
+        triton=triton.__version__,
+        commit=commit,
+        date=datetime.now(UTC).date().isoformat(),
+        source=source,
+    )
 
-    def __init__(self, path: Path, commit: str) -> None:
-        self._path = path
-        self._machine = {
-            "card": torch.cuda.get_device_name(),
-            "driver": _driver(),
-            "torch": torch.__version__,
-            "triton": triton.__version__,
-            "commit": commit,
-        }
 
-    def add(self, row: Mapping[str, object]) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**row, **self._machine}) + "\n")
+def append(path: Path, row: Row) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(dump_rows([row]))
 
 
 def _driver() -> str:

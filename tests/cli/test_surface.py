@@ -12,15 +12,24 @@ from tests.cli.typed import mistake, typed
 
 VERBS = {
     "tune": ["STUDY.yaml", "--out DIR", "--policy NAME", "--resume", "--dry-run", "--json"],
-    "simulate": ["TRACE|STUDY.yaml|DIR", "--policy NAME", "--gpus N", "--out DIR", "--json"],
+    "simulate": [
+        "TRACE|STUDY.yaml|DIR",
+        "--policy NAME",
+        "--gpus N",
+        "--seeds N",
+        "--out DIR",
+        "--json",
+    ],
     "replay": ["DIR"],
-    "report": ["DIR", "--out DIR"],
+    "report": ["DIR", "--out DIR", "--csv", "--parquet", "--trace"],
+    "profile": ["--check FILE", "--out FILE"],
 }
 
 ALONE = """
 import sys
 import alto_cli
-import alto_sim.load, alto_sim.simulate, alto_runs.replaying, alto_runs.report.page
+import alto_sim.seeds, alto_runs.export, alto_runs.costs.check
+import alto_runs.replaying, alto_runs.report.page
 heavy = {"torch", "transformers", "triton", "ray", "ortools"} & set(sys.modules)
 sys.exit(f"imported {heavy}" if heavy else 0)
 """
@@ -49,7 +58,7 @@ def test_verbs_and_flags_are_these() -> None:
     assert {verb: flags(parser) for verb, parser in verbs().items()} == VERBS
 
 
-@pytest.mark.parametrize("verb", [[], ["tune"], ["simulate"], ["replay"], ["report"]])
+@pytest.mark.parametrize("verb", [[], *([verb] for verb in VERBS)])
 def test_help(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     answer = typed(capsys, *verb, "--help")
     assert (answer.status, answer.err) == (0, "")
@@ -69,7 +78,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (
             ["tine"],
             "argument VERB: invalid choice: 'tine' (choose from 'tune', 'simulate', 'replay', "
-            "'report'); alto --help tells more",
+            "'report', 'profile'); alto --help tells more",
         ),
         (
             ["tune"],

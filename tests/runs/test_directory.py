@@ -181,3 +181,10 @@ def test_plain_names(name: str, tmp_path: Path) -> None:
     assert is_plain_name(name)
     folder = RunDirectory(tmp_path).job_folder(JobId(name))
     assert folder.resolve().parent == (tmp_path / "jobs").resolve()
+
+
+def test_nothing_is_resumed_where_nothing_was_begun(tmp_path: Path) -> None:
+    assert RunDirectory.reopen(tmp_path / "new").path.is_dir()
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(UserError, match=r"no run was begun in this folder.*study\.yaml"):
+        RunDirectory.reopen(tmp_path)

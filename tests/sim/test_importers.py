@@ -195,6 +195,6 @@ def test_the_declared_duration_is_not_the_true_one(tmp_path: Path) -> None:
 def test_what_is_left_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "trace.csv"
     path.write_text(CANONICAL + "a,0,1,1,,,,\na,0,1,1,,,,\nb,0,,2,,,,30\n")
-    workload, _ = load_workload(path)
+    workload = load_workload(path).workload
     assert workload.durations == {JobId("a"): 1.0, JobId("b"): 3.0}
     assert caplog.messages == [f"{path}: left out 1 jobs: id stands twice"]

@@ -1,0 +1,56 @@
+"""The same workload under several seeds, in parallel processes."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from alto_policy.policies import Settings
+from alto_runs.directory import RunDirectory
+from alto_runs.errors import UserError
+from alto_runs.result import Result
+from alto_runs.versions import versions
+from alto_sim.hardware import gpus_of
+from alto_sim.load import Loaded, load_workload
+from alto_sim.simulate import simulate
+
+__all__ = ["Simulation"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """A workload by its path; `policy` in place of its own."""
+
+    path: Path
+    num_gpus: int
+    policy: Settings | None = None
+
+    def run(self, out: Path) -> Result:
+        """Raises UserError."""
+        return self._play(load_workload(self.path), out)
+
+    def run_seeds(self, count: int, out: Path) -> Iterator[Result]:
+        """Runs in `out`/seed-0 and so on, as they end; raises UserError where no seed matters."""
+        if not load_workload(self.path).is_drawn:
+            raise UserError("--seeds: nothing is drawn in this workload, every seed gives the same")
+        folders = [out / f"seed-{seed}" for seed in range(count)]
+        RunDirectory.create(out)
+        workers = min(count, os.cpu_count() or 1)
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            waiting = [pool.submit(self._run_seed, *each) for each in enumerate(folders)]
+            try:
+                for done in as_completed(waiting):
+                    yield Result(done.result())
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _run_seed(self, seed: int, out: Path) -> Path:
+        self._play(load_workload(self.path, seed=seed), out)
+        return out
+
+    def _play(self, loaded: Loaded, out: Path) -> Result:
+        made_by = (*versions("simpy").items(), *loaded.facts)
+        gpus, settings = gpus_of(self.num_gpus), self.policy or loaded.settings
+        return simulate(loaded.workload, settings, gpus, out, made_by=made_by)

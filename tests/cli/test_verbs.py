@@ -1,0 +1,106 @@
+"""What verbs do for a cluster's user: seeds, exports, profiles."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from alto_policy.events import TaskArrived
+from alto_policy.runlog import dump_entry
+from alto_policy.types import Task
+from alto_runs.result import Result
+from tests.cli.typed import files_below, mistake, typed
+from tests.runs.cases import entry, fates, job, save, task
+
+Capture = pytest.CaptureFixture[str]
+
+
+def trace(folder: Path, backbone: str, num_tasks: int = 2) -> Path:
+    path = folder / "trace.jsonl"
+    lines = []
+    for number in range(num_tasks):
+        made = task(f"t{number}", [job(f"t{number}-{i}") for i in range(3)])
+        made = Task(id=made.id, jobs=made.jobs, backbone=backbone, max_length=512)
+        lines.append(dump_entry(entry(TaskArrived(10.0 * number, made))))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_seeds_run_side_by_side(tmp_path: Path, capsys: Capture) -> None:
+    path, out = trace(tmp_path, "Llama-3.1-8B-Instruct"), tmp_path / "runs"
+    answer = typed(capsys, "simulate", path, "--gpus", "2", "--seeds", "2", "--out", out, "--json")
+    assert answer.status == 0
+    assert answer.err.splitlines()[-1].endswith(": 2 of 2")
+    runs = [Result(out / f"seed-{seed}") for seed in range(2)]
+    assert list(json.loads(answer.out)) == ["seed-0", "seed-1"]
+    losses = [[standing.best_val_loss for standing in run.leaderboard] for run in runs]
+    assert losses[0] != losses[1]
+    facts = [dict(run.log.header.made_by) if run.log.header else {} for run in runs]
+    assert [each["seed"] for each in facts] == ["0", "1"]
+    alone = tmp_path / "alone"
+    assert typed(capsys, "simulate", path, "--gpus", "2", "--out", alone).status == 0
+    assert (alone / "run.jsonl").read_bytes() == (out / "seed-0" / "run.jsonl").read_bytes()
+    page = typed(capsys, "report", out / "seed-0", out / "seed-1", "--out", tmp_path / "page")
+    assert page.status == 0
+
+
+def test_seeds_where_nothing_is_drawn(tmp_path: Path, capsys: Capture) -> None:
+    run = save(fates(), tmp_path / "run").path
+    told = mistake(capsys, "simulate", run, "--seeds", "2", "--out", tmp_path / "runs")
+    assert told == "--seeds: nothing is drawn in this workload, every seed gives the same"
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("backbone", "profile"),
+    [
+        ("meta-llama/Llama-3.1-8B", "NVIDIA H100 80GB HBM3, alto-triton"),
+        ("nobody/knows", "none: an 8B backbone on one H100"),
+    ],
+)
+def test_the_header_tells_the_profile(
+    backbone: str, profile: str, tmp_path: Path, capsys: Capture
+) -> None:
+    path, out = trace(tmp_path, backbone), tmp_path / "run"
+    assert typed(capsys, "simulate", path, "--gpus", "9", "--out", out).status == 0
+    header = Result(out).log.header
+    assert header is not None
+    facts = dict(header.made_by)
+    assert facts["profile"] == profile
+    assert facts.get("step_times") == ("modelled" if "8B" in backbone else None)
+    assert [gpu.node for gpu in header.gpus] == ["node0"] * 8 + ["node1"]
+
+
+def test_many_tasks_are_told_in_totals(tmp_path: Path, capsys: Capture) -> None:
+    path = trace(tmp_path, "Llama-3.1-8B", num_tasks=6)
+    answer = typed(capsys, "simulate", path, "--out", tmp_path / "run")
+    assert answer.status == 0
+    assert len(answer.out.splitlines()) == 12
+    assert "tasks ended" in answer.out
+
+
+def test_exports_of_a_report(tmp_path: Path, capsys: Capture) -> None:
+    run = save(fates(), tmp_path / "run").path
+    out = tmp_path / "out"
+    answer = typed(capsys, "report", run, "--out", out, "--csv", "--parquet", "--trace")
+    assert answer.status == 0
+    names = ("decisions", "jobs", "reports", "tasks", "usage")
+    expected = {f"export/{name}.{form}" for name in names for form in ("csv", "parquet")}
+    assert set(files_below(out)) == expected | {"export/timeline.json", "report.html"}
+    assert len(answer.out.splitlines()) == 12
+
+
+def test_the_shipped_profile_is_checked(capsys: Capture) -> None:
+    answer = typed(capsys, "profile", "--check")
+    assert (answer.status, answer.err) == (0, "")
+    assert "alto-triton" in answer.out
+    assert "rows left out one at a time: median error" in answer.out
+
+
+def test_profiles_that_are_not_there(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "gone.jsonl"
+    told = mistake(capsys, "profile", "--check", path)
+    assert told == f"{path}: cannot read this profile: No such file or directory"
+    told = mistake(capsys, "profile", "--out", path)
+    assert told == "--out: measuring needs a CUDA device, and comes with the GPU engine"
+    assert "one of the arguments --check --out is required" in mistake(capsys, "profile")
