@@ -17,9 +17,7 @@ from alto_kernels.lora_linear import Plan, lora_linear_group
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["KERNEL", "AdaptedModule", "Backbone", "Routing"]
-
-KERNEL = "lora_linear composed of PyTorch's products"
+__all__ = ["AdaptedModule", "Backbone", "Routing"]
 
 
 class Routing:

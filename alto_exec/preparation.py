@@ -35,6 +35,18 @@ class PreparedTask:
     tokenizer: "PreTrainedTokenizerFast"
     dataset: Dataset
 
+    def kernels(self, executor: ExecutorSpec) -> str:
+        """What computes: for the header of the log."""
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(
+            self.model, local_files_only=True, trust_remote_code=False
+        )
+        backbone = "written out" if can_be_written_out(config) else "of transformers' modules"
+        by_triton = executor.device == "cuda" and executor.dtype == "bfloat16"
+        products = "Triton kernels where aligned" if by_triton else "PyTorch's products"
+        return f"lora_linear by {products}, backbone {backbone}"
+
     def load(self, executor: ExecutorSpec) -> FrozenModel:
         """A copy of the backbone on the device, written out where its architecture allows it."""
         device = torch.device(executor.device)

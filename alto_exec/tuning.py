@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from alto_exec.backbone import KERNEL
 from alto_exec.backend import ExecBackend, Past, StartedExecutor
 from alto_exec.comparing import compare
 from alto_exec.executor import Executor
@@ -83,7 +82,7 @@ def _train(
         header = log.header or Header(
             policy=study.policy,
             gpus=(gpu_of(study.executor),),
-            made_by=facts(study.executor, KERNEL),
+            made_by=facts(study.executor, _kernels(study, prepared)),
         )
         if log.header is None:
             writer.write_header(header)
@@ -108,3 +107,8 @@ def _catch_up(log: RunLog, policy: Policy, cluster: Cluster, directory: RunDirec
             f"{directory.log_path}: entry {difference.index + 1} is decided differently now; go on "
             "with the version of ALTO that began this run"
         )
+
+
+def _kernels(study: Study, prepared: Sequence[PreparedTask]) -> str:
+    """Of all tasks, each way of computing told once."""
+    return "; ".join(dict.fromkeys(one.kernels(study.executor) for one in prepared))

@@ -86,7 +86,7 @@ class RunDirectory:
         return directory
 
     def sweep(self) -> None:
-        """Remove what a killed process was still writing; for the one process that holds the log."""
+        """Remove what a killed process was still writing. For the process that holds the log."""
         for leftover in self.path.rglob(f".*{_TEMPORARY}"):
             leftover.unlink()
 

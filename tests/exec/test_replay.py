@@ -19,7 +19,7 @@ from tests.exec.comparing import assert_close, assert_identical
 from tests.exec.tiny_models import VOCABULARY_SIZE, tiny_llama
 
 ON_GPU = torch.cuda.is_available()
-DEVICE = torch.device("cuda" if ON_GPU else "cpu")
+DEVICE = torch.device("cuda:0" if ON_GPU else "cpu")
 BEFORE, NOW = (30, 41, 50), (49, 33, 20)  # tokens of each job; of one shape
 
 
