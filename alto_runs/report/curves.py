@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
 from alto_policy.types import JobId
 from alto_runs.history import JobHistory
@@ -48,6 +48,7 @@ def draw_curves(jobs: Sequence[JobHistory], winner: JobId | None) -> str:
     axes.set_xlabel("training samples of the job")
     axes.set_ylabel(axes.get_ylabel() or "validation loss")
     axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     _add_legend(axes, {curve.ending for curve in drawn}, winner)
     return svg_of(figure, "Validation loss of each job over its training samples")
