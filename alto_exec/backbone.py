@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from alto_exec.attention import use_packed_attention
 from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.batch import PackedBatch
-from alto_exec.modules import ALL_LINEAR, short_names, target_names
+from alto_exec.modules import ALL_LINEAR, end_tokens_of, short_names, target_names
 from alto_exec.peft_format import BaseModel
 from alto_kernels.lora_linear import Plan, lora_linear_group
 
@@ -77,8 +77,7 @@ class Backbone:
     @property
     def end_tokens(self) -> frozenset[int]:
         """Tokens after which the model has said all it wants to say."""
-        ends = getattr(self._model.generation_config, "eos_token_id", None)
-        return frozenset([ends] if isinstance(ends, int) else ends or ())
+        return end_tokens_of(self._model)
 
     @property
     def num_bytes(self) -> int:
@@ -109,7 +108,7 @@ class Backbone:
     def loss_sums(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
         """(shares,) fp32 or wider: the losses of each share's target tokens, summed."""
         losses_N = cross_entropy(self.target_logits(bank, batch), batch.targets_N, reduction="none")
-        return torch.stack([p.sum() for p in torch.split(losses_N, list(batch.targets_per_share))])
+        return batch.share_sums(losses_N)
 
     def train(self, bank: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
         """(N,) loss of each target; the gradients of their weighted sum are added to the bank."""

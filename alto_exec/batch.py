@@ -43,6 +43,11 @@ class PackedBatch:
     targets_per_share: tuple[int, ...]
     plan: Plan
 
+    def share_sums(self, of_targets_N: Tensor) -> Tensor:
+        """(shares,) what stands for each target, summed over those of each share."""
+        parts = torch.split(of_targets_N, list(self.targets_per_share))
+        return torch.stack([part.sum() for part in parts])
+
 
 def pack(shares: Sequence[Share], device: torch.device) -> PackedBatch:
     """Lay the shares' samples end to end, in the order given."""

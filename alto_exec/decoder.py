@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.batch import PackedBatch
-from alto_exec.modules import ALL_LINEAR, short_names, target_names
+from alto_exec.modules import ALL_LINEAR, end_tokens_of, short_names, target_names
 from alto_exec.peft_format import BaseModel
 from alto_exec.replay import Replays
 from alto_kernels.linear_cross_entropy import linear_cross_entropy, take_rows
@@ -109,7 +109,7 @@ class Decoder:
             str(model.name_or_path), short_names(model, names), is_transposed=False
         )
         self.device, self.dtype = model.device, model.dtype
-        self.end_tokens = _end_tokens(model)
+        self.end_tokens = end_tokens_of(model)
         self.recompute = recompute
         self._epsilon = float(config.rms_norm_eps)
         self._head_size = int(
@@ -147,7 +147,7 @@ class Decoder:
         """(shares,) fp32 or wider: the losses of each share's target tokens, summed."""
         h_NH = self._predicting_states(bank, batch)
         losses_N = linear_cross_entropy(h_NH, self._head_VH, batch.targets_N)
-        return torch.stack([p.sum() for p in torch.split(losses_N, list(batch.targets_per_share))])
+        return batch.share_sums(losses_N)
 
     def train(self, bank: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
         """(N,) loss of each target; the gradients of their weighted sum are added to the bank.
@@ -304,8 +304,3 @@ def _has_window(config: Any) -> bool:
     if kinds is not None:
         return any(kind != "full_attention" for kind in kinds)
     return getattr(config, "sliding_window", None) is not None
-
-
-def _end_tokens(model: "PreTrainedModel") -> frozenset[int]:
-    ends = getattr(model.generation_config, "eos_token_id", None)
-    return frozenset([ends] if isinstance(ends, int) else ends or ())

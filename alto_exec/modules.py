@@ -1,4 +1,4 @@
-"""Which linears of a transformers model get adapters, and what they are called."""
+"""What both kinds of backbone ask of a transformers model: its linears, and how it ends."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from alto_runs.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["ALL_LINEAR", "check_targets", "short_names", "target_names"]
+__all__ = ["ALL_LINEAR", "check_targets", "end_tokens_of", "short_names", "target_names"]
 
 ALL_LINEAR = "all-linear"
 
@@ -59,3 +59,9 @@ def short_names(model: "PreTrainedModel", names: Sequence[str]) -> tuple[str, ..
 
 def _meets(name: str, target: str) -> bool:
     return name == target or name.endswith(f".{target}")
+
+
+def end_tokens_of(model: "PreTrainedModel") -> frozenset[int]:
+    """Tokens after which the model has said all it wants to say."""
+    ends = getattr(model.generation_config, "eos_token_id", None)
+    return frozenset([ends] if isinstance(ends, int) else ends or ())

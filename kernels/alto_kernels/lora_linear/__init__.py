@@ -1,15 +1,14 @@
 """Frozen linears with many LoRA adapters, each on its own rows of one batch."""
 
-from alto_kernels.lora_linear.autograd import lora_linear, lora_linear_group
+from alto_kernels.lora_linear.autograd import lora_linear_group
 from alto_kernels.lora_linear.dropout import dropout_key, keep_mask
 from alto_kernels.lora_linear.path import Path, has_kernels, path_for
-from alto_kernels.lora_linear.plan import AdaptedGroup, AdaptedLinear, Plan, Segment
-from alto_kernels.lora_linear.reference import lora_linear_group_ref, lora_linear_ref
+from alto_kernels.lora_linear.plan import AdaptedGroup, Plan, Segment
+from alto_kernels.lora_linear.reference import lora_linear_group_ref
 from alto_kernels.lora_linear.tables import TablesShape, room_for
 
 __all__ = [
     "AdaptedGroup",
-    "AdaptedLinear",
     "Path",
     "Plan",
     "Segment",
@@ -17,10 +16,8 @@ __all__ = [
     "dropout_key",
     "has_kernels",
     "keep_mask",
-    "lora_linear",
     "lora_linear_group",
     "lora_linear_group_ref",
-    "lora_linear_ref",
     "path_for",
     "room_for",
 ]

@@ -9,19 +9,12 @@ from alto_kernels.lora_linear import composed
 from alto_kernels.lora_linear.path import Path, path_for
 from alto_kernels.lora_linear.plan import (
     AdaptedGroup,
-    AdaptedLinear,
     Plan,
     check,
     segments_with_rows,
 )
 
-__all__ = ["lora_linear", "lora_linear_group"]
-
-
-def lora_linear(x_TI: Tensor, linear: AdaptedLinear, plan: Plan) -> Tensor:
-    """y (T, O) of a group of one."""
-    (y_TO,) = lora_linear_group(x_TI, linear.group, plan)
-    return y_TO
+__all__ = ["lora_linear_group"]
 
 
 def lora_linear_group(

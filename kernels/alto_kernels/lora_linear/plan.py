@@ -20,7 +20,7 @@ from alto_kernels.lora_linear.tables import (
     tables_of,
 )
 
-__all__ = ["AdaptedGroup", "AdaptedLinear", "Plan", "Segment"]
+__all__ = ["AdaptedGroup", "Plan", "Segment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,32 +123,6 @@ class AdaptedGroup:
         ends = accumulate(self.outputs)
         for index, (size, end) in enumerate(zip(self.outputs, ends, strict=True)):
             yield index, slice(end - size, end)
-
-
-@dataclass(frozen=True, slots=True)
-class AdaptedLinear:
-    """A group of one."""
-
-    weight_OI: Tensor
-    bias_O: Tensor | None
-    a_RI: Tensor
-    b_RO: Tensor
-    grad_a_RI: Tensor
-    grad_b_RO: Tensor
-    number: int
-
-    @property
-    def group(self) -> AdaptedGroup:
-        return AdaptedGroup(
-            weight_OI=self.weight_OI,
-            bias_O=self.bias_O,
-            a_RMI=self.a_RI[:, None],
-            b_RO=self.b_RO,
-            grad_a_RMI=self.grad_a_RI[:, None],
-            grad_b_RO=self.grad_b_RO,
-            outputs=(self.weight_OI.shape[0],),
-            number=self.number,
-        )
 
 
 def check(x_TI: Tensor, group: AdaptedGroup, plan: Plan) -> None:

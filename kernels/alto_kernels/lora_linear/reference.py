@@ -4,13 +4,9 @@ import torch
 from torch import Tensor
 
 from alto_kernels.lora_linear.dropout import keep_mask
-from alto_kernels.lora_linear.plan import AdaptedGroup, AdaptedLinear, Plan, check
+from alto_kernels.lora_linear.plan import AdaptedGroup, Plan, check
 
-__all__ = ["lora_linear_group_ref", "lora_linear_ref"]
-
-
-def lora_linear_ref(x_TI: Tensor, linear: AdaptedLinear, plan: Plan) -> Tensor:
-    return lora_linear_group_ref(x_TI, linear.group, plan)
+__all__ = ["lora_linear_group_ref"]
 
 
 def lora_linear_group_ref(x_TI: Tensor, group: AdaptedGroup, plan: Plan) -> Tensor:
