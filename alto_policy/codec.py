@@ -1,5 +1,6 @@
 """JSON of frozen dataclasses, driven by the types of their fields and strict about them.
 
+A field that has a default may be missing: what was written before there was such a field is read.
 A member of a union of dataclasses carries its class name as `kind`; a float that JSON cannot
 write (a diverged loss) is one of the strings "nan", "inf" and "-inf".
 """
@@ -7,7 +8,7 @@ write (a diverged loss) is one of the strings "nan", "inf" and "-inf".
 import json
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import cache, partial
 from itertools import repeat
@@ -150,11 +151,12 @@ def _decoder_of(kind: Any) -> Callable[[Any], Any]:
 def _dataclass_decode(kind: type) -> Callable[[Any], Any]:
     hints = get_type_hints(kind)
     decoders = {field.name: _decoder_of(hints[field.name]) for field in fields(kind)}
+    needed = {field.name for field in fields(kind) if not _has_default(field)}
 
     def decode(value: Any) -> Any:
         body = _exactly(dict, value)
-        if body.keys() != decoders.keys():
-            raise _misfit(kind, list(decoders), body)
+        if body.keys() != decoders.keys() and not needed <= body.keys() <= decoders.keys():
+            raise _misfit(kind, list(decoders), needed, body)
         values: dict[str, Any] = {}
         name = ""
         try:
@@ -170,10 +172,14 @@ def _dataclass_decode(kind: type) -> Callable[[Any], Any]:
     return decode
 
 
-def _misfit(kind: type, known: list[str], body: dict[str, Any]) -> MalformedError:
+def _has_default(field: Field[Any]) -> bool:
+    return field.default is not MISSING or field.default_factory is not MISSING
+
+
+def _misfit(kind: type, known: list[str], needed: set[str], body: dict[str, Any]) -> MalformedError:
     if unknown := [name for name in body if name not in known]:
         return MalformedError("", f"{kind.__name__} has no field {unknown[0]!r}")
-    missing = next(name for name in known if name not in body)
+    missing = next(name for name in known if name in needed and name not in body)
     return MalformedError("", f"{kind.__name__} needs the field {missing!r}")
 
 

@@ -48,6 +48,7 @@ class Hyperparameters:
     beta2: float = 0.999
     epsilon: float = 1e-8
     clip: float | None = None  # largest norm of the job's own gradient
+    dpo_beta: float = 0.1  # of preferences alone: how strongly the untuned model holds the job back
     batch_size: int = 1  # sequences in one pass
     accumulation: int = 1  # passes in one step
     seed: int = 0  # of the adapter's first values, dropout and data order
@@ -65,6 +66,7 @@ class Hyperparameters:
         _require(0 <= self.beta2 < 1, "beta2", self.beta2, "in [0, 1)")
         _require(0 < self.epsilon < 1, "epsilon", self.epsilon, "in (0, 1)")
         _require(self.clip is None or self.clip > 0, "clip", self.clip, "above 0")
+        _require(0 < self.dpo_beta < math.inf, "dpo_beta", self.dpo_beta, "above 0")
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "at least 1")
         _require(self.accumulation >= 1, "accumulation", self.accumulation, "at least 1")
         _require(0 <= self.seed < 2**31, "seed", self.seed, "from 0 to 2^31 - 1")

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alto_policy.codec import codec_of
 from alto_policy.decisions import Decision, ExitReason, Stop
 from alto_policy.events import Event, LossReported, TimerFired
 from alto_policy.memory import MemoryModel
@@ -192,6 +193,12 @@ HEADER = '{"header":{"version":1,"policy":{"kind":"FifoSettings"},"gpus":[],"mad
 def test_a_corrupt_line_is_named_with_its_fault(line: str, message: str) -> None:
     with pytest.raises(CorruptLogError, match=rf"^line 2: .*{message}"):
         load([TIMER, line, TIMER])
+
+
+def test_what_was_written_before_a_field_with_a_default_is_read() -> None:
+    written = codec_of(Hyperparameters).encode(Hyperparameters(rank=3))
+    del written["dpo_beta"]
+    assert codec_of(Hyperparameters).decode(written) == Hyperparameters(rank=3)
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,7 @@ def test_the_file_is_json_of_flat_rows() -> None:
         "beta2": 0.999,
         "epsilon": 1e-8,
         "clip": None,
+        "dpo_beta": 0.1,
         "batch_size": 2,
         "accumulation": 1,
         "seed": 0,

@@ -240,6 +240,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "learning_rate": NUMBERS,
     "schedule": st.sampled_from([schedule.value for schedule in Schedule]),
     "clip": st.none() | NUMBERS,
+    "dpo_beta": NUMBERS,
     "batch_size": COUNTS,
     "seed": st.integers(0, 2**31 - 1),
 }
