@@ -9,7 +9,7 @@ from tests.runs.faulty import WHOLE, mistake
 
 HYPERPARAMETERS = (
     "rank, alpha, rslora, dropout, learning_rate, schedule, rise, weight_decay, beta1, beta2, "
-    "epsilon, clip, batch_size, accumulation, seed"
+    "epsilon, clip, dpo_beta, batch_size, accumulation, seed"
 )
 A_NAME = "expected 80 letters, digits, '.', '_' and '-' at most, the first no '.' or '-'"
 EXTREME = "9" * 400
