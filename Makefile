@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check setup clean
+.PHONY: demo test check figures setup clean
 
 demo: setup
 	rm -rf runs/demo
@@ -20,6 +20,9 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	PYTHONPATH=.:kernels $(BIN)/lint-imports
+
+figures: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.gallery
 
 setup: $(READY)
 

@@ -1,0 +1,157 @@
+"""Full grids: every job of a task trained to its end, so that any rule can be judged on it.
+
+Recorded grids are the run logs of exits-off runs under `traces/recorded`. As long as there are
+none, and where many tasks are needed, curves are generated; they are labelled so.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from alto_policy.events import LossReported, TaskArrived
+from alto_policy.policies.fifo import FifoSettings
+from alto_policy.policies.sequential import SequentialSettings
+from alto_policy.runlog import RunLog
+from alto_policy.types import Job, JobId, Task, TaskId
+from alto_runs.directory import read_run_log
+from alto_runs.search import PAPER_GRID, configurations
+from alto_sim.curves_generated import GeneratedCurves
+
+__all__ = [
+    "RECORDED",
+    "CurveSet",
+    "curve_set",
+    "generated_sets",
+    "paper_task",
+    "recorded_logs",
+    "recorded_sets",
+]
+
+RECORDED = Path(__file__).parents[1] / "traces" / "recorded"
+_SAMPLES = 12_000  # three epochs of 4,000
+_REPORTS = 40
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CurveSet:
+    """Losses of all jobs of a task at equal shares of their own samples.
+
+    `val` and `train` are [jobs, reports]; not a number from where a job broke down.
+    """
+
+    name: str
+    origin: str  # the log, or how they were generated
+    is_generated: bool
+    task: Task
+    train: Array
+    val: Array
+
+    @property
+    def num_reports(self) -> int:
+        return int(self.val.shape[1])
+
+    @property
+    def best(self) -> Array:
+        """Least validation loss of each job; infinite where there is none."""
+        least: Array = np.min(np.where(np.isfinite(self.val), self.val, np.inf), axis=1)
+        return least
+
+    @property
+    def final(self) -> Array:
+        """Last validation loss of each job; infinite where it broke down."""
+        return np.where(np.isfinite(self.val[:, -1]), self.val[:, -1], np.inf)
+
+
+def curve_set(
+    name: str,
+    origin: str,
+    task: Task,
+    reports: Mapping[JobId, Iterable[LossReported]],
+    *,
+    is_generated: bool,
+) -> CurveSet:
+    """Column n holds the first report at or after the share (n + 1) / columns of a job."""
+    num_columns = max(job.reports for job in task.jobs)
+    train = np.full((len(task.jobs), num_columns), np.nan)
+    val = np.full_like(train, np.nan)
+    for row, job in enumerate(task.jobs):
+        shares = (np.arange(num_columns) + 1) / num_columns
+        known = sorted(reports.get(job.id, ()), key=lambda report: report.step)
+        steps = np.array([report.step for report in known]) / job.steps
+        for column, at in enumerate(np.searchsorted(steps, shares - 1e-9)):
+            if at < len(known):
+                train[row, column] = known[at].train_loss
+                val[row, column] = known[at].val_loss
+    return CurveSet(name, origin, is_generated, task, train, val)
+
+
+@cache
+def recorded_logs(folder: Path = RECORDED) -> tuple[tuple[str, RunLog], ...]:
+    """All run logs of the folder, by their path from two folders above it."""
+    paths = sorted(folder.rglob("*.jsonl"))
+    return tuple((str(path.relative_to(folder.parents[1])), read_run_log(path)) for path in paths)
+
+
+@cache
+def recorded_sets(folder: Path = RECORDED) -> tuple[CurveSet, ...]:
+    """A set for each task of each log without exits."""
+    sets = []
+    for path, log in recorded_logs(folder):
+        if log.header is None or not isinstance(
+            log.header.policy, FifoSettings | SequentialSettings
+        ):
+            continue
+        reports: dict[JobId, list[LossReported]] = {}
+        for entry in log.entries:
+            if isinstance(entry.event, LossReported):
+                reports.setdefault(entry.event.job, []).append(entry.event)
+        tasks = [e.event.task for e in log.entries if isinstance(e.event, TaskArrived)]
+        sets += [curve_set(t.id, path, t, reports, is_generated=False) for t in tasks]
+    return tuple(sets)
+
+
+def generated_sets(count: int, *, first_seed: int = 0) -> tuple[CurveSet, ...]:
+    """The paper's grid of 60 jobs on as many tasks of the generator (`alto_sim.curves_generated`).
+
+    The seeds are `first_seed` and the next ones.
+    """
+    return tuple(_generated(seed) for seed in range(first_seed, first_seed + count))
+
+
+@cache
+def _generated(seed: int) -> CurveSet:
+    task = paper_task(f"generated-{seed}")
+    curves = GeneratedCurves([task], seed=seed)
+    reports = {job.id: list(_reports(job, curves)) for job in task.jobs}
+    return curve_set(task.id, f"generated, seed {seed}", task, reports, is_generated=True)
+
+
+def paper_task(name: str, backbone: str = "SmolLM2-135M", max_length: int = 256) -> Task:
+    """The paper's search for one GPU."""
+    jobs = []
+    for number, chosen in enumerate(configurations(PAPER_GRID)):
+        steps = -(-_SAMPLES // chosen.samples_per_step)
+        jobs.append(
+            Job(
+                id=JobId(f"{name}-{number:02}"),
+                hyperparameters=chosen,
+                steps=steps,
+                reports=_REPORTS,
+            )
+        )
+    return Task(id=TaskId(name), jobs=tuple(jobs), backbone=backbone, max_length=max_length)
+
+
+def _reports(job: Job, curves: GeneratedCurves) -> Iterable[LossReported]:
+    for number in range(1, job.reports + 1):
+        step = job.report_step(number)
+        losses = curves.losses(job, step)
+        yield LossReported(0.0, job.id, step, losses.train, losses.val)
+        if losses.is_lost:
+            return

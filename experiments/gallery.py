@@ -1,0 +1,72 @@
+"""Makes every figure and the gallery from committed logs, profiles and tables.
+
+    python -m experiments.gallery [NAME ...]
+
+With names only those exhibits are made, and the gallery is left as it is.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from alto_runs.directory import write_atomically
+from experiments import fig07_early_rank, fig12_cluster, fig15_samples_saved, fig16_warmup
+from experiments.exhibit import Exhibit, markdown, title_of, write
+
+__all__ = ["EXHIBITS", "gallery_text", "main"]
+
+GALLERY = Path(__file__).parent / "README.md"
+
+EXHIBITS: tuple[Callable[[], Exhibit], ...] = (
+    fig07_early_rank.exhibit,
+    fig12_cluster.exhibit,
+    fig15_samples_saved.exhibit,
+    fig16_warmup.exhibit,
+)
+_HEAD = """# The paper's figures and tables again, and what lies beyond them
+
+Made by `make figures` from what is committed here: run logs, step-time profiles, tables of results.
+Nothing is trained for it. Each exhibit is one file; beside its picture lies a CSV with all numbers.
+*Generated* marks losses that nobody trained: `alto_sim.curves_generated` draws them, with final
+losses fitted to 548 real runs and a way there that is an assumption. Numbers of the paper (arXiv
+2604.05426) are read from its text, or from its figures where only they print them.
+
+"""
+
+Made = tuple[str, str, Exhibit]  # name and docstring of the module, and what it has come to
+
+
+def gallery_text(made: Sequence[Made]) -> str:
+    lines = [
+        f"| [{title_of(text)}](#{_anchor(title_of(text))}) | {one.verdict.value} |\n"
+        for _, text, one in made
+    ]
+    sections = [markdown(name, text, one) for name, text, one in made]
+    table = "| exhibit | verdict |\n|---|---|\n" + "".join(lines)
+    return _HEAD + "\n".join([table, *sections])
+
+
+def main(names: Sequence[str]) -> None:
+    made: list[Made] = []
+    for make in EXHIBITS:
+        name = make.__module__.rsplit(".", 1)[-1]
+        if names and name not in names:
+            continue
+        begun = time.perf_counter()
+        one = make()
+        write(name, one)
+        made.append((name, sys.modules[make.__module__].__doc__ or "", one))
+        print(f"{name}: {one.verdict.value}, {time.perf_counter() - begun:.1f} s", flush=True)
+    if not names:
+        write_atomically(GALLERY, gallery_text(made))
+
+
+def _anchor(title: str) -> str:
+    """As code hosts make it of a heading."""
+    kept = "".join(c for c in title.lower() if c.isalnum() or c in " -_")
+    return kept.replace(" ", "-")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
