@@ -180,7 +180,7 @@ class _Group:
     def a_of(self, bank_RC: Tensor) -> Tensor:
         """(R, members, I), a view."""
         columns_RC = bank_RC[:, self.a]
-        return columns_RC.view(-1, len(self.outputs), self.inputs)
+        return columns_RC.view(len(bank_RC), len(self.outputs), self.inputs)
 
 
 def _layout(

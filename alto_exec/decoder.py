@@ -139,6 +139,18 @@ class Decoder:
         return int(self._head_VH.shape[0])
 
     @property
+    def num_layers(self) -> int:
+        return len(self._layers)
+
+    @property
+    def most_recorded_tokens(self) -> int:
+        """Of a pass that is worth recording; 0 where none can be."""
+        sizes = {size for shape in self.shapes for size in (shape.inputs, shape.outputs)}
+        if self.device.type != "cuda" or self.recompute or not has_kernels(self.dtype, sizes):
+            return 0
+        return int(_LAUNCH_SECONDS / self._layer_seconds_per_row)
+
+    @property
     def num_bytes(self) -> int:
         """Memory of the frozen weights."""
         return sum(tensor.nbytes for tensor in {t.data_ptr(): t for t in self._weights()}.values())
@@ -189,13 +201,9 @@ class Decoder:
 
     def _can_be_recorded(self, bank: AdapterBank, batch: PackedBatch) -> bool:
         """Whether its launches are those of every batch of its shape, and recording them pays."""
-        if self.device.type != "cuda" or self.recompute or not batch.plan.segments:
+        if len(batch.tokens_T) > self.most_recorded_tokens or not batch.plan.segments:
             return False
-        seconds = len(batch.tokens_T) * self._layer_seconds_per_row
-        if seconds > _LAUNCH_SECONDS or bank.shadow_RC.dtype != self.dtype:
-            return False
-        sizes = {size for shape in self.shapes for size in (shape.inputs, shape.outputs)}
-        return has_kernels(self.dtype, sizes)
+        return bank.shadow_RC.dtype == self.dtype
 
     def _run_layer(
         self, layer: Layer, h_TH: Tensor, delta_TH: Tensor | None, context: Context

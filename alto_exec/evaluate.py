@@ -9,9 +9,9 @@ from alto_exec.batch import Share, pack
 from alto_exec.data.samples import Sample
 from alto_exec.frozen_model import FrozenModel
 
-__all__ = ["generate", "validation_loss"]
+__all__ = ["PASS_TOKENS", "generate", "validation_loss"]
 
-_PASS_TOKENS = 2048  # bounds the memory of one pass; its logits are the largest part
+PASS_TOKENS = 2048  # bounds the memory of one pass; its logits are the largest part
 
 
 @torch.no_grad()
@@ -71,7 +71,7 @@ def _chunks(samples: Sequence[Sample]) -> Iterator[tuple[Sample, ...]]:
     chunk: list[Sample] = []
     tokens = 0
     for sample in samples:
-        if chunk and tokens + len(sample.tokens) > _PASS_TOKENS:
+        if chunk and tokens + len(sample.tokens) > PASS_TOKENS:
             yield tuple(chunk)
             chunk, tokens = [], 0
         chunk.append(sample)

@@ -36,7 +36,7 @@ class Executor:
 
     def __init__(self, backbone: FrozenModel, dataset: Dataset, directory: RunDirectory) -> None:
         self.backbone = backbone
-        self.bank = AdapterBank(backbone.shapes, backbone.device, dtype=backbone.dtype)
+        self.bank = AdapterBank(backbone.shapes, backbone.device, rows=0, dtype=backbone.dtype)
         self.dataset = dataset
         self.tokens_trained = 0
         self._directory = directory

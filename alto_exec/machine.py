@@ -14,6 +14,7 @@ from alto_runs.versions import versions
 
 __all__ = ["dtype_of", "facts", "gpu_of", "settle"]
 
+_RECOMPUTE = {None: "as the memory model chooses", True: "always", False: "never"}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -47,6 +48,7 @@ def facts(spec: ExecutorSpec, kernel: str) -> tuple[tuple[str, str], ...]:
         "device": gpu_of(spec).kind,
         "dtype": spec.dtype,
         "threads": str(spec.threads),
+        "recompute": _RECOMPUTE[spec.recompute],
         "kernel": kernel,
         **versions("torch", "transformers", "triton" if spec.device == "cuda" else "numpy"),
     }

@@ -33,7 +33,7 @@ def _measure(prepared: PreparedTask, executor: ExecutorSpec) -> MeasuredTask:
     start = time.perf_counter()
     backbone = prepared.load(executor)
     load_seconds = time.perf_counter() - start
-    bank = AdapterBank(backbone.shapes, backbone.device, dtype=backbone.dtype)
+    bank = AdapterBank(backbone.shapes, backbone.device, rows=0, dtype=backbone.dtype)
     memory = prepared.memory(backbone, bank, executor)
     residents = _residents(prepared, bank, memory)
     train, validation = prepared.dataset.train, prepared.dataset.validation

@@ -1,27 +1,28 @@
-"""How much a device can hold, as the policy's linear form (paper, appendix A.3, with rank)."""
+"""How much a device can hold: counted from shapes, or measured by passes of rising size."""
 
+import gc
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from alto_exec.bank import AdapterBank
 from alto_exec.data.samples import Sample
+from alto_exec.decoder import Decoder
 from alto_exec.frozen_model import FrozenModel
-from alto_exec.residence import Progress, Resident
-from alto_exec.step import train_pass
-from alto_policy.memory import MemoryModel
-from alto_policy.types import Hyperparameters, Job, JobId
+from alto_exec.probing import PROBE_RANK, Probe, evaluation_bytes, probe_passes
+from alto_policy.memory import Load, MeasuredPasses, MemoryModel
+from alto_policy.packing import by_batch_size
+from alto_policy.types import Task
 
 __all__ = ["measured_memory_model", "memory_model"]
 
 _MARGIN = 0.9  # of the memory; the paper keeps a margin too and gives no value
 _GRADIENTS = 2  # an activation and, in the backward pass, its gradient
 _LOGITS_COPIES = 3  # logits, their softmax and their gradient, fp32
-_PROBES = (1, 5)  # sequences in the two passes that are measured
-_PROBE_RANK = 8
-_SAFETY = 1.02  # of what is measured: allocations are rounded up
+_SAFETY = 1.02  # of what a pass was measured to hold
+_GAIN = 1.05  # in tokens a second, from which on recomputation is worth it
 
 
 def memory_model(backbone: FrozenModel, bank: AdapterBank) -> MemoryModel:
@@ -40,34 +41,95 @@ def memory_model(backbone: FrozenModel, bank: AdapterBank) -> MemoryModel:
 
 
 def measured_memory_model(
-    backbone: FrozenModel, bank: AdapterBank, samples: Sequence[Sample]
+    backbone: FrozenModel, samples: Sequence[Sample], task: Task, recompute: bool | None = None
 ) -> MemoryModel:
-    """From the peaks of two passes over the longest samples, on a CUDA device."""
+    """On a CUDA device, from passes over the longest samples, each twice as large as the last.
+
+    Where `recompute` leaves it open, the backbone is told to recompute activations if a job of the
+    task fits in no other way, or if the jobs that then fit beside one another train faster.
+    """
+    plain = _measured(backbone, samples, task, recompute=recompute is True)
+    if recompute is not None or not isinstance(backbone, Decoder):
+        return plain.model
+    if plain.model.fits(task.jobs, task.max_length):
+        return plain.model
+    again = _measured(backbone, samples, task, recompute=True)
+    gain = again.tokens_per_second(task) / max(plain.tokens_per_second(task), 1e-9)
+    if again.num_fitting(task) > plain.num_fitting(task) or gain > _GAIN:
+        return again.model
+    backbone.recompute = False
+    return plain.model
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    model: MemoryModel
+    probes: tuple[Probe, ...]
+
+    def num_fitting(self, task: Task) -> int:
+        """Jobs that an empty device could hold."""
+        return sum(self.model.fits((job,), task.max_length) for job in task.jobs)
+
+    def tokens_per_second(self, task: Task) -> float:
+        """With as many jobs side by side as fit, in the order of packing."""
+        load = Load()
+        for job in by_batch_size(task.jobs):
+            together = load.plus(job, task.max_length)
+            if self.model.held(together) <= self.model.capacity:
+                load = together
+        near = [probe for probe in self.probes if probe.tokens <= load.tokens]
+        return max((probe.tokens / probe.seconds for probe in near), default=0.0)
+
+
+def _measured(
+    backbone: FrozenModel, samples: Sequence[Sample], task: Task, *, recompute: bool
+) -> _Measured:
+    per_row_rank, recorded_tokens = 0, 0
+    bank = AdapterBank(backbone.shapes, backbone.device, rows=0, dtype=backbone.dtype)
+    if isinstance(backbone, Decoder):
+        backbone.recompute = recompute
+        recorded_tokens = backbone.most_recorded_tokens
+        kept_layers = 1 if recompute else backbone.num_layers
+        per_layer = len(bank.shapes) // backbone.num_layers
+        per_row_rank = backbone.dtype.itemsize * per_layer * kept_layers
+    gc.collect()
+    fixed = max(torch.cuda.memory_allocated(backbone.device), backbone.num_bytes)
     counted = memory_model(backbone, bank)
-    longest = max(samples, key=lambda sample: len(sample.tokens))
-    peaks = [_peak_bytes(backbone, bank, longest, count) for count in _PROBES]
-    tokens = [count * len(longest.tokens) for count in _PROBES]
-    slope = (peaks[1] - peaks[0]) / (tokens[1] - tokens[0])
-    per_token = max(1.0, slope - _PROBE_RANK * counted.per_rank_token)
-    kept = bank.num_rows * bank.bytes_per_rank
-    fixed = peaks[0] - slope * tokens[0] - kept
-    return replace(
-        counted,
-        fixed=int(_SAFETY * max(fixed, backbone.num_bytes)),
-        per_token=int(_SAFETY * per_token),
+    worst = _worst(samples, task.max_length)
+    most = task.max_length * sum(job.hyperparameters.batch_size for job in task.jobs)
+    probes = tuple(probe_passes(backbone, bank, worst, most, counted.capacity - fixed))
+    passes = MeasuredPasses(
+        peaks=tuple((probe.tokens, _own_bytes(probe, per_row_rank)) for probe in probes),
+        per_row_rank=per_row_rank,
+        per_rank_moving=bank.value_RC.element_size() * bank.num_columns,
+        evaluation=int(_SAFETY * evaluation_bytes(backbone, bank, worst)) if probes else 0,
+        recorded_tokens=recorded_tokens,
+        recompute=recompute,
     )
+    per_token = _slope(passes.peaks, counted.per_token)
+    model = replace(counted, fixed=fixed, per_token=per_token, per_rank_token=0, passes=passes)
+    return _Measured(model, probes)
 
 
-def _peak_bytes(
-    backbone: FrozenModel, bank: AdapterBank, longest: Sample, num_sequences: int
-) -> int:
-    h = Hyperparameters(rank=_PROBE_RANK, learning_rate=0.0, batch_size=num_sequences)
-    job = Job(id=JobId("probe"), hyperparameters=h, steps=1, reports=1)
-    slot = bank.join(bank.fresh(_PROBE_RANK, seed=0))
-    torch.cuda.reset_peak_memory_stats(backbone.device)
-    train_pass(backbone, bank, [longest], [Resident(job, slot, Progress())])
-    bank.leave(slot)
-    return torch.cuda.max_memory_allocated(backbone.device)
+def _own_bytes(probe: Probe, per_row_rank: int) -> int:
+    """Without what its rows keep for their adapters, which the form counts by itself."""
+    return int(_SAFETY * probe.bytes) - per_row_rank * PROBE_RANK * probe.tokens
+
+
+def _worst(samples: Sequence[Sample], length: int) -> Sample:
+    """As long as the longest sample, with as many targets as any has."""
+    longest = max(samples, key=lambda sample: len(sample.tokens))
+    tokens = (longest.tokens * -(-length // len(longest.tokens)))[:length]
+    targets = max(sum(sample.is_target) for sample in samples)
+    return Sample(tokens, tuple(place >= length - targets for place in range(length)))
+
+
+def _slope(peaks: Sequence[tuple[int, int]], expected: int) -> int:
+    """Bytes of one token more than the largest pass has."""
+    if len(peaks) < 2:
+        return expected
+    (few, less), (many, more) = peaks[-2:]
+    return max(1, (more - less) // (many - few))
 
 
 def _usable_bytes(device: torch.device) -> int:

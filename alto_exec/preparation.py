@@ -51,16 +51,25 @@ class PreparedTask:
         """A copy of the backbone on the device, written out where its architecture allows it."""
         device = torch.device(executor.device)
         model = load_backbone(self.model, device=device, dtype=dtype_of(executor))
-        kind = Decoder if can_be_written_out(model.config) else Backbone
-        return kind(model, self.spec.targets)
+        if can_be_written_out(model.config):
+            return Decoder(model, self.spec.targets, recompute=executor.recompute is True)
+        if executor.recompute:
+            raise UserError(
+                "executor.recompute: value true: activations of this model's architecture "
+                f"({model.config.model_type}) cannot be recomputed here; leave it out"
+            )
+        return Backbone(model, self.spec.targets)
 
     def memory(
         self, backbone: FrozenModel, bank: AdapterBank, executor: ExecutorSpec
     ) -> MemoryModel:
         """Measured on a GPU, by passes over the longest samples; counted from shapes elsewhere."""
-        model = memory_model(backbone, bank)
         if backbone.device.type == "cuda":
-            model = measured_memory_model(backbone, bank, self.dataset.train)
+            model = measured_memory_model(
+                backbone, self.dataset.train, self.task, executor.recompute
+            )
+        else:
+            model = memory_model(backbone, bank)
         gigabytes = executor.memory_gb
         capacity = model.capacity if gigabytes is None else int(gigabytes * 1e9)
         return replace(model, capacity=capacity, max_jobs=executor.max_jobs)

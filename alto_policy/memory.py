@@ -1,18 +1,80 @@
 """What a set of jobs will hold of one GPU's memory."""
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from alto_policy.types import Job
 
-__all__ = ["MemoryModel"]
+__all__ = ["Load", "MeasuredPasses", "MemoryModel"]
+
+_TILE_ROWS = 128  # of a batch, in which the adapters' kernels cut it
+_LEAST_WIDTH = 16  # of a block of those kernels, in units of rank
+_ROOM_SHARE = 16  # of the power of two above a batch, in which recorded passes round it up
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Jobs on one GPU as far as memory can tell them from others."""
+
+    jobs: int = 0
+    ranks: int = 0  # summed over the jobs
+    tokens: int = 0  # of one pass, were all sequences of full length
+    rank_tokens: int = 0  # rank times tokens, summed over the jobs
+    widest: int = 0  # the highest rank
+
+    def plus(self, job: Job, max_length: int) -> "Load":
+        chosen = job.hyperparameters
+        rank, tokens = chosen.rank, chosen.batch_size * max_length
+        return Load(
+            self.jobs + 1,
+            self.ranks + rank,
+            self.tokens + tokens,
+            self.rank_tokens + rank * tokens,
+            max(self.widest, rank),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredPasses:
+    """What passes held beside the backbone and the adapters' own state, as it was measured."""
+
+    peaks: tuple[tuple[int, int], ...]  # tokens and bytes, both ascending; none if none had room
+    per_row_rank: int  # what a row keeps for its adapter, for one unit of the widest rank
+    per_rank_moving: int  # held twice, for one unit of rank, while the adapters' memory grows
+    evaluation: int  # bytes of an evaluation's pass
+    recorded_tokens: int = 0  # passes of up to so many are rounded up, and recorded
+    recompute: bool = False  # activations are computed again in the backward pass
+
+    def bytes(self, load: Load, per_token: int) -> int:
+        """Most bytes held at any time; beyond the measured passes by `per_token`."""
+        tokens = load.tokens
+        if tokens <= self.recorded_tokens:
+            step = max(_TILE_ROWS, (1 << (tokens - 1).bit_length()) // _ROOM_SHARE)
+            tokens = -(-tokens // step) * step
+        width = max(_LEAST_WIDTH, 1 << (load.widest - 1).bit_length())
+        rows = tokens + _TILE_ROWS * (load.jobs + 1)  # each job cuts one more tile in two
+        training = self._peak(tokens, per_token) + self.per_row_rank * width * rows
+        return max(training, self.evaluation, self.per_rank_moving * load.ranks)
+
+    def _peak(self, tokens: int, per_token: int) -> int:
+        """Between two measured passes on the line through them; the smallest holds for less."""
+        after = bisect_right(self.peaks, tokens, key=lambda peak: peak[0])
+        first, held = self.peaks[max(0, after - 1)]
+        if after == 0 or first == tokens:
+            return held
+        if after == len(self.peaks):
+            return held + per_token * (tokens - first)
+        last, more = self.peaks[after]
+        return held - (held - more) * (tokens - first) // (last - first)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryModel:
-    """Bytes on one GPU as a linear form, measured by the executor when it comes up.
+    """Bytes on one GPU, measured by the executor when it comes up.
 
-    The paper's form is k0 + k1 * tokens (appendix A.3); the rank terms are ours.
+    The paper's form is k0 + k1 * tokens (appendix A.3); the rank terms are ours. Where passes were
+    measured they stand in the place of the linear terms of tokens.
     """
 
     capacity: int  # bytes that may be used, the safety margin taken off
@@ -21,6 +83,7 @@ class MemoryModel:
     per_token: int  # activations of one token
     per_rank_token: int = 0  # activations of one token, for one unit of its job's rank
     max_jobs: int | None = None  # jobs at once, whatever the memory
+    passes: MeasuredPasses | None = None
 
     def __post_init__(self) -> None:
         if self.max_jobs is not None and self.max_jobs < 1:
@@ -28,19 +91,18 @@ class MemoryModel:
 
     def bytes(self, jobs: Iterable[Job], max_length: int) -> int:
         """Most bytes held while `jobs` train together on sequences of up to `max_length` tokens."""
-        total = self.fixed
+        load = Load()
         for job in jobs:
-            total += self.share(job, max_length)
-        return total
+            load = load.plus(job, max_length)
+        return self.held(load)
 
-    def share(self, job: Job, max_length: int) -> int:
-        """Bytes that the job adds, whatever is beside it."""
-        chosen = job.hyperparameters
-        tokens = chosen.batch_size * max_length
-        return (
-            self.per_rank * chosen.rank
-            + (self.per_token + self.per_rank_token * chosen.rank) * tokens
-        )
+    def held(self, load: Load) -> int:
+        kept = self.fixed + self.per_rank * load.ranks
+        if self.passes is None or load.jobs == 0:
+            return kept + self.per_token * load.tokens + self.per_rank_token * load.rank_tokens
+        if not self.passes.peaks:
+            return max(kept, self.capacity + 1)
+        return kept + self.passes.bytes(load, self.per_token)
 
     def fits(self, jobs: Iterable[Job], max_length: int) -> bool:
         together = tuple(jobs)

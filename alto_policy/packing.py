@@ -1,10 +1,9 @@
 """Which waiting jobs go onto which GPU of an executor (paper, section 7 and appendix A.3)."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 
 from alto_policy.decisions import Launch
-from alto_policy.memory import MemoryModel
+from alto_policy.memory import Load, MemoryModel
 from alto_policy.types import GpuId, Job, JobId, Task
 
 __all__ = ["by_batch_size", "fits_alone", "pack"]
@@ -31,33 +30,42 @@ def pack(
     limit = len(task.jobs)
     for count in (most, memory.max_jobs):
         limit = limit if count is None else min(limit, count)
-    rooms = [
-        _Room(gpu, memory.capacity - memory.bytes(held, task.max_length), limit - len(held))
-        for gpu, held in residents.items()
-    ]
+    rooms = [_Room(gpu, memory, limit) for gpu in residents]
+    for room, held in zip(rooms, residents.values(), strict=True):
+        for job in held:
+            room.take(room.load.plus(job, task.max_length))
     for job in jobs:
         room = rooms[0] if len(rooms) == 1 else max(rooms, key=_emptiness)  # the first of equals
         if room.places <= 0:
             break
-        share = memory.share(job, task.max_length)
-        if share <= room.bytes:
-            room.bytes -= share
-            room.places -= 1
+        together = room.load.plus(job, task.max_length)
+        if memory.held(together) <= memory.capacity:
+            room.take(together)
             room.launched.append(job.id)
     return [Launch(task.id, room.gpu, tuple(room.launched)) for room in rooms if room.launched]
 
 
 def fits_alone(job: Job, memory: MemoryModel, task: Task) -> bool:
     """Whether an empty GPU could hold the job."""
-    return memory.fixed + memory.share(job, task.max_length) <= memory.capacity
+    return memory.bytes((job,), task.max_length) <= memory.capacity
 
 
-@dataclass(slots=True)
 class _Room:
-    gpu: GpuId
-    bytes: int  # still free
-    places: int  # still free
-    launched: list[JobId] = field(default_factory=list)
+    """What a GPU has to give beside the jobs that are there."""
+
+    def __init__(self, gpu: GpuId, memory: MemoryModel, places: int) -> None:
+        self.gpu = gpu
+        self.places = places  # still free
+        self.load = Load()
+        self.launched: list[JobId] = []
+        self._memory = memory
+        self.bytes = memory.capacity - memory.held(self.load)  # still free
+
+    def take(self, load: Load) -> None:
+        """One job more is there, and this is what they are together."""
+        self.load = load
+        self.places -= 1
+        self.bytes = self._memory.capacity - self._memory.held(load)
 
 
 def _emptiness(room: _Room) -> tuple[bool, int]:

@@ -141,6 +141,7 @@ class ExecutorSpec(_Spec):
     threads: Count | None = None
     max_jobs: Count | None = None
     memory_gb: Number | None = None
+    recompute: bool | None = None  # activations again in the backward pass, to save memory
 
 
 class TaskSpec(_Spec):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from alto_policy.codec import codec_of
 from alto_policy.decisions import Decision, ExitReason, Stop
 from alto_policy.events import Event, LossReported, TimerFired
-from alto_policy.memory import MemoryModel
+from alto_policy.memory import MeasuredPasses, MemoryModel
 from alto_policy.policies import SETTINGS
 from alto_policy.runlog import (
     CorruptLogError,
@@ -41,6 +41,7 @@ st.register_type_strategy(
     st.builds(
         MemoryModel,
         max_jobs=st.none() | st.integers(1),
+        passes=st.none() | st.from_type(MeasuredPasses),
         **dict.fromkeys(
             ("capacity", "fixed", "per_rank", "per_token", "per_rank_token"), st.integers(0)
         ),
@@ -82,7 +83,7 @@ REPORT = (
 TIMER = '{"event":{"kind":"TimerFired","t":1.0},"decisions":[]}'
 UP = (
     '{"event":{"kind":"ExecutorUp","t":0.0,"task":"t","memory":{"capacity":1,"fixed":0,"per_rank":0,'
-    '"per_token":0,"per_rank_token":0,"max_jobs":null}},"decisions":[]}'
+    '"per_token":0,"per_rank_token":0,"max_jobs":null,"passes":null}},"decisions":[]}'
 )
 LEFT = '{"event":{"kind":"JobLeft","t":1.0,"job":"a","how":"paused"},"decisions":[]}'
 
@@ -185,8 +186,12 @@ HEADER = '{"header":{"version":1,"policy":{"kind":"FifoSettings"},"gpus":[],"mad
             r"decisions\[0\]: Pause needs the field 'job'",
             id="bad decision",
         ),
-        pytest.param(UP.replace("null", "0"), "event.memory: max_jobs must be", id="out of range"),
-        pytest.param(UP.replace("null", '""'), "event.memory.max_jobs: expected int", id="option"),
+        pytest.param(
+            UP.replace("null", "0", 1), "event.memory: max_jobs must be", id="out of range"
+        ),
+        pytest.param(
+            UP.replace("null", '""', 1), "event.memory.max_jobs: expected int", id="option"
+        ),
         pytest.param(HEADER, "Entry has no field 'header'", id="header not at the head"),
     ],
 )

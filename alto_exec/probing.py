@@ -1,0 +1,113 @@
+"""Training passes of rising size, for what they hold and how long they take."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from alto_exec.bank import AdapterBank, AdapterState, Slot
+from alto_exec.data.samples import Sample
+from alto_exec.evaluate import PASS_TOKENS, validation_loss
+from alto_exec.frozen_model import FrozenModel
+from alto_exec.residence import Progress, Resident
+from alto_exec.step import train_pass
+from alto_policy.types import Hyperparameters, Job, JobId
+
+__all__ = [
+    "PROBE_RANK",
+    "Probe",
+    "evaluation_bytes",
+    "peak_bytes",
+    "probe_passes",
+    "random_state",
+]
+
+PROBE_RANK = 16
+_JOBS = 8  # at most, side by side in a probe; then their batches grow
+_PASSES = 3  # of each size: the first compiles, the second may be recorded, the last is timed
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    tokens: int
+    bytes: int  # most held at a time, beside the backbone and the adapters' own state
+    seconds: float
+
+
+def probe_passes(
+    backbone: FrozenModel, bank: AdapterBank, sample: Sample, most: int, room: int
+) -> Iterator[Probe]:
+    """Passes over 1, 2, 4, ... times the sample until one holds `most` tokens, or until the next
+    would not fit into `room` bytes beside the backbone."""
+    slots: list[Slot] = []
+    count, last = 1, Probe(0, 0, 0.0)
+    while True:
+        while len(slots) < min(count, _JOBS):
+            slots.append(bank.join(random_state(bank, PROBE_RANK)))
+        found = _probe(backbone, bank, sample, [_resident(s, count // len(slots)) for s in slots])
+        if found is not None:
+            yield found
+        if found is None or found.tokens >= most:
+            break
+        grows = (found.bytes - last.bytes) / (found.tokens - last.tokens)
+        kept = 2 * bank.num_rows * bank.bytes_per_rank
+        if kept + found.bytes + grows * found.tokens > room:
+            break
+        count, last = 2 * count, found
+    for slot in slots:
+        bank.leave(slot)
+
+
+def evaluation_bytes(backbone: FrozenModel, bank: AdapterBank, sample: Sample) -> int:
+    """Most that an evaluation holds at a time beside backbone and adapters."""
+    slot = bank.join(random_state(bank, PROBE_RANK))
+    samples = [sample] * max(1, PASS_TOKENS // len(sample.tokens))
+    held = peak_bytes(lambda: validation_loss(backbone, bank, samples, slot))
+    bank.leave(slot)
+    return held
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    """Most bytes that the work held on the CUDA device, beside what was held before."""
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    work()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def random_state(bank: AdapterBank, rank: int) -> AdapterState:
+    """An adapter that does something, made on the bank's own device."""
+    value_rC = torch.randn(rank, bank.num_columns, device=bank.value_RC.device).mul_(0.02)
+    zeros_rC = value_rC.new_zeros(()).expand(value_rC.shape)
+    return AdapterState(value_rC, zeros_rC, zeros_rC)
+
+
+def _probe(
+    backbone: FrozenModel, bank: AdapterBank, sample: Sample, residents: Sequence[Resident]
+) -> Probe | None:
+    """None if memory ran out."""
+    seconds, tokens = 0.0, 0
+
+    def passes() -> None:
+        nonlocal seconds, tokens
+        for _ in range(_PASSES):
+            start = time.perf_counter()
+            tokens = train_pass(backbone, bank, [sample], residents)
+            torch.cuda.synchronize()
+            seconds = time.perf_counter() - start
+
+    try:
+        held = peak_bytes(passes)
+    except torch.OutOfMemoryError:
+        bank.grad_RC.zero_()
+        torch.cuda.empty_cache()
+        return None
+    return Probe(tokens, held, seconds)
+
+
+def _resident(slot: Slot, batch_size: int) -> Resident:
+    h = Hyperparameters(rank=slot.rank, learning_rate=0.0, batch_size=batch_size)
+    return Resident(Job(id=JobId("probe"), hyperparameters=h, steps=9, reports=1), slot, Progress())
