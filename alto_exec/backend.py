@@ -2,13 +2,14 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import assert_never
 
 import torch
 
 from alto_exec.executor import Executor, Report
+from alto_exec.inbox import Cancellation, Inbox, Submission
 from alto_policy.decisions import (
     Decision,
     Launch,
@@ -26,16 +27,19 @@ from alto_policy.events import (
     JobLeft,
     LossReported,
     TaskArrived,
+    TaskCancelled,
     TimerFired,
 )
 from alto_policy.memory import MemoryModel
 from alto_policy.runlog import Entry
-from alto_policy.types import JobId, Task, TaskId
+from alto_policy.types import Job, JobId, Task, TaskId
 from alto_runs.directory import RunDirectory
 
 __all__ = ["ExecBackend", "Past"]
 
 StartedExecutor = tuple[Executor, MemoryModel]
+
+_IDLE_SECONDS = 0.02  # between two looks into the inbox where nothing trains
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +47,21 @@ class Past:
     """What a log says of the time before this process."""
 
     end: float = 0.0
-    arrived: frozenset[TaskId] = frozenset()
+    tasks: tuple[Task, ...] = ()  # in the order of arrival
     executors: tuple[TaskId, ...] = ()  # started and not known to be down
     reported: tuple[tuple[JobId, int], ...] = ()  # last step that each job has reported
     timers: tuple[float, ...] = ()  # asked for and not yet fired
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> "Past":
-        end, arrived, reported = 0.0, set[TaskId](), dict[JobId, int]()
+        end, tasks, reported = 0.0, list[Task](), dict[JobId, int]()
         executors: dict[TaskId, None] = {}
         timers: list[float] = []
         for entry in entries:
             end = entry.event.t
             match entry.event:
                 case TaskArrived(task=task):
-                    arrived.add(task.id)
+                    tasks.append(task)
                 case LossReported(job=job, step=step):
                     reported[job] = step
                 case ExecutorDown(task=task_id):
@@ -71,11 +75,15 @@ class Past:
                     case WakeAt(t=t):
                         timers.append(t)
         known = tuple(reported.items())
-        return cls(end, frozenset(arrived), tuple(executors), known, tuple(timers))
+        return cls(end, tuple(tasks), tuple(executors), known, tuple(timers))
 
 
 class ExecBackend:
     """One device, one process: executors train in turn, and everything happens in `next_event`.
+
+    Tasks come by the inbox, which is asked for those that the past does not know. `directory_of`
+    tells where a job's files are. An executor that cannot be started costs the task: `start` gives
+    None, and the task is as good as cancelled.
 
     A killed process is an executor that went down: what a resumed run lost is told to the policy
     first, and the policy brings it back by the same moves as after any failure.
@@ -83,16 +91,19 @@ class ExecBackend:
 
     def __init__(
         self,
-        tasks: Sequence[Task],
-        start: Callable[[Task], StartedExecutor],
-        directory: RunDirectory,
+        inbox: Inbox,
+        start: Callable[[Task], StartedExecutor | None],
+        directory_of: Callable[[TaskId], RunDirectory],
         past: Past,
     ) -> None:
-        self._tasks = {task.id: task for task in tasks}
-        self._jobs = {job.id: job for task in tasks for job in task.jobs}
-        self._task_of = {job.id: task.id for task in tasks for job in task.jobs}
+        self._inbox: Inbox | None = inbox
+        self._tasks: dict[TaskId, Task] = {}
+        self._jobs: dict[JobId, Job] = {}
+        self._task_of: dict[JobId, TaskId] = {}
+        for task in past.tasks:
+            self._know(task)
         self._start = start
-        self._directory = directory
+        self._directory_of = directory_of
         self._reported = dict(past.reported)
         self._executors: dict[TaskId, Executor] = {}
         self._ended: list[JobId] = []  # their departure is on its way to the log
@@ -102,9 +113,6 @@ class ExecBackend:
         self._outbox: deque[Event] = deque()
         for lost in past.executors:
             self._outbox.append(ExecutorDown(self._now(), lost))
-        for task in tasks:
-            if task.id not in past.arrived:
-                self._outbox.append(TaskArrived(self._now(), task))
 
     @property
     def tokens_trained(self) -> int:
@@ -117,32 +125,34 @@ class ExecBackend:
             self._ended.clear()
             self._resume_reported()
             self._fire_timers()
+            self._look_into_inbox()
             if self._outbox:
                 break
             busy = [e for e in self._executors.values() if e.residents]
             for executor in busy:
                 self._advance(executor)
-            if not busy and not self._timers:
+            if not busy and not self._timers and self._inbox is None:
                 return None
             if not busy:
-                time.sleep(max(0.0, min(self._timers) - self._now()))
+                wakes = [t - self._now() for t in self._timers]
+                looks = [_IDLE_SECONDS] * (self._inbox is not None)
+                time.sleep(max(0.0, min(wakes + looks)))
         return self._outbox.popleft()
 
     def execute(self, decision: Decision) -> None:
         match decision:
             case StartExecutor(task=task_id):
-                executor, memory = self._start(self._tasks[task_id])
-                self._executors[task_id] = executor
-                self._outbox.append(ExecutorUp(self._now(), task_id, memory))
+                self._start_executor(self._tasks[task_id])
             case StopExecutor(task=task_id):
-                self._tokens_of_stopped += self._executors.pop(task_id).tokens_trained
+                if (stopped := self._executors.pop(task_id, None)) is not None:
+                    self._tokens_of_stopped += stopped.tokens_trained
                 self._outbox.append(ExecutorDown(self._now(), task_id))
             case Launch(task=task_id, jobs=jobs):
                 for job in jobs:
                     if report := self._executors[task_id].launch(self._jobs[job]):
                         self._tell(report)
             case Pause(job=job):
-                self._executor_of(job).leave(job, keep=True)
+                self._executors[self._task_of[job]].leave(job, keep=True)
                 self._outbox.append(JobLeft(self._now(), job, Departure.PAUSED))
             case Stop(job=job):
                 self._stop(job)
@@ -150,6 +160,35 @@ class ExecBackend:
                 self._timers.append(t)
             case _:
                 assert_never(decision)
+
+    def _look_into_inbox(self) -> None:
+        requests = self._inbox.take() if self._inbox is not None else None
+        if requests is None:
+            self._inbox = None
+            return
+        for request in requests:
+            match request:
+                case Submission(task=task):
+                    self._know(task)
+                    self._outbox.append(TaskArrived(self._now(), task))
+                case Cancellation(task=task_id):
+                    self._outbox.append(TaskCancelled(self._now(), task_id))
+                case _:
+                    assert_never(request)
+
+    def _know(self, task: Task) -> None:
+        self._tasks[task.id] = task
+        self._jobs.update((job.id, job) for job in task.jobs)
+        self._task_of.update((job.id, task.id) for job in task.jobs)
+
+    def _start_executor(self, task: Task) -> None:
+        started = self._start(task)
+        if started is None:
+            self._outbox.append(TaskCancelled(self._now(), task.id))
+            return
+        executor, memory = started
+        self._executors[task.id] = executor
+        self._outbox.append(ExecutorUp(self._now(), task.id, memory))
 
     def _advance(self, executor: Executor) -> None:
         """One pass; if memory runs out all the same, one job leaves, and the policy learns."""
@@ -170,10 +209,8 @@ class ExecBackend:
 
     def _forget(self, job: JobId) -> None:
         """Remove what was kept of a job that will not train again."""
-        self._directory.checkpoint_path(job).unlink(missing_ok=True)
-
-    def _executor_of(self, job: JobId) -> Executor:
-        return self._executors[self._task_of[job]]
+        directory = self._directory_of(self._task_of[job])
+        directory.checkpoint_path(job).unlink(missing_ok=True)
 
     def _tell(self, report: Report) -> None:
         """Send the report unless the log has it: a resumed job comes by its last one again."""

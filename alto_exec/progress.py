@@ -18,6 +18,7 @@ from alto_policy.events import (
     JobLeft,
     LossReported,
     TaskArrived,
+    TaskCancelled,
 )
 from alto_policy.runlog import Entry
 from alto_policy.types import Job
@@ -65,6 +66,8 @@ class Progress:
         match entry.event:
             case TaskArrived(task=task):
                 yield f"{t}  task {task.id}: {len(task.jobs)} jobs on {task.backbone}"
+            case TaskCancelled(task=task_id):
+                yield f"{t}  {task_id}: cancelled"
             case ExecutorUp(task=task_id):
                 yield f"{t}  {task_id}: backbone loaded"
             case ExecutorDown(task=task_id):

@@ -9,6 +9,7 @@ from rich.console import Console
 from alto_exec.backend import ExecBackend, Past, StartedExecutor
 from alto_exec.comparing import compare
 from alto_exec.executor import Executor
+from alto_exec.inbox import GivenTasks
 from alto_exec.machine import facts, gpu_of, settle
 from alto_exec.preparation import PreparedTask, prepare
 from alto_exec.progress import Progress
@@ -88,8 +89,10 @@ def _train(
             writer.write_header(header)
         cluster = Cluster(header.gpus)
         _catch_up(log, policy, cluster, directory)
-        tasks = [one.task for one in prepared]
-        backend = ExecBackend(tasks, start, directory, Past.of(log.entries))
+        past = Past.of(log.entries)
+        arrived = {task.id for task in past.tasks}
+        coming = GivenTasks(one.task for one in prepared if one.task.id not in arrived)
+        backend = ExecBackend(coming, start, lambda _: directory, past)
         with Progress(console, cluster, lambda: backend.tokens_trained) as progress:
 
             def record(entry: Entry) -> None:

@@ -20,6 +20,7 @@ from alto_policy.events import (
     JobLeft,
     LossReported,
     TaskArrived,
+    TaskCancelled,
     TimerFired,
 )
 from alto_policy.records import JobRecord, Records, TaskRecord
@@ -62,6 +63,8 @@ class Cluster(Records):
             self._go_down(event)
         elif isinstance(event, TaskArrived):
             self._arrive(event.task)
+        elif isinstance(event, TaskCancelled):
+            return self._cancel(event.task)
         elif not isinstance(event, TimerFired):
             assert_never(event)
         return True
@@ -97,6 +100,16 @@ class Cluster(Records):
         self._of_job.update((job.id, JobRecord(job, record)) for job in task.jobs)
         self._waiting[task.id] = None
 
+    def _cancel(self, task: TaskId) -> bool:
+        record = self._of_task.get(task)
+        if record is None:
+            raise ImpossibleEventError(f"TaskCancelled: task {task} is unknown")
+        if record.is_over or record.is_cancelled:
+            return False
+        record.is_cancelled = True
+        self._waiting.pop(task, None)
+        return True
+
     def _come_up(self, event: ExecutorUp) -> bool:
         record, executor = _present(self._of_task, event)
         if executor.status is ExecutorStatus.STOPPING:
@@ -122,7 +135,7 @@ class Cluster(Records):
             self._residents[gpu].clear()
         self._give_back(executor.gpus)
         record.executor = None
-        if not record.is_over:
+        if not (record.is_over or record.is_cancelled):
             self._waiting[event.task] = None
             self._has_returned = True
 

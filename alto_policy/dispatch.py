@@ -20,6 +20,7 @@ from alto_policy.events import (
     JobLeft,
     LossReported,
     TaskArrived,
+    TaskCancelled,
     TimerFired,
 )
 from alto_policy.exits import is_non_finite
@@ -28,7 +29,7 @@ from alto_policy.memory import MemoryModel
 from alto_policy.packing import by_batch_size, fits_alone, pack
 from alto_policy.queue import TaskQueue
 from alto_policy.types import GpuId, Job, JobId, Task
-from alto_policy.view import ClusterView, Status
+from alto_policy.view import ClusterView, ExecutorStatus, Status
 
 __all__ = ["Dispatch", "Placement"]
 
@@ -89,6 +90,9 @@ class Dispatch:
                 return tuple(Stop(job.id, ExitReason.TOO_LARGE) for job in event.task.jobs)
             self._wait(event.task)
             return self._start_executors(cluster)
+        if isinstance(event, TaskCancelled):
+            ends = tuple(_cancel(cluster.tasks()[event.task], cluster))
+            return (*ends, *self._start_executors(cluster))
         if isinstance(event, TimerFired):
             return ()
         assert_never(event)
@@ -169,6 +173,17 @@ def _starts(
         if gangs.fits(free, task.num_gpus):
             gang, free = gangs.take(free, task.num_gpus)
             yield StartExecutor(task.id, gang)
+
+
+def _cancel(task: Task, cluster: ClusterView) -> Iterator[Stop | StopExecutor]:
+    """End all jobs of the task; its executor at once if no job is in it, else after the last."""
+    for status in (Status.QUEUED, Status.PAUSED, Status.RUNNING, Status.PAUSING):
+        for job in cluster.jobs(task.id, status):
+            yield Stop(job, ExitReason.CANCELLED)
+    executor = cluster.executor(task.id)
+    is_idle = executor is not None and not any(cluster.residents(gpu) for gpu in executor.gpus)
+    if executor is not None and is_idle and executor.status is not ExecutorStatus.STOPPING:
+        yield StopExecutor(task.id)
 
 
 def _too_large(task: Task, cluster: ClusterView) -> Sequence[Stop]:

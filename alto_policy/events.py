@@ -14,6 +14,7 @@ __all__ = [
     "JobLeft",
     "LossReported",
     "TaskArrived",
+    "TaskCancelled",
     "TimerFired",
 ]
 
@@ -32,6 +33,14 @@ class Departure(StrEnum):
 class TaskArrived:
     t: float
     task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCancelled:
+    """Nobody wants the task any more; its jobs go on until they are told to stop."""
+
+    t: float
+    task: TaskId
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,4 +85,6 @@ class TimerFired:
     t: float
 
 
-Event = TaskArrived | ExecutorUp | ExecutorDown | LossReported | JobLeft | TimerFired
+Event = (
+    TaskArrived | TaskCancelled | ExecutorUp | ExecutorDown | LossReported | JobLeft | TimerFired
+)

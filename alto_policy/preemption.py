@@ -14,6 +14,7 @@ from alto_policy.events import (
     JobLeft,
     LossReported,
     TaskArrived,
+    TaskCancelled,
     TimerFired,
 )
 from alto_policy.gangs import Gangs
@@ -72,27 +73,34 @@ class Preemptive(ABC, Dispatch):
         return now
 
     def observe(self, event: Event, cluster: ClusterView) -> tuple[Decision, ...]:
-        now = event.t
         match event:
-            case TimerFired() if not self._rounds.begins(now):
+            case TimerFired() if not self._rounds.begins(event.t):
                 return ()
-            case TaskArrived(task=task):
-                if task.num_gpus <= self.gangs(cluster).widest:
-                    self._services[task.id] = Service(task, self._num_arrived, now)
-                    self._num_arrived += 1
-            case ExecutorUp(task=task_id):
-                self._services[task_id].up_since = now
-            case ExecutorDown(task=task_id):
-                self._end_stay(self._services[task_id], now, cluster)
             case JobLeft(job=job) if (task := cluster.task_of(job)).id in self._services:
                 if self._services[task.id].yields:
                     return tuple(_stop_if_empty(task, cluster))
+        self._keep_account(event, cluster)
         decisions = super().observe(event, cluster)
-        if isinstance(event, TaskArrived | ExecutorDown | TimerFired):
+        if isinstance(event, TaskArrived | TaskCancelled | ExecutorDown | TimerFired):
             decisions = (*decisions, *self._plan(event, cluster))
         if self.round_seconds is None or isinstance(event, LossReported):
             return decisions
         return (*decisions, *self._await_round(event, cluster, has_decided=bool(decisions)))
+
+    def _keep_account(self, event: Event, cluster: ClusterView) -> None:
+        match event:
+            case TaskArrived(t=now, task=task):
+                if task.num_gpus <= self.gangs(cluster).widest:
+                    self._services[task.id] = Service(task, self._num_arrived, now)
+                    self._num_arrived += 1
+            case TaskCancelled(task=task_id) if cluster.executor(task_id) is None:
+                del self._services[task_id]
+            case TaskCancelled(task=task_id):
+                self._services[task_id].yields = True
+            case ExecutorUp(t=now, task=task_id):
+                self._services[task_id].up_since = now
+            case ExecutorDown(t=now, task=task_id):
+                self._end_stay(self._services[task_id], now, cluster)
 
     def _wait(self, task: Task) -> None:
         """The order of those that wait changes with time: no queue can hold it."""

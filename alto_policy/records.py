@@ -22,6 +22,7 @@ class TaskRecord:
     by_status: dict[Status, dict[JobId, None]] = field(init=False)  # in which somebody was
     executor: Executor | None = None
     largest_capacity: int | None = None  # bytes; what out-of-memory errors have taught
+    is_cancelled: bool = False
 
     def __post_init__(self) -> None:
         self.by_status = {Status.QUEUED: dict.fromkeys([job.id for job in self.task.jobs])}
@@ -77,7 +78,7 @@ class Records:
         return self._tasks
 
     def waiting(self) -> Collection[TaskId]:
-        """Unfinished tasks without an executor, in the order of arrival."""
+        """Unfinished tasks without an executor that are still wanted, in the order of arrival."""
         if self._has_returned:
             self._waiting = dict.fromkeys(
                 sorted(self._waiting, key=lambda task: self._of_task[task].number)

@@ -117,6 +117,7 @@ class Task:
     max_length: int  # tokens of the longest sequence
     num_gpus: int = 1
     tenant: str = ""
+    priority: int = 0  # among the tenant's own tasks: the highest first
 
     def __post_init__(self) -> None:
         _require(len(self.jobs) >= 1, "jobs", len(self.jobs), "at least one")

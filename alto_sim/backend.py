@@ -1,6 +1,7 @@
 """A cluster of SimPy callbacks that answers to the same protocol as the real executors."""
 
 from collections import deque
+from functools import partial
 from typing import assert_never
 
 from alto_policy.decisions import (
@@ -18,6 +19,7 @@ from alto_policy.events import (
     JobLeft,
     LossReported,
     TaskArrived,
+    TaskCancelled,
     TimerFired,
 )
 from alto_policy.types import Gpu, JobId, Task, TaskId
@@ -47,6 +49,8 @@ class SimBackend:
         self._open: set[JobId] = set()  # have arrived, and nobody has told that they ended
         self._arrivals = iter(sorted(workload.arrivals, key=lambda arrival: arrival.t))
         self._has_next_arrival = self._await_arrival()
+        for cancellation in workload.cancellations:
+            self._clock.at(cancellation.t, partial(self._cancel, cancellation))
         self._executors.break_nodes(lambda: self._has_next_arrival or bool(self._open))
 
     def next_event(self) -> Event | None:
@@ -96,6 +100,12 @@ class SimBackend:
 
         self._clock.at(arrival.t, arrive, first=True)
         return True
+
+    def _cancel(self, cancellation: TaskCancelled) -> None:
+        """Whoever cancels a task that has ended tells nothing."""
+        task = self._tasks.get(cancellation.task)
+        if task is not None and any(job.id in self._open for job in task.jobs):
+            self._outbox.append(cancellation)
 
     def _wake(self) -> None:
         self._outbox.append(TimerFired(self._clock.now()))

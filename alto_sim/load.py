@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from alto_policy.events import TaskArrived
+from alto_policy.events import TaskArrived, TaskCancelled
 from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings
@@ -50,7 +50,7 @@ def load_workload(path: Path, *, seed: int = 0) -> Loaded:
         return _drawn(_trace_of(study), study.policy, seed)
     run = read_run_log(path)
     _check_arrivals(run, path)
-    if any(not isinstance(entry.event, TaskArrived) for entry in run.entries):
+    if any(not isinstance(entry.event, TaskArrived | TaskCancelled) for entry in run.entries):
         return Loaded(workload=recorded(run), settings=_policy_of(run))
     return _drawn(run, _policy_of(run), seed)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 
 from alto_policy.decisions import StartExecutor
-from alto_policy.events import ExecutorUp, TaskArrived
+from alto_policy.events import ExecutorUp, TaskArrived, TaskCancelled
 from alto_policy.memory import MemoryModel
 from alto_policy.runlog import RunLog
 from alto_policy.types import JobId, Task, TaskId
@@ -46,6 +46,7 @@ class Workload:
     durations: Mapping[JobId, float] = field(default_factory=dict)  # of rigid jobs, in seconds
     speeds: Mapping[str, float] = field(default_factory=dict)  # by kind of GPU, 1 elsewhere
     faults: Faults = NO_FAULTS
+    cancellations: tuple[TaskCancelled, ...] = ()
 
     def memory_of(self, task: Task) -> MemoryModel:
         return self.measured.get(task.id, self.memory)
@@ -55,7 +56,7 @@ def synthetic(trace: RunLog, *, seed: int = 0) -> Workload:
     """The tasks of a trace that nobody has trained, with generated losses."""
     arrivals = _arrivals(trace)
     curves = GeneratedCurves((arrival.task for arrival in arrivals), seed=seed)
-    return Workload(arrivals=arrivals, curves=curves)
+    return Workload(arrivals=arrivals, curves=curves, cancellations=_cancellations(trace))
 
 
 def profiled(workload: Workload, profile: StepProfile) -> Workload:
@@ -89,8 +90,13 @@ def recorded(log: RunLog) -> Workload:
         step_time=fit(log.entries),
         latencies=replace(DEFAULT_LATENCIES, load=start),
         measured=measured,
+        cancellations=_cancellations(log),
     )
 
 
 def _arrivals(log: RunLog) -> tuple[TaskArrived, ...]:
     return tuple(entry.event for entry in log.entries if isinstance(entry.event, TaskArrived))
+
+
+def _cancellations(log: RunLog) -> tuple[TaskCancelled, ...]:
+    return tuple(entry.event for entry in log.entries if isinstance(entry.event, TaskCancelled))

@@ -22,6 +22,7 @@ from alto_policy.events import (
     JobLeft,
     LossReported,
     TaskArrived,
+    TaskCancelled,
 )
 from alto_policy.memory import MemoryModel
 from alto_policy.policies import Settings, build
@@ -117,7 +118,10 @@ class Place(Enum):
 
 
 class ToyBackend:
-    """Whatever can happen next is drawn by `dice`; up to `crashes` executors go down unasked."""
+    """Whatever can happen next is drawn by `dice`; up to `crashes` executors go down unasked.
+
+    Those of `unwanted` are cancelled at some moment after they have arrived, or have ended.
+    """
 
     def __init__(
         self,
@@ -126,11 +130,13 @@ class ToyBackend:
         capacity: int,
         dice: random.Random | None = None,
         crashes: int = 0,
+        unwanted: Sequence[TaskId] = (),
     ) -> None:
         self._dice = dice or random.Random(0)
         self._curve = curve
         self._capacity = capacity
         self._crashes = crashes
+        self._unwanted = list(unwanted)
         self._now = 0.0
         self._coming: list[Event] = [TaskArrived(0.0, task) for task in tasks]
         self._jobs = {job.id: job for task in tasks for job in task.jobs}
@@ -154,6 +160,10 @@ class ToyBackend:
                 choices.append(lambda act=act, name=name: act(name))  # type: ignore[misc]
         if self._crashes:
             choices += [lambda up=up: self._crash(up) for up in self._up]  # type: ignore[misc]
+        arriving = {e.task.id for e in self._coming if isinstance(e, TaskArrived)}
+        for unwanted in self._unwanted:
+            if unwanted not in arriving:
+                choices.append(lambda name=unwanted: self._cancel(name))  # type: ignore[misc]
         self._now += 1
         return self._dice.choice(choices)() if choices else None
 
@@ -184,6 +194,10 @@ class ToyBackend:
     def _leave(self, name: JobId) -> Event:
         self._place[name] = Place.AWAY
         return JobLeft(self._now, name, self._leaving.pop(name))
+
+    def _cancel(self, name: TaskId) -> Event:
+        self._unwanted.remove(name)
+        return TaskCancelled(self._now, name)
 
     def _crash(self, name: TaskId) -> Event:
         """Some jobs fall back to an older checkpoint, and will report a second time."""

@@ -13,6 +13,7 @@ from alto_policy.events import (
     JobLeft,
     LossReported,
     TaskArrived,
+    TaskCancelled,
     TimerFired,
 )
 from alto_policy.memory import MemoryModel
@@ -97,6 +98,8 @@ def told(event: Event) -> str:
     match event:
         case TaskArrived(task=task):
             return f"{task.id} arrived"
+        case TaskCancelled(task=name):
+            return f"{name} cancelled"
         case ExecutorUp(task=name):
             return f"{name} up"
         case ExecutorDown(task=name):
