@@ -89,6 +89,16 @@ def test_after_a_crash_it_does_not_come_back() -> None:
     assert ledger.tell(ExecutorDown(9.0, T)) == ()
 
 
+def test_what_nobody_wants_does_not_wait_even_if_its_jobs_were_not_stopped() -> None:
+    cluster = Cluster(gpus(1))
+    cluster.apply(TaskArrived(0.0, task("t", [job("a")])))
+    cluster.commit(StartExecutor(T, (GpuId(0),)))
+    assert cluster.apply(CANCEL)
+    assert not cluster.apply(CANCEL)
+    cluster.apply(ExecutorDown(9.0, T))
+    assert not cluster.is_waiting(T)
+
+
 def test_a_paused_one_takes_no_part_in_a_selection() -> None:
     ledger = Ledger(AltoSettings(warmup=0.5), [job("a", steps=2, reports=2), job("b")])
     ledger.tell(UP)
