@@ -97,10 +97,20 @@ def _profile(options: argparse.Namespace) -> int:
     from alto_runs.profile import read_profile, shipped_profile
 
     if options.out is not None:
-        raise UserError("--out: measuring needs a CUDA device, and comes with the GPU engine")
+        from alto_exec.profiling.session import write_profile
+
+        rows = write_profile(options.out, options.model or (), _say, quick=options.quick)
+        print(f"{options.out}: {rows} rows")
+        return 0
+    if options.model or options.quick:
+        raise UserError("--model and --quick go with --out: nothing is measured with --check")
     path = shipped_profile() if options.check == _SHIPPED else options.check
     print(check_text(check_profile(read_profile(path))), end="")
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _print_result(result: "Result", options: argparse.Namespace) -> int:
@@ -213,7 +223,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="predict each row from the others; default: the profile that is shipped",
     )
-    does.add_argument("--out", type=Path, metavar="FILE", help="measure this machine")
+    does.add_argument("--out", type=Path, metavar="FILE", help="measure this machine: a new file")
+    profile.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME",
+        help="folder, hub id or known shape, with random weights; may be repeated",
+    )
+    profile.add_argument("--quick", action="store_true", help="a few passes of each model only")
     profile.set_defaults(run=_profile)
     return parser
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from alto_exec.profiling.this_machine import this_machine
 from alto_kernels.lora_linear import lora_linear_group, lora_linear_group_ref
 from alto_runs.profile import Direction, KernelRow, Machine
 from bench.lora_cases import BATCHES, SHAPES, Batch, Operands, Shape, operands
 from bench.lora_peers import PEERS
-from bench.rows import KERNELS, append, this_machine
+from bench.rows import KERNELS, append
 from bench.timing import medians
 
 _ALLOWED = 2.0
@@ -64,7 +65,9 @@ def _measure(
     if exactness > _ALLOWED:
         raise SystemExit(f"error {exactness:.2f} of PyTorch's own: no figures")
     source = f"median of CUDA graph replays; {shape.model} {shape.group}, {batch.name}"
-    machine = this_machine(arguments.commit, f"{source}; error {exactness:.2f} of PyTorch's")
+    machine = this_machine(
+        o.x.device, f"{source}; error {exactness:.2f} of PyTorch's", arguments.commit
+    )
     for name, ms in times.items():
         if name != "frozen":
             append(arguments.out, _row(machine, shape, batch, name, ms, times["frozen"]))

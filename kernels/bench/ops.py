@@ -11,13 +11,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from alto_exec.profiling.this_machine import this_machine
 from alto_kernels.adamw import Bank, Update, adamw, adamw_ref
 from alto_kernels.linear_cross_entropy import linear_cross_entropy, linear_cross_entropy_ref
 from alto_kernels.rms_norm import add_rms_norm, add_rms_norm_ref
 from alto_kernels.rope import rope, rope_ref
 from alto_kernels.swiglu import swiglu, swiglu_ref
 from alto_runs.profile import CopyRow, GemmRow, Machine, OperationRow
-from bench.rows import KERNELS, append, this_machine
+from bench.rows import KERNELS, append
 from bench.timing import medians
 
 TOKENS, HIDDEN, MIDDLE, VOCABULARY, HEADS, SIZE = 8192, 4096, 14336, 128256, 32, 128
@@ -29,7 +30,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--commit", required=True)
     arguments = parser.parse_args()
-    machine = this_machine(arguments.commit, "median of CUDA graph replays")
+    machine = this_machine(torch.device("cuda"), "median of CUDA graph replays", arguments.commit)
     _ceilings(machine, arguments.out)
     for name, ours, torchs in _pairs():
         # The optimizer copies its tables anew in each step, which a graph would not.

@@ -22,7 +22,7 @@ VERBS = {
     ],
     "replay": ["DIR"],
     "report": ["DIR", "--out DIR", "--csv", "--parquet", "--trace"],
-    "profile": ["--check FILE", "--out FILE"],
+    "profile": ["--check FILE", "--out FILE", "--model NAME", "--quick"],
 }
 
 ALONE = """

@@ -1,0 +1,95 @@
+"""`alto profile`: rows that other parts can read, and none where the results are wrong."""
+
+from pathlib import Path
+
+import pytest
+from transformers import LlamaConfig
+
+from alto_exec.profiling import session
+from alto_exec.profiling.plain import Outcome, ours
+from alto_exec.profiling.synthetic import config_of, shape_of
+from alto_runs.costs.shapes import shape_of as known_shape
+from alto_runs.profile import EvaluationRow, GemmRow, StepRow, read_profile
+from tests.cli.typed import mistake, typed
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    """A model without weights: its config alone."""
+    config = LlamaConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=128,
+    )
+    config.save_pretrained(tmp_path / "tiny")
+    return str(tmp_path / "tiny")
+
+
+def test_a_machine_is_measured_and_its_rows_are_checked(
+    folder: str, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "mine.jsonl"
+    answer = typed(capsys, "profile", "--out", out, "--model", folder, "--quick")
+    rows = read_profile(out)
+    assert (answer.status, answer.out) == (0, f"{out}: {len(rows)} rows\n")
+    steps = [row for row in rows if isinstance(row, StepRow)]
+    assert {(row.jobs, row.batch_size, row.rank, row.length) for row in steps} == {
+        (1, 1, 8, 32),
+        (1, 1, 8, 128),
+        (1, 1, 64, 32),
+        (1, 4, 8, 32),
+    }
+    assert {row.model.name for row in steps} == {"tiny"}
+    assert all("within" in row.machine.source for row in steps)
+    assert any(isinstance(row, EvaluationRow) for row in rows)
+    products = {(row.inputs, row.outputs) for row in rows if isinstance(row, GemmRow)}
+    assert products == {(32, 32), (32, 16), (32, 48), (48, 32)}
+    checked = typed(capsys, "profile", "--check", out)
+    assert f"{len(steps)} rows left out one at a time" in checked.out
+
+
+def test_nothing_is_overwritten(folder: str, tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "mine.jsonl"
+    out.write_text("precious", encoding="utf-8")
+    told = mistake(capsys, "profile", "--out", out, "--model", folder)
+    assert told == f"--out: {out} is there already, expected a new file"
+    assert out.read_text(encoding="utf-8") == "precious"
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_wrong_results_are_not_timed(
+    what: str, folder: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*given: object) -> list[Outcome]:
+        outcomes = ours(*given)  # type: ignore[arg-type]  # as they came
+        if what == "loss":
+            return [Outcome(outcome.loss * 1.01, outcome.gradients) for outcome in outcomes]
+        return [Outcome(outcomes[0].loss, outcomes[1].gradients), outcomes[1]]
+
+    monkeypatch.setattr(session, "ours", wrong)
+    out = tmp_path / "mine.jsonl"
+    told = mistake(capsys, "profile", "--out", out, "--model", folder, "--quick")
+    assert told.startswith("not measured: beside plain PyTorch a loss differs by ")
+    assert not any(isinstance(row, StepRow) for row in read_profile(out))
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (["--check", "--quick"], "--model and --quick go with --out: nothing is measured"),
+        (["--out", "x", "--model", "GPT-9"], "--model: value 'GPT-9': expected a folder, a hub id"),
+        (["--out", "x", "--model", "no/such"], "model: 'no/such' is no folder here"),
+    ],
+)
+def test_what_cannot_be_measured(flags: list[str], line: str, capsys: Capture) -> None:
+    assert mistake(capsys, "profile", *flags).startswith(line)
+
+
+def test_a_shape_known_by_name_becomes_a_model_of_that_shape() -> None:
+    shape = known_shape("Llama-3.2-1B")
+    assert shape_of(config_of("llama-3.2-1b"), shape.name) == shape
