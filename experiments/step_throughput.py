@@ -1,197 +1,125 @@
-"""Tokens a second of whole training steps: ALTO's jobs together, PEFT alone, the frozen backbone.
+"""Whole training steps on one GPU: ALTO's jobs together and alone, and the peers, in one run.
 
-    python experiments/step_throughput.py --shape 1b --jobs 32 --length 512 --rank 16
+    python -m experiments.step_throughput --model Llama-3.2-1B --out rows.jsonl
 
-Random weights in the shapes of Llama-3.1-8B, Llama-3.2-1B and SmolLM2-135M: speed only. A step is
-forward, backward and optimizer on `jobs` sequences of `length` tokens, one of each job. The losses
-of the first step stand beside those of PEFT on the same data: correctness gates speed.
+Over the tokens that one job brings to a pass: 128 to 8,192. ALTO trains as many jobs beside one
+another as make up --tokens, PEFT one. Random weights in the shape of the model: speed only. ALTO's
+losses and gradients are compared with plain PyTorch's first, and the peers' first losses with one
+another.
 """
 
 import argparse
-import json
-import statistics
-import time
-from collections.abc import Callable
+import gc
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from alto_exec.bank import AdapterBank
-from alto_exec.data.samples import Sample
-from alto_exec.decoder import Decoder
-from alto_exec.frozen_model import FrozenModel
-from alto_exec.residence import Progress, Resident
-from alto_exec.step import train_pass
-from alto_policy.types import Hyperparameters, Job, JobId
-from alto_runs.versions import versions
+from alto_exec.profiling.cases import StepCase
+from alto_exec.profiling.passes import Bench
+from alto_exec.profiling.session import checked_backbone
+from alto_exec.profiling.stopwatch import median_seconds
+from alto_exec.profiling.synthetic import config_of, random_model, random_samples, shape_of
+from alto_exec.profiling.this_machine import this_machine
+from alto_runs.profile import Machine, ModelShape, StepRow, Trained, dump_rows
+from experiments.step_peers import PEERS
 
-SHAPES: dict[str, dict[str, Any]] = {
-    "8b": {
-        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
-        "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
-    },
-    "1b": {
-        "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
-        "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
-        "tie_word_embeddings": True,
-    },
-    "135m": {
-        "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
-        "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152,
-        "tie_word_embeddings": True,
-    },
-    "tiny": {
-        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512,
-        "tie_word_embeddings": True,
-    },
-}  # fmt: skip
-SEED = 0
-
-
-def random_model(shape: str, device: torch.device, dtype: torch.dtype) -> Any:
-    from transformers import AutoModelForCausalLM, LlamaConfig
-
-    config = LlamaConfig(**SHAPES[shape], max_position_embeddings=8192, rms_norm_eps=1e-5)
-    torch.manual_seed(SEED)
-    with torch.device(device):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    return model.requires_grad_(False).eval()
-
-
-def samples(count: int, length: int, vocabulary: int) -> list[Sample]:
-    """Random tokens, all of them targets but the first."""
-    dice = torch.Generator().manual_seed(SEED)
-    tokens = torch.randint(vocabulary, (count, length), generator=dice).tolist()
-    is_target = (False, *(True,) * (length - 1))
-    return [Sample(tuple(row), is_target) for row in tokens]
-
-
-def jobs_of(count: int, rank: int, batch_size: int) -> list[Job]:
-    return [
-        Job(
-            id=JobId(f"job-{number}"),
-            hyperparameters=Hyperparameters(
-                rank=rank, alpha=2 * rank, learning_rate=1e-4, batch_size=batch_size, seed=number
-            ),
-            steps=1000,
-            reports=1,
-        )
-        for number in range(count)
-    ]
-
-
-def residents_of(jobs: list[Job], bank: AdapterBank) -> list[Resident]:
-    slots = [bank.join(bank.fresh(j.hyperparameters.rank, j.hyperparameters.seed)) for j in jobs]
-    return [Resident(job, slot, Progress()) for job, slot in zip(jobs, slots, strict=True)]
-
-
-def time_steps(step: Callable[[], object], repeats: int, device: torch.device) -> float:
-    """Median seconds, after two steps that warm up."""
-    seconds = []
-    for _ in range(repeats + 2):
-        start = time.perf_counter()
-        step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[2:])
-
-
-def measure_ours(
-    model: FrozenModel, data: list[Sample], options: argparse.Namespace
-) -> dict[str, object]:
-    device = model.device
-    bank = AdapterBank(model.shapes, device, rows=options.jobs * options.rank, dtype=model.dtype)
-    residents = residents_of(jobs_of(options.jobs, options.rank, options.batch), bank)
-    parts = [residents[i : i + options.at_once] for i in range(0, len(residents), options.at_once)]
-
-    def step() -> None:
-        for part in parts:
-            train_pass(model, bank, data, part)
-
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    train_pass(model, bank, data, parts[0])
-    first = [r.progress.loss_sum for r in parts[0]][:2]
-    seconds = time_steps(step, options.repeats, device)
-    return {
-        "what": "alto",
-        "seconds": seconds,
-        "tokens_per_second": options.jobs * options.batch * options.length / seconds,
-        "peak_gb": _peak(device),
-        "first_losses": first,
-    }
-
-
-def measure_peft(
-    model: Any, data: list[Sample], options: argparse.Namespace, batch: int
-) -> dict[str, object]:
-    """One adapter, PyTorch's AdamW, the batch as transformers takes it."""
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=options.rank, lora_alpha=2 * options.rank, target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )  # fmt: skip
-    peft = get_peft_model(model, config).train()
-    trained = [p for p in peft.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=1e-4)
-    tokens = torch.tensor([s.tokens for s in data[:batch]], device=model.device)
-    losses: list[float] = []
-
-    def step() -> None:
-        loss = peft(input_ids=tokens, labels=tokens).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        losses.append(float(loss))
-
-    if model.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    seconds = time_steps(step, options.repeats, model.device)
-    return {
-        "what": f"peft alone, batch {batch}",
-        "seconds": seconds,
-        "tokens_per_second": batch * options.length / seconds,
-        "peak_gb": _peak(model.device),
-        "first_losses": losses[:1],
-    }
-
-
-def _peak(device: torch.device) -> float:
-    return torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else 0.0
+RANK, MOST_JOBS = 16, 32
+PER_JOB = ((1, 128), (1, 512), (2, 512), (4, 512), (8, 512), (16, 512))  # batch size and length
+FROZEN = ((16, 512),)
+LOSSES_AGREE = 5e-3  # relative, of peers on the same tokens
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--shape", choices=SHAPES, required=True)
-    parser.add_argument("--jobs", type=int, default=32)
-    parser.add_argument("--at-once", type=int, help="jobs in one pass; all by default")
-    parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--length", type=int, default=512)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--recompute", action="store_true")
-    parser.add_argument("--peft-batches", type=int, nargs="*", default=[1])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--commit", help="that is measured, where this is no checkout")
+    parser.add_argument("--tokens", type=int, default=16_384, help="in one pass of ALTO's jobs")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=["peft"])
     options = parser.parse_args()
-    options.at_once = options.at_once or options.jobs
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    vocabulary = SHAPES[options.shape]["vocab_size"]
-    data = samples(max([64, *options.peft_batches]), options.length, vocabulary)
-    facts = {"shape": options.shape, **vars(options), **versions("torch", "transformers")}
-    if device.type == "cuda":
-        facts["gpu"] = torch.cuda.get_device_name()
-    print(json.dumps(facts))
-    model = random_model(options.shape, device, dtype)
-    decoder = Decoder(model, recompute=options.recompute)
-    print(json.dumps(measure_ours(decoder, data, options)), flush=True)
-    del model, decoder
-    for batch in options.peft_batches:
-        model = random_model(options.shape, device, dtype)
-        print(json.dumps(measure_peft(model, data, options, batch)), flush=True)
-        del model
+    config = config_of(options.model)
+    shape = shape_of(config, options.model)
+    device = torch.device("cuda")
+    machine = this_machine(device, "experiments/step_throughput.py", options.commit)
+    for row in (*_ours(config, shape, options), *_peers(config, shape, machine, options)):
+        with options.out.open("a", encoding="utf-8") as file:
+            file.write(dump_rows([row]))
+
+
+def _ours(config: Any, shape: ModelShape, options: argparse.Namespace) -> Iterator[StepRow]:
+    backbone, machine = checked_backbone(config, torch.device("cuda"), torch.bfloat16)
+    if options.commit:
+        machine = replace(machine, commit=options.commit)
+    bench = Bench(backbone, shape, machine, "alto-triton")
+    cases: list[StepCase] = []
+    for batch_size, length in PER_JOB:
+        together = min(MOST_JOBS, options.tokens // (batch_size * length))
+        jobs = sorted({1, together} - {0})
+        cases += [StepCase(count, RANK, batch_size, length) for count in jobs]
+    for measured in bench.steps(cases):
+        if measured.row is not None:
+            _tell(measured.row)
+            yield measured.row
+
+
+def _peers(
+    config: Any, shape: ModelShape, machine: Machine, options: argparse.Namespace
+) -> Iterator[StepRow]:
+    for name in options.peers:
+        for batch_size, length in PER_JOB if name == "peft" else FROZEN:
+            gc.collect()
+            torch.cuda.empty_cache()
+            try:
+                yield _peer(name, config, shape, machine, (batch_size, length))
+            except torch.OutOfMemoryError:
+                print(f"{shape.name} {name}: {batch_size} x {length} tokens: out of memory")
+
+
+def _peer(
+    name: str, config: Any, shape: ModelShape, machine: Machine, size: tuple[int, int]
+) -> StepRow:
+    """Raises SystemExit where its first loss is not that of transformers' own model."""
+    device, (batch_size, length) = torch.device("cuda"), size
+    model = random_model(config, device, torch.bfloat16)
+    samples = random_samples(batch_size, length, shape.vocabulary)
+    tokens = torch.tensor([sample.tokens for sample in samples], device=device)
+    with torch.no_grad():
+        expected = float(model(input_ids=tokens, labels=tokens).loss)
+    step = PEERS[name](model, tokens, RANK)
+    first = float(step())
+    if not abs(first / expected - 1) <= LOSSES_AGREE:
+        raise SystemExit(f"{name}: first loss {first}, expected {expected}: no figures")
+    torch.cuda.reset_peak_memory_stats()
+    seconds = median_seconds(step, device, repeats=5, warm_up=2)
+    is_trained = name == "peft"
+    row = StepRow(
+        machine=machine,
+        model=shape,
+        dtype="bfloat16",
+        kernels=name,
+        trained=Trained.LORA if is_trained else Trained.NONE,
+        recompute=False,
+        jobs=1,
+        rank=RANK if is_trained else 0,
+        batch_size=batch_size,
+        length=length,
+        seconds=seconds,
+        peak_bytes=torch.cuda.max_memory_allocated(),
+    )
+    _tell(row)
+    return row
+
+
+def _tell(row: StepRow) -> None:
+    print(
+        f"{row.model.name} {row.kernels}: {row.jobs} x {row.batch_size} x {row.length} tokens: "
+        f"{row.seconds * 1e3:.1f} ms, {row.tokens / row.seconds:,.0f} tokens/s, "
+        f"{(row.peak_bytes or 0) / 1e9:.1f} GB",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

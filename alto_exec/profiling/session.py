@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ from alto_runs.errors import UserError
 from alto_runs.profile import Machine, Row, dump_rows
 from alto_runs.study import ExecutorSpec
 
-__all__ = ["write_profile"]
+__all__ = ["checked_backbone", "write_profile"]
 
 _ON_GPU, _ON_CPU = ("SmolLM2-135M", "Llama-3.2-1B", "Llama-3.1-8B"), ("SmolLM2-135M",)
 _ROOM = 1.3  # of a backbone's weights, so that anything can train on it
@@ -58,7 +59,7 @@ def write_profile(out: Path, models: Sequence[str], say: Say, *, quick: bool = F
     for name, config in configs.items():
         for row in gemm_rows(ceiling, shapes[name], device, dtype_of(spec)):
             write(row)
-        backbone, machine = _checked(config, device, dtype_of(spec))
+        backbone, machine = checked_backbone(config, device, dtype_of(spec))
         bench = Bench(backbone, shapes[name], machine, _kernels(backbone))
         for step in bench.steps(step_cases(on_gpu=device.type == "cuda", quick=quick)):
             say(f"{name}: {_told(step)}")
@@ -84,8 +85,8 @@ def _suited(device: torch.device) -> tuple[str, ...]:
     return tuple(name for name in _ON_GPU if _ROOM * sizes[name] < memory)
 
 
-def _checked(
-    config: object, device: torch.device, dtype: torch.dtype
+def checked_backbone(
+    config: Any, device: torch.device, dtype: torch.dtype
 ) -> tuple[FrozenModel, Machine]:
     """A backbone whose losses and gradients are plain PyTorch's, and how near they are."""
     model = random_model(config, device, dtype)

@@ -1,0 +1,139 @@
+"""A job's losses in bfloat16: packed with 31 others against alone, beside PyTorch's own spread.
+
+    python -m experiments.bf16_losses --out losses.csv
+
+Two runs of PEFT and AdamW that differ in the shape of their batches alone (four sequences at once;
+twice two, accumulated) say how far roundings lead one job astray in 200 steps. Whether a job stands
+alone or beside 31 others may lead it no further. A model of the width of SmolLM2-135M with random
+weights learns sequences in which each token has few that may follow.
+"""
+
+import argparse
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alto_exec.bank import AdapterBank, AdapterState
+from alto_exec.data.order import batch_indices
+from alto_exec.data.samples import Sample
+from alto_exec.decoder import Decoder
+from alto_exec.profiling.synthetic import config_of, random_model
+from alto_exec.residence import Progress, Resident
+from alto_exec.step import train_pass
+from alto_policy.types import Hyperparameters, Job, JobId
+
+SAMPLES, LENGTH, FOLLOWERS = 256, 64, 4
+NUM_OTHERS = 31
+NAMES = ("packed", "alone", "peft_4", "peft_2x2")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--layers", type=int, default=8)
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    config = config_of("SmolLM2-135M")
+    config.num_hidden_layers = options.layers
+    data = sequences(config.vocab_size)
+    job = a_job(0, options.steps, rank=16, batch_size=4)
+    others = [
+        a_job(number, options.steps, rank=(4, 8, 16, 64)[number % 4], batch_size=1 + number % 3)
+        for number in range(1, 1 + NUM_OTHERS)
+    ]
+    backbone = Decoder(random_model(config, device, torch.bfloat16))
+    first = AdapterBank(backbone.shapes, device, rows=0).fresh(16, seed=0)
+    runs = [
+        list(trained(backbone, [job, *others], data)),
+        list(trained(backbone, [job], data)),
+        list(trained_by_peft(config, device, job, data, backbone, first, parts=1)),
+        list(trained_by_peft(config, device, job, data, backbone, first, parts=2)),
+    ]
+    with options.out.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("step", *NAMES))
+        writer.writerows((step, *losses) for step, losses in enumerate(zip(*runs, strict=True), 1))
+    for (ours, theirs), what in (((0, 1), "packed against alone"), ((2, 3), "PyTorch against it")):
+        apart = [abs(a / b - 1) for a, b in zip(runs[ours], runs[theirs], strict=True)]
+        print(f"{what}: mean {sum(apart) / len(apart):.2e}, largest {max(apart):.2e}")
+    print("last losses:", *(f"{name} {run[-1]:.4f}" for name, run in zip(NAMES, runs, strict=True)))
+
+
+def sequences(vocabulary: int) -> list[Sample]:
+    """After each token one of a few may stand; all but the first are targets."""
+    dice = torch.Generator().manual_seed(0)
+    followers = torch.randint(vocabulary, (vocabulary, FOLLOWERS), generator=dice)
+    samples = []
+    for _ in range(SAMPLES):
+        tokens = [int(torch.randint(64, (1,), generator=dice))]
+        for choice in torch.randint(FOLLOWERS, (LENGTH - 1,), generator=dice).tolist():
+            tokens.append(int(followers[tokens[-1], choice]) % 512)
+        samples.append(Sample(tuple(tokens), (False, *(True,) * (LENGTH - 1))))
+    return samples
+
+
+def a_job(number: int, steps: int, *, rank: int, batch_size: int) -> Job:
+    h = Hyperparameters(
+        rank=rank, alpha=2 * rank, learning_rate=1e-3, batch_size=batch_size, seed=number
+    )
+    return Job(id=JobId(f"job-{number}"), hyperparameters=h, steps=steps, reports=1)
+
+
+def trained(backbone: Decoder, jobs: Sequence[Job], data: Sequence[Sample]) -> Iterator[float]:
+    """The loss of the first job at each step."""
+    bank = AdapterBank(backbone.shapes, backbone.device, rows=0, dtype=backbone.dtype)
+    residents = []
+    for job in jobs:
+        state = bank.fresh(job.hyperparameters.rank, job.hyperparameters.seed)
+        residents.append(Resident(job, bank.join(state), Progress()))
+    for _ in range(jobs[0].steps):
+        before = residents[0].progress.loss_sum
+        train_pass(backbone, bank, data, residents)
+        yield residents[0].progress.loss_sum - before
+
+
+def trained_by_peft(
+    config: Any,
+    device: torch.device,
+    job: Job,
+    data: Sequence[Sample],
+    backbone: Decoder,
+    first: AdapterState,
+    *,
+    parts: int,
+) -> Iterator[float]:
+    """The same job from the same adapter on the same sequences, each step in so many passes."""
+    from peft import LoraConfig, get_peft_model
+
+    h = job.hyperparameters
+    lora = LoraConfig(r=h.rank, lora_alpha=int(h.alpha), target_modules="all-linear")
+    model = get_peft_model(random_model(config, device, torch.bfloat16), lora).train()
+    bank = AdapterBank(backbone.shapes, torch.device("cpu"), rows=0)
+    with torch.no_grad():
+        for name, a_rI, b_rO in bank.matrices(first.value_rC):
+            linear: Any = model.get_submodule(f"base_model.model.{name}")
+            linear.lora_A["default"].weight.copy_(a_rI)
+            linear.lora_B["default"].weight.copy_(b_rO.T)
+    weights = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        weights, lr=h.learning_rate, weight_decay=h.weight_decay, betas=(h.beta1, h.beta2)
+    )
+    for step in range(job.steps):
+        drawn = batch_indices(h.seed, step, h.samples_per_step, len(data))
+        tokens = torch.tensor([data[index].tokens for index in drawn], device=device)
+        total = 0.0
+        for part in tokens.chunk(parts):
+            loss = model(input_ids=part, labels=part).loss / parts
+            loss.backward()
+            total += float(loss.detach())
+        optimizer.step()
+        optimizer.zero_grad()
+        yield total
+
+
+if __name__ == "__main__":
+    main()
