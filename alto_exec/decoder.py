@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.batch import PackedBatch
+from alto_exec.layer_order import LayerKeeper, cross
 from alto_exec.modules import ALL_LINEAR, end_tokens_of, short_names, target_names
 from alto_exec.peft_format import BaseModel
 from alto_exec.replay import Replays
@@ -91,7 +92,8 @@ class Context:
 
 class Decoder:
     """One frozen copy of the model. With `recompute` a layer keeps its input alone for the
-    backward pass and is computed once more there."""
+    backward pass and is computed once more there. A `keeper` takes over the weights of the layers
+    and may be asked for them in turn alone; without one they all stay where they are."""
 
     def __init__(
         self,
@@ -99,6 +101,7 @@ class Decoder:
         targets: str | Sequence[str] = ALL_LINEAR,
         *,
         recompute: bool = False,
+        keeper: LayerKeeper | None = None,
     ) -> None:
         config: Any = model.config
         assert can_be_written_out(config)
@@ -108,23 +111,27 @@ class Decoder:
         self.base_model = BaseModel(
             str(model.name_or_path), short_names(model, names), is_transposed=False
         )
-        self.device, self.dtype = model.device, model.dtype
+        self.device, self.dtype = keeper.device if keeper else model.device, model.dtype
         self.end_tokens = end_tokens_of(model)
         self.recompute = recompute
+        self._keeper = keeper
         self._epsilon = float(config.rms_norm_eps)
         self._head_size = int(
             getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         )
         inner: Any = model.model
-        self._embedding = inner.embed_tokens.weight.detach()
-        self._head_VH = cast(Any, model).lm_head.weight.detach()
-        self._norm_H = inner.norm.weight.detach()
+        self._embedding = inner.embed_tokens.weight.detach().to(self.device)
+        head_VH = cast(Any, model).lm_head.weight
+        is_tied = head_VH is inner.embed_tokens.weight
+        self._head_VH = self._embedding if is_tied else head_VH.detach().to(self.device)
+        self._norm_H = inner.norm.weight.detach().to(self.device)
         rotary = inner.rotary_emb
         self._frequencies_d = rotary.inv_freq.to(self.device, torch.float32)
         self._rotary_scale = float(rotary.attention_scaling)
-        self._layers = tuple(
+        layers = (
             _layer(layer, f"model.layers.{i}.", numbers) for i, layer in enumerate(inner.layers)
         )
+        self._layers = tuple(map(keeper.keep, layers) if keeper else layers)
         sizes = [tuple(group.weight_OI.shape) for group in self._layers[0].groups]
         products, width = sum(o * i for o, i in sizes), sum(o + i for o, i in sizes)
         self._layer_seconds_per_row = (
@@ -144,9 +151,11 @@ class Decoder:
 
     @property
     def most_recorded_tokens(self) -> int:
-        """Of a pass that is worth recording; 0 where none can be."""
+        """Of a pass worth recording; 0 where none can be, as with a keeper and its collectives."""
         sizes = {size for shape in self.shapes for size in (shape.inputs, shape.outputs)}
         if self.device.type != "cuda" or self.recompute or not has_kernels(self.dtype, sizes):
+            return 0
+        if self._keeper is not None:
             return 0
         return int(_LAUNCH_SECONDS / self._layer_seconds_per_row)
 
@@ -182,12 +191,16 @@ class Decoder:
         h_TH = self._embedding[batch.tokens_T]
         delta_TH: Tensor | None = None
         for layer in self._layers:
+            if self._keeper is not None:
+                h_TH, delta_TH = cross(self._keeper, h_TH, delta_TH)
             if self.recompute and torch.is_grad_enabled():
                 h_TH, delta_TH = checkpoint(
                     self._run_layer, layer, h_TH, delta_TH, context, use_reentrant=False
                 )
             else:
                 h_TH, delta_TH = self._run_layer(layer, h_TH, delta_TH, context)
+        if self._keeper is not None:
+            h_TH, delta_TH = cross(self._keeper, h_TH, delta_TH, is_last=True)
         assert delta_TH is not None
         h_NH = take_rows(h_TH + delta_TH, batch.predicting_rows)
         _, x_NH = add_rms_norm(h_NH, None, self._norm_H, self._epsilon)
@@ -197,6 +210,8 @@ class Decoder:
         h_NH = self._predicting_states(bank, batch)
         losses_N = linear_cross_entropy(h_NH, self._head_VH, batch.targets_N)
         losses_N.backward(weights_N)
+        if self._keeper is not None:
+            self._keeper.finish()
         return losses_N.detach()
 
     def _can_be_recorded(self, bank: AdapterBank, batch: PackedBatch) -> bool:

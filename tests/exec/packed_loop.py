@@ -13,6 +13,7 @@ from alto_exec.backbone import Backbone
 from alto_exec.bank import AdapterBank, AdapterState
 from alto_exec.batch import Share, pack
 from alto_exec.data.samples import Sample
+from alto_exec.frozen_model import FrozenModel
 from alto_exec.residence import Progress, Resident
 from alto_exec.step import train_pass
 from alto_policy.types import Hyperparameters, Job, JobId
@@ -72,7 +73,7 @@ class Kept:
 @dataclass(slots=True)
 class PackedRun:
     samples: Sequence[Sample]
-    backbone: Backbone
+    backbone: FrozenModel
     bank: AdapterBank
     residents: dict[JobId, Resident] = field(default_factory=dict)
     losses: dict[JobId, list[float]] = field(default_factory=dict)

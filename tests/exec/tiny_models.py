@@ -74,17 +74,18 @@ CHATML_MARKED = """\
 
 
 def tiny_llama(
-    seed: int = 0, vocabulary_size: int = VOCABULARY_SIZE
+    seed: int = 0, vocabulary_size: int = VOCABULARY_SIZE, layers: int = 2
 ) -> tuple[PreTrainedModel, LlamaConfig]:
-    sizes = SIZES | {"vocab_size": vocabulary_size}
+    sizes = SIZES | {"vocab_size": vocabulary_size, "num_hidden_layers": layers}
     config = LlamaConfig(**sizes, intermediate_size=64, num_key_value_heads=2)
     return _random_model(config, seed), config
 
 
-def tiny_qwen2(seed: int = 0) -> tuple[PreTrainedModel, Qwen2Config]:
+def tiny_qwen2(seed: int = 0, layers: int = 2) -> tuple[PreTrainedModel, Qwen2Config]:
     """Biases on queries, keys and values; embeddings tied to the head."""
+    sizes = SIZES | {"num_hidden_layers": layers}
     config = Qwen2Config(
-        **SIZES, intermediate_size=48, num_key_value_heads=2, tie_word_embeddings=True
+        **sizes, intermediate_size=48, num_key_value_heads=2, tie_word_embeddings=True
     )
     return _random_model(config, seed), config
 

@@ -1,0 +1,115 @@
+"""A decoder of sharded layers: each rank computes its own batch, all gather the same layers."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from alto_exec.bank import AdapterBank, LinearShape
+from alto_exec.batch import PackedBatch
+from alto_exec.decoder import Decoder
+from alto_exec.modules import ALL_LINEAR
+from alto_exec.parallel.ranks import Ranks
+from alto_exec.parallel.sharded_layers import Pass, ShardedLayers
+from alto_exec.peft_format import BaseModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["ShardedDecoder"]
+
+
+class ShardedDecoder:
+    """A FrozenModel, one on each rank. Before a pass the ranks agree on what is gathered for.
+
+    The adapters, their gradients and optimizers stay with the rank that owns the job: nothing of
+    them is sent. Embeddings, head and norms are whole on every rank.
+    """
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        ranks: Ranks,
+        targets: str | Sequence[str] = ALL_LINEAR,
+        *,
+        recompute: bool = False,
+    ) -> None:
+        """The model may be on the CPU: a layer at a time is taken from there."""
+        self._ranks = ranks
+        self.layers = ShardedLayers(ranks)
+        self._decoder = Decoder(model, targets, recompute=recompute, keeper=self.layers)
+
+    @property
+    def device(self) -> torch.device:
+        return self._decoder.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._decoder.dtype
+
+    @property
+    def shapes(self) -> tuple[LinearShape, ...]:
+        """Of the linears with adapters, in the order of the model."""
+        return self._decoder.shapes
+
+    @property
+    def base_model(self) -> BaseModel:
+        return self._decoder.base_model
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self._decoder.vocabulary_size
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the frozen weights on this rank: shards, what is whole, layers at hand."""
+        return self._decoder.num_bytes + self.layers.num_bytes
+
+    @property
+    def end_tokens(self) -> frozenset[int]:
+        """Tokens after which the model has said all it wants to say."""
+        return self._decoder.end_tokens
+
+    @torch.no_grad()
+    def loss_sums(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
+        """(shares,) fp32 or wider: the losses of each share's target tokens, summed."""
+        self._begin(Pass.FORWARD)
+        try:
+            return self._decoder.loss_sums(bank, batch)
+        finally:
+            self.layers.finish()
+
+    def train(self, bank: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
+        """(N,) loss of each target; the gradients of their weighted sum are added to the bank.
+
+        What is handed back is good until the next pass.
+        """
+        self._begin(Pass.TRAIN)
+        try:
+            return self._decoder.train(bank, batch, weights_N)
+        except BaseException:
+            self.layers.finish()  # the other ranks go on
+            raise
+
+    @torch.no_grad()
+    def target_logits(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
+        """(targets, vocabulary), fp32 or wider: what is predicted for each target token."""
+        self._begin(Pass.FORWARD)
+        try:
+            return self._decoder.target_logits(bank, batch)
+        finally:
+            self.layers.finish()
+
+    def settle(self) -> None:
+        """Take part in the other ranks' passes until nobody wants another."""
+        while (agreed := self._agree(Pass.NONE)) is not Pass.NONE:
+            self.layers.begin(agreed)
+            self.layers.finish()
+
+    def _begin(self, wanted: Pass) -> None:
+        """One that evaluates while another trains does so in the forward half."""
+        self.layers.begin(self._agree(wanted))
+
+    def _agree(self, wanted: Pass) -> Pass:
+        return Pass(self._ranks.most(wanted))

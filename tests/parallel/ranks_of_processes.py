@@ -1,0 +1,58 @@
+"""Ranks as processes of this machine, forked from one that has the libraries loaded."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alto_exec.parallel.ranks import Ranks, join_ranks
+
+__all__ = ["Scene", "begin", "outcomes", "said"]
+
+Scene = Callable[[Ranks, Path], Any]  # what a rank does, with a folder that all of them see
+_SECONDS = 60  # so that nothing hangs
+
+
+def begin(scene: Scene, size: int, folder: Path) -> Sequence[BaseProcess]:
+    """Processes that play the scene."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["alto_exec", "transformers.models.llama.modeling_llama"])
+    folder.mkdir(parents=True, exist_ok=True)
+    ranks = [
+        context.Process(target=_play, args=(scene, rank, size, folder), daemon=True)
+        for rank in range(size)
+    ]
+    for process in ranks:
+        process.start()
+    return ranks
+
+
+def outcomes(scene: Scene, size: int, folder: Path) -> list[Any]:
+    """What the scene gave on each rank."""
+    ranks = begin(scene, size, folder)
+    try:
+        for rank, process in enumerate(ranks):
+            process.join(_SECONDS)
+            assert process.exitcode == 0, said(folder, rank)
+    finally:
+        for process in ranks:
+            process.kill()
+    return [torch.load(folder / f"found-{rank}", weights_only=False) for rank in range(size)]
+
+
+def said(folder: Path, rank: int) -> Sequence[str]:
+    """Lines that the rank wrote to its standard error."""
+    return (folder / f"stderr-{rank}").read_text().splitlines()
+
+
+def _play(scene: Scene, rank: int, size: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    os.dup2(os.open(folder / f"stderr-{rank}", os.O_WRONLY | os.O_CREAT), 2)
+    ranks = join_ranks(rank, size, f"file://{folder}/meeting", torch.device("cpu"))
+    found = scene(ranks, folder)
+    ranks.leave()
+    torch.save(found, folder / f"found-{rank}")
