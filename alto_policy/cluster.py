@@ -57,12 +57,12 @@ class Cluster(Records):
             return self._report(event)
         if isinstance(event, JobLeft):
             self._leave(event.job, event.how)
+        elif isinstance(event, TaskArrived):
+            self._arrive(event.task)
         elif isinstance(event, ExecutorUp):
             return self._come_up(event)
         elif isinstance(event, ExecutorDown):
             self._go_down(event)
-        elif isinstance(event, TaskArrived):
-            self._arrive(event.task)
         elif isinstance(event, TaskCancelled):
             return self._cancel(event.task)
         elif not isinstance(event, TimerFired):
@@ -73,6 +73,10 @@ class Cluster(Records):
         """Record a decision; raises IllegalDecisionError, and changes nothing, if it is illegal."""
         if isinstance(decision, Launch):
             self._launch(decision)
+        elif isinstance(decision, StartExecutor):
+            self._start(decision)
+        elif isinstance(decision, StopExecutor):
+            self._stop_executor(decision)
         elif isinstance(decision, Pause):
             _legal(self._of_job, decision, decision.job).move(Status.PAUSING)
         elif isinstance(decision, Stop):
@@ -81,24 +85,25 @@ class Cluster(Records):
             record.move(NEXT_STATUS[record.status, Stop])
             if record.of_task.is_over:
                 self._waiting.pop(record.of_task.task.id, None)
-        elif isinstance(decision, StartExecutor):
-            self._start(decision)
-        elif isinstance(decision, StopExecutor):
-            self._stop_executor(decision)
         elif not isinstance(decision, WakeAt):
             assert_never(decision)
 
     def _arrive(self, task: Task) -> None:
-        if task.id in self._tasks:
-            raise ImpossibleEventError(f"TaskArrived: task {task.id} has arrived before")
-        if known := [job.id for job in task.jobs if job.id in self._of_job]:
-            raise ImpossibleEventError(
-                f"TaskArrived: job {known[0]} of task {task.id} belongs to another task"
-            )
-        record = TaskRecord(task, number=len(self._tasks))
-        self._tasks[task.id], self._of_task[task.id] = task, record
-        self._of_job.update((job.id, JobRecord(job, record)) for job in task.jobs)
-        self._waiting[task.id] = None
+        name, of_job = task.id, self._of_job
+        if name in self._tasks:
+            raise ImpossibleEventError(f"TaskArrived: task {name} has arrived before")
+        for job in task.jobs:
+            if job.id in of_job:
+                raise ImpossibleEventError(
+                    f"TaskArrived: job {job.id} of task {name} belongs to another task"
+                )
+        queued: dict[JobId, None] = {}
+        record = TaskRecord(task, len(self._tasks), {Status.QUEUED: queued})
+        for job in task.jobs:
+            queued[job.id] = None
+            of_job[job.id] = JobRecord(job, record)
+        self._tasks[name], self._of_task[name] = task, record
+        self._waiting[name] = None
 
     def _cancel(self, task: TaskId) -> bool:
         record = self._of_task.get(task)
@@ -128,11 +133,12 @@ class Cluster(Records):
     def _go_down(self, event: ExecutorDown) -> None:
         record, executor = _present(self._of_task, event)
         for gpu in executor.gpus:
-            for job in self._residents[gpu]:
-                resident = self._of_job[job]
-                resident.gpu = None
-                resident.move(NEXT_STATUS[resident.status, ExecutorDown])
-            self._residents[gpu].clear()
+            if residents := self._residents[gpu]:
+                for job in residents:
+                    resident = self._of_job[job]
+                    resident.gpu = None
+                    resident.move(NEXT_STATUS[resident.status, ExecutorDown])
+                residents.clear()
         self._give_back(executor.gpus)
         record.executor = None
         if not (record.is_over or record.is_cancelled):
@@ -141,28 +147,28 @@ class Cluster(Records):
 
     def _report(self, report: LossReported) -> bool:
         record = self._of_job.get(report.job)
-        status = record.status.value if record else "unknown"
-        if record is None or record.status in (Status.QUEUED, Status.PAUSED):
-            raise ImpossibleEventError(f"LossReported: job {report.job} is {status}")
+        if record is None or record.status is Status.QUEUED or record.status is Status.PAUSED:
+            state = record.status.value if record is not None else "unknown"
+            raise ImpossibleEventError(f"LossReported: job {report.job} is {state}")
         if not 1 <= report.step <= record.spec.steps:
             raise ImpossibleEventError(
                 f"LossReported: job {report.job} has {record.spec.steps} steps, got {report.step}"
             )
         if record.history and report.step <= record.history[-1].step:
             return False  # trained again from an older checkpoint
-        record.history.append(report)
+        record.hear(report)
         return record.status is Status.RUNNING
 
     def _leave(self, job: JobId, how: Departure) -> None:
         record = self._of_job.get(job)
-        status = NEXT_STATUS.get((record.status, how)) if record else None
+        status = NEXT_STATUS.get((record.status, how)) if record is not None else None
         if record is None or status is None:
-            state = record.status.value if record else "unknown"
+            state = record.status.value if record is not None else "unknown"
             raise ImpossibleEventError(f"JobLeft ({how.value}): job {job} is {state}")
-        if how is Departure.EVICTED:
-            self._learn_capacity(record)
-        if how in (Departure.FINISHED, Departure.FAILED):
+        if how is Departure.FINISHED or how is Departure.FAILED:
             record.reason = None
+        elif how is Departure.EVICTED:
+            self._learn_capacity(record)
         assert record.gpu is not None
         del self._residents[record.gpu][job]
         record.gpu = None
@@ -182,21 +188,21 @@ class Cluster(Records):
         record.executor = replace(record.executor, memory=memory)
 
     def _start(self, start: StartExecutor) -> None:
-        record = self._of_task.get(start.task)
+        record, gpus = self._of_task.get(start.task), start.gpus
         if record is None:
             raise IllegalDecisionError(f"{start}: no such task")
         if record.executor is not None:
             raise IllegalDecisionError(f"{start}: its executor is {record.executor.status.value}")
         wanted = record.task.num_gpus
-        if len(start.gpus) != wanted or len(set(start.gpus)) != wanted:
+        if len(gpus) != wanted or (wanted > 1 and len(set(gpus)) != wanted):
             raise IllegalDecisionError(f"{start}: the task takes {wanted} GPUs")
-        for gpu in start.gpus:
+        for gpu in gpus:
             if gpu not in self._residents:
                 raise IllegalDecisionError(f"{start}: there is no GPU {gpu}")
             if gpu in self._owner:
                 raise IllegalDecisionError(f"{start}: GPU {gpu} is held by {self._owner[gpu]}")
-        self._take(start.gpus, start.task)
-        record.executor = Executor(start.gpus, NEXT_EXECUTOR_STATUS[None, StartExecutor])
+        self._take(gpus, start.task)
+        record.executor = Executor(gpus, NEXT_EXECUTOR_STATUS[None, StartExecutor])
         self._waiting.pop(start.task, None)
 
     def _stop_executor(self, stop: StopExecutor) -> None:
@@ -204,34 +210,34 @@ class Cluster(Records):
         status = NEXT_EXECUTOR_STATUS.get((executor.status, StopExecutor))
         if status is None:
             raise IllegalDecisionError(f"{stop}: its executor is {executor.status.value}")
-        for job in (job for gpu in executor.gpus for job in self._residents[gpu]):
-            raise IllegalDecisionError(f"{stop}: job {job} is {self.status(job).value}")
+        for gpu in executor.gpus:
+            for job in self._residents[gpu]:
+                raise IllegalDecisionError(f"{stop}: job {job} is {self.status(job).value}")
         record.executor = Executor(executor.gpus, status, executor.memory)
 
     def _launch(self, launch: Launch) -> None:
         record, executor = _asked(self._of_task, launch)
+        gpu, jobs = launch.gpu, launch.jobs
         if executor.status is not ExecutorStatus.UP:
             raise IllegalDecisionError(f"{launch}: its executor is {executor.status.value}")
-        if launch.gpu not in executor.gpus:
+        if gpu not in executor.gpus:
             raise IllegalDecisionError(f"{launch}: its executor has GPUs {executor.gpus}")
-        if not launch.jobs or len(set(launch.jobs)) != len(launch.jobs):
+        if len(jobs) != 1 and (not jobs or len(set(jobs)) != len(jobs)):
             raise IllegalDecisionError(f"{launch}: the jobs must be distinct and at least one")
-        residents = self._residents[launch.gpu]
-        together = [self._of_job[job].spec for job in residents]
-        starters: list[JobRecord] = []
-        for name in launch.jobs:
-            starter = _legal(self._of_job, launch, name)
+        starters = [_legal(self._of_job, launch, job) for job in jobs]
+        for starter in starters:
             if starter.of_task is not record:
-                raise IllegalDecisionError(f"{launch}: job {name} is of another task")
-            starters.append(starter)
-            together.append(starter.spec)
+                raise IllegalDecisionError(f"{launch}: job {starter.spec.id} is of another task")
+        residents = self._residents[gpu]
+        together = [self._of_job[job].spec for job in residents] if residents else []
+        together += [starter.spec for starter in starters]
         assert executor.memory is not None
         if not executor.memory.fits(together, record.task.max_length):
             raise IllegalDecisionError(f"{launch}: no room beside {list(residents)}")
-        for job in starters:
-            residents[job.spec.id] = None
-            job.gpu = launch.gpu
-            job.move(Status.RUNNING)
+        for starter in starters:
+            residents[starter.spec.id] = None
+            starter.gpu = gpu
+            starter.move(Status.RUNNING)
 
 
 def _present(
@@ -254,7 +260,7 @@ def _asked(
 
 def _legal(jobs: dict[JobId, JobRecord], decision: Launch | Pause | Stop, job: JobId) -> JobRecord:
     record = jobs.get(job)
-    if record is None or (record.status, type(decision)) not in NEXT_STATUS:
-        state = record.status.value if record else "unknown"
+    if record is None or (record.status, decision.__class__) not in NEXT_STATUS:
+        state = record.status.value if record is not None else "unknown"
         raise IllegalDecisionError(f"{decision}: job {job} is {state}")
     return record

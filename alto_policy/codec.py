@@ -67,6 +67,9 @@ def _dump_source(kind: Any, value: str, known: dict[str, Any]) -> str:
 
     if isinstance(kind, NewType):
         return _dump_source(kind.__supertype__, value, known)
+    if kind is float:
+        known["repr"], known["isfinite"] = repr, math.isfinite
+        return f"(repr(float({value})) if isfinite({value}) else {name(_dump_non_finite)}({value}))"
     if kind in _PLAIN:
         return f"{name(_PLAIN[kind])}({value})"
     if get_origin(kind) is tuple:
@@ -119,12 +122,11 @@ def _remembering(dump: Callable[[Any], str]) -> Callable[[Any], str]:
     return dump_once
 
 
-def _dump_float(value: float) -> str:
-    return repr(float(value)) if math.isfinite(value) else f'"{float(value)}"'
+def _dump_non_finite(value: float) -> str:
+    return f'"{float(value)}"'
 
 
 _PLAIN: dict[Any, Callable[[Any], str]] = {
-    float: _dump_float,
     int: int.__repr__,
     str: encode_basestring_ascii,
     bool: lambda value: "true" if value else "false",

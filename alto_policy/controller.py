@@ -35,10 +35,11 @@ class Controller:
 
         Raises IllegalDecisionError or ImpossibleEventError; the controller is of no use after it.
         """
-        fresh = self._cluster.apply(event)
-        decisions = self._policy.observe(event, self._cluster) if fresh else ()
+        cluster = self._cluster
+        fresh = cluster.apply(event)
+        decisions = self._policy.observe(event, cluster) if fresh else ()
         for decision in decisions:
-            self._cluster.commit(decision)
+            cluster.commit(decision)
         if self._record is not None:
             self._record(Entry(event, decisions))
         return decisions
@@ -55,9 +56,10 @@ class Difference:
 
 
 def run(controller: Controller, backend: Backend) -> None:
-    while (event := backend.next_event()) is not None:
-        for decision in controller.handle(event):
-            backend.execute(decision)
+    next_event, handle, execute = backend.next_event, controller.handle, backend.execute
+    while (event := next_event()) is not None:
+        for decision in handle(event):
+            execute(decision)
 
 
 def replay(entries: Iterable[Entry], controller: Controller) -> Difference | None:

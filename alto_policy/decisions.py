@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from alto_policy.frozen import quick
 from alto_policy.types import GpuId, JobId, TaskId
 
 __all__ = [
@@ -26,6 +27,7 @@ class ExitReason(StrEnum):
     CANCELLED = "cancelled"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class StartExecutor:
     """Load the task's backbone on these GPUs."""
@@ -34,6 +36,7 @@ class StartExecutor:
     gpus: tuple[GpuId, ...]
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Launch:
     """Train these jobs on one GPU of the task's executor; paused ones go on where they were."""
@@ -43,22 +46,26 @@ class Launch:
     jobs: tuple[JobId, ...]
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Pause:
     job: JobId
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Stop:
     job: JobId
     reason: ExitReason
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class StopExecutor:
     task: TaskId
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class WakeAt:
     t: float

@@ -77,18 +77,18 @@ class Dispatch:
         if isinstance(event, JobLeft):
             task = cluster.task_of(event.job)
             stops = _too_large(task, cluster) if event.how is Departure.EVICTED else ()
-            return self._attend(task, cluster, stops, departed=cluster.spec(event.job))
+            return self._attend(task, cluster, stops, departed=event.job)
+        if isinstance(event, TaskArrived):
+            if event.task.num_gpus > self.gangs(cluster).widest:
+                return tuple(Stop(job.id, ExitReason.TOO_LARGE) for job in event.task.jobs)
+            self._wait(event.task)
+            return self._start_executors(cluster)
         if isinstance(event, ExecutorUp):
             task = cluster.tasks()[event.task]
             return self._attend(task, cluster, _too_large(task, cluster))
         if isinstance(event, ExecutorDown):
             if cluster.is_waiting(event.task):
                 self._wait(cluster.tasks()[event.task])
-            return self._start_executors(cluster)
-        if isinstance(event, TaskArrived):
-            if event.task.num_gpus > self.gangs(cluster).widest:
-                return tuple(Stop(job.id, ExitReason.TOO_LARGE) for job in event.task.jobs)
-            self._wait(event.task)
             return self._start_executors(cluster)
         if isinstance(event, TaskCancelled):
             ends = tuple(_cancel(cluster.tasks()[event.task], cluster))
@@ -109,10 +109,10 @@ class Dispatch:
         task: Task,
         cluster: ClusterView,
         stops: Sequence[Stop],
-        departed: Job | None = None,
+        departed: JobId | None = None,
     ) -> tuple[Decision, ...]:
         """Stop what need not train, launch what fits, end the executor when all is done."""
-        gone = {stop.job for stop in stops}
+        gone = {stop.job for stop in stops} if stops else set()
         if cuts := tuple(self.cut(task, cluster, gone)):
             stops = (*stops, *cuts)
             gone.update([stop.job for stop in cuts])
@@ -121,16 +121,19 @@ class Dispatch:
         return (*stops, *self._launches(task, cluster, gone, departed))
 
     def _launches(
-        self, task: Task, cluster: ClusterView, gone: Collection[JobId], departed: Job | None
+        self, task: Task, cluster: ClusterView, gone: Collection[JobId], departed: JobId | None
     ) -> Sequence[Launch]:
-        first = departed.hyperparameters.batch_size if departed else None
+        first = cluster.spec(departed).hyperparameters.batch_size if departed is not None else None
         ordered: list[Job] = []
         for group in self.ready(task, cluster):
-            jobs = [cluster.spec(job) for job in group if job not in gone]
-            ordered += jobs if self.keeps_order else by_batch_size(jobs, first)
+            if group:
+                jobs = [cluster.spec(job) for job in group if job not in gone]
+                ordered += jobs if self.keeps_order else by_batch_size(jobs, first)
         if not ordered:
             return ()
         gpus, memory = _executor(task, cluster)
+        if len(task.jobs) == 1:  # it waits, so that the GPUs are empty, and is not too large
+            return (Launch(task.id, gpus[0], (ordered[0].id,)),)
         residents = {gpu: [cluster.spec(job) for job in cluster.residents(gpu)] for gpu in gpus}
         return pack(ordered, residents, memory, task, self.jobs_per_gpu)
 
@@ -144,9 +147,10 @@ class Dispatch:
             self._queue.add(task, self.key(task))
 
     def _start_executors(self, cluster: ClusterView) -> tuple[StartExecutor, ...]:
-        free, gangs = cluster.free_gpus(), self.gangs(cluster)
+        free = cluster.free_gpus()
         if not free:
             return ()
+        gangs = self.gangs(cluster)
         if self._place is not None:
             tasks = tuple(cluster.tasks()[task] for task in cluster.waiting())
             return tuple(_starts(self._place(tasks, cluster), free, gangs))
@@ -189,10 +193,10 @@ def _cancel(task: Task, cluster: ClusterView) -> Iterator[Stop | StopExecutor]:
 def _too_large(task: Task, cluster: ClusterView) -> Sequence[Stop]:
     """The waiting jobs that would not fit on an empty GPU."""
     _, memory = _executor(task, cluster)
-    waiting = (*cluster.jobs(task.id, Status.PAUSED), *cluster.jobs(task.id, Status.QUEUED))
     return [
         Stop(job, ExitReason.TOO_LARGE)
-        for job in waiting
+        for status in (Status.PAUSED, Status.QUEUED)
+        for job in cluster.jobs(task.id, status)
         if not fits_alone(cluster.spec(job), memory, task)
     ]
 

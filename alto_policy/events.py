@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from alto_policy.frozen import quick
 from alto_policy.memory import MemoryModel
 from alto_policy.types import JobId, Task, TaskId
 
@@ -29,12 +30,14 @@ class Departure(StrEnum):
     FAILED = "failed"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class TaskArrived:
     t: float
     task: Task
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class TaskCancelled:
     """Nobody wants the task any more; its jobs go on until they are told to stop."""
@@ -43,6 +46,7 @@ class TaskCancelled:
     task: TaskId
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ExecutorUp:
     """The task's backbone is loaded on the GPUs that were asked for; jobs may be launched."""
@@ -52,6 +56,7 @@ class ExecutorUp:
     memory: MemoryModel
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ExecutorDown:
     """The executor is gone, asked to or not. Its jobs go on from what was kept of them."""
@@ -60,6 +65,7 @@ class ExecutorDown:
     task: TaskId
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class LossReported:
     """Mean loss of a token: over the training steps since the last report, and in validation."""
@@ -71,6 +77,7 @@ class LossReported:
     val_loss: float
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class JobLeft:
     """The job holds no GPU memory any more."""
@@ -80,6 +87,7 @@ class JobLeft:
     how: Departure
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class TimerFired:
     t: float

@@ -1,9 +1,10 @@
 """What a set of jobs will hold of one GPU's memory."""
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from alto_policy.frozen import quick
 from alto_policy.types import Job
 
 __all__ = ["Load", "MeasuredPasses", "MemoryModel"]
@@ -13,6 +14,7 @@ _LEAST_WIDTH = 16  # of a block of those kernels, in units of rank
 _ROOM_SHARE = 16  # of the power of two above a batch, in which recorded passes round it up
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Load:
     """Jobs on one GPU as far as memory can tell them from others."""
@@ -91,10 +93,14 @@ class MemoryModel:
 
     def bytes(self, jobs: Iterable[Job], max_length: int) -> int:
         """Most bytes held while `jobs` train together on sequences of up to `max_length` tokens."""
-        load = Load()
+        count = ranks = all_tokens = rank_tokens = widest = 0
         for job in jobs:
-            load = load.plus(job, max_length)
-        return self.held(load)
+            chosen = job.hyperparameters
+            rank, tokens = chosen.rank, chosen.batch_size * max_length
+            count, ranks, all_tokens = count + 1, ranks + rank, all_tokens + tokens
+            rank_tokens += rank * tokens
+            widest = max(widest, rank)
+        return self.held(Load(count, ranks, all_tokens, rank_tokens, widest))
 
     def held(self, load: Load) -> int:
         kept = self.fixed + self.per_rank * load.ranks
@@ -104,8 +110,7 @@ class MemoryModel:
             return max(kept, self.capacity + 1)
         return kept + self.passes.bytes(load, self.per_token)
 
-    def fits(self, jobs: Iterable[Job], max_length: int) -> bool:
-        together = tuple(jobs)
-        if self.max_jobs is not None and len(together) > self.max_jobs:
+    def fits(self, jobs: Collection[Job], max_length: int) -> bool:
+        if self.max_jobs is not None and len(jobs) > self.max_jobs:
             return False
-        return self.bytes(together, max_length) <= self.capacity
+        return self.bytes(jobs, max_length) <= self.capacity

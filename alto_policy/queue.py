@@ -25,15 +25,14 @@ class TaskQueue:
 
     def pop(self, widest: int | None, waits: Callable[[TaskId], bool]) -> TaskId | None:
         """Take the first task that is not wider; what does not wait any more is forgotten."""
-        while heaps := [
-            (heap[0], width)
-            for width, heap in self._heaps.items()
-            if widest is None or width <= widest
-        ]:
-            (_, _, task), width = min(heaps)
-            heappop(self._heaps[width])
-            if not self._heaps[width]:
-                del self._heaps[width]
+        while True:
+            first: list[tuple[float, int, TaskId]] | None = None
+            for width, heap in self._heaps.items():
+                fits = heap and (widest is None or width <= widest)
+                if fits and (first is None or heap[0] < first[0]):
+                    first = heap
+            if first is None:
+                return None
+            task = heappop(first)[2]
             if waits(task):
                 return task
-        return None

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, insort
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from alto_policy.decisions import ExitReason
 from alto_policy.events import LossReported
@@ -19,13 +19,10 @@ _NOBODY: dict[JobId, None] = {}
 class TaskRecord:
     task: Task
     number: int  # in the order of arrival
-    by_status: dict[Status, dict[JobId, None]] = field(init=False)  # in which somebody was
+    by_status: dict[Status, dict[JobId, None]]  # those in which somebody is
     executor: Executor | None = None
     largest_capacity: int | None = None  # bytes; what out-of-memory errors have taught
     is_cancelled: bool = False
-
-    def __post_init__(self) -> None:
-        self.by_status = {Status.QUEUED: dict.fromkeys([job.id for job in self.task.jobs])}
 
     @property
     def is_over(self) -> bool:
@@ -37,15 +34,26 @@ class JobRecord:
     spec: Job
     of_task: TaskRecord
     status: Status = Status.QUEUED
-    history: list[LossReported] = field(default_factory=list)
+    history: Sequence[LossReported] = ()  # a list from the first report on
     reason: ExitReason | None = None
     gpu: GpuId | None = None
 
     def move(self, status: Status) -> None:
         by_status = self.of_task.by_status
-        del by_status[self.status][self.spec.id]
-        by_status.setdefault(status, {})[self.spec.id] = None
+        left = by_status[self.status]
+        if len(left) == 1:
+            del by_status[self.status]
+        else:
+            del left[self.spec.id]
+            left = {}
+        by_status.setdefault(status, left)[self.spec.id] = None
         self.status = status
+
+    def hear(self, report: LossReported) -> None:
+        if isinstance(self.history, list):
+            self.history.append(report)
+        else:
+            self.history = [report]
 
 
 class Records:
@@ -114,9 +122,10 @@ class Records:
         return self._of_job[job].reason
 
     def _take(self, gpus: Sequence[GpuId], task: TaskId) -> None:
+        free, owner = self._free, self._owner
         for gpu in gpus:
-            self._owner[gpu] = task
-            del self._free[bisect_left(self._free, gpu)]
+            owner[gpu] = task
+            del free[bisect_left(free, gpu)]
 
     def _give_back(self, gpus: Iterable[GpuId]) -> None:
         for gpu in gpus:

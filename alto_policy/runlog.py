@@ -9,6 +9,7 @@ from typing import Any
 from alto_policy.codec import MalformedError, codec_of
 from alto_policy.decisions import Decision
 from alto_policy.events import Event
+from alto_policy.frozen import quick
 from alto_policy.policies import Settings
 from alto_policy.types import Gpu
 
@@ -44,6 +45,7 @@ class Header:
             raise ValueError(f"version must be {CODEC_VERSION}, got {self.version}")
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Entry:
     event: Event

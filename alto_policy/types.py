@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NewType
 
+from alto_policy.frozen import quick
+
 __all__ = [
     "Gpu",
     "GpuId",
@@ -81,6 +83,7 @@ class Hyperparameters:
         return self.batch_size * self.accumulation
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One adapter to be trained for `steps` optimizer steps, with `reports` reports on the way."""
@@ -91,8 +94,9 @@ class Job:
     reports: int
 
     def __post_init__(self) -> None:
-        _require(self.steps >= 1, "steps", self.steps, "at least 1")
-        _require(1 <= self.reports <= self.steps, "reports", self.reports, "from 1 to steps")
+        if not 1 <= self.reports <= self.steps:  # spares two calls for each of many jobs
+            _require(self.steps >= 1, "steps", self.steps, "at least 1")
+            _require(False, "reports", self.reports, "from 1 to steps")
 
     def report_step(self, number: int) -> int:
         """Step after which report `number` (1 to `reports`) is due; the last one at the end."""
@@ -107,6 +111,7 @@ class Job:
         return step * self.hyperparameters.samples_per_step
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """One tuning request: its jobs share a backbone and a data set; the answer is one adapter."""
@@ -120,11 +125,13 @@ class Task:
     priority: int = 0  # among the tenant's own tasks: the highest first
 
     def __post_init__(self) -> None:
-        _require(len(self.jobs) >= 1, "jobs", len(self.jobs), "at least one")
-        _require(self.max_length >= 1, "max_length", self.max_length, "at least 1")
-        _require(self.num_gpus >= 1, "num_gpus", self.num_gpus, "at least 1")
-        ids = [job.id for job in self.jobs]
-        _require(len(set(ids)) == len(ids), "jobs", ids, "of distinct ids")
+        if not (self.jobs and self.max_length >= 1 and self.num_gpus >= 1):
+            _require(len(self.jobs) >= 1, "jobs", len(self.jobs), "at least one")
+            _require(self.max_length >= 1, "max_length", self.max_length, "at least 1")
+            _require(False, "num_gpus", self.num_gpus, "at least 1")
+        if len(self.jobs) > 1:
+            ids = [job.id for job in self.jobs]
+            _require(len(set(ids)) == len(ids), "jobs", ids, "of distinct ids")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from alto_policy.decisions import Decision, ExitReason
 from alto_policy.events import Event, LossReported
+from alto_policy.frozen import quick
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Gpu, GpuId, Job, JobId, Task, TaskId
 
@@ -32,6 +33,7 @@ class ExecutorStatus(Enum):
     STOPPING = "stopping"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Executor:
     """A task's copy of its backbone, on GPUs that it shares with no other task."""

@@ -1,20 +1,20 @@
 """What became of tasks, jobs and GPUs, folded from a run log."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from alto_policy.cluster import Cluster, IllegalDecisionError, ImpossibleEventError, Status
-from alto_policy.decisions import Decision, ExitReason, Launch, StartExecutor
+from alto_policy.decisions import ExitReason, Launch, StartExecutor
 from alto_policy.events import (
     Departure,
-    Event,
     ExecutorDown,
     ExecutorUp,
     JobLeft,
     LossReported,
     TaskArrived,
 )
+from alto_policy.frozen import quick
 from alto_policy.runlog import Entry, RunLog
 from alto_policy.types import GpuId, Job, JobId, Task, TaskId
 from alto_runs.errors import UserError
@@ -41,6 +41,7 @@ class Outcome(StrEnum):
     QUEUED = "queued"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Residency:
     """A stay on a GPU, in seconds of the log; `how` is None if its executor went, or it goes on."""
@@ -51,6 +52,7 @@ class Residency:
     how: Departure | None
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class ExecutorSpan:
     """A task's hold of its GPUs, from the moment at which its backbone was loaded."""
@@ -61,6 +63,7 @@ class ExecutorSpan:
     end: float
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class JobHistory:
     """A job's reports, each of a later step than the one before, and its stays on GPUs."""
@@ -84,6 +87,19 @@ class JobHistory:
         return self.spec.samples(self.steps)
 
 
+_OPEN = {
+    Status.QUEUED: Outcome.QUEUED,
+    Status.PAUSED: Outcome.PAUSED,
+    Status.RUNNING: Outcome.RUNNING,
+    Status.PAUSING: Outcome.RUNNING,
+    Status.STOPPING: Outcome.RUNNING,
+}
+_ENDS: Mapping[Departure | None, Outcome] = {
+    Departure.FINISHED: Outcome.FINISHED,
+    Departure.FAILED: Outcome.FAILED,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class RunHistory:
     """Tasks in the order of arrival, jobs in the order of their tasks."""
@@ -92,7 +108,7 @@ class RunHistory:
     arrivals: Mapping[TaskId, float]
     jobs: Mapping[JobId, JobHistory]
     executors: tuple[ExecutorSpan, ...]
-    spans: Mapping[TaskId, tuple[ExecutorSpan, ...]]  # the same by task
+    spans: Mapping[TaskId, tuple[ExecutorSpan, ...]]  # the same by task, of those that had any
     end: float
 
     def of_task(self, task: Task) -> tuple[JobHistory, ...]:
@@ -115,111 +131,83 @@ def follow(log: RunLog) -> RunHistory:
 
 
 class Follower:
-    """Keeps the times of a run as its entries come, beside the ledger that they are applied to."""
+    """Keeps the times of a run, which the ledger does not, as its entries come."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._observer = _Observer()
         self._end = 0.0
+        self._arrivals: dict[TaskId, float] = {}
+        self._residencies: dict[JobId, tuple[Residency, ...]] = {}
+        self._spans: dict[TaskId, tuple[ExecutorSpan, ...]] = {}
+        self._executors: list[ExecutorSpan] = []
+        self._open: dict[TaskId, _OpenExecutor] = {}
 
     def observe(self, entry: Entry) -> None:
         """An entry that the ledger knows of."""
-        self._end = entry.event.t
-        self._observer.hear(entry.event)
+        event = entry.event
+        self._end = t = event.t
+        # A chain of isinstance: patterns of classes take four times as long, on every event.
+        if isinstance(event, JobLeft):
+            task = self._cluster.task_of(event.job).id
+            gpu, start = self._open[task].inside.pop(event.job)
+            self._add_stay(event.job, Residency(gpu, start, t, event.how))
+        elif isinstance(event, TaskArrived):
+            self._arrivals[event.task.id] = t
+        elif isinstance(event, ExecutorUp):
+            executor = self._open[event.task]
+            if executor.up_since is None:
+                executor.up_since = t
+        elif isinstance(event, ExecutorDown):
+            self._close(event.task, t)
         for decision in entry.decisions:
-            self._observer.note(self._end, decision)
+            if isinstance(decision, Launch):
+                inside, stay = self._open[decision.task].inside, (decision.gpu, t)
+                for job in decision.jobs:
+                    inside[job] = stay
+            elif isinstance(decision, StartExecutor):
+                self._open[decision.task] = _OpenExecutor(decision.gpus)
 
     def history(self) -> RunHistory:
         """Of all entries; there may be no others after it."""
-        self._observer.close(self._end)
-        return _history(self._cluster, self._observer, self._end)
+        for task in tuple(self._open):
+            self._close(task, self._end)  # it lasts at least until now
+        tasks = tuple(self._cluster.tasks().values())
+        jobs = {job.id: self._job(job, task.id) for task in tasks for job in task.jobs}
+        executors = tuple(self._executors)
+        return RunHistory(tasks, self._arrivals, jobs, executors, self._spans, self._end)
 
+    def _close(self, task: TaskId, t: float) -> None:
+        executor = self._open.pop(task)
+        for job, (gpu, start) in executor.inside.items():
+            self._add_stay(job, Residency(gpu, start, t, None))
+        if executor.up_since is not None:
+            span = ExecutorSpan(task, executor.gpus, executor.up_since, t)
+            self._executors.append(span)
+            self._spans[task] = (*self._spans.get(task, ()), span)
 
-def _history(cluster: Cluster, observer: "_Observer", end: float) -> RunHistory:
-    tasks = tuple(cluster.tasks().values())
-    jobs = {
-        job.id: JobHistory(
-            task=task.id,
-            spec=job,
-            outcome=_outcome(cluster.status(job.id), observer.departures.get(job.id)),
-            reason=cluster.reason(job.id),
-            reports=tuple(cluster.history(job.id)),
-            residencies=tuple(observer.residencies.get(job.id, ())),
+    def _add_stay(self, job: JobId, stay: Residency) -> None:
+        self._residencies[job] = (*self._residencies.get(job, ()), stay)
+
+    def _job(self, job: Job, task: TaskId) -> JobHistory:
+        cluster, stays = self._cluster, self._residencies.get(job.id, ())
+        return JobHistory(
+            task,
+            job,
+            _outcome(cluster.status(job.id), stays[-1].how if stays else None),
+            cluster.reason(job.id),
+            tuple(cluster.history(job.id)),
+            stays,
         )
-        for task in tasks
-        for job in task.jobs
-    }
-    executors = tuple(observer.executors)
-    spans: dict[TaskId, list[ExecutorSpan]] = {task.id: [] for task in tasks}
-    for span in executors:
-        spans[span.task].append(span)
-    by_task = {task: tuple(held) for task, held in spans.items()}
-    return RunHistory(tasks, observer.arrivals, jobs, executors, by_task, end)
+
+
+@dataclass(slots=True)
+class _OpenExecutor:
+    gpus: tuple[GpuId, ...]
+    up_since: float | None = None
+    inside: dict[JobId, tuple[GpuId, float]] = field(default_factory=dict)  # where, since when
 
 
 def _outcome(status: Status, departure: Departure | None) -> Outcome:
-    match status:
-        case Status.QUEUED:
-            return Outcome.QUEUED
-        case Status.PAUSED:
-            return Outcome.PAUSED
-        case Status.RUNNING | Status.PAUSING | Status.STOPPING:
-            return Outcome.RUNNING
-        case Status.ENDED if departure is Departure.FINISHED:
-            return Outcome.FINISHED
-        case Status.ENDED if departure is Departure.FAILED:
-            return Outcome.FAILED
-        case Status.ENDED:
-            return Outcome.STOPPED
-
-
-class _Observer:
-    """Keeps the times, which the ledger does not."""
-
-    def __init__(self) -> None:
-        self.arrivals: dict[TaskId, float] = {}
-        self.departures: dict[JobId, Departure] = {}  # the last of each job
-        self.residencies: dict[JobId, list[Residency]] = {}
-        self.executors: list[ExecutorSpan] = []
-        self._places: dict[TaskId, tuple[GpuId, ...]] = {}
-        self._up_since: dict[TaskId, float] = {}
-        self._on: dict[GpuId, dict[JobId, float]] = {}  # who is there, and since when
-        self._gpu_of: dict[JobId, GpuId] = {}
-
-    def note(self, t: float, decision: Decision) -> None:
-        match decision:
-            case StartExecutor(task=task, gpus=gpus):
-                self._places[task] = gpus
-            case Launch(gpu=gpu, jobs=jobs):
-                self._on.setdefault(gpu, {}).update(dict.fromkeys(jobs, t))
-                self._gpu_of.update(dict.fromkeys(jobs, gpu))
-
-    def hear(self, event: Event) -> None:
-        match event:
-            case TaskArrived(t=t, task=task):
-                self.arrivals[task.id] = t
-            case ExecutorUp(t=t, task=task_id):
-                self._up_since.setdefault(task_id, t)
-            case JobLeft(t=t, job=job, how=how):
-                self.departures[job] = how
-                self._leave(job, t, how)
-            case ExecutorDown(t=t, task=task_id):
-                self._go_down(task_id, t)
-
-    def close(self, end: float) -> None:
-        """The log ends here; what is open lasts at least until now."""
-        for task in tuple(self._places):
-            self._go_down(task, end)
-
-    def _go_down(self, task: TaskId, t: float) -> None:
-        gpus = self._places.pop(task)
-        for gpu in gpus:
-            for job in tuple(self._on.get(gpu, ())):
-                self._leave(job, t, None)
-        if (start := self._up_since.pop(task, None)) is not None:
-            self.executors.append(ExecutorSpan(task, gpus, start, t))
-
-    def _leave(self, job: JobId, t: float, how: Departure | None) -> None:
-        gpu = self._gpu_of.pop(job)
-        start = self._on[gpu].pop(job)
-        self.residencies.setdefault(job, []).append(Residency(gpu, start, t, how))
+    if status is not Status.ENDED:
+        return _OPEN[status]
+    return _ENDS.get(departure, Outcome.STOPPED)

@@ -44,11 +44,14 @@ class LogWriter:
     """Appends to a log; each line is with the operating system when its `write` returns.
 
     A last line that a kill has torn is dropped first; `torn` keeps it. Raises UserError if another
-    process writes to the same log.
+    process writes to the same log. Lines of a run that nobody would resume may be written `batch`
+    at a time.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, batch: int = 1) -> None:
         self.torn: str | None = None
+        self._batch = batch
+        self._lines: list[str] = []
         self._file: BinaryIO = path.open("a+b", buffering=0)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,6 +69,7 @@ class LogWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._flush()
         self._file.close()
 
     def write_header(self, header: Header) -> None:
@@ -75,7 +79,16 @@ class LogWriter:
         self._append(dump_entry(entry))
 
     def _append(self, line: str) -> None:
-        data = memoryview(f"{line}\n".encode())
+        self._lines.append(line)
+        if len(self._lines) >= self._batch:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._lines:
+            return
+        self._lines.append("")  # the last line ends as well
+        data = memoryview("\n".join(self._lines).encode())
+        self._lines.clear()
         while data:  # the file has no buffer, and the system may take less than all
             data = data[self._file.write(data) :]
 
@@ -89,7 +102,7 @@ class LogWriter:
             self._file.truncate(start)
             log.warning("%s: dropped its last line, which was cut short", path)
         elif not line.endswith(b"\n"):
-            self._append("")
+            self._file.write(b"\n")
 
 
 def _last_line(file: BinaryIO) -> tuple[int, bytes]:

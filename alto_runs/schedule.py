@@ -1,6 +1,5 @@
 """How a shared cluster served its tasks: waiting, completion, fairness, and use of its GPUs."""
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -8,6 +7,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
+from alto_policy.frozen import quick
 from alto_policy.types import GpuId, Task, TaskId
 from alto_runs.history import Outcome, Residency, RunHistory
 
@@ -15,6 +15,7 @@ __all__ = [
     "ScheduleMetrics",
     "TaskTimes",
     "Usage",
+    "busy_seconds",
     "jain",
     "measure_schedule",
     "measure_usage",
@@ -26,6 +27,7 @@ __all__ = [
 _ENDED = (Outcome.FINISHED, Outcome.STOPPED, Outcome.FAILED)
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskTimes:
     """Seconds of the log; None for what has not happened."""
@@ -90,16 +92,14 @@ class Usage:
 
 
 def task_times(history: RunHistory) -> tuple[TaskTimes, ...]:
-    starts: dict[TaskId, float] = {}
-    for span in history.executors:
-        starts[span.task] = min(span.start, starts.get(span.task, math.inf))
+    spans = history.spans
     return tuple(
         TaskTimes(
             task=task.id,
             tenant=task.tenant,
             num_gpus=task.num_gpus,
             arrival=history.arrivals[task.id],
-            start=starts.get(task.id),
+            start=spans[task.id][0].start if task.id in spans else None,
             end=_end(task, history),
         )
         for task in history.tasks
@@ -109,7 +109,8 @@ def task_times(history: RunHistory) -> tuple[TaskTimes, ...]:
 def measure_schedule(times: Sequence[TaskTimes]) -> ScheduleMetrics:
     completions = [each.completion for each in times if each.completion is not None]
     waits = [each.queueing for each in times if each.queueing is not None]
-    slowdowns = [each.slowdown for each in times if each.slowdown is not None]
+    found = [(each.tenant, each.slowdown) for each in times]
+    slowdowns = [(tenant, slowdown) for tenant, slowdown in found if slowdown is not None]
     return ScheduleMetrics(
         tasks=len(times),
         tasks_ended=len(completions),
@@ -119,8 +120,8 @@ def measure_schedule(times: Sequence[TaskTimes]) -> ScheduleMetrics:
         completion_p99=percentile(completions, 99),
         queueing_mean=fmean(waits) if waits else None,
         queueing_p99=percentile(waits, 99),
-        slowdown_mean=fmean(slowdowns) if slowdowns else None,
-        fairness=jain(_served(times)),
+        slowdown_mean=fmean([slowdown for _, slowdown in slowdowns]) if slowdowns else None,
+        fairness=jain(_served(slowdowns)),
     )
 
 
@@ -129,7 +130,12 @@ def measure_usage(history: RunHistory) -> Usage:
     stays = [stay for job in history.jobs.values() for stay in job.residencies]
     allocated = [e for s in history.executors for e in _edges(s.start, s.end, len(s.gpus))]
     adapters = [edge for stay in stays for edge in _edges(stay.start, stay.end)]
-    busy = [edge for start, end in occupied(stays) for edge in _edges(start, end)]
+    busy = [
+        edge
+        for task in history.tasks
+        for start, end in occupied(_stays(task, history))
+        for edge in _edges(start, end, _width(task))
+    ]
     times = np.unique([0.0, history.end, *(at for at, _ in (*allocated, *adapters))])
     steps = (_steps(changes, times) for changes in (allocated, busy, adapters))
     return Usage(times, *steps)
@@ -146,23 +152,25 @@ def jain(values: Sequence[float]) -> float | None:
     return sum(values) ** 2 / (len(values) * squares) if squares else None
 
 
-def _served(times: Sequence[TaskTimes]) -> list[float]:
+def _served(slowdowns: Iterable[tuple[str, float]]) -> list[float]:
     by_tenant: dict[str, list[float]] = {}
-    for each in times:
-        if each.slowdown is not None:
-            by_tenant.setdefault(each.tenant, []).append(each.slowdown)
+    for tenant, slowdown in slowdowns:
+        by_tenant.setdefault(tenant, []).append(slowdown)
     if len(by_tenant) > 1:
-        return [fmean(slowdowns) for slowdowns in by_tenant.values()]
-    return [slowdown for slowdowns in by_tenant.values() for slowdown in slowdowns]
+        return [fmean(of_tenant) for of_tenant in by_tenant.values()]
+    return [slowdown for of_tenant in by_tenant.values() for slowdown in of_tenant]
 
 
 def _end(task: Task, history: RunHistory) -> float | None:
     """None while a job may go on; a task that was given up at once ends as it arrives."""
-    jobs = history.of_task(task)
-    if any(job.outcome not in _ENDED for job in jobs):
-        return None
-    ends = (stay.end for job in jobs for stay in job.residencies)
-    return max(ends, default=history.arrivals[task.id])
+    last = history.arrivals[task.id]
+    for spec in task.jobs:
+        job = history.jobs[spec.id]
+        if job.outcome not in _ENDED:
+            return None
+        for stay in job.residencies:
+            last = max(last, stay.end)
+    return last
 
 
 def occupied(stays: Iterable[Residency]) -> Iterator[tuple[float, float]]:
@@ -175,6 +183,23 @@ def occupied(stays: Iterable[Residency]) -> Iterator[tuple[float, float]]:
             start = stay.start
         reached[stay.gpu] = (start, max(end, stay.end))
     yield from reached.values()
+
+
+def busy_seconds(task: Task, history: RunHistory) -> float:
+    """Seconds in which a GPU of the task has a job, summed over its GPUs."""
+    stays = _stays(task, history)
+    if len(stays) == 1:
+        return _width(task) * (stays[0].end - stays[0].start)
+    return _width(task) * sum(end - start for start, end in occupied(stays))
+
+
+def _stays(task: Task, history: RunHistory) -> Sequence[Residency]:
+    return [stay for job in task.jobs for stay in history.jobs[job.id].residencies]
+
+
+def _width(task: Task) -> int:
+    """GPUs that a job keeps busy where it stays: all that its task holds, if there is no other."""
+    return task.num_gpus if len(task.jobs) == 1 else 1
 
 
 def _edges(start: float, end: float, by: int = 1) -> tuple[tuple[float, int], tuple[float, int]]:

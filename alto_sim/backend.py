@@ -47,20 +47,23 @@ class SimBackend:
         self._tasks: dict[TaskId, Task] = {}
         self._trainees: dict[JobId, Trainee] = {}
         self._open: set[JobId] = set()  # have arrived, and nobody has told that they ended
-        self._arrivals = iter(sorted(workload.arrivals, key=lambda arrival: arrival.t))
-        self._has_next_arrival = self._await_arrival()
+        self._to_come = sorted(workload.arrivals, key=lambda arrival: arrival.t)[::-1]
         for cancellation in workload.cancellations:
             self._clock.at(cancellation.t, partial(self._cancel, cancellation))
-        self._executors.break_nodes(lambda: self._has_next_arrival or bool(self._open))
+        self._executors.break_nodes(lambda: bool(self._to_come or self._open))
 
     def next_event(self) -> Event | None:
         if self._told is not None:
             self._executors.release(self._told)
             self._told = None
-        while not self._outbox:
-            if not self._clock.step():
+        outbox, clock = self._outbox, self._clock
+        while not outbox:
+            # Arrivals come before whatever else happens at their moment.
+            if self._to_come and self._to_come[-1].t <= clock.peek():
+                return self._arrive(self._to_come.pop())
+            if not clock.tick():
                 return None
-        event = self._outbox.popleft()
+        event = outbox.popleft()
         if isinstance(event, LossReported):
             self._told = self._trainees[event.job]
         elif isinstance(event, JobLeft) and event.how in _ENDS:
@@ -85,21 +88,14 @@ class SimBackend:
         else:
             assert_never(decision)
 
-    def _await_arrival(self) -> bool:
-        """Whether there is one: the next one is scheduled when the last one has come."""
-        if (arrival := next(self._arrivals, None)) is None:
-            return False
-
-        def arrive(arrival: TaskArrived = arrival) -> None:
-            self._tasks[arrival.task.id] = arrival.task
-            for job in arrival.task.jobs:
-                self._trainees[job.id] = Trainee(job)
-                self._open.add(job.id)
-            self._outbox.append(arrival)
-            self._has_next_arrival = self._await_arrival()
-
-        self._clock.at(arrival.t, arrive, first=True)
-        return True
+    def _arrive(self, arrival: TaskArrived) -> TaskArrived:
+        self._clock.advance(arrival.t)
+        task = arrival.task
+        self._tasks[task.id] = task
+        for job in task.jobs:
+            self._trainees[job.id] = Trainee(job)
+            self._open.add(job.id)
+        return arrival
 
     def _cancel(self, cancellation: TaskCancelled) -> None:
         """Whoever cancels a task that has ended tells nothing."""
@@ -108,4 +104,4 @@ class SimBackend:
             self._outbox.append(cancellation)
 
     def _wake(self) -> None:
-        self._outbox.append(TimerFired(self._clock.now()))
+        self._outbox.append(TimerFired(self._clock.now))

@@ -2,54 +2,55 @@
 
 from collections.abc import Callable
 from heapq import heappush
+from typing import Any
 
 import simpy
 from simpy.core import EmptySchedule
-from simpy.events import NORMAL, URGENT, EventPriority
+from simpy.events import NORMAL
 
 __all__ = ["Clock"]
 
 
-class _Environment(simpy.Environment):
-    def schedule_at(self, t: float, event: simpy.Event, priority: EventPriority) -> None:
-        """SimPy takes delays alone, and `now + (t - now)` may miss t by a rounding."""
-        heappush(self._queue, (t, priority, next(self._eid), event))
+class _Alarm:
+    """An event of SimPy's that has happened once its moment comes; one callback waits for it."""
+
+    __slots__ = ("callbacks",)
+    _ok = True
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callbacks = (lambda _: callback(),)
 
 
-class _Alarm(simpy.Event):
-    def __init__(self, environment: _Environment, callback: Callable[[], None]) -> None:
-        self.env = environment
-        self.callbacks = [lambda _: callback()]
-        self._value = None
-        self._ok = True
-
-
-class Clock:
+class Clock(simpy.Environment):
     """Callbacks of the same moment run in the order in which they were asked for."""
 
     def __init__(self) -> None:
-        self._environment = _Environment()
+        super().__init__(0.0)
 
-    def now(self) -> float:
-        return float(self._environment.now)
+    def at(self, t: float, callback: Callable[[], None]) -> None:
+        """Run the callback at t, or now if t is past.
 
-    def at(self, t: float, callback: Callable[[], None], *, first: bool = False) -> None:
-        """Run the callback at t, or now if t is past; `first` before others of that moment."""
-        environment = self._environment
-        alarm = _Alarm(environment, callback)
-        environment.schedule_at(max(t, environment.now), alarm, URGENT if first else NORMAL)
+        SimPy's own `schedule` takes delays alone, and `now + (t - now)` may miss t by a rounding.
+        """
+        now = self._now
+        alarm: Any = _Alarm(callback)
+        heappush(self._queue, (t if t > now else now, NORMAL, next(self._eid), alarm))
+
+    def advance(self, t: float) -> None:
+        """Go on to t, unless it is past; no callback may be due before."""
+        self._now = max(self._now, t)
 
     def after(self, seconds: float, callback: Callable[[], None]) -> None:
         """Run the callback at once if there is nothing to wait for."""
         if seconds > 0:
-            self.at(self._environment.now + seconds, callback)
+            self.at(self._now + seconds, callback)
         else:
             callback()
 
-    def step(self) -> bool:
+    def tick(self) -> bool:
         """Run the next callback; False if there is none."""
         try:
-            self._environment.step()
+            self.step()
         except EmptySchedule:
             return False
         return True

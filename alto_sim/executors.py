@@ -49,6 +49,7 @@ class Executors:
         self._tell = tell
         self._hardware = Hardware(gpus, workload.speeds)
         self._dice = Dice(workload.faults)
+        self._has_job_failures = workload.faults.has_job_failures
         self._outlet = Outlet(self._report, self._left)
         self._executors: dict[TaskId, _Executor] = {}
         self._home: dict[JobId, tuple[_Executor, AnyLane]] = {}  # of those that hold memory
@@ -57,12 +58,12 @@ class Executors:
         executor = _Executor(task, gpus, self._dice.slowdown() * self._hardware.slowdown(gpus))
         self._executors[task.id] = executor
         seconds = self._dice.late(self._latencies.start) + self._dice.late(self._latencies.load)
-        repair = self._hardware.is_whole_at(gpus) - self._clock.now()
+        repair = self._hardware.is_whole_at(gpus) - self._clock.now
 
         def come_up() -> None:
             if self._executors.get(task.id) is executor:
                 memory = self._workload.memory_of(task)
-                self._tell(ExecutorUp(self._clock.now(), task.id, memory))
+                self._tell(ExecutorUp(self._clock.now, task.id, memory))
 
         self._clock.after(max(seconds, repair), come_up)
 
@@ -77,9 +78,9 @@ class Executors:
 
     def launch(self, trainee: Trainee, task: TaskId, gpu: GpuId) -> None:
         executor = self._executors[task]
-        if gpu not in executor.lanes:
-            executor.lanes[gpu] = self._lane(executor, trainee)
-        lane = executor.lanes[gpu]
+        lane = executor.lanes.get(gpu)
+        if lane is None:
+            lane = executor.lanes[gpu] = self._lane(executor, trainee)
         trainee.place, trainee.ordered, trainee.has_heard = Place.COMING, None, False
         trainee.stay += 1
         executor.trainees[trainee.spec.id] = trainee
@@ -89,11 +90,12 @@ class Executors:
             if trainee.place is Place.COMING:
                 lane.join(trainee)
 
-        def fail() -> None:
-            lane.discard(trainee)
-            self._left(trainee, Departure.FAILED)
+        if self._has_job_failures:
 
-        if self._workload.faults.has_job_failures:
+            def fail() -> None:
+                lane.discard(trainee)
+                self._left(trainee, Departure.FAILED)
+
             self._during(trainee, self._dice.until_job_fails(), fail)
         self._during(trainee, self._dice.late(self._latencies.launch), join)
 
@@ -117,7 +119,7 @@ class Executors:
         def fail(node: str) -> None:
             if not has_work():
                 return
-            repaired = self._clock.now() + self._dice.until_node_is_repaired()
+            repaired = self._clock.now + self._dice.until_node_is_repaired()
             self._hardware.break_down(node, repaired)
             hit = self._hardware.nodes[node]
             for executor in [e for e in self._executors.values() if not hit.isdisjoint(e.gpus)]:
@@ -146,27 +148,29 @@ class Executors:
                 lane.discard(trainee)
             trainee.stay += 1
         del self._executors[executor.task.id]
-        self._tell(ExecutorDown(self._clock.now(), executor.task.id))
+        self._tell(ExecutorDown(self._clock.now, executor.task.id))
 
     def _report(self, evaluation: float, trainee: Trainee, losses: Losses) -> None:
         job, step = trainee.spec.id, trainee.step
 
         def arrive() -> None:
-            self._tell(LossReported(self._clock.now(), job, step, losses.train, losses.val))
+            self._tell(LossReported(self._clock.now, job, step, losses.train, losses.val))
 
         self._during(trainee, evaluation + self._dice.late(self._latencies.report), arrive)
 
     def _left(self, trainee: Trainee, how: Departure) -> None:
         """The job trains no more; one that pauses first writes its checkpoint."""
         trainee.stay += 1
-        writes = how is Departure.PAUSED
-        seconds = self._dice.late(self._latencies.checkpoint) if writes else 0.0
-        self._during(trainee, seconds, partial(self._be_gone, trainee, how))
+        if how is Departure.PAUSED:
+            seconds = self._dice.late(self._latencies.checkpoint)
+            self._during(trainee, seconds, partial(self._be_gone, trainee, how))
+        else:
+            self._be_gone(trainee, how)
 
     def _be_gone(self, trainee: Trainee, how: Departure) -> None:
         executor, _ = self._home.pop(trainee.spec.id)
         del executor.trainees[trainee.spec.id]
-        self._tell(JobLeft(self._clock.now(), trainee.spec.id, how))
+        self._tell(JobLeft(self._clock.now, trainee.spec.id, how))
 
     def _during(self, trainee: Trainee, seconds: float, act: Callable[[], None]) -> None:
         """Act after so many seconds, unless the job has come or gone in the meantime."""

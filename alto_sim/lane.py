@@ -121,10 +121,10 @@ class Lane:
 
     def _change(self) -> None:
         """Have the passes under way end with the present one."""
-        passes = (self._clock.now() - self._begun) / self._seconds if self._members else 0.0
+        passes = (self._clock.now - self._begun) / self._seconds if self._members else 0.0
         whole = math.floor(passes + _ROUNDING)
         if not self._members or passes <= 0:
-            self._form(max(self._clock.now(), self._begun))
+            self._form(max(self._clock.now, self._begun))
         elif passes - whole <= _ROUNDING:
             self._planned = min(whole, self._planned)
             self._end_passes()
@@ -172,7 +172,7 @@ class Lane:
             losses = self._curves.losses(member.spec, member.step)
             member.is_lost = losses.is_lost
             self._outlet.report(evaluation, member, losses)
-        self._form(self._clock.now() + evaluation)
+        self._form(self._clock.now + evaluation)
 
     def _leave(self, trainee: Trainee, how: Departure | None = None) -> None:
         departure = how or trainee.ordered

@@ -29,7 +29,7 @@ class RigidLane:
 
     def join(self, trainee: Trainee) -> None:
         trainee.place = Place.TRAINING
-        self._begun = self._clock.now()
+        self._begun = self._clock.now
         stay = trainee.stay
 
         def end() -> None:
@@ -61,7 +61,7 @@ class RigidLane:
 
     def _advance(self, trainee: Trainee) -> None:
         if trainee.place is Place.TRAINING:
-            trainee.seconds += (self._clock.now() - self._begun) / self._slowdown
+            trainee.seconds += (self._clock.now - self._begun) / self._slowdown
 
     def _leave(self, trainee: Trainee, how: Departure) -> None:
         trainee.place = Place.AWAY

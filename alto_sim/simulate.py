@@ -18,6 +18,8 @@ from alto_sim.workload import Workload
 
 __all__ = ["play", "simulate"]
 
+_BATCH = 1_000  # lines of the log; a simulation that is interrupted is begun anew
+
 
 def simulate(
     workload: Workload,
@@ -34,7 +36,7 @@ def simulate(
     facts = (("clock", "simulated"), *made_by)
     cluster = Cluster(gpus)
     follower = Follower(cluster)
-    with LogWriter(directory.log_path) as writer:
+    with LogWriter(directory.log_path, batch=_BATCH) as writer:
 
         def record(entry: Entry) -> None:
             writer.write_entry(entry)

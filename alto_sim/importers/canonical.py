@@ -1,6 +1,7 @@
 """The columns to which the shipped traces were brought, whatever their source."""
 
 from pathlib import Path
+from sys import intern
 
 from alto_sim.importers.table import read_rows
 from alto_sim.importers.trace import Sieve, Trace, TraceJob
@@ -31,8 +32,8 @@ def read_canonical(path: Path) -> Trace:
                 submitted=submitted,
                 duration=row.number("duration_s"),
                 num_gpus=num_gpus or 0,
-                tenant=row.text("tenant"),
-                model=row.text("model"),
+                tenant=intern(row.text("tenant")),
+                model=intern(row.text("model")),
                 batch_size=row.whole("batch_size"),
                 iterations=row.whole("iterations"),
             )

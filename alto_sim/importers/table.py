@@ -4,12 +4,13 @@ import csv
 import gzip
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from alto_policy.frozen import quick
 from alto_runs.errors import UserError
 
 __all__ = ["Row", "open_text", "read_columns", "read_rows", "seconds_of"]
@@ -17,22 +18,24 @@ __all__ = ["Row", "open_text", "read_columns", "read_rows", "seconds_of"]
 _ABSENT = frozenset(("", "None", "NULL", "null", "nan", "NaN", "NaT"))
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Row:
     """One line of a table; a value of the wrong kind is a UserError with file, line and field."""
 
     path: Path
     line: int
-    values: dict[str, str]
+    places: Mapping[str, int]  # of the fields among the values
+    values: Sequence[str]
 
     def text(self, field: str) -> str:
-        value = self.values[field]
+        value = self.values[self.places[field]]
         return "" if value in _ABSENT else value
 
     def number(self, field: str) -> float | None:
         """None where nothing stands."""
-        text = self.text(field)
-        if not text:
+        text = self.values[self.places[field]]
+        if text in _ABSENT:
             return None
         try:
             value = float(text)
@@ -44,9 +47,11 @@ class Row:
 
     def whole(self, field: str) -> int | None:
         value = self.number(field)
-        if value is not None and (value != int(value) or value < 0):
+        if value is None:
+            return None
+        if value != int(value) or value < 0:
             raise self.error(field, "a whole number of at least 0")
-        return None if value is None else int(value)
+        return int(value)
 
     def time(self, field: str) -> float | None:
         """Seconds since 1970; None where nothing stands."""
@@ -57,7 +62,7 @@ class Row:
             raise self.error(field, "a time such as 2020-04-01 00:08:30") from error
 
     def error(self, field: str, expected: str) -> UserError:
-        value = self.values[field]
+        value = self.values[self.places[field]]
         return UserError(
             f"{self.path}: line {self.line}: field {field}: value {value!r}: expected {expected}"
         )
@@ -92,10 +97,11 @@ def read_rows(path: Path, columns: Sequence[str], *, has_header: bool = True) ->
         names = _header(path, lines) if has_header else tuple(columns)
         if missing := [name for name in columns if name not in names]:
             raise UserError(f"{path}: line 1: no column {missing[0]!r}")
+        places = {name: place for place, name in enumerate(names)}
         for line, values in lines:
             if len(values) != len(names):
                 raise UserError(f"{path}: line {line}: {len(values)} values, expected {len(names)}")
-            yield Row(path, line, dict(zip(names, values, strict=True)))
+            yield Row(path, line, places, values)
 
 
 def _header(path: Path, lines: Iterator[tuple[int, list[str]]]) -> tuple[str, ...]:

@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from alto_policy.frozen import quick
 from alto_runs.errors import UserError
 
 __all__ = ["Sieve", "Trace", "TraceJob"]
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceJob:
     id: str

@@ -100,7 +100,7 @@ def test_an_adapter_counts_when_its_weights_are_there(tmp_path: Path) -> None:
 
 
 def test_the_file_is_json_of_flat_rows() -> None:
-    text = leaderboard_json(rank_jobs(follow(fates())))
+    text = "".join(leaderboard_json(rank_jobs(follow(fates()))))
     rows = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     names = [field.name for field in fields(Hyperparameters)]
     for row in rows:
@@ -141,4 +141,4 @@ def test_the_file_is_json_of_flat_rows() -> None:
 
 
 def test_a_run_without_jobs() -> None:
-    assert leaderboard_json(rank_jobs(follow(log_of()))) == "[]\n"
+    assert "".join(leaderboard_json(rank_jobs(follow(log_of())))) == "[]\n"

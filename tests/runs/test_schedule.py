@@ -1,7 +1,7 @@
 """Waiting, completion, fairness and use of GPUs, on histories that can be worked out by hand."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from statistics import fmean
 
 import numpy as np
@@ -21,10 +21,10 @@ from alto_policy.events import (
 )
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.runlog import Entry, Header, RunLog
-from alto_policy.types import GpuId
+from alto_policy.types import GpuId, JobId, TaskId
 from alto_runs.history import Residency, RunHistory, follow
 from alto_runs.lanes import assign_slots
-from alto_runs.metrics import measure, metrics_json
+from alto_runs.metrics import TaskMetrics, measure, metrics_json
 from alto_runs.schedule import (
     jain,
     measure_schedule,
@@ -112,6 +112,21 @@ def test_use_over_time() -> None:
     assert busy == 40 + 20 + 35
 
 
+def test_the_only_job_of_a_wide_task_keeps_all_its_gpus_busy() -> None:
+    log = [
+        Entry(TaskArrived(0.0, task("w", [job("w0")], 2)), ()),
+        Entry(TimerFired(1.0), (StartExecutor(TaskId("w"), (GpuId(0), GpuId(1))),)),
+        Entry(
+            ExecutorUp(1.0, TaskId("w"), memory(99)),
+            (Launch(TaskId("w"), GpuId(0), (JobId("w0"),)),),
+        ),
+        Entry(JobLeft(11.0, JobId("w0"), Departure.FINISHED), ()),
+    ]
+    wide = follow(RunLog(Header(policy=FifoSettings(), gpus=toy_gpus(2)), tuple(log)))
+    assert measure(wide).overall.busy_gpu_seconds == 20
+    assert measure_usage(wide).busy.tolist() == [0, 2, 0]
+
+
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 20), st.integers(1, 9)), max_size=12))
 def test_occupied_stretches_are_the_union_of_the_stays(sizes: list[tuple[int, int, int]]) -> None:
     stays = [Residency(GpuId(gpu), float(s), float(s + n), None) for gpu, s, n in sizes]
@@ -136,8 +151,12 @@ def test_percentiles() -> None:
 
 
 def test_the_file_of_measures_tells_how_tasks_were_served() -> None:
-    record = json.loads(metrics_json(measure(TWO)))
+    record = json.loads("".join(metrics_json(measure(TWO))))
     assert record["schedule"]["completion_mean"] == 65
+    assert {name: len(measures) for name, measures in record["tasks"].items()} == {
+        name: len(fields(TaskMetrics)) for name in "abc"
+    }
+    assert record["tasks"]["b"]["jobs_by_outcome"]["finished"] == 2
     assert record["tasks"]["a"]["makespan_seconds"] == 50
 
 
