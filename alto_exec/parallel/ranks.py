@@ -123,7 +123,7 @@ def _watch(ranks: Ranks) -> None:
 def _exit_alone(rank: int, size: int, error: RuntimeError) -> NoReturn:
     """What was trained since the last checkpoints is lost, as with any process that is killed."""
     _is_exiting.acquire()
-    line = str(error).splitlines()[0]
+    line = str(error).splitlines()[0].partition(". ")[0]
     sys.stderr.write(
         f"alto: rank {rank} of {size} stops, since another is gone; --resume goes on ({line})\n"
     )
@@ -132,7 +132,7 @@ def _exit_alone(rank: int, size: int, error: RuntimeError) -> NoReturn:
 
 
 def _bytes(text: str) -> torch.Tensor:
-    return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+    return torch.tensor(list(text.encode()), dtype=torch.uint8)
 
 
 def _text(content: torch.Tensor) -> str:

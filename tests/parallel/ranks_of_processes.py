@@ -35,9 +35,9 @@ def outcomes(scene: Scene, size: int, folder: Path) -> list[Any]:
     """What the scene gave on each rank."""
     ranks = begin(scene, size, folder)
     try:
-        for rank, process in enumerate(ranks):
+        for process in ranks:
             process.join(_SECONDS)
-            assert process.exitcode == 0, said(folder, rank)
+            assert process.exitcode == 0, [said(folder, each) for each in range(size)]
     finally:
         for process in ranks:
             process.kill()

@@ -1,0 +1,101 @@
+"""What the leader asks of every rank, and what a rank says to it: JSON, by the run log's codec."""
+
+import json
+from dataclasses import dataclass
+
+from alto_exec.executor import Report
+from alto_policy.codec import codec_of
+from alto_policy.events import Departure
+from alto_policy.memory import MemoryModel
+from alto_policy.types import JobId, TaskId
+
+__all__ = [
+    "Advance",
+    "Answer",
+    "Assist",
+    "Command",
+    "Finish",
+    "Launch",
+    "Leave",
+    "ResumeAll",
+    "Start",
+    "answer_text",
+    "command_text",
+    "read_answer",
+    "read_command",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Come up as an executor of the task; the one before is given up."""
+
+    task: TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Of concern to the rank that is named, as all that follow."""
+
+    job: JobId
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    job: JobId
+    keep: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeAll:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Assist:
+    """Load the task's backbone, and take part in passes that the leader makes."""
+
+    task: TaskId
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """There is nothing more to do."""
+
+
+Command = Start | Launch | Leave | ResumeAll | Advance | Assist | Finish
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came of a command on one rank."""
+
+    tokens_trained: int = 0
+    reports: tuple[Report, ...] = ()
+    ends: tuple[tuple[JobId, Departure], ...] = ()
+    evicted: JobId | None = None  # out of memory
+    memory: MemoryModel | None = None  # of an executor that came up
+
+
+def command_text(command: Command) -> str:
+    return codec_of(Command).dump(command)
+
+
+def read_command(text: str) -> Command:
+    command: Command = codec_of(Command).decode(json.loads(text))
+    return command
+
+
+def answer_text(answer: Answer) -> str:
+    return codec_of(Answer).dump(answer)
+
+
+def read_answer(text: str) -> Answer:
+    answer: Answer = codec_of(Answer).decode(json.loads(text))
+    return answer

@@ -1,0 +1,106 @@
+"""The part of one rank: an executor for the jobs that are its own."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+import torch
+
+from alto_exec.executor import Executor
+from alto_exec.frozen_model import FrozenModel
+from alto_exec.parallel.commands import (
+    Advance,
+    Answer,
+    Assist,
+    Command,
+    Finish,
+    Launch,
+    Leave,
+    ResumeAll,
+    Start,
+    answer_text,
+    read_command,
+)
+from alto_exec.parallel.ranks import Ranks
+from alto_exec.parallel.sharded_decoder import ShardedDecoder
+from alto_policy.memory import MemoryModel
+from alto_policy.types import Job, JobId, TaskId
+
+__all__ = ["Loader", "Member"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """How a rank comes to a task's backbone, and to an executor on it."""
+
+    load: Callable[[TaskId], FrozenModel]
+    start: Callable[[TaskId], tuple[Executor, MemoryModel]]
+
+
+class Member:
+    """Obeys the leader's commands. With a sharded backbone all ranks come to the end of a command
+    together, since each takes part in the passes of the others."""
+
+    def __init__(self, ranks: Ranks, jobs: Mapping[JobId, Job], loader: Loader) -> None:
+        self._ranks = ranks
+        self._jobs = jobs
+        self._loader = loader
+        self._executor: Executor | None = None
+
+    def follow(self) -> None:
+        """Until there is nothing more to do."""
+        while not isinstance(command := read_command(self._ranks.tell()), Finish):
+            self._ranks.hear(answer_text(self.obey(command)))
+
+    def obey(self, command: Command) -> Answer:
+        match command:
+            case Start(task=task):
+                self._executor = None  # its memory comes first
+                self._executor, memory = self._loader.start(task)
+                answer = Answer(memory=memory)
+            case Assist(task=task):
+                self._executor = None
+                _settle(self._loader.load(task))
+                return Answer()
+            case Launch() | Leave() | ResumeAll() | Advance():
+                assert self._executor is not None
+                answer = self._act(self._executor, command)
+            case Finish():
+                return Answer()
+            case _:
+                assert_never(command)
+        assert self._executor is not None
+        _settle(self._executor.backbone)
+        return answer
+
+    def _act(self, executor: Executor, command: Launch | Leave | ResumeAll | Advance) -> Answer:
+        answer = Answer()
+        match command:
+            case Launch(job=job, rank=rank):
+                if rank == self._ranks.rank and (report := executor.launch(self._jobs[job])):
+                    answer = Answer(reports=(report,))
+            case Leave(job=job, keep=keep):
+                if job in executor.residents:
+                    executor.leave(job, keep=keep)
+            case ResumeAll():
+                answer = Answer(ends=tuple(executor.resume_all()))
+            case Advance():
+                answer = _advance(executor)
+            case _:
+                assert_never(command)
+        return replace(answer, tokens_trained=executor.tokens_trained)
+
+
+def _advance(executor: Executor) -> Answer:
+    """One pass, if there is a job."""
+    if not executor.residents:
+        return Answer()
+    try:
+        return Answer(reports=tuple(executor.advance()))
+    except torch.OutOfMemoryError:
+        return Answer(evicted=executor.evict())
+
+
+def _settle(backbone: FrozenModel) -> None:
+    if isinstance(backbone, ShardedDecoder):
+        backbone.settle()

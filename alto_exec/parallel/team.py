@@ -1,0 +1,107 @@
+"""An executor on several ranks, as its leader sees it: the face of an `Executor`."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from alto_exec.executor import Report
+from alto_exec.parallel.commands import (
+    Advance,
+    Answer,
+    Command,
+    Finish,
+    Launch,
+    Leave,
+    ResumeAll,
+    Start,
+    answer_text,
+    command_text,
+    read_answer,
+)
+from alto_exec.parallel.member import Member
+from alto_exec.parallel.ranks import Ranks
+from alto_policy.events import Departure
+from alto_policy.memory import MemoryModel
+from alto_policy.types import Job, JobId, TaskId
+
+__all__ = ["Team"]
+
+
+class Team:
+    """The leader's own rank and all others. A job trains on the rank that it was launched on."""
+
+    def __init__(self, ranks: Ranks, member: Member) -> None:
+        self._ranks = ranks
+        self._member = member
+        self._rank_of: dict[JobId, int] = {}  # in the order of launching
+        self._evicted: list[JobId] = []  # have left their rank, and nobody has been told
+        self._tokens_by_rank: tuple[int, ...] = (0,) * ranks.size
+
+    @property
+    def residents(self) -> Sequence[JobId]:
+        return tuple(self._rank_of)
+
+    @property
+    def tokens_trained(self) -> int:
+        return sum(self._tokens_by_rank)
+
+    def start(self, task: TaskId) -> MemoryModel:
+        """Come up with the task's backbone; what each of the ranks can hold."""
+        models = [answer.memory for answer in self._all(Start(task))]
+        found = [model for model in models if model is not None]
+        here = self._ranks.size if self._ranks.device.type == "cpu" else 1  # ranks share its memory
+        return replace(
+            max(found, key=lambda model: model.fixed),
+            capacity=min(model.capacity for model in found) // here,
+            per_token=max(model.per_token for model in found),
+        )
+
+    def launch(self, job: Job, rank: int = 0) -> Report | None:
+        """Give the job a slot: a new one, or from its checkpoint, whichever rank has written it."""
+        answers = self._all(Launch(job.id, rank))
+        self._rank_of[job.id] = rank
+        return next((report for answer in answers for report in answer.reports), None)
+
+    def leave(self, job: JobId, *, keep: bool) -> None:
+        """Free the job's slot; what it has come to is kept on disk if it is to go on."""
+        del self._rank_of[job]
+        if job in self._evicted:
+            self._evicted.remove(job)
+        else:
+            self._all(Leave(job, keep))
+
+    def resume_all(self) -> list[tuple[JobId, Departure]]:
+        """Decisions on all reports have come: the jobs train on, but for those named, which are
+        at their end."""
+        return [end for answer in self._all(ResumeAll()) for end in answer.ends]
+
+    def advance(self) -> list[Report]:
+        """Make one fused pass on every rank; the reports that became due by it.
+
+        Raises OutOfMemoryError, before it does anything, if a rank had to give up a job.
+        """
+        if self._evicted:
+            raise torch.OutOfMemoryError
+        answers = self._all(Advance())
+        self._evicted = [a.evicted for a in answers if a.evicted is not None]
+        return [report for answer in answers for report in answer.reports]
+
+    def evict(self) -> JobId:
+        """The job that a rank gave up when its memory ran out; it is kept on disk."""
+        job = self._evicted.pop(0)
+        del self._rank_of[job]
+        return job
+
+    def finish(self) -> None:
+        """Let the other ranks go."""
+        self._ranks.tell(command_text(Finish()))
+
+    def _all(self, command: Command) -> list[Answer]:
+        """What each rank says to the command, by rank."""
+        self._ranks.tell(command_text(command))
+        own = self._member.obey(command)
+        answers = [read_answer(text) for text in self._ranks.hear(answer_text(own))]
+        if not isinstance(command, Start):
+            self._tokens_by_rank = tuple(answer.tokens_trained for answer in answers)
+        return answers
