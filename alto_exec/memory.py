@@ -97,12 +97,13 @@ def _measured(
     counted = memory_model(backbone, bank)
     worst = _worst(samples, task.max_length)
     most = task.max_length * sum(job.hyperparameters.batch_size for job in task.jobs)
-    probes = tuple(probe_passes(backbone, bank, worst, most, counted.capacity - fixed))
+    found = probe_passes(backbone, bank, worst, most=most, fixed=fixed, capacity=counted.capacity)
+    probes = tuple(found)
     passes = MeasuredPasses(
         peaks=tuple((probe.tokens, _own_bytes(probe, per_row_rank)) for probe in probes),
         per_row_rank=per_row_rank,
         per_rank_moving=bank.value_RC.element_size() * bank.num_columns,
-        evaluation=int(_SAFETY * evaluation_bytes(backbone, bank, worst)) if probes else 0,
+        evaluation=int(_SAFETY * evaluation_bytes(backbone, bank, worst, fixed)) if probes else 0,
         recorded_tokens=recorded_tokens,
         recompute=recompute,
     )

@@ -1,7 +1,7 @@
 """Training passes of rising size, for what they hold and how long they take."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,6 @@ __all__ = [
     "PROBE_RANK",
     "Probe",
     "evaluation_bytes",
-    "peak_bytes",
     "probe_passes",
     "random_state",
 ]
@@ -31,51 +30,49 @@ _PASSES = 3  # of each size: the first compiles, the second may be recorded, the
 @dataclass(frozen=True, slots=True)
 class Probe:
     tokens: int
-    bytes: int  # most held at a time, beside the backbone and the adapters' own state
+    bytes: int  # most held at a time, beside what was there before and the adapters' own state
     seconds: float
 
 
 def probe_passes(
-    backbone: FrozenModel, bank: AdapterBank, sample: Sample, most: int, room: int
+    backbone: FrozenModel,
+    bank: AdapterBank,
+    sample: Sample,
+    *,
+    most: int,
+    fixed: int,
+    capacity: int,
 ) -> Iterator[Probe]:
     """Passes over 1, 2, 4, ... times the sample until one holds `most` tokens, or until the next
-    would not fit into `room` bytes beside the backbone."""
+    would not fit into `capacity` bytes. `fixed` bytes are held beside them and the bank."""
     slots: list[Slot] = []
     count, last = 1, Probe(0, 0, 0.0)
     while True:
         while len(slots) < min(count, _JOBS):
             slots.append(bank.join(random_state(bank, PROBE_RANK)))
-        found = _probe(backbone, bank, sample, [_resident(s, count // len(slots)) for s in slots])
+        residents = [_resident(slot, count // len(slots)) for slot in slots]
+        found = _probe(backbone, bank, sample, residents, fixed)
         if found is not None:
             yield found
         if found is None or found.tokens >= most:
             break
         grows = (found.bytes - last.bytes) / (found.tokens - last.tokens)
         kept = 2 * bank.num_rows * bank.bytes_per_rank
-        if kept + found.bytes + grows * found.tokens > room:
+        if fixed + kept + found.bytes + grows * found.tokens > capacity:
             break
         count, last = 2 * count, found
     for slot in slots:
         bank.leave(slot)
 
 
-def evaluation_bytes(backbone: FrozenModel, bank: AdapterBank, sample: Sample) -> int:
-    """Most that an evaluation holds at a time beside backbone and adapters."""
+def evaluation_bytes(backbone: FrozenModel, bank: AdapterBank, sample: Sample, fixed: int) -> int:
+    """Most that an evaluation holds at a time beside `fixed` bytes and the bank."""
     slot = bank.join(random_state(bank, PROBE_RANK))
     samples = [sample] * max(1, PASS_TOKENS // len(sample.tokens))
-    held = peak_bytes(lambda: validation_loss(backbone, bank, samples, slot))
-    bank.leave(slot)
-    return held
-
-
-def peak_bytes(work: Callable[[], object]) -> int:
-    """Most bytes that the work held on the CUDA device, beside what was held before."""
-    torch.cuda.synchronize()
-    before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    work()
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated() - before
+    validation_loss(backbone, bank, samples, slot)
+    bank.leave(slot)
+    return _peak_beside(bank, fixed)
 
 
 def random_state(bank: AdapterBank, rank: int) -> AdapterState:
@@ -86,26 +83,31 @@ def random_state(bank: AdapterBank, rank: int) -> AdapterState:
 
 
 def _probe(
-    backbone: FrozenModel, bank: AdapterBank, sample: Sample, residents: Sequence[Resident]
+    backbone: FrozenModel,
+    bank: AdapterBank,
+    sample: Sample,
+    residents: Sequence[Resident],
+    fixed: int,
 ) -> Probe | None:
     """None if memory ran out."""
     seconds, tokens = 0.0, 0
-
-    def passes() -> None:
-        nonlocal seconds, tokens
+    torch.cuda.reset_peak_memory_stats()
+    try:
         for _ in range(_PASSES):
             start = time.perf_counter()
             tokens = train_pass(backbone, bank, [sample], residents)
             torch.cuda.synchronize()
             seconds = time.perf_counter() - start
-
-    try:
-        held = peak_bytes(passes)
     except torch.OutOfMemoryError:
         bank.grad_RC.zero_()
         torch.cuda.empty_cache()
         return None
-    return Probe(tokens, held, seconds)
+    return Probe(tokens, _peak_beside(bank, fixed), seconds)
+
+
+def _peak_beside(bank: AdapterBank, fixed: int) -> int:
+    """What libraries keep for good counts each time, whichever pass asked for it first."""
+    return torch.cuda.max_memory_allocated() - fixed - bank.num_rows * bank.bytes_per_rank
 
 
 def _resident(slot: Slot, batch_size: int) -> Resident:

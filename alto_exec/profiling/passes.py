@@ -4,7 +4,6 @@ import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
 
 import torch
 
@@ -27,6 +26,8 @@ __all__ = ["Bench", "MeasuredStep"]
 
 _RANK = 16  # of evaluations
 _SEQUENCES = 16  # that jobs draw from
+_LENGTH = 512  # of sequences for which memory is measured
+_SHARE = 0.95  # of the card, that may be held
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,8 @@ class MeasuredStep:
 
     case: StepCase
     row: StepRow | None
-    predicted_bytes: int | None  # by the memory model, measured for the case's length
+    predicted_bytes: int | None  # by the memory model
+    held_bytes: int | None  # at its peak, an evaluation included
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +50,12 @@ class Bench:
     kernels: str
 
     def steps(self, cases: Sequence[StepCase]) -> Iterator[MeasuredStep]:
-        """The cases that can run, those of one length and kind together."""
-
-        def kind(case: StepCase) -> tuple[bool, int]:
-            return case.recompute, case.length
-
-        can_recompute = isinstance(self.backbone, Decoder)
-        able = [case for case in cases if can_recompute or not case.recompute]
-        for _, alike in groupby(sorted(able, key=kind), key=kind):
-            together = tuple(alike)
-            memory = self._memory(together)
-            for case in sorted(together, key=lambda case: case.tokens):
+        """The cases that can run; first all that keep their activations."""
+        kinds = [False, True] if isinstance(self.backbone, Decoder) else [False]
+        for recompute in kinds:
+            alike = [case for case in cases if case.recompute is recompute]
+            memory = self._memory(alike) if alike else None
+            for case in sorted(alike, key=lambda case: (case.length, case.tokens)):
                 yield self._step(case, memory)
 
     def evaluations(self, cases: Sequence[EvaluationCase]) -> Iterator[EvaluationRow]:
@@ -91,24 +88,19 @@ class Bench:
     def _step(self, case: StepCase, memory: MemoryModel | None) -> MeasuredStep:
         jobs = equal_jobs(case.jobs, rank=case.rank, batch_size=case.batch_size)
         predicted = None if memory is None else memory.bytes(jobs, case.length)
-        if memory is not None and predicted is not None and predicted > memory.capacity:
-            return MeasuredStep(case, None, predicted)
-        device = self.backbone.device
+        if memory is not None and not memory.fits(jobs, case.length):
+            return MeasuredStep(case, None, predicted, None)
         if isinstance(self.backbone, Decoder):
             self.backbone.recompute = case.recompute
         gc.collect()
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
+        if self.backbone.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.backbone.device)
         bank = self._bank()
         here = residents(jobs, bank)
         data = random_samples(_SEQUENCES, case.length, self.shape.vocabulary)
-        is_cuda = device.type == "cuda"
-        seconds = median_seconds(
-            lambda: train_pass(self.backbone, bank, data, here),
-            device,
-            repeats=5 if is_cuda else 3,
-            warm_up=3 if is_cuda else 1,  # compiled, recorded, replayed
-        )
+        seconds = self._seconds(case, bank, here, data)
+        trained = _peak_bytes(self.backbone.device)
+        self._evaluate(bank, here[:1], data)
         row = StepRow(
             machine=self.machine,
             model=self.shape,
@@ -121,25 +113,39 @@ class Bench:
             batch_size=case.batch_size,
             length=case.length,
             seconds=seconds,
-            peak_bytes=torch.cuda.max_memory_allocated(device) if is_cuda else None,
+            peak_bytes=trained,
         )
-        return MeasuredStep(case, row, predicted)
+        return MeasuredStep(case, row, predicted, _peak_bytes(self.backbone.device))
+
+    def _seconds(
+        self, case: StepCase, bank: AdapterBank, here: Sequence[Resident], data: Sequence[Sample]
+    ) -> float:
+        is_recorded = (
+            isinstance(self.backbone, Decoder) and case.tokens <= self.backbone.most_recorded_tokens
+        )
+        return median_seconds(
+            lambda: train_pass(self.backbone, bank, data, here),
+            self.backbone.device,
+            repeats=5 if self.backbone.device.type == "cuda" else 3,
+            warm_up=3 if is_recorded else 1,  # compiled, recorded, replayed
+        )
 
     def _memory(self, cases: Sequence[StepCase]) -> MemoryModel | None:
-        """As an executor measures it for a task of the largest case; None off the GPU."""
+        """As an executor measures it for a task of so many tokens; None off the GPU."""
         if self.backbone.device.type != "cuda":
             return None
-        largest = max(cases, key=lambda case: case.tokens)
+        most = max(case.tokens for case in cases)
         task = Task(
             id=TaskId("profile"),
-            jobs=equal_jobs(largest.jobs, rank=largest.rank, batch_size=largest.batch_size),
+            jobs=equal_jobs(1, rank=_RANK, batch_size=-(-most // _LENGTH)),
             backbone=self.shape.name,
-            max_length=largest.length,
+            max_length=_LENGTH,
         )
-        samples = random_samples(_SEQUENCES, largest.length, self.shape.vocabulary)
-        model = measured_memory_model(self.backbone, samples, task, largest.recompute)
-        # The margin is a run's own, for what is fragmented; here it may be used.
-        return replace(model, capacity=int(0.95 * torch.cuda.get_device_properties(0).total_memory))
+        samples = random_samples(_SEQUENCES, _LENGTH, self.shape.vocabulary)
+        model = measured_memory_model(self.backbone, samples, task, cases[0].recompute)
+        # The margin is a run's own, for what is fragmented; here most of it may be used.
+        total = torch.cuda.get_device_properties(self.backbone.device).total_memory
+        return replace(model, capacity=int(_SHARE * total))
 
     def _bank(self) -> AdapterBank:
         return AdapterBank(
@@ -149,3 +155,8 @@ class Bench:
     @property
     def _dtype(self) -> str:
         return str(self.backbone.dtype).removeprefix("torch.")
+
+
+def _peak_bytes(device: torch.device) -> int | None:
+    """Most bytes held since the last reset; None off the GPU."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None

@@ -13,7 +13,7 @@ from alto_exec.machine import dtype_of, settle
 from alto_exec.profiling.cases import evaluation_cases, step_cases
 from alto_exec.profiling.ceilings import copy_row, gemm_rows
 from alto_exec.profiling.passes import Bench, MeasuredStep
-from alto_exec.profiling.plain import ours, plain, random_adapter, require_same
+from alto_exec.profiling.plain import cast, ours, plain, random_adapter, require_as_exact, wider
 from alto_exec.profiling.synthetic import config_of, random_model, random_samples, shape_of
 from alto_exec.profiling.this_machine import this_machine
 from alto_runs.costs.shapes import KNOWN_SHAPES
@@ -21,7 +21,7 @@ from alto_runs.errors import UserError
 from alto_runs.profile import Machine, Row, dump_rows
 from alto_runs.study import ExecutorSpec
 
-__all__ = ["checked_backbone", "write_profile"]
+__all__ = ["write_profile"]
 
 _ON_GPU, _ON_CPU = ("SmolLM2-135M", "Llama-3.2-1B", "Llama-3.1-8B"), ("SmolLM2-135M",)
 _ROOM = 1.3  # of a backbone's weights, so that anything can train on it
@@ -33,8 +33,8 @@ Say = Callable[[str], None]
 def write_profile(out: Path, models: Sequence[str], say: Say, *, quick: bool = False) -> int:
     """Measure the models, or those that suit the machine, into a new file; the number of rows.
 
-    Rows are written as they are measured, and each is told to `say`. The losses and gradients of a
-    model are compared with plain PyTorch's before anything is timed. Raises UserError.
+    Rows are written as they are measured, and each is told to `say`. Nothing of a model is timed
+    before its losses and gradients were as exact as plain PyTorch's. Raises UserError.
     """
     if out.exists():
         raise UserError(f"--out: {out} is there already, expected a new file")
@@ -56,10 +56,10 @@ def write_profile(out: Path, models: Sequence[str], say: Say, *, quick: bool = F
     copy = copy_row(ceiling, device)
     write(copy)
     say(f"{ceiling.gpu}: copy {copy.bytes_per_second / 1e9:.0f} GB/s")
+    for product in gemm_rows(ceiling, device, dtype_of(spec)):
+        write(product)
     for name, config in configs.items():
-        for row in gemm_rows(ceiling, shapes[name], device, dtype_of(spec)):
-            write(row)
-        backbone, machine = checked_backbone(config, device, dtype_of(spec))
+        backbone, machine = _checked(config, device, dtype_of(spec))
         bench = Bench(backbone, shapes[name], machine, _kernels(backbone))
         for step in bench.steps(step_cases(on_gpu=device.type == "cuda", quick=quick)):
             say(f"{name}: {_told(step)}")
@@ -85,20 +85,21 @@ def _suited(device: torch.device) -> tuple[str, ...]:
     return tuple(name for name in _ON_GPU if _ROOM * sizes[name] < memory)
 
 
-def checked_backbone(
-    config: Any, device: torch.device, dtype: torch.dtype
-) -> tuple[FrozenModel, Machine]:
-    """A backbone whose losses and gradients are plain PyTorch's, and how near they are."""
+def _checked(config: Any, device: torch.device, dtype: torch.dtype) -> tuple[FrozenModel, Machine]:
+    """A backbone whose losses and gradients are as exact as plain PyTorch's, and how exact."""
     model = random_model(config, device, dtype)
     samples = random_samples(_CHECKED_JOBS, _CHECKED_TOKENS, model.config.vocab_size)
     adapters = [random_adapter(model, seed) for seed in range(_CHECKED_JOBS)]
-    expected = [plain(model, a, sample) for a, sample in zip(adapters, samples, strict=True)]
+    torchs = [plain(model, a, sample) for a, sample in zip(adapters, samples, strict=True)]
+    cast(model, wider(dtype))  # and back, which changes no bit
+    exact = [plain(model, a, sample) for a, sample in zip(adapters, samples, strict=True)]
+    cast(model, dtype)
     kind = Decoder if can_be_written_out(config) else Backbone
     backbone: FrozenModel = kind(model)
-    loss, gradient = require_same(ours(backbone, adapters, samples), expected, dtype)
+    error = require_as_exact(ours(backbone, adapters, samples), torchs, exact, dtype)
     source = (
-        "alto profile: median of whole passes with AdamW, random weights; beside plain PyTorch "
-        f"losses within {loss:.0e}, gradients within {gradient:.0e}"
+        "alto profile: median of whole passes with AdamW, random weights; errors of losses and "
+        f"gradients against {wider(dtype)} at most {error:.2f} of plain PyTorch's"
     )
     return backbone, this_machine(device, source)
 
@@ -121,5 +122,6 @@ def _told(step: MeasuredStep) -> str:
     text += f": {row.seconds * 1e3:.1f} ms, {row.tokens / row.seconds:,.0f} tokens/s"
     if row.peak_bytes is None or step.predicted_bytes is None:
         return text
-    over = step.predicted_bytes / row.peak_bytes - 1
-    return f"{text}, {row.peak_bytes / 1e9:.2f} GB at its peak, predicted {over:+.1%}"
+    assert step.held_bytes is not None
+    over = step.predicted_bytes / step.held_bytes - 1
+    return f"{text}, {step.held_bytes / 1e9:.2f} GB at its peak, predicted {over:+.1%}"

@@ -8,12 +8,16 @@ import torch
 
 __all__ = ["median_seconds"]
 
+_LEAST_REPEATS, _MOST_SECONDS = 3, 1.5  # of repeats, once there are enough
+
 
 def median_seconds(
     work: Callable[[], object], device: torch.device, *, repeats: int, warm_up: int = 1
 ) -> float:
-    seconds = []
-    for _ in range(warm_up + repeats):
+    seconds: list[float] = []
+    for run in range(warm_up + repeats):
+        if run >= warm_up + _LEAST_REPEATS and sum(seconds[warm_up:]) > _MOST_SECONDS:
+            break
         start = time.perf_counter()
         work()
         if device.type == "cuda":

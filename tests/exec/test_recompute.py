@@ -24,10 +24,10 @@ class Card:
     plain: tuple[int, float, float]
     again: tuple[int, float, float]
 
-    def probes(self, backbone: Decoder, most: int, room: int) -> Iterator[Probe]:
+    def probes(self, backbone: Decoder, most: int, capacity: int) -> Iterator[Probe]:
         per_token, of_pass, of_token = self.again if backbone.recompute else self.plain
         tokens = LENGTH
-        while tokens * per_token <= room:
+        while tokens * per_token <= capacity:
             yield Probe(tokens, tokens * per_token, of_pass + of_token * tokens)
             if tokens >= most:
                 return
@@ -37,9 +37,11 @@ class Card:
 def chosen(
     card: Card, jobs: Sequence[Job], monkeypatch: pytest.MonkeyPatch, asked: bool | None = None
 ) -> bool:
-    def probes(backbone: Decoder, bank: Any, sample: Any, most: int, room: int) -> Iterator[Probe]:
+    def probes(
+        backbone: Decoder, bank: Any, sample: Any, *, most: int, fixed: int, capacity: int
+    ) -> Iterator[Probe]:
         assert len(sample.tokens) == LENGTH
-        return card.probes(backbone, most, room)
+        return card.probes(backbone, most, capacity - fixed)
 
     monkeypatch.setattr(memory, "probe_passes", probes)
     monkeypatch.setattr(memory, "evaluation_bytes", lambda *_: 0)
