@@ -23,13 +23,13 @@ from alto_exec.bank import AdapterBank
 from alto_exec.decoder import Decoder
 from alto_exec.parallel.ranks import Ranks, join_launched_ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
-from alto_exec.residence import Resident
+from alto_exec.profiling.synthetic import equal_jobs, random_samples
+from alto_exec.residence import Progress, Resident
 from alto_exec.step import train_pass
 from alto_policy.types import Job
 from alto_runs.versions import versions
 from experiments.parallel_peers import PeftJob, peft_model
 from experiments.random_backbone import SHAPES, with_layers_made_in_turn
-from experiments.step_throughput import jobs_of, residents_of, samples
 
 RANK = 16
 REPEATS, WARM_UPS = 5, 2
@@ -116,8 +116,8 @@ class Trainer:
         self._model = model
         rows = max(1, len(mine)) * RANK
         self.bank = AdapterBank(model.shapes, model.device, rows=rows, dtype=model.dtype)
-        self.residents = residents_of(list(mine), self.bank)
-        self._samples = samples(64, point.length, SHAPES[shape]["vocab_size"])
+        self.residents = fresh_residents(mine, self.bank)
+        self._samples = random_samples(64, point.length, SHAPES[shape]["vocab_size"])
         at_once = max(1, MOST_TOKENS.get(shape, 1024) // (point.batch_size * point.length))
         self._parts = [
             self.residents[first : first + at_once]
@@ -131,6 +131,12 @@ class Trainer:
                 train_pass(self._model, self.bank, self._samples, part)
         finally:
             settle(self._model)
+
+
+def fresh_residents(jobs: Sequence[Job], bank: AdapterBank) -> list[Resident]:
+    """Adapters that every rank would draw alike."""
+    slots = [bank.join(bank.fresh(j.hyperparameters.rank, j.hyperparameters.seed)) for j in jobs]
+    return [Resident(job, slot, Progress()) for job, slot in zip(jobs, slots, strict=True)]
 
 
 def settle(model: Decoder | ShardedDecoder) -> None:
@@ -149,7 +155,7 @@ def dealt(jobs: Sequence[Job], ranks: Ranks) -> list[Job]:
 
 
 def mine_of(method: str, point: Point, ranks: Ranks) -> list[Job]:
-    jobs = jobs_of(point.jobs, RANK, point.batch_size)
+    jobs = list(equal_jobs(point.jobs, rank=RANK, batch_size=point.batch_size))
     if method == "one-gpu":
         return jobs if ranks.is_leader else []
     return dealt(jobs, ranks)
@@ -158,7 +164,7 @@ def mine_of(method: str, point: Point, ranks: Ranks) -> list[Job]:
 def check(bench: Bench, shape: str) -> None:
     """The losses of eight jobs over some steps: sharded over all ranks, and whole on the first."""
     point = Point(8, 1, 64)
-    jobs = jobs_of(point.jobs, RANK, point.batch_size)
+    jobs = list(equal_jobs(point.jobs, rank=RANK, batch_size=point.batch_size))
     ranks = bench.ranks
     found: dict[str, float] = {}
     for model, mine in (
@@ -264,7 +270,7 @@ def measure_peers(bench: Bench, shape: str, method: str, points: Sequence[Point]
         if not bench.has_time(POINT_SECONDS):
             return
         forget_peak(ranks.device)
-        data = samples(64, point.length, SHAPES[shape]["vocab_size"])
+        data = random_samples(64, point.length, SHAPES[shape]["vocab_size"])
         job = PeftJob(model, data, point.batch_size)
         row: dict[str, Any] = {"shape": shape, "method": method, **asdict(point)}
         if not attempt(bench, job.step):

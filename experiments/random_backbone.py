@@ -8,12 +8,28 @@ from typing import Any
 import torch
 from torch import nn
 
-from experiments.step_throughput import SHAPES as SMALLER_SHAPES
-
 __all__ = ["SHAPES", "empty_model", "fill", "fill_ends", "with_layers_made_in_turn"]
 
-SHAPES: dict[str, dict[str, Any]] = SMALLER_SHAPES | {
-    "tiny": SMALLER_SHAPES["tiny"] | {"num_hidden_layers": 4},
+SHAPES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512,
+        "tie_word_embeddings": True,
+    },
+    "135m": {
+        "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
+        "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152,
+        "tie_word_embeddings": True,
+    },
+    "1b": {
+        "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
+        "tie_word_embeddings": True,
+    },
+    "8b": {
+        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
+    },
     "32b": {
         "hidden_size": 5120, "intermediate_size": 27648, "num_hidden_layers": 64,
         "num_attention_heads": 40, "num_key_value_heads": 8, "vocab_size": 152064,
