@@ -50,7 +50,8 @@ def _tune(options: argparse.Namespace) -> int:
         raise UserError("--out: missing, expected a new or empty folder for the run")
     from alto_exec import tune
 
-    return _print_result(tune(study, options.out, resume=options.resume), options)
+    result = tune(study, options.out, resume=options.resume, cluster=options.cluster)
+    return _print_result(result, options)
 
 
 def _simulate(options: argparse.Namespace) -> int:
@@ -179,16 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    tune = verbs.add_parser("tune", help="run the tasks of a study on this machine")
-    tune.add_argument("study", type=Path, metavar="STUDY.yaml")
-    tune.add_argument("--out", type=Path, metavar="DIR", help="new or empty folder for the run")
-    tune.add_argument("--policy", metavar="NAME", help="decide by this policy, at its defaults")
-    tune.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    tune.add_argument(
-        "--dry-run", action="store_true", help="print jobs, memory and predicted time only"
-    )
-    tune.add_argument("--json", action="store_true", help="print metrics.json")
-    tune.set_defaults(run=_tune)
+    _add_tune(verbs)
 
     simulate = verbs.add_parser("simulate", help="the same loop on a simulated cluster")
     simulate.add_argument("workload", type=Path, metavar="TRACE|STUDY.yaml|DIR")
@@ -233,6 +225,24 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_argument("--quick", action="store_true", help="a few passes of each model only")
     profile.set_defaults(run=_profile)
     return parser
+
+
+def _add_tune(verbs: "argparse._SubParsersAction[_Parser]") -> None:
+    tune = verbs.add_parser("tune", help="run the tasks of a study")
+    tune.add_argument("study", type=Path, metavar="STUDY.yaml")
+    tune.add_argument("--out", type=Path, metavar="DIR", help="new or empty folder for the run")
+    tune.add_argument("--policy", metavar="NAME", help="decide by this policy, at its defaults")
+    tune.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    tune.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="train on a Ray cluster: local (all GPUs of this machine), auto or HOST:PORT",
+    )
+    tune.add_argument(
+        "--dry-run", action="store_true", help="print jobs, memory and predicted time only"
+    )
+    tune.add_argument("--json", action="store_true", help="print metrics.json")
+    tune.set_defaults(run=_tune)
 
 
 def _count(text: str) -> int:

@@ -1,15 +1,16 @@
 """Trains for real, behind the protocol that the simulator answers to as well."""
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import assert_never
 
 import torch
 
 from alto_exec.executor import Executor, Report
 from alto_exec.inbox import Cancellation, Inbox, Submission
+from alto_exec.timers import Timers
 from alto_policy.decisions import (
     Decision,
     Launch,
@@ -35,7 +36,7 @@ from alto_policy.runlog import Entry
 from alto_policy.types import Job, JobId, Task, TaskId
 from alto_runs.directory import RunDirectory
 
-__all__ = ["ExecBackend", "Past"]
+__all__ = ["ExecBackend", "Past", "StartedExecutor"]
 
 StartedExecutor = tuple[Executor, MemoryModel]
 
@@ -51,19 +52,22 @@ class Past:
     executors: tuple[TaskId, ...] = ()  # started and not known to be down
     reported: tuple[tuple[JobId, int], ...] = ()  # last step that each job has reported
     timers: tuple[float, ...] = ()  # asked for and not yet fired
+    starts: Mapping[TaskId, int] = field(default_factory=dict)  # of each task's executor
+    stays: Mapping[JobId, int] = field(default_factory=dict)  # how often each job was launched
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> "Past":
         end, tasks, reported = 0.0, list[Task](), dict[JobId, int]()
         executors: dict[TaskId, None] = {}
         timers: list[float] = []
+        starts, stays = Counter[TaskId](), Counter[JobId]()
         for entry in entries:
             end = entry.event.t
             match entry.event:
                 case TaskArrived(task=task):
                     tasks.append(task)
                 case LossReported(job=job, step=step):
-                    reported[job] = step
+                    reported[job] = max(step, reported.get(job, 0))
                 case ExecutorDown(task=task_id):
                     executors.pop(task_id, None)
                 case TimerFired():
@@ -72,10 +76,13 @@ class Past:
                 match decision:
                     case StartExecutor(task=task_id):
                         executors[task_id] = None
+                        starts[task_id] += 1
+                    case Launch(jobs=jobs):
+                        stays.update(jobs)
                     case WakeAt(t=t):
                         timers.append(t)
         known = tuple(reported.items())
-        return cls(end, tuple(tasks), tuple(executors), known, tuple(timers))
+        return cls(end, tuple(tasks), tuple(executors), known, tuple(timers), starts, stays)
 
 
 class ExecBackend:
@@ -107,7 +114,7 @@ class ExecBackend:
         self._reported = dict(past.reported)
         self._executors: dict[TaskId, Executor] = {}
         self._ended: list[JobId] = []  # their departure is on its way to the log
-        self._timers = list(past.timers)
+        self._timers = Timers(past.timers)
         self._tokens_of_stopped = 0  # trained by executors that are no more
         self._zero = time.monotonic() - past.end
         self._outbox: deque[Event] = deque()
@@ -124,17 +131,19 @@ class ExecBackend:
                 self._forget(job)
             self._ended.clear()
             self._resume_reported()
-            self._fire_timers()
+            for _ in range(self._timers.fire(self._now())):
+                self._outbox.append(TimerFired(self._now()))
             self._look_into_inbox()
             if self._outbox:
                 break
             busy = [e for e in self._executors.values() if e.residents]
             for executor in busy:
                 self._advance(executor)
-            if not busy and not self._timers and self._inbox is None:
+            timer = self._timers.next
+            if not busy and timer is None and self._inbox is None:
                 return None
             if not busy:
-                wakes = [t - self._now() for t in self._timers]
+                wakes = [timer - self._now()] if timer is not None else []
                 looks = [_IDLE_SECONDS] * (self._inbox is not None)
                 time.sleep(max(0.0, min(wakes + looks)))
         return self._outbox.popleft()
@@ -157,7 +166,7 @@ class ExecBackend:
             case Stop(job=job):
                 self._stop(job)
             case WakeAt(t=t):
-                self._timers.append(t)
+                self._timers.add(t)
             case _:
                 assert_never(decision)
 
@@ -232,11 +241,6 @@ class ExecBackend:
                 executor.leave(job, keep=True)
                 self._ended.append(job)
                 self._outbox.append(JobLeft(self._now(), job, how))
-
-    def _fire_timers(self) -> None:
-        for t in sorted(t for t in self._timers if t <= self._now()):
-            self._timers.remove(t)
-            self._outbox.append(TimerFired(self._now()))
 
     def _now(self) -> float:
         return time.monotonic() - self._zero

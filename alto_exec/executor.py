@@ -32,7 +32,7 @@ class Report:
 
 
 class Executor:
-    """Residents train in fused passes. A job that has reported waits until `resume_all`."""
+    """Residents train in fused passes. A job that has reported waits until it is resumed."""
 
     def __init__(self, backbone: FrozenModel, dataset: Dataset, directory: RunDirectory) -> None:
         self.backbone = backbone
@@ -46,6 +46,16 @@ class Executor:
     @property
     def residents(self) -> Sequence[JobId]:
         return (*self._residents, *self._waiting)
+
+    @property
+    def training(self) -> Sequence[JobId]:
+        """Residents that do not wait for decisions."""
+        return tuple(self._residents)
+
+    def waits_at(self, job: JobId) -> int | None:
+        """Step of the report on which decisions are still to come."""
+        resident = self._waiting.get(job)
+        return resident.progress.step if resident else None
 
     def launch(self, job: Job) -> Report | None:
         """Give the job a slot: a new one, or from its checkpoint. The report that belongs to the
@@ -85,16 +95,18 @@ class Executor:
     def resume_all(self) -> list[tuple[JobId, Departure]]:
         """Decisions on all reports have come: the jobs train on, but for those named, which are
         at their end."""
-        ends: dict[JobId, Departure] = {}
-        for job, resident in self._waiting.items():
-            if resident.is_lost:
-                ends[job] = Departure.FAILED
-            elif resident.progress.step == resident.job.steps:
-                ends[job] = Departure.FINISHED
-            else:
-                self._residents[job] = resident
-        self._waiting = {job: self._waiting[job] for job in ends}
-        return list(ends.items())
+        ends = [(job, self.resume(job)) for job in tuple(self._waiting)]
+        return [(job, how) for job, how in ends if how is not None]
+
+    def resume(self, job: JobId) -> Departure | None:
+        """Decisions on the job's report have come: it trains on, or waits to leave at its end."""
+        resident = self._waiting[job]
+        if resident.is_lost:
+            return Departure.FAILED
+        if resident.progress.step == resident.job.steps:
+            return Departure.FINISHED
+        self._residents[job] = self._waiting.pop(job)
+        return None
 
     def advance(self) -> list[Report]:
         """Make one fused pass; the reports that became due by it."""

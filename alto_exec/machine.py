@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -18,13 +18,18 @@ _RECOMPUTE = {None: "as the memory model chooses", True: "always", False: "never
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def settle(spec: ExecutorSpec) -> ExecutorSpec:
-    """Every choice that the study leaves open. Raises UserError for a device that is not here."""
-    if spec.device == "cuda" and not torch.cuda.is_available():
+def settle(spec: ExecutorSpec, *, has_cuda: bool | None = None) -> ExecutorSpec:
+    """Every choice that the study leaves open, on a machine that `has_cuda`, or on this one.
+
+    Raises UserError for a device that is not there.
+    """
+    if has_cuda is None:
+        has_cuda = torch.cuda.is_available()
+    if spec.device == "cuda" and not has_cuda:
         raise UserError("executor.device: value 'cuda': no CUDA device is visible here")
     device = spec.device
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if has_cuda else "cpu"
     dtype = spec.dtype
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" else "float32"
@@ -42,10 +47,10 @@ def gpu_of(spec: ExecutorSpec) -> Gpu:
     return Gpu(id=GpuId(0), kind=kind, node=platform.node() or "local")
 
 
-def facts(spec: ExecutorSpec, kernel: str) -> tuple[tuple[str, str], ...]:
+def facts(spec: ExecutorSpec, gpus: Sequence[Gpu], kernel: str) -> tuple[tuple[str, str], ...]:
     """For the header of a log: what ran on what."""
     known: Mapping[str, str] = {
-        "device": gpu_of(spec).kind,
+        "device": ", ".join(dict.fromkeys(gpu.kind for gpu in gpus)),
         "dtype": spec.dtype,
         "threads": str(spec.threads),
         "recompute": _RECOMPUTE[spec.recompute],

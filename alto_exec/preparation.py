@@ -11,6 +11,7 @@ from alto_exec.backbone import Backbone
 from alto_exec.bank import AdapterBank
 from alto_exec.data.dataset import Dataset, load_dataset
 from alto_exec.decoder import Decoder, can_be_written_out
+from alto_exec.executor import Executor
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.machine import dtype_of
 from alto_exec.memory import measured_memory_model, memory_model
@@ -18,6 +19,7 @@ from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
 from alto_exec.modules import check_targets
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Task
+from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
 from alto_runs.study import ExecutorSpec, Study, TaskSpec, expand
 
@@ -46,6 +48,14 @@ class PreparedTask:
         by_triton = executor.device == "cuda" and executor.dtype == "bfloat16"
         products = "Triton kernels where aligned" if by_triton else "PyTorch's products"
         return f"lora_linear by {products}, backbone {backbone}"
+
+    def start(self, spec: ExecutorSpec, directory: RunDirectory) -> tuple[Executor, MemoryModel]:
+        """An executor of the task, and what it may hold; in whichever process this is."""
+        assert spec.threads is not None
+        torch.set_num_threads(spec.threads)
+        backbone = self.load(spec)
+        executor = Executor(backbone, self.dataset, directory)
+        return executor, self.memory(backbone, executor.bank, spec)
 
     def load(self, executor: ExecutorSpec) -> FrozenModel:
         """A copy of the backbone on the device, written out where its architecture allows it."""

@@ -1,23 +1,22 @@
-"""From a study to a finished run directory, on the device of this machine."""
+"""From a study to a finished run directory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
-from alto_exec.backend import ExecBackend, Past, StartedExecutor
-from alto_exec.comparing import compare
-from alto_exec.executor import Executor
+from alto_exec.backend import Past
 from alto_exec.inbox import GivenTasks
-from alto_exec.machine import facts, gpu_of, settle
+from alto_exec.machine import facts
 from alto_exec.preparation import PreparedTask, prepare
 from alto_exec.progress import Progress
+from alto_exec.site import Site, Start, ThisMachine
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
 from alto_policy.policies import build
 from alto_policy.runlog import Entry, Header, RunLog
-from alto_policy.types import Task, TaskId
+from alto_policy.types import Task
 from alto_policy.view import Policy
 from alto_runs.comparison import write_comparisons
 from alto_runs.directory import LogWriter, RunDirectory, read_run_log, write_atomically
@@ -26,7 +25,7 @@ from alto_runs.replaying import follow_log
 from alto_runs.result import Result, write_result
 from alto_runs.study import Study, first_difference, load_study, resolved_yaml
 
-__all__ = ["tune"]
+__all__ = ["tune", "tune_at"]
 
 
 def tune(
@@ -35,30 +34,47 @@ def tune(
     *,
     resume: bool = False,
     console: Console | None = None,
+    cluster: str | None = None,
 ) -> Result:
     """Train the tasks of a study, or of a study file, into the folder `out`.
 
     With `resume` a run that was cut short goes on; one that had not begun yet begins. Progress
-    goes to `console`, or to stderr. Raises UserError.
+    goes to `console`, or to stderr. Trains on the device of this machine; or on the Ray cluster at
+    the address `cluster`, where `local` makes one of all devices of this machine. Raises UserError.
     """
+    if cluster is None:
+        return tune_at(ThisMachine(), study, out, resume=resume, console=console)
+    from alto_exec.ray_cluster import connected
+
+    with connected(cluster) as site:
+        return tune_at(site, study, out, resume=resume, console=console)
+
+
+def tune_at(
+    site: Site,
+    study: Study | str | Path,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    console: Console | None = None,
+) -> Result:
+    """As `tune`, where the site is known."""
     study = study if isinstance(study, Study) else load_study(Path(study))
     directory = RunDirectory.reopen(Path(out)) if resume else RunDirectory.create(Path(out))
-    study = _settled(study, directory)
-    assert study.executor.threads is not None
-    torch.set_num_threads(study.executor.threads)
+    study = _settled(study, directory, site)
     prepared = prepare(study)
     write_atomically(directory.study_path, resolved_yaml(study))
-    _train(study, prepared, directory, console or Console(stderr=True))
+    _train(study, prepared, directory, console or Console(stderr=True), site)
     result = write_result(directory)
     if not directory.comparison_path.exists():
-        write_comparisons(directory.comparison_path, compare(study, prepared, result))
+        write_comparisons(directory.comparison_path, site.compare(study, prepared, result))
     return result
 
 
-def _settled(study: Study, directory: RunDirectory) -> Study:
+def _settled(study: Study, directory: RunDirectory, site: Site) -> Study:
     """The study with every choice made: that of the run where it has begun."""
     if not directory.study_path.is_file():
-        return study.model_copy(update={"executor": settle(study.executor)})
+        return study.model_copy(update={"executor": site.settle(study.executor)})
     begun = load_study(directory.study_path)
     if difference := first_difference(study, begun):
         raise UserError(f"{directory.study_path}: the run was begun with {difference}")
@@ -66,40 +82,45 @@ def _settled(study: Study, directory: RunDirectory) -> Study:
 
 
 def _train(
-    study: Study, prepared: Sequence[PreparedTask], directory: RunDirectory, console: Console
+    study: Study,
+    prepared: Sequence[PreparedTask],
+    directory: RunDirectory,
+    console: Console,
+    site: Site,
 ) -> None:
-    by_id: Mapping[TaskId, PreparedTask] = {one.task.id: one for one in prepared}
+    by_id = {one.task.id: one for one in prepared}
 
-    def start(task: Task) -> StartedExecutor:
-        this = by_id[task.id]
-        backbone = this.load(study.executor)
-        executor = Executor(backbone, this.dataset, directory)
-        return executor, this.memory(backbone, executor.bank, study.executor)
+    def start_of(task: Task) -> Start:
+        return partial(by_id[task.id].start, study.executor, directory)
 
     policy = build(study.policy)
     with LogWriter(directory.log_path) as writer:
         directory.sweep()
         log = read_run_log(directory.log_path)
-        header = log.header or Header(
-            policy=study.policy,
-            gpus=(gpu_of(study.executor),),
-            made_by=facts(study.executor, _kernels(study, prepared)),
-        )
+        header = log.header or _header(study, prepared, site)
         if log.header is None:
             writer.write_header(header)
-        cluster = Cluster(header.gpus)
-        _catch_up(log, policy, cluster, directory)
+        ledger = Cluster(header.gpus)
+        _catch_up(log, policy, ledger, directory)
         past = Past.of(log.entries)
         arrived = {task.id for task in past.tasks}
         coming = GivenTasks(one.task for one in prepared if one.task.id not in arrived)
-        backend = ExecBackend(coming, start, lambda _: directory, past)
-        with Progress(console, cluster, lambda: backend.tokens_trained) as progress:
+        with (
+            site.backend(coming, start_of, directory, past, ledger) as backend,
+            Progress(console, ledger, lambda: backend.tokens_trained) as progress,
+        ):
 
             def record(entry: Entry) -> None:
                 writer.write_entry(entry)
                 progress.show(entry)
 
-            run(Controller(policy, cluster, record), backend)
+            run(Controller(policy, ledger, record), backend)
+
+
+def _header(study: Study, prepared: Sequence[PreparedTask], site: Site) -> Header:
+    gpus = site.gpus(study.executor)
+    made_by = facts(study.executor, gpus, _kernels(study, prepared))
+    return Header(policy=study.policy, gpus=gpus, made_by=made_by)
 
 
 def _catch_up(log: RunLog, policy: Policy, cluster: Cluster, directory: RunDirectory) -> None:

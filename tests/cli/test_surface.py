@@ -11,7 +11,15 @@ import alto_cli
 from tests.cli.typed import mistake, typed
 
 VERBS = {
-    "tune": ["STUDY.yaml", "--out DIR", "--policy NAME", "--resume", "--dry-run", "--json"],
+    "tune": [
+        "STUDY.yaml",
+        "--out DIR",
+        "--policy NAME",
+        "--resume",
+        "--cluster ADDRESS",
+        "--dry-run",
+        "--json",
+    ],
     "simulate": [
         "TRACE|STUDY.yaml|DIR",
         "--policy NAME",

@@ -75,6 +75,7 @@ def test_the_ways_in() -> None:
         "out",
         "resume",
         "console",
+        "cluster",
     ]
     assert simulate.__all__ == ["play", "simulate"]
     parameters = inspect.signature(simulate.simulate).parameters

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from safetensors.torch import load_file
 
 from alto_exec import tune
 from alto_runs.result import Result
 from alto_runs.study import Study
-from tests.tune.same import assert_same_values
+from tests.tune.same import assert_same_outcome
 from tests.tune.small_study import small_study
 
 KILLS = 10
@@ -64,20 +63,3 @@ def test_ends_as_if_never_killed(
     process.join()
     assert process.exitcode == 0
     assert_same_outcome(Result(tmp_path / "run"), expected)
-
-
-def assert_same_outcome(result: Result, expected: Result) -> None:
-    for ours, theirs in zip(result.leaderboard, expected.leaderboard, strict=True):
-        same = ("job", "status", "reason", "steps", "adapter")
-        assert [getattr(ours, name) for name in same] == [getattr(theirs, name) for name in same]
-        assert (ours.best_val_loss is None) == (theirs.best_val_loss is None)
-        if ours.best_val_loss is not None and theirs.best_val_loss is not None:
-            assert_same_values(ours.best_val_loss, theirs.best_val_loss)
-        if ours.adapter is not None:
-            weights = [
-                load_file(r.directory.path / ours.adapter / "adapter_model.safetensors")
-                for r in (result, expected)
-            ]
-            for name, tensor in weights[0].items():
-                assert_same_values(tensor, weights[1][name])
-    assert not list((result.directory.path / "checkpoints").iterdir())

@@ -1,0 +1,122 @@
+"""A Ray cluster as the place where a run trains."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alto_exec.backend import Past
+from alto_exec.comparing import compare
+from alto_exec.inbox import Inbox
+from alto_exec.machine import settle
+from alto_exec.preparation import PreparedTask
+from alto_exec.ray_cluster.devices import gpus_of, nodes
+from alto_exec.ray_cluster.fleet import NAMESPACE, Fleet
+from alto_exec.ray_cluster.head import RayBackend, TaskFiles
+from alto_exec.ray_cluster.remote import Patience
+from alto_exec.site import Start, TrainingBackend
+from alto_policy.types import Gpu, Task, TaskId
+from alto_policy.view import ClusterView
+from alto_runs.comparison import Comparison
+from alto_runs.directory import RunDirectory
+from alto_runs.errors import UserError
+from alto_runs.result import Result
+from alto_runs.study import ExecutorSpec, Study
+
+__all__ = ["LOCAL", "RayCluster", "connected"]
+
+LOCAL = "local"
+_STORE_BYTES = 256 * 2**20  # of shared memory, for the tasks' samples on their way to executors
+
+
+class RayCluster:
+    """All devices of the cluster that this process is connected to."""
+
+    def __init__(self, patience: Patience | None = None) -> None:
+        self._patience = patience or Patience()
+
+    def settle(self, spec: ExecutorSpec) -> ExecutorSpec:
+        return settle(spec, has_cuda=any(node.has_cuda for node in nodes()))
+
+    def gpus(self, spec: ExecutorSpec) -> tuple[Gpu, ...]:
+        found = gpus_of(nodes())
+        if not found:
+            raise UserError("--cluster: no node of the cluster has a GPU or a CPU to train on")
+        return found
+
+    @contextmanager
+    def backend(
+        self,
+        inbox: Inbox,
+        start_of: Callable[[Task], Start],
+        directory: RunDirectory,
+        past: Past,
+        view: ClusterView,
+    ) -> Iterator[TrainingBackend]:
+        fleet = Fleet(directory.path, self._patience)
+        files = TaskFiles(start_of, lambda _: directory, _refuse)
+        backend = RayBackend(inbox, files, fleet, past, view)
+        try:
+            yield backend
+        finally:
+            backend.close()
+
+    def compare(
+        self, study: Study, prepared: Sequence[PreparedTask], result: Result
+    ) -> tuple[Comparison, ...]:
+        """Here, or in a process of the cluster where its GPUs are wanted and none is here."""
+        if study.executor.device == "cpu" or torch.cuda.is_available():
+            return compare(study, prepared, result)
+        import ray
+
+        compared = ray.remote(num_gpus=1)(_compare).remote(study, prepared, result.directory.path)
+        found: tuple[Comparison, ...] = ray.get(compared)
+        return found
+
+
+@contextmanager
+def connected(address: str) -> Iterator[RayCluster]:
+    """The cluster at HOST:PORT, or this machine as a cluster of its own where that says `local`.
+
+    `auto` is the cluster that this machine is a node of. Raises UserError.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise UserError(
+            "--cluster: Ray is missing, expected the package alto-lora[cluster]"
+        ) from error
+    options: dict[str, Any] = {
+        "namespace": NAMESPACE,
+        "log_to_driver": False,
+        "logging_level": "ERROR",
+    }
+    if address == LOCAL:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        options |= {"object_store_memory": _STORE_BYTES}
+    try:
+        ray.init(address=address, **options)
+    except (ConnectionError, ValueError) as error:
+        raise UserError(
+            f"--cluster: value {address!r}: no Ray cluster there, expected local, auto or HOST:PORT"
+        ) from error
+    try:
+        yield RayCluster()
+    finally:
+        ray.shutdown()
+
+
+def _refuse(task: TaskId, why: str) -> None:
+    """The one run ends with any task of it."""
+    raise UserError(why)
+
+
+def _compare(study: Study, prepared: Sequence[PreparedTask], path: Path) -> tuple[Comparison, ...]:
+    """In a process of the cluster."""
+    assert study.executor.threads is not None
+    torch.set_num_threads(study.executor.threads)
+    return compare(study, prepared, Result(path))

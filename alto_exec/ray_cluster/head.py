@@ -1,0 +1,241 @@
+"""Trains on a Ray cluster, behind the protocol that one device and the simulator answer to."""
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+from alto_exec.backend import Past
+from alto_exec.inbox import Cancellation, Inbox, Submission
+from alto_exec.ray_cluster.devices import Devices
+from alto_exec.ray_cluster.fleet import Fleet
+from alto_exec.ray_cluster.messages import Broken, Left, News, Ready, Reported
+from alto_exec.ray_cluster.remote import RemoteExecutor
+from alto_exec.ray_cluster.roster import Roster
+from alto_exec.site import Start
+from alto_exec.timers import Timers
+from alto_policy.decisions import (
+    Decision,
+    Launch,
+    Pause,
+    StartExecutor,
+    Stop,
+    StopExecutor,
+    WakeAt,
+)
+from alto_policy.events import (
+    Departure,
+    Event,
+    ExecutorDown,
+    ExecutorUp,
+    JobLeft,
+    LossReported,
+    TaskArrived,
+    TaskCancelled,
+    TimerFired,
+)
+from alto_policy.types import JobId, Task, TaskId
+from alto_policy.view import ClusterView, ExecutorStatus, Status
+from alto_runs.directory import RunDirectory
+
+__all__ = ["RayBackend", "TaskFiles"]
+
+log = logging.getLogger(__name__)
+
+_LONGEST_WAIT = 1.0  # seconds
+_INBOX_SECONDS = 0.1  # between two looks into the inbox
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFiles:
+    """What is to be known of a task to train it, and to give it up."""
+
+    start_of: Callable[[Task], Start | None]  # None costs the task: it is as good as cancelled
+    directory_of: Callable[[TaskId], RunDirectory]
+    fail: Callable[[TaskId, str], None]  # raises, or else the task is as good as cancelled
+
+
+class RayBackend:
+    """Executors train by themselves; here their news become events, and decisions orders.
+
+    A job that has reported trains on when the next event is asked for: by then the decisions on
+    its report are out. `view` is the ledger of the run, brought to where its log ends.
+    """
+
+    def __init__(
+        self, inbox: Inbox, files: TaskFiles, fleet: Fleet, past: Past, view: ClusterView
+    ) -> None:
+        self._inbox: Inbox | None = inbox
+        self._files = files
+        self._max_losses = fleet.max_losses
+        self._view = view
+        self._roster = Roster(fleet, Devices(view.gpus))
+        self._starts, self._stays = Counter(past.starts), Counter(past.stays)
+        self._reported = dict(past.reported)
+        self._timers = Timers(past.timers)
+        self._losses = Counter[TaskId]()  # since the last report
+        self._told: Event | None = None  # decisions on it are being made
+        self._zero = time.monotonic() - past.end
+        self._outbox: deque[Event] = deque()
+        self._reattach(past)
+
+    @property
+    def tokens_trained(self) -> int:
+        return self._roster.tokens_trained
+
+    def next_event(self) -> Event | None:
+        self._settle()
+        while not self._outbox:
+            self._roster.place()
+            for _ in range(self._timers.fire(self._now())):
+                self._outbox.append(TimerFired(self._now()))
+            self._look_into_inbox()
+            if self._outbox:
+                break
+            timer = self._timers.next
+            if not self._roster.is_busy and timer is None and self._inbox is None:
+                return None
+            seconds = _LONGEST_WAIT if timer is None else timer - self._now()
+            if self._inbox is not None:
+                seconds = min(seconds, _INBOX_SECONDS)
+            for task_id, news in self._roster.listen(max(0.0, seconds)):
+                self._hear(news, task_id)
+        self._told = self._outbox.popleft()
+        return self._told
+
+    def execute(self, decision: Decision) -> None:
+        match decision:
+            case StartExecutor(task=task_id, gpus=gpus):
+                self._starts[task_id] += 1
+                if start := self._files.start_of(self._view.tasks()[task_id]):
+                    self._roster.start(task_id, self._starts[task_id], start, gpus)
+                else:
+                    self._outbox.append(TaskCancelled(self._now(), task_id))
+            case StopExecutor(task=task_id):
+                if self._roster.stop(task_id):
+                    self._outbox.append(ExecutorDown(self._now(), task_id))
+            case Launch(task=task_id, jobs=jobs):
+                self._stays.update(jobs)
+                for job in jobs:
+                    self._roster.join(task_id, self._view.spec(job), self._stays[job])
+            case Pause(job=job):
+                self._leave(job, Departure.PAUSED)
+            case Stop(job=job):
+                self._leave(job, Departure.STOPPED)
+                self._forget_if_ended(job)
+            case WakeAt(t=t):
+                self._timers.add(t)
+            case _:
+                assert_never(decision)
+
+    def close(self) -> None:
+        """End all executors. What was not reported is lost, as by a kill."""
+        self._roster.close()
+
+    def _reattach(self, past: Past) -> None:
+        """Take over what an earlier head has left, and tell the policy what is gone.
+
+        What had been said to an executor is said again: it knows what it has heard already.
+        """
+        for task_id in past.executors:
+            known = self._view.executor(task_id)
+            assert known is not None, "the log was folded into the ledger"
+            is_wanted = known.status is not ExecutorStatus.STOPPING
+            executor = self._roster.attach(task_id, self._starts[task_id]) if is_wanted else None
+            if executor is None:
+                self._outbox.append(ExecutorDown(self._now(), task_id))
+                continue
+            executor.is_ready = known.status is ExecutorStatus.UP
+            for job in (job for gpu in known.gpus for job in self._view.residents(gpu)):
+                executor.join(self._view.spec(job), self._stays[job])
+                self._repeat_orders(job, executor)
+        self._roster.sweep()
+
+    def _repeat_orders(self, job: JobId, executor: RemoteExecutor) -> None:
+        status = self._view.status(job)
+        if status in (Status.PAUSING, Status.STOPPING):
+            is_pause = status is Status.PAUSING
+            executor.leave(job, Departure.PAUSED if is_pause else Departure.STOPPED)
+        if step := self._reported.get(job):
+            executor.release(job, step)
+
+    def _look_into_inbox(self) -> None:
+        requests = self._inbox.take() if self._inbox is not None else None
+        if requests is None:
+            self._inbox = None
+            return
+        for request in requests:
+            match request:
+                case Submission(task=task):
+                    self._outbox.append(TaskArrived(self._now(), task))
+                case Cancellation(task=task_id):
+                    self._outbox.append(TaskCancelled(self._now(), task_id))
+                case _:
+                    assert_never(request)
+
+    def _settle(self) -> None:
+        """The decisions on the last event are out."""
+        match self._told:
+            case LossReported(job=job, step=step):
+                if executor := self._roster.get(self._view.task_of(job).id):
+                    executor.release(job, step)
+            case JobLeft(job=job):
+                self._forget_if_ended(job)
+            case ExecutorDown(task=task_id):
+                for job in tuple(self._view.jobs(task_id, Status.ENDED)):
+                    self._forget_if_ended(job)
+        self._told = None
+
+    def _forget_if_ended(self, job: JobId) -> None:
+        """Remove what was kept of a job that will not train again."""
+        if self._view.status(job) is Status.ENDED:
+            directory = self._files.directory_of(self._view.task_of(job).id)
+            directory.checkpoint_path(job).unlink(missing_ok=True)
+
+    def _hear(self, news: News, task_id: TaskId) -> None:
+        """Make news an event; what the log has already is none."""
+        executor = self._roster.get(task_id)
+        if executor is None:
+            return  # it was lost in the same breath
+        match news:
+            case Ready(memory=memory):
+                self._outbox.append(ExecutorUp(self._now(), task_id, memory))
+            case Reported(job=job, step=step) if step <= self._reported.get(job, 0):
+                executor.release(job, step)
+            case Reported(job=job, step=step, losses=losses):
+                self._reported[job] = step
+                self._losses[task_id] = 0
+                self._outbox.append(LossReported(self._now(), job, step, losses.train, losses.val))
+            case Left(job=job, how=how):
+                self._outbox.append(JobLeft(self._now(), job, how))
+            case Broken(why=why, is_mistake=is_mistake):
+                self._lose(task_id, why, is_mistake=is_mistake)
+            case _:
+                assert_never(news)
+
+    def _lose(self, task_id: TaskId, why: str, *, is_mistake: bool) -> None:
+        """Strike off an executor, and give its task up if another would fare no better."""
+        was_asked_to = self._roster.remove(task_id)
+        self._outbox.append(ExecutorDown(self._now(), task_id))
+        if was_asked_to:
+            return
+        self._losses[task_id] += 1
+        if not is_mistake:
+            log.warning("task %s: lost its executor: %s", task_id, why)
+            if self._losses[task_id] < self._max_losses:
+                return
+            why = (
+                f"task {task_id}: lost {self._losses[task_id]} executors, one after another, "
+                f"without a report; the last one: {why}"
+            )
+        self._files.fail(task_id, why)
+        self._outbox.append(TaskCancelled(self._now(), task_id))
+
+    def _leave(self, job: JobId, how: Departure) -> None:
+        if executor := self._roster.get(self._view.task_of(job).id):
+            executor.leave(job, how)
+
+    def _now(self) -> float:
+        return time.monotonic() - self._zero

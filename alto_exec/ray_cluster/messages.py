@@ -1,0 +1,93 @@
+"""What the head and an executor's process say to each other.
+
+Every message may come twice: a head that has died and come back says again what the log holds, and
+hears again what it had not yet confirmed. A stay counts the launches of a job, so that whatever
+belongs to an earlier one is known as such.
+"""
+
+from dataclasses import dataclass
+
+from alto_exec.residence import Losses
+from alto_policy.events import Departure
+from alto_policy.memory import MemoryModel
+from alto_policy.types import Job, JobId
+
+__all__ = [
+    "Broken",
+    "Join",
+    "Leave",
+    "Left",
+    "News",
+    "Order",
+    "Pulse",
+    "Ready",
+    "Release",
+    "Reported",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    job: Job
+    stay: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Decisions on the report that the job made at `step` have come."""
+
+    job: JobId
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    job: JobId
+    stay: int
+    how: Departure  # PAUSED or STOPPED
+
+
+Order = Join | Release | Leave
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The backbone is loaded."""
+
+    memory: MemoryModel
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    job: JobId
+    stay: int
+    step: int
+    losses: Losses
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    job: JobId
+    stay: int
+    how: Departure
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The executor is gone, or will train no more; one that was asked to go among them."""
+
+    why: str
+    is_mistake: bool = False  # of the user, told in one line
+
+
+News = Ready | Reported | Left | Broken
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """A sign of life, with the news that are not confirmed; the first one has number `first`."""
+
+    first: int
+    news: tuple[News, ...]
+    tokens_trained: int
+    pass_seconds: float  # that the pass under way has taken; evaluations are part of it

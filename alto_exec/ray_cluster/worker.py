@@ -1,0 +1,153 @@
+"""An executor in a process of its own: it trains by itself, takes orders and tells news."""
+
+import logging
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import assert_never
+
+import torch
+
+from alto_exec.executor import Executor, Report
+from alto_exec.ray_cluster.messages import (
+    Broken,
+    Join,
+    Leave,
+    Left,
+    News,
+    Order,
+    Pulse,
+    Ready,
+    Release,
+    Reported,
+)
+from alto_policy.events import Departure
+from alto_policy.memory import MemoryModel
+from alto_policy.types import JobId
+from alto_runs.errors import UserError
+
+__all__ = ["Worker"]
+
+log = logging.getLogger(__name__)
+
+_TICK_SECONDS = 1.0
+
+
+class Worker:
+    """One thread trains; those of the caller only pass messages.
+
+    A worker that nobody has listened to for `hold_seconds` trains no more, since its place may have
+    been given to another; after `orphan_seconds` it calls `end`.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[], tuple[Executor, MemoryModel]],
+        end: Callable[[], None],
+        hold_seconds: float,
+        orphan_seconds: float,
+    ) -> None:
+        self._start = start
+        self._end = end
+        self._hold_seconds = hold_seconds
+        self._orphan_seconds = orphan_seconds
+        self._changed = threading.Condition()  # guards all that both sides use
+        self._orders: deque[Order] = deque()
+        self._news: list[News] = []  # those that are not confirmed
+        self._confirmed = 0
+        self._tokens_trained = 0
+        self._heard_at = time.monotonic()
+        self._pass_began: float | None = None  # none is under way
+        self._stays: dict[JobId, int] = {}
+        threading.Thread(target=self._work, name="training", daemon=True).start()
+
+    def order(self, orders: Sequence[Order]) -> None:
+        with self._changed:
+            self._orders.extend(orders)
+            self._changed.notify_all()
+
+    def listen(self, confirmed: int, seconds: float) -> Pulse:
+        """News past the `confirmed` ones as soon as there are any, or none after the seconds."""
+        with self._changed:
+            self._heard_at = time.monotonic()
+            del self._news[: max(0, confirmed - self._confirmed)]
+            self._confirmed = max(confirmed, self._confirmed)
+            self._changed.wait_for(lambda: bool(self._news), seconds)
+            self._heard_at = time.monotonic()
+            began = self._heard_at if self._pass_began is None else self._pass_began
+            seconds = self._heard_at - began
+            return Pulse(self._confirmed, tuple(self._news), self._tokens_trained, seconds)
+
+    def _work(self) -> None:
+        try:
+            executor, memory = self._start()
+            self._tell(Ready(memory))
+            while True:
+                self._carry_out_orders(executor)
+                if executor.training:
+                    self._advance(executor)
+        except UserError as error:
+            self._tell(Broken(str(error), is_mistake=True))
+        except Exception:
+            log.exception("training ended in an error")
+            self._tell(Broken(traceback.format_exc().rstrip().rpartition("\n")[2]))
+
+    def _carry_out_orders(self, executor: Executor) -> None:
+        """All that have come; if nobody trains or listens, waits for more."""
+        with self._changed:
+            self._pass_began = None
+            while not self._orders and not (executor.training and self._is_listened_to()):
+                self._changed.wait(_TICK_SECONDS)
+                if self._silence() > self._orphan_seconds:
+                    self._end()
+            orders = tuple(self._orders)
+            self._orders.clear()
+            self._pass_began = time.monotonic()
+        for order in orders:
+            self._carry_out(order, executor)
+
+    def _carry_out(self, order: Order, executor: Executor) -> None:
+        match order:
+            case Join(job=job, stay=stay):
+                if stay > self._stays.get(job.id, 0):
+                    self._stays[job.id] = stay
+                    if report := executor.launch(job):
+                        self._tell_report(report)
+            case Release(job=job_id, step=step):
+                if executor.waits_at(job_id) == step and (how := executor.resume(job_id)):
+                    executor.leave(job_id, keep=True)
+                    self._tell(Left(job_id, self._stays[job_id], how))
+            case Leave(job=job_id, stay=stay, how=how):
+                if stay == self._stays.get(job_id) and job_id in executor.residents:
+                    executor.leave(job_id, keep=how is Departure.PAUSED)
+                    self._tell(Left(job_id, stay, how))
+            case _:
+                assert_never(order)
+
+    def _advance(self, executor: Executor) -> None:
+        try:
+            reports = executor.advance()
+        except torch.OutOfMemoryError:
+            job = executor.evict()
+            self._tell(Left(job, self._stays[job], Departure.EVICTED))
+            return
+        with self._changed:
+            self._tokens_trained = executor.tokens_trained
+        for report in reports:
+            self._tell_report(report)
+
+    def _tell_report(self, report: Report) -> None:
+        self._tell(Reported(report.job, self._stays[report.job], report.step, report.losses))
+
+    def _tell(self, news: News) -> None:
+        with self._changed:
+            self._news.append(news)
+            self._changed.notify_all()
+
+    def _silence(self) -> float:
+        return time.monotonic() - self._heard_at
+
+    def _is_listened_to(self) -> bool:
+        return self._silence() <= self._hold_seconds

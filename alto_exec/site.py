@@ -1,0 +1,76 @@
+"""Where a run trains: on the device of this machine, or on a cluster."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from alto_exec.backend import ExecBackend, Past, StartedExecutor
+from alto_exec.comparing import compare
+from alto_exec.inbox import Inbox
+from alto_exec.machine import gpu_of, settle
+from alto_exec.preparation import PreparedTask
+from alto_policy.controller import Backend
+from alto_policy.types import Gpu, Task
+from alto_policy.view import ClusterView
+from alto_runs.comparison import Comparison
+from alto_runs.directory import RunDirectory
+from alto_runs.result import Result
+from alto_runs.study import ExecutorSpec, Study
+
+__all__ = ["Site", "Start", "ThisMachine", "TrainingBackend"]
+
+Start = Callable[[], StartedExecutor]  # goes to other processes
+
+
+class TrainingBackend(Backend, Protocol):
+    @property
+    def tokens_trained(self) -> int: ...
+
+
+class Site(Protocol):
+    def settle(self, spec: ExecutorSpec) -> ExecutorSpec:
+        """Every choice that the study leaves open; raises UserError."""
+        ...
+
+    def gpus(self, spec: ExecutorSpec) -> tuple[Gpu, ...]: ...
+
+    def backend(
+        self,
+        inbox: Inbox,
+        start_of: Callable[[Task], Start],
+        directory: RunDirectory,
+        past: Past,
+        view: ClusterView,
+    ) -> AbstractContextManager[TrainingBackend]:
+        """Trains what comes by the inbox, from where the log ends; `view` is the run's ledger."""
+        ...
+
+    def compare(
+        self, study: Study, prepared: Sequence[PreparedTask], result: Result
+    ) -> tuple[Comparison, ...]: ...
+
+
+class ThisMachine:
+    """One device, in this process."""
+
+    def settle(self, spec: ExecutorSpec) -> ExecutorSpec:
+        return settle(spec)
+
+    def gpus(self, spec: ExecutorSpec) -> tuple[Gpu, ...]:
+        return (gpu_of(spec),)
+
+    @contextmanager
+    def backend(
+        self,
+        inbox: Inbox,
+        start_of: Callable[[Task], Start],
+        directory: RunDirectory,
+        past: Past,
+        view: ClusterView,
+    ) -> Iterator[TrainingBackend]:
+        yield ExecBackend(inbox, lambda task: start_of(task)(), lambda _: directory, past)
+
+    def compare(
+        self, study: Study, prepared: Sequence[PreparedTask], result: Result
+    ) -> tuple[Comparison, ...]:
+        return compare(study, prepared, result)
