@@ -1,10 +1,11 @@
 # Every target makes what it needs: a virtual environment in the tree with pinned versions.
 PYTHON ?= python3
 VENV := .venv
+TUNERS := .venv-tuners
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check figures setup clean
+.PHONY: demo test check figures tuners setup clean
 
 demo: setup
 	rm -rf runs/demo
@@ -24,6 +25,16 @@ check: setup
 figures: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.gallery
 
+# The tuners have an environment of their own; their results are committed, so that figures need none.
+tuners: $(TUNERS)/.ready
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(TUNERS)/bin/python -m experiments.tuners.compare
+
+$(TUNERS)/.ready: experiments/tuners/requirements.txt
+	$(PYTHON) -m venv $(TUNERS)
+	$(TUNERS)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	$(TUNERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps syne-tune==0.16.0
+	touch $@
+
 setup: $(READY)
 
 # torch first and pinned: a later package must not pull in another build of it.
@@ -35,4 +46,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(TUNERS) runs

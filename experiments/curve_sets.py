@@ -26,9 +26,11 @@ __all__ = [
     "CurveSet",
     "curve_set",
     "generated_sets",
+    "origins",
     "paper_task",
     "recorded_logs",
     "recorded_sets",
+    "shown_sets",
 ]
 
 RECORDED = Path(__file__).parents[1] / "traces" / "recorded"
@@ -130,6 +132,19 @@ def _generated(seed: int) -> CurveSet:
     curves = GeneratedCurves([task], seed=seed)
     reports = {job.id: list(_reports(job, curves)) for job in task.jobs}
     return curve_set(task.id, f"generated, seed {seed}", task, reports, is_generated=True)
+
+
+def shown_sets(count: int) -> tuple[CurveSet, ...]:
+    """What is recorded, or generated sets as long as nothing is."""
+    return recorded_sets() or generated_sets(count)
+
+
+def origins(sets: Iterable[CurveSet]) -> tuple[str, ...]:
+    """For a caption: logs by their paths, once each; generated ones in one phrase."""
+    sets = tuple(sets)
+    drawn = [curves.origin.rsplit(" ", 1)[-1] for curves in sets if curves.is_generated]
+    logs = dict.fromkeys(f"`{curves.origin}`" for curves in sets if not curves.is_generated)
+    return (*logs, *([f"generated curves, seeds {', '.join(drawn)}"] if drawn else []))
 
 
 def paper_task(name: str, backbone: str = "SmolLM2-135M", max_length: int = 256) -> Task:

@@ -9,7 +9,7 @@ Here: the same of full grids of 60 jobs each.
 import numpy as np
 
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of
-from experiments.curve_sets import CurveSet, generated_sets, recorded_sets
+from experiments.curve_sets import CurveSet, origins, recorded_sets, shown_sets
 from experiments.exhibit import Exhibit, Table, Verdict
 
 __all__ = ["early_ranks", "exhibit"]
@@ -30,7 +30,7 @@ def early_ranks(curves: CurveSet, share: float = _WARMUP) -> tuple[list[int], li
 
 
 def exhibit() -> Exhibit:
-    sets = recorded_sets() or generated_sets(_SHOWN)
+    sets = shown_sets(_SHOWN)
     figure, panels = panels_of(3.2, min(_SHOWN, len(sets)))
     rows = []
     for curves in sets:
@@ -57,9 +57,7 @@ def exhibit() -> Exhibit:
         ),
         verdict=_verdict(is_kept_everywhere),
         table=Table(("task", "winner's rank at 5 %", "kept", "jobs"), tuple(rows)),
-        logs=tuple(
-            f"`{curves.origin}`" if not curves.is_generated else curves.origin for curves in sets
-        ),
+        logs=origins(sets),
         seeds="One seed a job, no error bars.",
         figure=figure,
     )

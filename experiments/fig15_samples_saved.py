@@ -23,7 +23,7 @@ from alto_policy.decisions import ExitReason
 from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of
-from experiments.curve_sets import CurveSet, generated_sets, recorded_sets
+from experiments.curve_sets import CurveSet, generated_sets, origins, recorded_sets
 from experiments.exhibit import Exhibit, Table, Verdict
 from experiments.judging import Judgement, judge
 from experiments.table_backend import play_policy
@@ -110,10 +110,7 @@ def exhibit() -> Exhibit:
             ("task", *(rule.value for rule in _RULES), "saved", "regret", "worst regret"),
             tuple((r.name, *r.shares, r.saved, r.regret, r.worst_regret) for r in rows),
         ),
-        logs=(
-            *(f"`{curves.origin}`" for curves in recorded),
-            f"generated, seeds 0 to {_GENERATED - 1}",
-        ),
+        logs=origins((*recorded, *generated)),
         seeds=f"Recorded: one seed a job. Generated: means of {_GENERATED} tasks.",
         figure=_draw(rows),
     )

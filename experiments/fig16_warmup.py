@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of
-from experiments.curve_sets import Array, CurveSet, generated_sets, recorded_sets
+from experiments.curve_sets import Array, CurveSet, generated_sets, origins, recorded_sets
 from experiments.exhibit import Exhibit, Table, Verdict
 from experiments.judging import spearman, top_quarter
 
@@ -81,16 +81,11 @@ def exhibit() -> Exhibit:
         table=Table(
             ("task", "warm-up", "rho", "best quarter kept", "best kept", "shortfall"), tuple(rows)
         ),
-        logs=_origins(recorded, generated),
+        logs=origins((*recorded, *generated)),
         seeds=f"Recorded: one seed a job. Generated: {_GENERATED} tasks, bands are one standard "
         "deviation over tasks.",
         figure=figure,
     )
-
-
-def _origins(recorded: tuple[CurveSet, ...], generated: tuple[CurveSet, ...]) -> tuple[str, ...]:
-    drawn = f"generated curves, seeds 0 to {len(generated) - 1}"
-    return (*(f"`{curves.origin}`" for curves in recorded), drawn)
 
 
 def _verdict(rows: list[tuple[str, float, float, float, float, float]]) -> Verdict:

@@ -11,7 +11,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from alto_runs.directory import write_atomically
-from experiments import fig07_early_rank, fig12_cluster, fig15_samples_saved, fig16_warmup
+from experiments import (
+    fig01_sensitivity,
+    fig03_batch_size,
+    fig07_early_rank,
+    fig10_expert,
+    fig11_preferences,
+    fig12_cluster,
+    fig13_adapter_parallel,
+    fig14_quality,
+    fig15_samples_saved,
+    fig16_warmup,
+    past_selection,
+    past_tuners,
+    table2_kernels,
+)
 from experiments.exhibit import Exhibit, markdown, title_of, write
 
 __all__ = ["EXHIBITS", "gallery_text", "main"]
@@ -19,10 +33,19 @@ __all__ = ["EXHIBITS", "gallery_text", "main"]
 GALLERY = Path(__file__).parent / "README.md"
 
 EXHIBITS: tuple[Callable[[], Exhibit], ...] = (
+    fig01_sensitivity.exhibit,
+    fig03_batch_size.exhibit,
     fig07_early_rank.exhibit,
+    fig10_expert.exhibit,
+    fig11_preferences.exhibit,
     fig12_cluster.exhibit,
+    fig13_adapter_parallel.exhibit,
+    fig14_quality.exhibit,
     fig15_samples_saved.exhibit,
     fig16_warmup.exhibit,
+    table2_kernels.exhibit,
+    past_selection.exhibit,
+    past_tuners.exhibit,
 )
 _HEAD = """# The paper's figures and tables again, and what lies beyond them
 

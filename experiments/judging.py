@@ -1,6 +1,7 @@
 """How good a rule was on a full grid, whoever decided: budget, regret, what it lost."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +9,15 @@ from numpy.typing import NDArray
 from experiments.curve_sets import Array, CurveSet
 from experiments.table_backend import Play
 
-__all__ = ["Judgement", "judge", "oracle", "random_play", "spearman", "top_quarter"]
+__all__ = [
+    "Judgement",
+    "judge",
+    "oracle",
+    "random_play",
+    "report_samples",
+    "spearman",
+    "top_quarter",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +34,7 @@ class Judgement:
 def judge(curves: CurveSet, play: Play) -> Judgement:
     """Jobs are compared by their least validation loss: the best adapter is kept at once."""
     rows, columns = np.array(play.rows), np.array(play.columns)
-    cost = _report_samples(curves)
+    cost = report_samples(curves)
     total = cost.sum()
     seen = np.where(np.isfinite(curves.val[rows, columns]), curves.val[rows, columns], np.inf)
     winner = int(np.argmin(seen))
@@ -51,7 +60,7 @@ def top_quarter(best: Array) -> NDArray[np.intp]:
 
 def random_play(curves: CurveSet, budget: float, seed: int) -> Play:
     """Jobs drawn at random and trained to their ends, as many as the budget pays for."""
-    cost = _report_samples(curves)
+    cost = report_samples(curves)
     order = np.random.default_rng(seed).permutation(len(cost))
     left = budget * cost.sum()
     rows: list[int] = []
@@ -86,7 +95,8 @@ def _ranks(values: Array) -> Array:
     return np.asarray(means[inverse], dtype=np.float64)
 
 
-def _report_samples(curves: CurveSet) -> Array:
+@cache
+def report_samples(curves: CurveSet) -> Array:
     """Training samples before each report, [jobs, reports]."""
     return np.array(
         [

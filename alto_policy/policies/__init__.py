@@ -3,6 +3,7 @@
 from alto_policy.dispatch import Placement
 from alto_policy.estimates import DurationEstimate, declared_seconds
 from alto_policy.policies.alto import Alto, AltoSettings
+from alto_policy.policies.alto_plus import AltoPlus, AltoPlusSettings
 from alto_policy.policies.asha import Asha, AshaSettings
 from alto_policy.policies.exclusive import Exclusive, ExclusiveSettings
 from alto_policy.policies.fifo import Fifo, FifoSettings
@@ -21,6 +22,7 @@ __all__ = ["SETTINGS", "Settings", "build"]
 # Rules for the jobs of a task; the tasks come in the order of arrival.
 TunerSettings = (
     AltoSettings
+    | AltoPlusSettings
     | AshaSettings
     | FifoSettings
     | HyperbandSettings
@@ -35,6 +37,7 @@ Settings = TunerSettings | SchedulerSettings
 
 SETTINGS: dict[str, type[Settings]] = {
     "alto": AltoSettings,
+    "alto+": AltoPlusSettings,
     "sequential": SequentialSettings,
     "exclusive": ExclusiveSettings,
     "fifo": FifoSettings,
@@ -61,6 +64,8 @@ def build(
     match settings:
         case AltoSettings():
             return Alto(settings, place)
+        case AltoPlusSettings():
+            return AltoPlus(settings, place)
         case AshaSettings():
             return Asha(settings, place)
         case FifoSettings():
