@@ -1,5 +1,6 @@
 """Tasks that wait for GPUs, in an order that does not change while they wait."""
 
+from bisect import insort
 from collections.abc import Callable
 from heapq import heappop, heappush
 
@@ -16,22 +17,28 @@ class TaskQueue:
 
     def __init__(self) -> None:
         self._heaps: dict[int, list[tuple[float, int, TaskId]]] = {}
+        self._widths: list[int] = []  # of all heaps, narrow ones first
         self._numbers: dict[TaskId, int] = {}
 
     def add(self, task: Task, key: float) -> None:
         """Lower keys come first; a task that returns keeps its place among equals."""
-        number = self._numbers.setdefault(task.id, len(self._numbers))
-        heappush(self._heaps.setdefault(task.num_gpus, []), (key, number, task.id))
+        width, number = task.num_gpus, self._numbers.setdefault(task.id, len(self._numbers))
+        if width not in self._heaps:
+            self._heaps[width] = []
+            insort(self._widths, width)
+        heappush(self._heaps[width], (key, number, task.id))
 
     def pop(self, widest: int | None, waits: Callable[[TaskId], bool]) -> TaskId | None:
         """Take the first task that is not wider; what does not wait any more is forgotten."""
         while True:
-            first: list[tuple[float, int, TaskId]] | None = None
-            for width, heap in self._heaps.items():
-                fits = heap and (widest is None or width <= widest)
-                if fits and (first is None or heap[0] < first[0]):
+            first: list[tuple[float, int, TaskId]] = []
+            for width in self._widths:
+                if widest is not None and width > widest:
+                    break
+                heap = self._heaps[width]
+                if heap and (not first or heap[0] < first[0]):
                     first = heap
-            if first is None:
+            if not first:
                 return None
             task = heappop(first)[2]
             if waits(task):

@@ -15,7 +15,7 @@ from alto_runs.schedule import (
     TaskTimes,
     busy_seconds,
     measure_schedule,
-    task_times,
+    times_of,
 )
 
 __all__ = ["EXIT_RULES", "Metrics", "TaskMetrics", "measure", "metrics_json"]
@@ -63,14 +63,19 @@ class Metrics:
 
 
 def measure(history: RunHistory) -> Metrics:
-    times = task_times(history)
     shared: dict[object, Mapping[Any, int]] = {}
-    tasks = {
-        task.id: _of_task(task, when, history, shared)
-        for task, when in zip(history.tasks, times, strict=True)
-    }
+    tasks: dict[TaskId, TaskMetrics] = {}
+
+    def measured() -> Iterator[TaskTimes]:
+        """The times of one task after another, so that no more than one is held."""
+        for task in history.tasks:
+            times = times_of(task, history)
+            tasks[task.id] = _of_task(task, times, history, shared)
+            yield times
+
+    schedule = measure_schedule(measured())
     start = min(history.arrivals.values(), default=history.end)
-    return Metrics(_overall(tasks.values(), history.end - start), tasks, measure_schedule(times))
+    return Metrics(_overall(tasks.values(), history.end - start), tasks, schedule)
 
 
 def metrics_json(metrics: Metrics) -> Iterator[str]:

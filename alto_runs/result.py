@@ -128,9 +128,12 @@ def write_result(directory: RunDirectory, history: RunHistory | None = None) -> 
     From the log, unless its history is at hand.
     """
     result = Result(directory.path, history)
-    write_atomically(directory.leaderboard_path, leaderboard_json(result.leaderboard))
+    standings = rank_jobs(result.history, directory)  # not kept: a trace may have 100,000 jobs
+    write_atomically(directory.leaderboard_path, leaderboard_json(standings))
+    trained = dict.fromkeys(each.task for each in standings if each.adapter)
+    del standings
     write_atomically(directory.metrics_path, metrics_json(result.metrics))
-    for task in dict.fromkeys(each.task for each in result.leaderboard if each.adapter):
+    for task in trained:
         if (best := result.best(task)) and best.adapter is not None:
             for file in sorted(best.adapter.glob("adapter_*")):
                 write_atomically(directory.best_folder(task) / file.name, file.read_bytes())

@@ -22,6 +22,7 @@ __all__ = [
     "occupied",
     "percentile",
     "task_times",
+    "times_of",
 ]
 
 _ENDED = (Outcome.FINISHED, Outcome.STOPPED, Outcome.FAILED)
@@ -92,27 +93,37 @@ class Usage:
 
 
 def task_times(history: RunHistory) -> tuple[TaskTimes, ...]:
-    spans = history.spans
-    return tuple(
-        TaskTimes(
-            task=task.id,
-            tenant=task.tenant,
-            num_gpus=task.num_gpus,
-            arrival=history.arrivals[task.id],
-            start=spans[task.id][0].start if task.id in spans else None,
-            end=_end(task, history),
-        )
-        for task in history.tasks
+    return tuple(times_of(task, history) for task in history.tasks)
+
+
+def times_of(task: Task, history: RunHistory) -> TaskTimes:
+    spans = history.spans.get(task.id)
+    return TaskTimes(
+        task=task.id,
+        tenant=task.tenant,
+        num_gpus=task.num_gpus,
+        arrival=history.arrivals[task.id],
+        start=spans[0].start if spans else None,
+        end=_end(task, history),
     )
 
 
-def measure_schedule(times: Sequence[TaskTimes]) -> ScheduleMetrics:
-    completions = [each.completion for each in times if each.completion is not None]
-    waits = [each.queueing for each in times if each.queueing is not None]
-    found = [(each.tenant, each.slowdown) for each in times]
-    slowdowns = [(tenant, slowdown) for tenant, slowdown in found if slowdown is not None]
+def measure_schedule(times: Iterable[TaskTimes]) -> ScheduleMetrics:
+    completions: list[float] = []
+    waits: list[float] = []
+    by_tenant: dict[str, list[float]] = {}
+    count = 0
+    for each in times:
+        count += 1
+        if each.end is not None:
+            completions.append(each.end - each.arrival)
+        if each.start is not None:
+            waits.append(each.start - each.arrival)
+        if (slowdown := each.slowdown) is not None:
+            by_tenant.setdefault(each.tenant, []).append(slowdown)
+    slowdowns = [slowdown for of_tenant in by_tenant.values() for slowdown in of_tenant]
     return ScheduleMetrics(
-        tasks=len(times),
+        tasks=count,
         tasks_ended=len(completions),
         completion_mean=fmean(completions) if completions else None,
         completion_median=percentile(completions, 50),
@@ -120,8 +131,12 @@ def measure_schedule(times: Sequence[TaskTimes]) -> ScheduleMetrics:
         completion_p99=percentile(completions, 99),
         queueing_mean=fmean(waits) if waits else None,
         queueing_p99=percentile(waits, 99),
-        slowdown_mean=fmean([slowdown for _, slowdown in slowdowns]) if slowdowns else None,
-        fairness=jain(_served(slowdowns)),
+        slowdown_mean=fmean(slowdowns) if slowdowns else None,
+        fairness=jain(
+            [fmean(of_tenant) for of_tenant in by_tenant.values()]
+            if len(by_tenant) > 1
+            else slowdowns
+        ),
     )
 
 
@@ -150,15 +165,6 @@ def jain(values: Sequence[float]) -> float | None:
     """(sum x)^2 / (n sum x^2): Jain, Chiu and Hawe 1984."""
     squares = sum(value * value for value in values)
     return sum(values) ** 2 / (len(values) * squares) if squares else None
-
-
-def _served(slowdowns: Iterable[tuple[str, float]]) -> list[float]:
-    by_tenant: dict[str, list[float]] = {}
-    for tenant, slowdown in slowdowns:
-        by_tenant.setdefault(tenant, []).append(slowdown)
-    if len(by_tenant) > 1:
-        return [fmean(of_tenant) for of_tenant in by_tenant.values()]
-    return [slowdown for of_tenant in by_tenant.values() for slowdown in of_tenant]
 
 
 def _end(task: Task, history: RunHistory) -> float | None:

@@ -4,6 +4,8 @@ from collections import deque
 from functools import partial
 from typing import assert_never
 
+from simpy.core import EmptySchedule
+
 from alto_policy.decisions import (
     Decision,
     Launch,
@@ -56,12 +58,14 @@ class SimBackend:
         if self._told is not None:
             self._executors.release(self._told)
             self._told = None
-        outbox, clock = self._outbox, self._clock
+        outbox, clock, to_come = self._outbox, self._clock, self._to_come
         while not outbox:
             # Arrivals come before whatever else happens at their moment.
-            if self._to_come and self._to_come[-1].t <= clock.peek():
-                return self._arrive(self._to_come.pop())
-            if not clock.tick():
+            if to_come and to_come[-1].t <= clock.peek():
+                return self._arrive(to_come.pop())
+            try:
+                clock.step()
+            except EmptySchedule:
                 return None
         event = outbox.popleft()
         if isinstance(event, LossReported):

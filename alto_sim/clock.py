@@ -5,7 +5,6 @@ from heapq import heappush
 from typing import Any
 
 import simpy
-from simpy.core import EmptySchedule
 from simpy.events import NORMAL
 
 __all__ = ["Clock"]
@@ -46,11 +45,3 @@ class Clock(simpy.Environment):
             self.at(self._now + seconds, callback)
         else:
             callback()
-
-    def tick(self) -> bool:
-        """Run the next callback; False if there is none."""
-        try:
-            self.step()
-        except EmptySchedule:
-            return False
-        return True

@@ -55,9 +55,10 @@ class Executors:
         self._home: dict[JobId, tuple[_Executor, AnyLane]] = {}  # of those that hold memory
 
     def start(self, task: Task, gpus: tuple[GpuId, ...]) -> None:
-        executor = _Executor(task, gpus, self._dice.slowdown() * self._hardware.slowdown(gpus))
+        dice, latencies = self._dice, self._latencies
+        executor = _Executor(task, gpus, dice.slowdown() * self._hardware.slowdown(gpus))
         self._executors[task.id] = executor
-        seconds = self._dice.late(self._latencies.start) + self._dice.late(self._latencies.load)
+        seconds = dice.late(latencies.start) + dice.late(latencies.load)
         repair = self._hardware.is_whole_at(gpus) - self._clock.now
 
         def come_up() -> None:

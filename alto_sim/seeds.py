@@ -10,6 +10,7 @@ from pathlib import Path
 from alto_policy.policies import Settings
 from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
+from alto_runs.garbage import uncollected
 from alto_runs.result import Result
 from alto_runs.versions import versions
 from alto_sim.hardware import gpus_of
@@ -29,7 +30,8 @@ class Simulation:
 
     def run(self, out: Path) -> Result:
         """Raises UserError."""
-        return self._play(load_workload(self.path), out)
+        with uncollected():
+            return self._play(load_workload(self.path), out)
 
     def run_seeds(self, count: int, out: Path) -> Iterator[Result]:
         """Runs in `out`/seed-0 and so on, as they end; raises UserError where no seed matters."""
@@ -47,7 +49,8 @@ class Simulation:
                 pool.shutdown(cancel_futures=True)
 
     def _run_seed(self, seed: int, out: Path) -> Path:
-        self._play(load_workload(self.path, seed=seed), out)
+        with uncollected():
+            self._play(load_workload(self.path, seed=seed), out)
         return out
 
     def _play(self, loaded: Loaded, out: Path) -> Result:
