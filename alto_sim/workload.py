@@ -11,6 +11,7 @@ from alto_policy.runlog import RunLog
 from alto_policy.types import JobId, Task, TaskId
 from alto_runs.costs.durations import PassTimes
 from alto_runs.costs.step_profile import StepProfile
+from alto_runs.history import Outcome, follow
 from alto_sim.calibrate import fit
 from alto_sim.curves import LossCurves, RecordedCurves
 from alto_sim.curves_generated import GeneratedCurves
@@ -71,7 +72,8 @@ def profiled(workload: Workload, profile: StepProfile) -> Workload:
 def recorded(log: RunLog) -> Workload:
     """A run once more: its tasks, losses and memory, and its times as fitted from it.
 
-    The fitted times hold the delays of messages, so that only an executor's start is late.
+    The fitted times hold the delays of messages, so that only an executor's start is late. A job
+    that ended without a report was rigid, and lasts as long again.
     """
     measured: dict[TaskId, MemoryModel] = {}
     asked: dict[TaskId, float] = {}
@@ -90,12 +92,22 @@ def recorded(log: RunLog) -> Workload:
         step_time=fit(log.entries),
         latencies=replace(DEFAULT_LATENCIES, load=start),
         measured=measured,
+        durations=_durations(log),
         cancellations=_cancellations(log),
     )
 
 
 def _arrivals(log: RunLog) -> tuple[TaskArrived, ...]:
     return tuple(entry.event for entry in log.entries if isinstance(entry.event, TaskArrived))
+
+
+def _durations(log: RunLog) -> dict[JobId, float]:
+    """Seconds on a GPU of the jobs that finished without a report."""
+    return {
+        name: sum(stay.end - stay.start for stay in job.residencies)
+        for name, job in follow(log).jobs.items()
+        if job.outcome is Outcome.FINISHED and not job.reports
+    }
 
 
 def _cancellations(log: RunLog) -> tuple[TaskCancelled, ...]:

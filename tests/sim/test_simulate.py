@@ -5,11 +5,12 @@ import pytest
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, replay
 from alto_policy.events import TaskArrived
-from alto_policy.policies import build
+from alto_policy.policies import SETTINGS, build
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings
 from alto_runs.errors import UserError
 from alto_sim.curves_generated import GeneratedCurves
+from alto_sim.importers import AT_ONCE, Trace, TraceJob, rigid
 from alto_sim.simulate import simulate
 from alto_sim.step_time import StepTime
 from alto_sim.workload import Workload, recorded
@@ -47,6 +48,22 @@ def test_a_finished_run_is_a_workload(tmp_path: Path) -> None:
     assert makespans[1] == pytest.approx(makespans[0], rel=0.03)
     saved = simulate(recorded(first.log), ALTO, gpus(), tmp_path / "alto")
     assert saved.metrics.overall.makespan_seconds < makespans[0]
+
+
+@pytest.mark.parametrize("policy", ["sjf", "srtf"])
+def test_a_finished_run_of_rigid_jobs_is_a_workload(tmp_path: Path, policy: str) -> None:
+    """Preempted ones too: what counts is the time on a GPU."""
+    jobs = [
+        TraceJob(id=f"j{i}", submitted=7.0 * i, duration=90.0 - 20 * i, num_gpus=1 + i % 2)
+        for i in range(4)
+    ]
+    workload = rigid(Trace("toy", tuple(jobs), {}), AT_ONCE)
+    first = simulate(workload, SETTINGS[policy](), gpus(2), tmp_path / "first")
+    again = simulate(recorded(first.log), SETTINGS[policy](), gpus(2), tmp_path / "again")
+    assert any(len(job.residencies) > 1 for job in first.history.jobs.values()) == (
+        policy == "srtf"
+    )
+    assert again.log.entries == first.log.entries
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
