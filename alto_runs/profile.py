@@ -19,6 +19,7 @@ __all__ = [
     "CopyRow",
     "Direction",
     "EvaluationRow",
+    "GangRow",
     "GemmRow",
     "KernelRow",
     "Machine",
@@ -152,6 +153,40 @@ class StepRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GangRow:
+    """One optimizer step of equal jobs on several GPUs of one machine, by one of the ways there."""
+
+    machine: Machine
+    model: ModelShape
+    dtype: str
+    method: str  # adapter-parallel, copies, fsdp2-peft, ddp-peft; one-gpu leaves the others idle
+    gpus: int
+    jobs: int
+    rank: int
+    batch_size: int
+    length: int
+    seconds: float  # median, of the slowest GPU
+    peak_bytes: int | None  # most of any GPU
+    received_bytes: int | None = None  # by one GPU from the others; of frozen layers
+    exposed_seconds: float | None = None  # by which a step that receives nothing is shorter
+
+    def __post_init__(self) -> None:
+        _require_positive(
+            gpus=self.gpus,
+            jobs=self.jobs,
+            rank=self.rank,
+            batch_size=self.batch_size,
+            length=self.length,
+            seconds=self.seconds,
+        )
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of those that the jobs asked for."""
+        return self.jobs * self.batch_size * self.length / self.seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationRow:
     """Forward passes of one or more jobs over validation sequences."""
 
@@ -255,7 +290,7 @@ class GemmRow:
         return 2 * self.tokens * self.inputs * self.outputs / self.seconds
 
 
-Row = StepRow | EvaluationRow | KernelRow | OperationRow | CopyRow | GemmRow
+Row = StepRow | GangRow | EvaluationRow | KernelRow | OperationRow | CopyRow | GemmRow
 
 
 def read_profile(path: Path) -> tuple[Row, ...]:
@@ -272,10 +307,10 @@ def read_profile(path: Path) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def shipped_profile() -> Path:
-    """The rows of an H100 that come with the package, or with a checkout of it."""
-    packaged = Path(__file__).with_name("profiles") / "h100.jsonl"
-    checkout = Path(__file__).parents[1] / "kernels" / "profiles" / "h100.jsonl"
+def shipped_profile(name: str = "h100.jsonl") -> Path:
+    """Rows that come with the package, or with a checkout of it: of one H100, or `h100x4.jsonl`."""
+    packaged = Path(__file__).with_name("profiles") / name
+    checkout = Path(__file__).parents[1] / "kernels" / "profiles" / name
     return packaged if packaged.is_file() else checkout
 
 

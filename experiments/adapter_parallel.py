@@ -9,6 +9,7 @@ batch filled up to the ranks (see `parallel_peers`). Only tokens that a job aske
 """
 
 import argparse
+import gc
 import json
 import statistics
 import time
@@ -23,18 +24,23 @@ from alto_exec.bank import AdapterBank
 from alto_exec.decoder import Decoder
 from alto_exec.parallel.ranks import Ranks, join_launched_ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
-from alto_exec.profiling.synthetic import equal_jobs, random_samples
+from alto_exec.profiling.synthetic import config_of, equal_jobs, random_samples, shape_of
+from alto_exec.profiling.this_machine import this_machine
 from alto_exec.residence import Progress, Resident
 from alto_exec.step import train_pass
 from alto_policy.types import Job
+from alto_runs.profile import GangRow, Machine, dump_rows
 from alto_runs.versions import versions
 from experiments.parallel_peers import PeftJob, peft_model
-from experiments.random_backbone import SHAPES, with_layers_made_in_turn
+from experiments.random_backbone import with_layers_made_in_turn
 
+MODELS = ["Llama-3.1-8B", "Llama-3.2-1B", "Qwen2.5-32B"]
 RANK = 16
 REPEATS, WARM_UPS = 5, 2
 POINT_SECONDS = 20.0  # that a point takes at most, all repeats together
-MOST_TOKENS = {"1b": 16384, "8b": 8192, "32b": 2048, "70b": 1024}  # of one pass on one GPU
+MOST_TOKENS = {  # of one pass on one GPU
+    "Llama-3.2-1B": 16384, "Llama-3.1-8B": 8192, "Qwen2.5-32B": 2048, "Llama-3.1-70B": 1024,
+}  # fmt: skip
 CHECKED_STEPS = 3
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-3}  # relative, of a loss
 
@@ -69,6 +75,7 @@ class Bench:
     ranks: Ranks
     dtype: torch.dtype
     end: float  # on the clock of the leader
+    machine: Machine
     out: Path | None
 
     def has_time(self, seconds: float) -> bool:
@@ -76,13 +83,28 @@ class Bench:
         late = self.ranks.is_leader and time.monotonic() + seconds > self.end
         return not self.ranks.most(int(late))
 
-    def write(self, **row: Any) -> None:
+    def tell(self, **facts: Any) -> None:
         if self.ranks.is_leader:
-            line = json.dumps(row)
-            print(line, flush=True)
-            if self.out is not None:
-                with self.out.open("a", encoding="utf-8") as file:
-                    file.write(line + "\n")
+            print(json.dumps(facts), flush=True)
+
+    def keep(self, name: str, method: str, point: Point, seconds: float, **found: Any) -> None:
+        """A measured point, as a row of a profile; what is said beside it is only told."""
+        row = GangRow(
+            machine=self.machine, model=shape_of(config_of(name), Path(name).name),
+            dtype=str(self.dtype).removeprefix("torch."),
+            method=method, gpus=1 if method == "one-gpu" else self.ranks.size, rank=RANK,
+            jobs=point.jobs, batch_size=point.batch_size, length=point.length, seconds=seconds,
+            peak_bytes=self.peak_bytes(), received_bytes=found.get("received_bytes"),
+            exposed_seconds=found.get("exposed_seconds"),
+        )  # fmt: skip
+        speed = row.tokens_per_second
+        self.tell(
+            model=name, method=method, **asdict(point), seconds=seconds, tokens_per_second=speed,
+            peak_bytes=row.peak_bytes, **found,
+        )  # fmt: skip
+        if self.ranks.is_leader and self.out is not None:
+            with self.out.open("a", encoding="utf-8") as file:
+                file.write(dump_rows([row]))
 
     def median_seconds(self, step: Callable[[], object], repeats: int = REPEATS) -> float:
         """Of a step that all ranks make; the slowest tells."""
@@ -101,24 +123,24 @@ class Bench:
                 break
         return statistics.median(seconds[WARM_UPS:])
 
-    def peak_gb(self) -> float:
+    def peak_bytes(self) -> int | None:
         if self.ranks.device.type != "cuda":
-            return 0.0
-        return self.ranks.most(torch.cuda.max_memory_allocated()) / 1e9
+            return None
+        return self.ranks.most(torch.cuda.max_memory_allocated())
 
 
 class Trainer:
     """Our jobs of a point on this rank, in passes that fit."""
 
     def __init__(
-        self, model: Decoder | ShardedDecoder, shape: str, point: Point, mine: Sequence[Job]
+        self, model: Decoder | ShardedDecoder, name: str, point: Point, mine: Sequence[Job]
     ) -> None:
         self._model = model
         rows = max(1, len(mine)) * RANK
         self.bank = AdapterBank(model.shapes, model.device, rows=rows, dtype=model.dtype)
-        self.residents = fresh_residents(mine, self.bank)
-        self._samples = random_samples(64, point.length, SHAPES[shape]["vocab_size"])
-        at_once = max(1, MOST_TOKENS.get(shape, 1024) // (point.batch_size * point.length))
+        self.residents = residents_of(mine, self.bank)
+        self._samples = random_samples(64, point.length, config_of(name).vocab_size)
+        at_once = max(1, MOST_TOKENS.get(name, 1024) // (point.batch_size * point.length))
         self._parts = [
             self.residents[first : first + at_once]
             for first in range(0, len(self.residents), at_once)
@@ -133,16 +155,17 @@ class Trainer:
             settle(self._model)
 
 
-def fresh_residents(jobs: Sequence[Job], bank: AdapterBank) -> list[Resident]:
-    """Adapters that every rank would draw alike."""
-    slots = [bank.join(bank.fresh(j.hyperparameters.rank, j.hyperparameters.seed)) for j in jobs]
-    return [Resident(job, slot, Progress()) for job, slot in zip(jobs, slots, strict=True)]
-
-
 def settle(model: Decoder | ShardedDecoder) -> None:
     """The passes that other ranks still have to make, whatever became of this one's."""
     if isinstance(model, ShardedDecoder):
         model.settle()
+
+
+def residents_of(jobs: Sequence[Job], bank: AdapterBank) -> list[Resident]:
+    """With the adapters that PEFT begins with as well."""
+    fresh = [bank.fresh(job.hyperparameters.rank, job.hyperparameters.seed) for job in jobs]
+    slots = [bank.join(state) for state in fresh]
+    return [Resident(job, slot, Progress()) for job, slot in zip(jobs, slots, strict=True)]
 
 
 def losses_of(residents: Sequence[Resident]) -> dict[str, float]:
@@ -154,24 +177,24 @@ def dealt(jobs: Sequence[Job], ranks: Ranks) -> list[Job]:
     return list(jobs[ranks.rank :: ranks.size])
 
 
-def mine_of(method: str, point: Point, ranks: Ranks) -> list[Job]:
-    jobs = list(equal_jobs(point.jobs, rank=RANK, batch_size=point.batch_size))
+def mine_of(method: str, point: Point, ranks: Ranks) -> Sequence[Job]:
+    jobs = equal_jobs(point.jobs, rank=RANK, batch_size=point.batch_size)
     if method == "one-gpu":
         return jobs if ranks.is_leader else []
     return dealt(jobs, ranks)
 
 
-def check(bench: Bench, shape: str) -> None:
+def check(bench: Bench, name: str) -> None:
     """The losses of eight jobs over some steps: sharded over all ranks, and whole on the first."""
     point = Point(8, 1, 64)
-    jobs = list(equal_jobs(point.jobs, rank=RANK, batch_size=point.batch_size))
+    jobs = equal_jobs(point.jobs, rank=RANK, batch_size=point.batch_size)
     ranks = bench.ranks
     found: dict[str, float] = {}
     for model, mine in (
-        (sharded(bench, shape), dealt(jobs, ranks)),
-        (whole(bench, shape), jobs if ranks.is_leader else []),
+        (sharded(bench, name), dealt(jobs, ranks)),
+        (whole(bench, name), jobs if ranks.is_leader else []),
     ):
-        trainer = Trainer(model, shape, point, mine)
+        trainer = Trainer(model, name, point, mine)
         for _ in range(CHECKED_STEPS):
             trainer.step()
         told = [json.loads(text) for text in ranks.hear(json.dumps(losses_of(trainer.residents)))]
@@ -180,21 +203,21 @@ def check(bench: Bench, shape: str) -> None:
             found = merged
         del model, trainer
     worst = max(abs(merged[job] / found[job] - 1) for job in merged)
-    bench.write(
-        check="losses of jobs on all ranks against one rank", shape=shape, jobs=len(merged),
+    bench.tell(
+        check="losses of jobs on all ranks against one rank", model=name, jobs=len(merged),
         steps=CHECKED_STEPS, worst_relative_difference=worst, allowed=TOLERANCE[bench.dtype],
     )  # fmt: skip
     assert found.keys() == merged.keys()
     assert worst <= TOLERANCE[bench.dtype], "the ranks do not train what one rank trains"
 
 
-def sharded(bench: Bench, shape: str) -> ShardedDecoder:
-    model = with_layers_made_in_turn(shape, bench.ranks.device, bench.dtype)
+def sharded(bench: Bench, name: str) -> ShardedDecoder:
+    model = with_layers_made_in_turn(config_of(name), bench.ranks.device, bench.dtype)
     return ShardedDecoder(model, bench.ranks)
 
 
-def whole(bench: Bench, shape: str) -> Decoder:
-    return Decoder(with_layers_made_in_turn(shape, bench.ranks.device, bench.dtype))
+def whole(bench: Bench, name: str) -> Decoder:
+    return Decoder(with_layers_made_in_turn(config_of(name), bench.ranks.device, bench.dtype))
 
 
 def attempt(bench: Bench, act: Callable[[], object]) -> bool:
@@ -207,34 +230,32 @@ def attempt(bench: Bench, act: Callable[[], object]) -> bool:
     return not bench.ranks.most(int(out_of_memory))
 
 
-def measure_ours(bench: Bench, shape: str, method: str, points: Sequence[Point]) -> None:
+def measure_ours(bench: Bench, name: str, method: str, points: Sequence[Point]) -> None:
     """All points on one backbone: in shards, in copies, or on the leader alone."""
     ranks = bench.ranks
     is_sharded = method == "adapter-parallel"
-    model = sharded(bench, shape) if is_sharded else whole(bench, shape)
+    model = sharded(bench, name) if is_sharded else whole(bench, name)
     for point in points:
         if not bench.has_time(POINT_SECONDS):
             return
         forget_peak(ranks.device)
-        row: dict[str, Any] = {"shape": shape, "method": method, **asdict(point)}
         trainers: list[Trainer] = []
 
         def begin(point: Point = point, trainers: list[Trainer] = trainers) -> None:
-            trainers.append(Trainer(model, shape, point, mine_of(method, point, ranks)))
+            trainers.append(Trainer(model, name, point, mine_of(method, point, ranks)))
             trainers[0].step()
 
         if not attempt(bench, begin):
-            bench.write(**row, fits=False)
+            bench.tell(model=name, method=method, **asdict(point), fits=False)
             continue
         (trainer,) = trainers
+        found: dict[str, Any] = {}
         if ranks.is_leader:
-            row["first_loss"] = trainer.residents[0].progress.loss_sum
+            found["first_loss"] = trainer.residents[0].progress.loss_sum
         seconds = bench.median_seconds(trainer.step)
-        row |= {"seconds": seconds, "tokens_per_second": point.tokens / seconds}
-        row |= {"ranks": 1 if method == "one-gpu" else ranks.size, "peak_gb": bench.peak_gb()}
         if isinstance(model, ShardedDecoder):
-            row |= communication(bench, model, trainer, seconds)
-        bench.write(**row)
+            found |= communication(bench, model, trainer, seconds)
+        bench.keep(name, method, point, seconds, **found)
 
 
 def communication(
@@ -250,10 +271,10 @@ def communication(
     silent = bench.median_seconds(trainer.step, repeats=3)
     layers._fetch = fetch  # type: ignore[method-assign]
     received = gathers * layers.bytes_per_gather
-    return {"gathered_bytes": received, "exposed_seconds": seconds - silent}
+    return {"received_bytes": received, "exposed_seconds": seconds - silent}
 
 
-def measure_peers(bench: Bench, shape: str, method: str, points: Sequence[Point]) -> None:
+def measure_peers(bench: Bench, name: str, method: str, points: Sequence[Point]) -> None:
     """A step of one job; the jobs of a point are trained one after another."""
     ranks = bench.ranks
     wrap = method.removesuffix("-peft")
@@ -261,49 +282,42 @@ def measure_peers(bench: Bench, shape: str, method: str, points: Sequence[Point]
 
     def load() -> None:
         nonlocal model
-        model = peft_model(shape, RANK, ranks.device, bench.dtype, wrap)
+        model = peft_model(config_of(name), RANK, ranks.device, bench.dtype, wrap)
 
     if not attempt(bench, load):
-        bench.write(shape=shape, method=method, fits=False)
+        bench.tell(model=name, method=method, fits=False)
         return
     for point in points:
         if not bench.has_time(POINT_SECONDS):
             return
         forget_peak(ranks.device)
-        data = random_samples(64, point.length, SHAPES[shape]["vocab_size"])
+        data = random_samples(64, point.length, config_of(name).vocab_size)
         job = PeftJob(model, data, point.batch_size)
-        row: dict[str, Any] = {"shape": shape, "method": method, **asdict(point)}
         if not attempt(bench, job.step):
-            bench.write(**row, fits=False)
+            bench.tell(model=name, method=method, **asdict(point), fits=False)
             continue
-        seconds = bench.median_seconds(job.step)
-        share = -(-point.batch_size // ranks.size) * ranks.size
-        bench.write(
-            **row, seconds=point.jobs * seconds, ranks=ranks.size, peak_gb=bench.peak_gb(),
-            tokens_per_second=point.batch_size * point.length / seconds,
-            padded_to=share, **({} if point != points[0] else {"first_loss": job.first_loss()}),
-        )  # fmt: skip
+        # Later points train on with the adapter of the first one.
+        found = {} if point != points[0] else {"first_loss": job.first_loss()}
+        seconds = point.jobs * bench.median_seconds(job.step)
+        padded_to = -(-point.batch_size // ranks.size) * ranks.size
+        bench.keep(name, method, point, seconds, padded_to=padded_to, **found)
 
 
 def forget_peak(device: torch.device) -> None:
+    gc.collect()  # a decoder and what it records know each other
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
 
 
-def facts(ranks: Ranks) -> dict[str, object]:
-    known: dict[str, object] = {"ranks": ranks.size, **versions("torch", "transformers", "peft")}
-    if ranks.device.type == "cuda":
-        known["gpu"] = torch.cuda.get_device_name()
-    return known
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--shapes", nargs="*", choices=SHAPES, default=["8b", "1b", "32b"])
+    parser.add_argument(
+        "--models", nargs="*", default=MODELS, help="names of known shapes, or folders"
+    )
     parser.add_argument("--methods", nargs="*", choices=POINTS, default=list(POINTS))
     parser.add_argument("--points", type=int, default=9, help="so many of each method at most")
-    parser.add_argument("--check", choices=SHAPES, help="shape of the comparison of losses")
+    parser.add_argument("--check", help="model of the comparison of losses; the last by default")
     parser.add_argument("--seconds", type=float, default=420.0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -311,29 +325,30 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     ranks = join_launched_ranks(device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    bench = Bench(ranks, dtype, end, options.out)
-    bench.write(**facts(ranks))
-    check(bench, options.check or options.shapes[-1])
-    for shape, method in plan(options.shapes, options.methods):
+    machine = this_machine(ranks.device, "experiments/adapter_parallel.py")
+    bench = Bench(ranks, dtype, end, machine, options.out)
+    bench.tell(ranks=ranks.size, gpu=machine.gpu, **versions("torch", "transformers", "peft"))
+    check(bench, options.check or options.models[-1])
+    for name, method in plan(options.models, options.methods):
         if not bench.has_time(POINT_SECONDS):
             break
         points = POINTS[method][: options.points]
         start = time.monotonic()
         if method.endswith("-peft"):
-            measure_peers(bench, shape, method, points)
+            measure_peers(bench, name, method, points)
         else:
-            measure_ours(bench, shape, method, points)
-        bench.write(section=f"{shape} {method}", wall_seconds=time.monotonic() - start)
+            measure_ours(bench, name, method, points)
+        bench.tell(section=f"{name} {method}", wall_seconds=time.monotonic() - start)
         forget_peak(ranks.device)
     ranks.leave()
 
 
-def plan(shapes: Sequence[str], methods: Sequence[str]) -> list[tuple[str, str]]:
+def plan(models: Sequence[str], methods: Sequence[str]) -> list[tuple[str, str]]:
     """What the bars are of comes first."""
-    names = list(POINTS)
-    sections = [(shape, method) for shape in shapes for method in names[:3]]
-    sections += [(shape, method) for method in names[3:] for shape in shapes]
-    return [(shape, method) for shape, method in sections if method in methods]
+    ways = list(POINTS)
+    sections = [(name, method) for name in models for method in ways[:3]]
+    sections += [(name, method) for method in ways[3:] for name in models]
+    return [(name, method) for name, method in sections if method in methods]
 
 
 if __name__ == "__main__":

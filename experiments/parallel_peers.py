@@ -21,7 +21,7 @@ __all__ = ["PeftJob", "peft_model"]
 _RATE = 1e-4
 
 
-def peft_model(shape: str, rank: int, device: torch.device, dtype: torch.dtype, wrap: str) -> Any:
+def peft_model(config: Any, rank: int, device: torch.device, dtype: torch.dtype, wrap: str) -> Any:
     """A model with one adapter on all linears, its layers sharded (`fsdp`) or replicated (`ddp`).
 
     FSDP2 is given what it is best with here: layers gathered in advance, and gathered again in the
@@ -29,11 +29,11 @@ def peft_model(shape: str, rank: int, device: torch.device, dtype: torch.dtype, 
     """
     from peft import LoraConfig, get_peft_model
 
-    model = empty_model(shape, dtype)
-    config = LoraConfig(
+    model = empty_model(config, dtype)
+    lora = LoraConfig(
         r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-    peft = get_peft_model(model, config, autocast_adapter_dtype=False)
+    peft = get_peft_model(model, lora, autocast_adapter_dtype=False)
     fill_ends(model, device)
     for number, layer in enumerate(model.model.layers):
         fill(layer, device, 100 + number)

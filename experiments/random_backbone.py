@@ -8,48 +8,16 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["SHAPES", "empty_model", "fill", "fill_ends", "with_layers_made_in_turn"]
+from alto_exec.profiling.synthetic import random_model
 
-SHAPES: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 512,
-        "tie_word_embeddings": True,
-    },
-    "135m": {
-        "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
-        "num_attention_heads": 9, "num_key_value_heads": 3, "vocab_size": 49152,
-        "tie_word_embeddings": True,
-    },
-    "1b": {
-        "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
-        "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
-        "tie_word_embeddings": True,
-    },
-    "8b": {
-        "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
-        "num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128256,
-    },
-    "32b": {
-        "hidden_size": 5120, "intermediate_size": 27648, "num_hidden_layers": 64,
-        "num_attention_heads": 40, "num_key_value_heads": 8, "vocab_size": 152064,
-    },
-    "70b": {
-        "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80,
-        "num_attention_heads": 64, "num_key_value_heads": 8, "vocab_size": 128256,
-    },
-}  # fmt: skip
+__all__ = ["empty_model", "fill", "fill_ends", "with_layers_made_in_turn"]
+
 _DEVIATION = 0.02
 
 
-def empty_model(shape: str, dtype: torch.dtype) -> Any:
+def empty_model(config: Any, dtype: torch.dtype) -> Any:
     """A transformers causal LM without memory."""
-    from transformers import AutoModelForCausalLM, LlamaConfig
-
-    config = LlamaConfig(**SHAPES[shape], max_position_embeddings=8192, rms_norm_eps=1e-5)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    return model.requires_grad_(False).eval()
+    return random_model(config, torch.device("meta"), dtype)
 
 
 def fill(module: nn.Module, device: torch.device, seed: int) -> None:
@@ -81,9 +49,9 @@ def fill_ends(model: Any, device: torch.device) -> None:
         inner.rotary_emb = type(inner.rotary_emb)(config=model.config)
 
 
-def with_layers_made_in_turn(shape: str, device: torch.device, dtype: torch.dtype) -> Any:
+def with_layers_made_in_turn(config: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """A model whose layers come into being when they are gone through, one after another."""
-    model = empty_model(shape, dtype)
+    model = empty_model(config, dtype)
     fill_ends(model, device)
     model.model.layers = _MadeInTurn(model.model.layers, device)
     return model

@@ -1,0 +1,56 @@
+"""The measurement of several GPUs runs on Gloo, at any number of ranks, with a tiny model."""
+
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig
+
+from alto_exec.parallel.ranks import Ranks
+from alto_exec.profiling.this_machine import this_machine
+from alto_runs.profile import GangRow, read_profile
+from experiments.adapter_parallel import Bench, Point, check, measure_ours, measure_peers
+from tests.parallel.ranks_of_processes import outcomes
+
+OURS, PEERS = ("adapter-parallel", "copies", "one-gpu"), ("fsdp2-peft", "ddp-peft")
+POINT = Point(jobs=3, batch_size=2, length=12)
+LAYERS = 3
+
+
+def measure(out: str, ranks: Ranks, folder: Path) -> None:
+    machine = this_machine(torch.device("cpu"), "test", commit="none")
+    bench = Bench(ranks, torch.float32, time.monotonic() + 1000, machine, folder / out)
+    model = str(folder.parent / "model")
+    check(bench, model)
+    for method in OURS:
+        measure_ours(bench, model, method, [POINT])
+    for method in PEERS:
+        measure_peers(bench, model, method, [POINT])
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_row_for_each_way(size: int, tmp_path: Path) -> None:
+    config = LlamaConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=64,
+    )
+    config.save_pretrained(tmp_path / "model")
+    outcomes(partial(measure, "rows.jsonl"), size, tmp_path / "ranks")
+    rows = read_profile(tmp_path / "ranks" / "rows.jsonl")
+    found = {row.method: row for row in rows if isinstance(row, GangRow)}
+    assert list(found) == [*OURS, *PEERS]
+    assert found["one-gpu"].gpus == 1
+    assert {found[method].gpus for method in found if method != "one-gpu"} == {size}
+    received = found["adapter-parallel"].received_bytes
+    assert received is not None
+    # The layer that is not at hand, once forward and once back; the first pass has come before.
+    layer = 4 * found["adapter-parallel"].model.block_parameters / LAYERS
+    gathers = 2 * (LAYERS - 2)
+    assert received >= gathers * layer * (size - 1) / size
+    assert received <= 1.1 * gathers * layer * (size - 1) / size
