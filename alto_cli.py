@@ -49,9 +49,10 @@ def _tune(options: argparse.Namespace) -> int:
     if options.out is None:
         raise UserError("--out: missing, expected a new or empty folder for the run")
     from alto_exec import tune
+    from alto_exec.parallel.ranks import is_launched_beside_another
 
     result = tune(study, options.out, resume=options.resume, cluster=options.cluster)
-    return _print_result(result, options)
+    return 0 if is_launched_beside_another() else _print_result(result, options)
 
 
 def _simulate(options: argparse.Namespace) -> int:

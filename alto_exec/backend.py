@@ -2,9 +2,9 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import Protocol, assert_never
 
 import torch
 
@@ -33,12 +33,27 @@ from alto_policy.events import (
 )
 from alto_policy.memory import MemoryModel
 from alto_policy.runlog import Entry
-from alto_policy.types import Job, JobId, Task, TaskId
+from alto_policy.types import GpuId, Job, JobId, Task, TaskId
 from alto_runs.directory import RunDirectory
 
-__all__ = ["ExecBackend", "Past", "StartedExecutor"]
+__all__ = ["ExecBackend", "JobHost", "Past", "StartedExecutor"]
 
 StartedExecutor = tuple[Executor, MemoryModel]
+
+
+class JobHost(Protocol):
+    """An `Executor`, or several that are led as one; a job is launched on one of their GPUs."""
+
+    @property
+    def residents(self) -> Sequence[JobId]: ...
+    @property
+    def tokens_trained(self) -> int: ...
+    def launch(self, job: Job, place: int = 0) -> Report | None: ...
+    def leave(self, job: JobId, *, keep: bool) -> None: ...
+    def resume_all(self) -> list[tuple[JobId, Departure]]: ...
+    def advance(self) -> list[Report]: ...
+    def evict(self) -> JobId: ...
+
 
 _IDLE_SECONDS = 0.02  # between two looks into the inbox where nothing trains
 
@@ -86,7 +101,7 @@ class Past:
 
 
 class ExecBackend:
-    """One device, one process: executors train in turn, and everything happens in `next_event`.
+    """Executors train in turn in this process, and everything happens in `next_event`.
 
     Tasks come by the inbox, which is asked for those that the past does not know. `directory_of`
     tells where a job's files are. An executor that cannot be started costs the task: `start` gives
@@ -99,7 +114,7 @@ class ExecBackend:
     def __init__(
         self,
         inbox: Inbox,
-        start: Callable[[Task], StartedExecutor | None],
+        start: Callable[[Task], tuple[JobHost, MemoryModel] | None],
         directory_of: Callable[[TaskId], RunDirectory],
         past: Past,
     ) -> None:
@@ -112,7 +127,8 @@ class ExecBackend:
         self._start = start
         self._directory_of = directory_of
         self._reported = dict(past.reported)
-        self._executors: dict[TaskId, Executor] = {}
+        self._executors: dict[TaskId, JobHost] = {}
+        self._gpus: dict[TaskId, tuple[GpuId, ...]] = {}  # by the executor's places
         self._ended: list[JobId] = []  # their departure is on its way to the log
         self._timers = Timers(past.timers)
         self._tokens_of_stopped = 0  # trained by executors that are no more
@@ -150,15 +166,17 @@ class ExecBackend:
 
     def execute(self, decision: Decision) -> None:
         match decision:
-            case StartExecutor(task=task_id):
+            case StartExecutor(task=task_id, gpus=gpus):
+                self._gpus[task_id] = gpus
                 self._start_executor(self._tasks[task_id])
             case StopExecutor(task=task_id):
                 if (stopped := self._executors.pop(task_id, None)) is not None:
                     self._tokens_of_stopped += stopped.tokens_trained
                 self._outbox.append(ExecutorDown(self._now(), task_id))
-            case Launch(task=task_id, jobs=jobs):
+            case Launch(task=task_id, gpu=gpu, jobs=jobs):
+                place = self._gpus[task_id].index(gpu)
                 for job in jobs:
-                    if report := self._executors[task_id].launch(self._jobs[job]):
+                    if report := self._executors[task_id].launch(self._jobs[job], place):
                         self._tell(report)
             case Pause(job=job):
                 self._executors[self._task_of[job]].leave(job, keep=True)
@@ -199,7 +217,7 @@ class ExecBackend:
         self._executors[task.id] = executor
         self._outbox.append(ExecutorUp(self._now(), task.id, memory))
 
-    def _advance(self, executor: Executor) -> None:
+    def _advance(self, executor: JobHost) -> None:
         """One pass; if memory runs out all the same, one job leaves, and the policy learns."""
         try:
             reports = executor.advance()

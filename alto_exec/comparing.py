@@ -1,6 +1,6 @@
 """What the winners of a run have learnt, against the untuned model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from alto_exec.bank import AdapterBank, Slot
 from alto_exec.data.samples import encode_prompt
@@ -18,20 +18,26 @@ _MAX_NEW_TOKENS = 32
 
 
 def compare(
-    study: Study, prepared: Sequence[PreparedTask], result: Result
+    study: Study,
+    prepared: Sequence[PreparedTask],
+    result: Result,
+    load: Callable[[PreparedTask], FrozenModel] | None = None,
 ) -> tuple[Comparison, ...]:
-    """One for each task that has a winner: its adapter is read back from the run directory."""
+    """One for each task that has a winner: its adapter is read back from the run directory.
+
+    The backbone is a copy in this process, where `load` does not give another.
+    """
     comparisons = []
     for one in prepared:
         best = result.best(one.task.id)
         if best is not None and best.adapter is not None:
-            comparisons.append(_compare(study, one, best))
+            backbone = one.load(study.executor) if load is None else load(one)
+            comparisons.append(_compare(study, one, best, backbone))
     return tuple(comparisons)
 
 
-def _compare(study: Study, prepared: PreparedTask, best: Best) -> Comparison:
+def _compare(study: Study, prepared: PreparedTask, best: Best, backbone: FrozenModel) -> Comparison:
     assert best.adapter is not None
-    backbone = prepared.load(study.executor)
     bank = AdapterBank(backbone.shapes, backbone.device, dtype=backbone.dtype)
     stored = read_adapter(best.adapter, bank)
     slot = bank.join(stored.state())

@@ -57,9 +57,9 @@ class Executor:
         resident = self._waiting.get(job)
         return resident.progress.step if resident else None
 
-    def launch(self, job: Job) -> Report | None:
+    def launch(self, job: Job, place: int = 0) -> Report | None:
         """Give the job a slot: a new one, or from its checkpoint. The report that belongs to the
-        checkpoint is handed out again, since it may have been lost."""
+        checkpoint is handed out again, since it may have been lost. There is one `place`."""
         path = self._checkpoint_path(job.id)
         rank = job.hyperparameters.rank
         if path.exists():

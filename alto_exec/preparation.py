@@ -1,6 +1,6 @@
 """A task of a study, ready to be trained: its model found, its data read, its jobs counted."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,11 +49,19 @@ class PreparedTask:
         products = "Triton kernels where aligned" if by_triton else "PyTorch's products"
         return f"lora_linear by {products}, backbone {backbone}"
 
-    def start(self, spec: ExecutorSpec, directory: RunDirectory) -> tuple[Executor, MemoryModel]:
-        """An executor of the task, and what it may hold; in whichever process this is."""
+    def start(
+        self,
+        spec: ExecutorSpec,
+        directory: RunDirectory,
+        load: Callable[[ExecutorSpec], FrozenModel] | None = None,
+    ) -> tuple[Executor, MemoryModel]:
+        """An executor of the task, and what it may hold; in whichever process this is.
+
+        Its backbone is a copy of its own, where `load` does not give it another.
+        """
         assert spec.threads is not None
         torch.set_num_threads(spec.threads)
-        backbone = self.load(spec)
+        backbone = (load or self.load)(spec)
         executor = Executor(backbone, self.dataset, directory)
         return executor, self.memory(backbone, executor.bank, spec)
 
@@ -85,15 +93,16 @@ class PreparedTask:
         return replace(model, capacity=capacity, max_jobs=executor.max_jobs)
 
 
-def prepare(study: Study) -> Sequence[PreparedTask]:
-    """All tasks of the study. Whatever is wrong with one is found here, before anything trains.
+def prepare(study: Study, num_gpus: int = 1) -> Sequence[PreparedTask]:
+    """All tasks of the study, each to be trained on so many GPUs.
 
-    Raises UserError that begins with the task's name where there are several.
+    Whatever is wrong with one is found here, before anything trains. Raises UserError that begins
+    with the task's name where there are several.
     """
     prepared = []
     for name, spec in study.tasks.items():
         try:
-            prepared.append(_prepare(name, spec))
+            prepared.append(_prepare(name, spec, num_gpus))
         except UserError as error:
             if len(study.tasks) == 1:
                 raise
@@ -101,11 +110,12 @@ def prepare(study: Study) -> Sequence[PreparedTask]:
     return prepared
 
 
-def _prepare(name: str, spec: TaskSpec) -> PreparedTask:
+def _prepare(name: str, spec: TaskSpec, num_gpus: int) -> PreparedTask:
     model = resolve_model(spec.model)
     check_targets(model, spec.targets)
     tokenizer = load_tokenizer(model)
     dataset = load_dataset(spec.data, tokenizer)
     longest = max(len(sample.tokens) for sample in (*dataset.train, *dataset.validation))
     task = expand(name, spec, num_samples=len(dataset.train), max_length=longest)
+    task = replace(task, num_gpus=num_gpus)
     return PreparedTask(spec, task, model, tokenizer, dataset)

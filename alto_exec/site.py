@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from alto_exec.backend import ExecBackend, Past, StartedExecutor
@@ -19,7 +20,17 @@ from alto_runs.study import ExecutorSpec, Study
 
 __all__ = ["Site", "Start", "ThisMachine", "TrainingBackend"]
 
-Start = Callable[[], StartedExecutor]  # goes to other processes
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a task's executor comes up; goes to other processes."""
+
+    prepared: PreparedTask
+    spec: ExecutorSpec
+    directory: RunDirectory
+
+    def __call__(self) -> StartedExecutor:
+        return self.prepared.start(self.spec, self.directory)
 
 
 class TrainingBackend(Backend, Protocol):
@@ -28,6 +39,9 @@ class TrainingBackend(Backend, Protocol):
 
 
 class Site(Protocol):
+    @property
+    def num_gpus_of_task(self) -> int: ...
+
     def settle(self, spec: ExecutorSpec) -> ExecutorSpec:
         """Every choice that the study leaves open; raises UserError."""
         ...
@@ -52,6 +66,8 @@ class Site(Protocol):
 
 class ThisMachine:
     """One device, in this process."""
+
+    num_gpus_of_task = 1
 
     def settle(self, spec: ExecutorSpec) -> ExecutorSpec:
         return settle(spec)

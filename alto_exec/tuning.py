@@ -1,7 +1,6 @@
 """From a study to a finished run directory."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -9,6 +8,7 @@ from rich.console import Console
 from alto_exec.backend import Past
 from alto_exec.inbox import GivenTasks
 from alto_exec.machine import facts
+from alto_exec.parallel.ranks import num_launched_ranks
 from alto_exec.preparation import PreparedTask, prepare
 from alto_exec.progress import Progress
 from alto_exec.site import Site, Start, ThisMachine
@@ -40,14 +40,29 @@ def tune(
 
     With `resume` a run that was cut short goes on; one that had not begun yet begins. Progress
     goes to `console`, or to stderr. Trains on the device of this machine; or on the Ray cluster at
-    the address `cluster`, where `local` makes one of all devices of this machine. Raises UserError.
+    the address `cluster`, where `local` makes one of all devices of this machine. Where torchrun
+    has launched several processes, they train together. Raises UserError.
     """
+    if cluster is None and num_launched_ranks() > 1:
+        return _tune_together(study, out, resume, console)
     if cluster is None:
         return tune_at(ThisMachine(), study, out, resume=resume, console=console)
     from alto_exec.ray_cluster import connected
 
     with connected(cluster) as site:
         return tune_at(site, study, out, resume=resume, console=console)
+
+
+def _tune_together(
+    study: Study | str | Path, out: str | Path, resume: bool, console: Console | None
+) -> Result:
+    from alto_exec.parallel.launched import joined
+
+    study = study if isinstance(study, Study) else load_study(Path(study))
+    with joined(study) as site:
+        if site is not None:
+            return tune_at(site, study, out, resume=resume, console=console)
+    return Result(Path(out))
 
 
 def tune_at(
@@ -62,7 +77,7 @@ def tune_at(
     study = study if isinstance(study, Study) else load_study(Path(study))
     directory = RunDirectory.reopen(Path(out)) if resume else RunDirectory.create(Path(out))
     study = _settled(study, directory, site)
-    prepared = prepare(study)
+    prepared = prepare(study, site.num_gpus_of_task)
     write_atomically(directory.study_path, resolved_yaml(study))
     _train(study, prepared, directory, console or Console(stderr=True), site)
     result = write_result(directory)
@@ -91,7 +106,7 @@ def _train(
     by_id = {one.task.id: one for one in prepared}
 
     def start_of(task: Task) -> Start:
-        return partial(by_id[task.id].start, study.executor, directory)
+        return Start(by_id[task.id], study.executor, directory)
 
     policy = build(study.policy)
     with LogWriter(directory.log_path) as writer:

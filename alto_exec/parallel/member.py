@@ -23,6 +23,7 @@ from alto_exec.parallel.commands import (
 )
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
+from alto_policy.layout import Layout
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Job, JobId, TaskId
 
@@ -33,8 +34,8 @@ __all__ = ["Loader", "Member"]
 class Loader:
     """How a rank comes to a task's backbone, and to an executor on it."""
 
-    load: Callable[[TaskId], FrozenModel]
-    start: Callable[[TaskId], tuple[Executor, MemoryModel]]
+    load: Callable[[TaskId], FrozenModel]  # in shards
+    start: Callable[[TaskId, Layout], tuple[Executor, MemoryModel]]
 
 
 class Member:
@@ -54,9 +55,9 @@ class Member:
 
     def obey(self, command: Command) -> Answer:
         match command:
-            case Start(task=task):
+            case Start(task=task, layout=layout):
                 self._executor = None  # its memory comes first
-                self._executor, memory = self._loader.start(task)
+                self._executor, memory = self._loader.start(task, layout)
                 answer = Answer(memory=memory)
             case Assist(task=task):
                 self._executor = None

@@ -11,7 +11,14 @@ from typing import NoReturn
 import torch
 import torch.distributed as dist
 
-__all__ = ["LOST_RANK_STATUS", "Ranks", "join_launched_ranks", "join_ranks", "num_launched_ranks"]
+__all__ = [
+    "LOST_RANK_STATUS",
+    "Ranks",
+    "is_launched_beside_another",
+    "join_launched_ranks",
+    "join_ranks",
+    "num_launched_ranks",
+]
 
 LOST_RANK_STATUS = 3  # of a process that exits because another one is gone
 # The ranks wait as long as the leader does, for a timer of its policy perhaps. One that dies closes
@@ -101,6 +108,11 @@ def join_ranks(rank: int, size: int, address: str, device: torch.device) -> Rank
 def num_launched_ranks() -> int:
     """How many processes torchrun, or who speaks as it does, has launched for this program."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_launched_beside_another() -> bool:
+    """Whether another of these processes leads this one."""
+    return int(os.environ.get("RANK", "0")) != _LEADER
 
 
 def join_launched_ranks(device: torch.device) -> Ranks:

@@ -10,7 +10,6 @@ from alto_exec.parallel.commands import (
     Advance,
     Answer,
     Command,
-    Finish,
     Launch,
     Leave,
     ResumeAll,
@@ -22,6 +21,7 @@ from alto_exec.parallel.commands import (
 from alto_exec.parallel.member import Member
 from alto_exec.parallel.ranks import Ranks
 from alto_policy.events import Departure
+from alto_policy.layout import Layout
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Job, JobId, TaskId
 
@@ -46,9 +46,9 @@ class Team:
     def tokens_trained(self) -> int:
         return sum(self._tokens_by_rank)
 
-    def start(self, task: TaskId) -> MemoryModel:
+    def start(self, task: TaskId, layout: Layout) -> MemoryModel:
         """Come up with the task's backbone; what each of the ranks can hold."""
-        models = [answer.memory for answer in self._all(Start(task))]
+        models = [answer.memory for answer in self._all(Start(task, layout))]
         found = [model for model in models if model is not None]
         here = self._ranks.size if self._ranks.device.type == "cpu" else 1  # ranks share its memory
         return replace(
@@ -57,10 +57,11 @@ class Team:
             per_token=max(model.per_token for model in found),
         )
 
-    def launch(self, job: Job, rank: int = 0) -> Report | None:
-        """Give the job a slot: a new one, or from its checkpoint, whichever rank has written it."""
-        answers = self._all(Launch(job.id, rank))
-        self._rank_of[job.id] = rank
+    def launch(self, job: Job, place: int = 0) -> Report | None:
+        """Give the job a slot on the rank: a new one, or from its checkpoint, whichever rank has
+        written it."""
+        answers = self._all(Launch(job.id, place))
+        self._rank_of[job.id] = place
         return next((report for answer in answers for report in answer.reports), None)
 
     def leave(self, job: JobId, *, keep: bool) -> None:
@@ -92,10 +93,6 @@ class Team:
         job = self._evicted.pop(0)
         del self._rank_of[job]
         return job
-
-    def finish(self) -> None:
-        """Let the other ranks go."""
-        self._ranks.tell(command_text(Finish()))
 
     def _all(self, command: Command) -> list[Answer]:
         """What each rank says to the command, by rank."""

@@ -35,6 +35,8 @@ _STORE_BYTES = 256 * 2**20  # of shared memory, for the tasks' samples on their 
 class RayCluster:
     """All devices of the cluster that this process is connected to."""
 
+    num_gpus_of_task = 1
+
     def __init__(self, patience: Patience | None = None) -> None:
         self._patience = patience or Patience()
 

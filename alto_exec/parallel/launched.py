@@ -1,0 +1,167 @@
+"""A run on the ranks that torchrun launched: the first one leads, and the others follow it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from alto_exec.backend import ExecBackend, Past
+from alto_exec.comparing import compare
+from alto_exec.executor import Executor
+from alto_exec.frozen_model import FrozenModel
+from alto_exec.inbox import Inbox
+from alto_exec.machine import gpu_of, settle
+from alto_exec.parallel.commands import Assist, Finish, command_text
+from alto_exec.parallel.member import Loader, Member
+from alto_exec.parallel.placing import layout_of, load_shards
+from alto_exec.parallel.ranks import Ranks, join_launched_ranks
+from alto_exec.parallel.sharded_decoder import ShardedDecoder
+from alto_exec.parallel.team import Team
+from alto_exec.preparation import PreparedTask, prepare
+from alto_exec.site import Start, TrainingBackend
+from alto_policy.layout import Layout
+from alto_policy.memory import MemoryModel
+from alto_policy.types import Gpu, GpuId, Job, JobId, Task, TaskId
+from alto_policy.view import ClusterView
+from alto_runs.comparison import Comparison
+from alto_runs.directory import RunDirectory
+from alto_runs.errors import UserError
+from alto_runs.result import Result
+from alto_runs.study import ExecutorSpec, Study, load_study
+
+__all__ = ["LeadingRank", "follow", "joined"]
+
+
+class LeadingRank:
+    """The site of the leader. Each task trains on all ranks, which so have it one after another.
+
+    The layout of backbones is chosen for each task if it is not given.
+    """
+
+    def __init__(self, ranks: Ranks, layout: Layout | None = None) -> None:
+        self._ranks = ranks
+        self._layout = layout
+        self._layouts: dict[TaskId, Layout] = {}
+        self._starts: dict[TaskId, Start] = {}
+        self._jobs: dict[JobId, Job] = {}
+        self.has_begun = False
+
+    @property
+    def num_gpus_of_task(self) -> int:
+        return self._ranks.size
+
+    def settle(self, spec: ExecutorSpec) -> ExecutorSpec:
+        return settle(spec)
+
+    def gpus(self, spec: ExecutorSpec) -> tuple[Gpu, ...]:
+        one = gpu_of(spec)
+        return tuple(replace(one, id=GpuId(rank)) for rank in range(self._ranks.size))
+
+    @contextmanager
+    def backend(
+        self,
+        inbox: Inbox,
+        start_of: Callable[[Task], Start],
+        directory: RunDirectory,
+        past: Past,
+        view: ClusterView,
+    ) -> Iterator[TrainingBackend]:
+        if len(view.gpus) != self._ranks.size:
+            raise UserError(
+                f"{directory.log_path}: the run was begun on {len(view.gpus)} GPUs, expected as "
+                f"many processes, not {self._ranks.size}"
+            )
+        self._ranks.tell(str(directory.path.absolute()))
+        self.has_begun = True
+        loader = _loader(self._ranks, self._starts)
+        member = Member(self._ranks, self._jobs, loader)
+
+        def start(task: Task) -> tuple[Team, MemoryModel]:
+            begun = start_of(task)
+            self._starts[task.id] = begun
+            self._jobs.update((job.id, job) for job in task.jobs)
+            layout = self._layout or layout_of(begun.prepared, begun.spec, self._ranks)
+            self._layouts[task.id] = layout
+            team = Team(self._ranks, member)
+            return team, team.start(task.id, layout)
+
+        yield ExecBackend(inbox, start, lambda _: directory, past)
+
+    def compare(
+        self, study: Study, prepared: Sequence[PreparedTask], result: Result
+    ) -> tuple[Comparison, ...]:
+        """With the ranks' help for a backbone that no one of them may hold."""
+        helped: list[ShardedDecoder] = []
+
+        def load(one: PreparedTask) -> FrozenModel:
+            self._release(helped)
+            if self._layouts.get(one.task.id) is not Layout.SHARDS:
+                return one.load(study.executor)
+            self._ranks.tell(command_text(Assist(one.task.id)))
+            helped.append(load_shards(one, study.executor, self._ranks))
+            return helped[0]
+
+        found = compare(study, prepared, result, load)
+        self._release(helped)
+        return found
+
+    def dismiss(self) -> None:
+        """Let the other ranks go."""
+        self._ranks.tell(command_text(Finish()) if self.has_begun else "")
+
+    def _release(self, helped: list[ShardedDecoder]) -> None:
+        if helped:
+            helped.pop().settle()
+            self._ranks.hear("")
+
+
+def follow(ranks: Ranks) -> None:
+    """Train what the leader says, until it says no more."""
+    told = ranks.tell()
+    if told:
+        directory = RunDirectory(Path(told))
+        study = load_study(directory.study_path)
+        prepared = prepare(study, ranks.size)
+        starts = {one.task.id: Start(one, study.executor, directory) for one in prepared}
+        jobs = {job.id: job for one in prepared for job in one.task.jobs}
+        Member(ranks, jobs, _loader(ranks, starts)).follow()
+
+
+@contextmanager
+def joined(study: Study) -> Iterator[LeadingRank | None]:
+    """The site of a leader; on the other ranks all is done, and there is None.
+
+    A leader that fails takes the others with it.
+    """
+    is_on_gpus = study.executor.device != "cpu" and torch.cuda.is_available()
+    ranks = join_launched_ranks(torch.device("cuda" if is_on_gpus else "cpu"))
+    if not ranks.is_leader:
+        follow(ranks)
+        ranks.leave()
+        yield None
+        return
+    site = LeadingRank(ranks)
+    try:
+        yield site
+    except UserError:
+        if not site.has_begun:
+            site.dismiss()
+            ranks.leave()
+        raise
+    site.dismiss()
+    ranks.leave()
+
+
+def _loader(ranks: Ranks, starts: dict[TaskId, Start]) -> Loader:
+    def load(task: TaskId) -> FrozenModel:
+        return load_shards(starts[task].prepared, starts[task].spec, ranks)
+
+    def start(task: TaskId, layout: Layout) -> tuple[Executor, MemoryModel]:
+        prepared, spec, directory = starts[task].prepared, starts[task].spec, starts[task].directory
+        if layout is Layout.COPIES:
+            return prepared.start(spec, directory)
+        return prepared.start(spec, directory, lambda spec: load_shards(prepared, spec, ranks))
+
+    return Loader(load, start)

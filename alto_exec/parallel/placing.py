@@ -1,0 +1,86 @@
+"""Whether a task's backbone is copied to every rank or split over them, and how it is loaded."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from alto_exec.bank import AdapterBank
+from alto_exec.decoder import Decoder, can_be_written_out
+from alto_exec.machine import dtype_of
+from alto_exec.models.load import load_backbone
+from alto_exec.parallel.ranks import Ranks
+from alto_exec.parallel.sharded_decoder import ShardedDecoder
+from alto_exec.preparation import PreparedTask
+from alto_policy.layout import Layout, PassCosts, choose_layout
+from alto_runs.study import ExecutorSpec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["layout_of", "load_shards"]
+
+# Measured on H100s: what a layer's launches take the host, products with frozen weights, and the
+# bytes that come in from the other GPUs in a second by which a pass gets longer.
+_LAUNCH_SECONDS, _FLOPS_PER_SECOND, _GATHERED_BYTES_PER_SECOND = 5e-3, 5e14, 3.2e11
+_FLOPS_PER_WEIGHT = 4  # of a token: forward, and the gradient of the input
+_MARGIN = 0.9  # of the memory, as when a model of it is measured
+
+
+def layout_of(prepared: PreparedTask, spec: ExecutorSpec, ranks: Ranks) -> Layout:
+    """Chosen from the shapes of the model alone, before any weight is read."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(
+        prepared.model, local_files_only=True, trust_remote_code=False
+    )
+    if not can_be_written_out(config):
+        return Layout.COPIES
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype_of(spec))
+    sizes = _Sizes.of(model)
+    decoder = Decoder(cast("PreTrainedModel", model), prepared.spec.targets)
+    bank = AdapterBank(decoder.shapes, decoder.device, dtype=decoder.dtype)
+    counted = prepared.memory(decoder, bank, spec)
+    if ranks.device.type == "cuda" and spec.memory_gb is None:
+        counted = replace(counted, capacity=int(_MARGIN * torch.cuda.mem_get_info()[1]))
+    copies = replace(counted, fixed=sizes.weights)
+    shards = replace(counted, fixed=sizes.on_one_of(ranks.size))
+    return choose_layout(prepared.task, copies, shards, sizes.costs(ranks.size))
+
+
+def load_shards(prepared: PreparedTask, spec: ExecutorSpec, ranks: Ranks) -> ShardedDecoder:
+    """This rank's part of the backbone, by way of the main memory."""
+    model = load_backbone(prepared.model, device=torch.device("cpu"), dtype=dtype_of(spec))
+    return ShardedDecoder(model, ranks, prepared.spec.targets, recompute=spec.recompute is True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    layers: int
+    weights: int  # bytes
+    of_layers: int  # bytes
+    parameters: int
+
+    @classmethod
+    def of(cls, model: Any) -> "_Sizes":
+        layers = model.model.layers
+        return cls(
+            len(layers),
+            sum(p.nbytes for p in model.parameters()),
+            sum(p.nbytes for p in layers.parameters()),
+            sum(p.numel() for p in model.parameters()),
+        )
+
+    def on_one_of(self, num_ranks: int) -> int:
+        """A part of each layer, two whole ones, and what is not split."""
+        whole = self.weights - self.of_layers + 2 * self.of_layers // self.layers
+        return whole + self.of_layers // num_ranks
+
+    def costs(self, num_ranks: int) -> PassCosts:
+        received = 2 * self.of_layers * (num_ranks - 1) / num_ranks
+        return PassCosts(
+            per_pass=_LAUNCH_SECONDS * self.layers,
+            per_token=_FLOPS_PER_WEIGHT * self.parameters / _FLOPS_PER_SECOND,
+            gathering=received / _GATHERED_BYTES_PER_SECOND,
+        )

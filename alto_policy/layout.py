@@ -1,0 +1,60 @@
+"""How a task's backbone lies on its GPUs: whole on each, or in shards (paper, section 6.2)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from alto_policy.memory import Load, MemoryModel
+from alto_policy.packing import by_batch_size
+from alto_policy.types import Job, Task
+
+__all__ = ["Layout", "PassCosts", "choose_layout"]
+
+
+class Layout(StrEnum):
+    COPIES = "copies"  # each GPU for itself
+    SHARDS = "shards"  # each GPU keeps a part, and gathers the others' when it needs them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassCosts:
+    """Seconds of a fused pass on one GPU, from a profile."""
+
+    per_pass: float
+    per_token: float
+    gathering: float  # added by the other GPUs' shards; measured, little of it hides
+
+
+def choose_layout(task: Task, copies: MemoryModel, shards: MemoryModel, costs: PassCosts) -> Layout:
+    """Copies, unless a job fits beside shards alone, or shards leave room for so many more jobs
+    that the GPUs train faster in spite of the gathering."""
+    fitting = [_num_fitting(task, memory) for memory in (copies, shards)]
+    if fitting[0] < fitting[1]:
+        return Layout.SHARDS
+    if _speed(task, shards, costs, costs.gathering) > _speed(task, copies, costs, 0.0):
+        return Layout.SHARDS
+    return Layout.COPIES
+
+
+def _num_fitting(task: Task, memory: MemoryModel) -> int:
+    """Jobs that an empty GPU could hold."""
+    return sum(memory.fits([job], task.max_length) for job in task.jobs)
+
+
+def _speed(task: Task, memory: MemoryModel, costs: PassCosts, gathering: float) -> float:
+    """Tokens a second of the first passes, all GPUs together."""
+    loads = _dealt(by_batch_size(task.jobs), task, memory)
+    seconds = costs.per_pass + costs.per_token * max(load.tokens for load in loads) + gathering
+    return sum(load.tokens for load in loads) / seconds
+
+
+def _dealt(jobs: Sequence[Job], task: Task, memory: MemoryModel) -> list[Load]:
+    """The longest first, each to the GPU that has the least to do, as far as they fit."""
+    loads = [Load()] * task.num_gpus
+    for job in jobs:
+        number = min(range(len(loads)), key=lambda index: (loads[index].tokens, index))
+        load = loads[number].plus(job, task.max_length)
+        is_one_too_many = memory.max_jobs is not None and load.jobs > memory.max_jobs
+        if not is_one_too_many and memory.held(load) <= memory.capacity:
+            loads[number] = load
+    return loads

@@ -1,0 +1,103 @@
+"""A study on several ranks ends as on one device, also when a rank is killed on the way."""
+
+import multiprocessing
+import os
+import socket
+from functools import partial
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from alto_exec import tune
+from alto_exec.parallel.launched import LeadingRank, follow
+from alto_exec.parallel.ranks import LOST_RANK_STATUS, Ranks
+from alto_exec.tuning import tune_at
+from alto_policy.layout import Layout
+from alto_runs.replaying import replay_run
+from alto_runs.result import Result
+from alto_runs.study import Study
+from tests.parallel.ranks_of_processes import begin, outcomes, said
+from tests.parallel.test_lost_rank import await_files
+from tests.tune.small_study import small_study
+from tests.tune.test_kill import assert_same_outcome
+
+QUIET = Console(quiet=True)
+
+
+def train_in_shards(study: Study, ranks: Ranks, folder: Path) -> None:
+    if not ranks.is_leader:
+        follow(ranks)
+        return
+    site = LeadingRank(ranks, Layout.SHARDS)
+    tune_at(site, study, folder / "run", resume=True, console=QUIET)
+    site.dismiss()
+
+
+def train_as_launched(study: Study, port: int, rank: int, size: int, folder: Path) -> None:
+    """With the variables that torchrun sets."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ["LOCAL_WORLD_SIZE"] = str(size)
+    tune(study, folder / "run", resume=True, console=QUIET)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return small_study(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="module")
+def expected(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """On one device, undisturbed."""
+    return tune(study, tmp_path_factory.mktemp("one") / "run", console=QUIET)
+
+
+def test_a_killed_rank_costs_nothing(study: Study, expected: Result, tmp_path: Path) -> None:
+    folder = tmp_path / "ranks"
+    ranks = begin(partial(train_in_shards, study), 2, folder)
+    checkpoints = folder / "run" / "checkpoints"
+    try:
+        await_files([checkpoints])
+        ranks[1].kill()
+        ranks[0].join(30)
+        assert ranks[0].exitcode == LOST_RANK_STATUS
+        *warnings, line = said(folder, 0)
+        assert not any("Traceback" in each for each in warnings)
+        assert line.startswith("alto: rank 0 of 2 stops, since another is gone; --resume goes on")
+    finally:
+        for process in ranks:
+            process.kill()
+    (folder / "meeting").unlink()
+    outcomes(partial(train_in_shards, study), 2, folder)
+    found = Result(folder / "run")
+    assert_same_outcome(found, expected)
+    assert replay_run(folder / "run")[1] is None
+    (task,) = found.history.tasks
+    assert task.num_gpus == 2
+
+
+def test_processes_that_torchrun_launches(study: Study, expected: Result, tmp_path: Path) -> None:
+    """With copies of the backbone, since it is small."""
+    context = multiprocessing.get_context("forkserver")
+    port = free_port()
+    ranks = [
+        context.Process(target=train_as_launched, args=(study, port, rank, 2, tmp_path))
+        for rank in range(2)
+    ]
+    for process in ranks:
+        process.start()
+    try:
+        for process in ranks:
+            process.join(60)
+            assert process.exitcode == 0
+    finally:
+        for process in ranks:
+            process.kill()
+    assert_same_outcome(Result(tmp_path / "run"), expected)

@@ -1,0 +1,58 @@
+import pytest
+
+from alto_policy.layout import Layout, PassCosts, choose_layout
+from alto_policy.memory import MemoryModel
+from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
+
+GPUS = 4
+
+
+def task(batch_sizes: tuple[int, ...]) -> Task:
+    jobs = tuple(
+        Job(
+            id=JobId(f"job-{number}"),
+            hyperparameters=Hyperparameters(rank=1, batch_size=batch_size),
+            steps=10,
+            reports=1,
+        )
+        for number, batch_size in enumerate(batch_sizes)
+    )
+    return Task(id=TaskId("task"), jobs=jobs, backbone="b", max_length=10, num_gpus=GPUS)
+
+
+def memory(fixed: int, max_jobs: int | None = None) -> MemoryModel:
+    """Room for 100 bytes; a job takes 10 for each of its sequences."""
+    return MemoryModel(capacity=100, fixed=fixed, per_rank=0, per_token=1, max_jobs=max_jobs)
+
+
+def chosen(
+    batch_sizes: tuple[int, ...], copies: MemoryModel, shards: MemoryModel, gathering: float
+) -> Layout:
+    costs = PassCosts(per_pass=1.0, per_token=0.01, gathering=gathering)
+    return choose_layout(task(batch_sizes), copies, shards, costs)
+
+
+@pytest.mark.parametrize(
+    ("batch_sizes", "gathering", "expected"),
+    [
+        pytest.param((1,) * 4, 0.1, Layout.COPIES, id="all fit, and gathering costs"),
+        pytest.param((1,) * 4, 0.0, Layout.COPIES, id="nothing between them"),
+        pytest.param((1,) * 32, 0.1, Layout.SHARDS, id="more fit, and passes are longer"),
+        pytest.param((1,) * 32, 9.0, Layout.COPIES, id="more fit, but gathering takes too long"),
+        pytest.param((8, 1, 1, 1), 9.0, Layout.SHARDS, id="the widest job fits in no other way"),
+    ],
+)
+def test_by_room_and_time(batch_sizes: tuple[int, ...], gathering: float, expected: Layout) -> None:
+    copies, shards = memory(fixed=80), memory(fixed=20)
+    assert chosen(batch_sizes, copies, shards, gathering) is expected
+
+
+def test_as_many_jobs_as_may_be_at_once() -> None:
+    copies, shards = memory(fixed=80, max_jobs=2), memory(fixed=20, max_jobs=2)
+    assert chosen((1,) * 32, copies, shards, 0.1) is Layout.COPIES
+
+
+def test_the_busiest_gpu_tells_how_long_a_pass_is() -> None:
+    """With shards there is room for one more job, but beside another: all others wait for both."""
+    copies, shards = memory(fixed=30), memory(fixed=20)
+    assert chosen((7, 7, 7, 7, 1), copies, shards, 0.0) is Layout.COPIES
