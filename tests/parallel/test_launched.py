@@ -19,8 +19,8 @@ from alto_runs.result import Result
 from alto_runs.study import Study
 from tests.parallel.ranks_of_processes import begin, outcomes, said
 from tests.parallel.test_lost_rank import await_files
+from tests.tune.same import assert_same_outcome
 from tests.tune.small_study import small_study
-from tests.tune.test_kill import assert_same_outcome
 
 QUIET = Console(quiet=True)
 
