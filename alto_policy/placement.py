@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from heapq import heapify, heappop, heappush
 
+from alto_policy.frozen import quick
 from alto_policy.types import TaskId
 
 __all__ = [
@@ -32,6 +33,7 @@ class Objective(StrEnum):
     MEAN_COMPLETION = "mean-completion"
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Item:
     """A task as the planner sees it: so many GPUs at once, for so many seconds."""
@@ -68,7 +70,8 @@ def bound(items: Sequence[Item], pool: Pool) -> float:
     area = _filled(sum(item.width * item.seconds for item in items), pool)
     earliest = {width: _earliest(width, pool) for width in {item.width for item in items}}
     longest = max(earliest[item.width] + item.seconds for item in items)
-    wide = [item for item in items if 2 * item.width > pool.gpus]
+    gpus = pool.gpus
+    wide = [item for item in items if 2 * item.width > gpus]
     apart = min((earliest[item.width] for item in wide), default=0.0)
     return max(area, longest, apart + sum(item.seconds for item in wide))
 
@@ -92,10 +95,11 @@ def schedule(order: Sequence[int], items: Sequence[Item], pool: Pool) -> list[fl
     starts = [0.0] * len(items)
     now, free, left = 0.0, pool.free, len(order)
     while left:
-        for index in _fitting(waiting, free, items):
-            free -= items[index].width
+        while free and (first := _first(waiting, free)) is not None:
+            index = waiting[first].pop()[1]
+            free -= first
             starts[index] = now
-            heappush(ends, (now + items[index].seconds, items[index].width))
+            heappush(ends, (now + items[index].seconds, first))
             left -= 1
         now, width = heappop(ends)
         free += width
@@ -257,22 +261,13 @@ def _by_width(
     return waiting
 
 
-def _fitting(
-    waiting: dict[int, list[tuple[int, int]]], free: int, items: Sequence[Item]
-) -> list[int]:
-    """Take what starts now, in the order of the ranks."""
-    taken: list[int] = []
-    while free:
-        best: list[tuple[int, int]] | None = None
-        for width, ranked in waiting.items():
-            if width <= free and ranked and (best is None or ranked[-1] < best[-1]):
-                best = ranked
-        if best is None:
-            break
-        index = best.pop()[1]
-        free -= items[index].width
-        taken.append(index)
-    return taken
+def _first(waiting: dict[int, list[tuple[int, int]]], free: int) -> int | None:
+    """The width of the first in the order that fits."""
+    best, rank = None, 0
+    for width, ranked in waiting.items():
+        if width <= free and ranked and (best is None or ranked[-1][0] < rank):
+            best, rank = width, ranked[-1][0]
+    return best
 
 
 def _earliest(width: int, pool: Pool) -> float:

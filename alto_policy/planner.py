@@ -34,7 +34,7 @@ class Planner:
         self._reserve = reserve
         self._improver = improver
         self._order: tuple[TaskId, ...] = ()
-        self._seconds: dict[TaskId, float] = {}  # of those that wait
+        self._items: dict[TaskId, Item] = {}  # of those that wait
         self._started: dict[TaskId, Task] = {}
 
     def __call__(self, tasks: Sequence[Task], cluster: ClusterView) -> Sequence[Task]:
@@ -52,13 +52,15 @@ class Planner:
         starting = [tasks[i] for i in starts_now(order, items, pool, reserve=self._reserve)]
         for task in starting:
             self._started[task.id] = task
-            del self._seconds[task.id]
+            del self._items[task.id]
         return starting
 
     def _item(self, task: Task, cluster: ClusterView) -> Item:
-        if task.id not in self._seconds:
-            self._seconds[task.id] = self._remaining(task, cluster)
-        return Item(task.id, task.num_gpus, self._seconds[task.id])
+        item = self._items.get(task.id)
+        if item is None:
+            item = Item(task.id, task.num_gpus, self._remaining(task, cluster))
+            self._items[task.id] = item
+        return item
 
     def _pool(self, free: int, cluster: ClusterView) -> Pool:
         """GPUs whose executor is on its way out are as good as free, but not yet."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Protocol
 
-from alto_policy.memory import MemoryModel
+from alto_policy.memory import Load, MemoryModel
 from alto_policy.packing import by_batch_size
 from alto_policy.types import Job, JobId, Task, TaskId
 from alto_policy.view import ClusterView, Status
@@ -87,9 +87,10 @@ class TaskDurations:
     def _expected(self, job: Job, step: int) -> float:
         """Share of the job's steps still to come; one that is past the warm-up was kept."""
         done, exits = step / job.steps, self._exits
-        boundary = job.next_report_step(math.ceil(exits.warmup * job.steps) - 1) / job.steps
-        if done > boundary:
-            return 1 - done
+        if done > exits.warmup:  # else it cannot be past the report at which warm jobs are ranked
+            boundary = job.next_report_step(math.ceil(exits.warmup * job.steps) - 1) / job.steps
+            if done > boundary:
+                return 1 - done
         return max(0.0, exits.warmup - done) + exits.keep * (1 - max(exits.warmup, done))
 
     def _training(self, task: Task) -> float:
@@ -109,14 +110,17 @@ class TaskDurations:
         queue = [(job, _passes(job, steps)) for job, steps in reversed(jobs) if steps > 0]
         lanes = [(0.0, number) for number in range(task.num_gpus)]
         members: list[list[tuple[Job, int]]] = [[] for _ in lanes]
-        while queue and _has_room(queue[-1][0], emptiest := min(members, key=_rows), memory, task):
-            emptiest.append(queue.pop())
+        loads, emptiest = [Load() for _ in lanes], 0
+        while queue and _has_room(queue[-1][0], loads[emptiest], memory, task):
+            members[emptiest].append(queue.pop())
+            loads[emptiest] = loads[emptiest].plus(members[emptiest][-1][0], task.max_length)
+            emptiest = min(range(len(lanes)), key=lambda number: loads[number].tokens)
         end = 0.0
         while lanes:
             now, number = heappop(lanes)
             here = members[number]
-            while queue and _has_room(queue[-1][0], here, memory, task):
-                here.append(queue.pop())
+            if queue:
+                _fill(here, queue, memory, task)
             if not here:
                 end = max(end, now)
                 continue
@@ -143,11 +147,23 @@ def _passes(job: Job, steps: int) -> int:
     return steps * job.hyperparameters.accumulation
 
 
-def _rows(here: Sequence[tuple[Job, int]]) -> int:
-    """Sequences in one pass of the jobs."""
-    return sum(job.hyperparameters.batch_size for job, _ in here)
+def _fill(
+    here: list[tuple[Job, int]], queue: list[tuple[Job, int]], memory: MemoryModel, task: Task
+) -> None:
+    """Let as many as fit join, the last of the queue first."""
+    load = Load()
+    for job, _ in here:
+        load = load.plus(job, task.max_length)
+    while queue and _has_room(queue[-1][0], load, memory, task):
+        here.append(queue.pop())
+        load = load.plus(here[-1][0], task.max_length)
 
 
-def _has_room(job: Job, here: Sequence[tuple[Job, int]], memory: MemoryModel, task: Task) -> bool:
+def _has_room(job: Job, load: Load, memory: MemoryModel, task: Task) -> bool:
     """A job that fits nowhere is given an empty GPU: its executor will tell otherwise."""
-    return not here or memory.fits([*(member for member, _ in here), job], task.max_length)
+    if load.jobs == 0:
+        return True
+    together = load.plus(job, task.max_length)
+    if memory.max_jobs is not None and together.jobs > memory.max_jobs:
+        return False
+    return memory.held(together) <= memory.capacity

@@ -1,0 +1,36 @@
+"""Tasks with backbones of their own take turns on one GPU."""
+
+from itertools import pairwise
+from pathlib import Path
+
+from alto_policy.events import ExecutorUp
+from alto_runs.history import Outcome
+from alto_sim.seeds import Simulation
+
+STUDY = Path("examples/backbones/study.yaml")
+
+
+def test_each_backbone_has_the_gpu_for_itself_with_its_own_memory_and_times(
+    tmp_path: Path,
+) -> None:
+    result = Simulation(path=STUDY, num_gpus=1).run(tmp_path / "run")
+    history = result.history
+    assert [task.backbone for task in history.tasks] == [
+        "Llama-3.1-8B",
+        "Llama-3.2-1B",
+        "SmolLM2-135M",
+    ]
+    spans = history.executors
+    assert [span.task for span in spans] == ["middle", "small", "tiny"]
+    assert all(later.start - earlier.end == 30 for earlier, later in pairwise(spans))  # loading
+    held = [
+        up.memory.fixed for entry in result.log.entries if isinstance(up := entry.event, ExecutorUp)
+    ]
+    assert held == sorted(held, reverse=True)
+    assert len(set(held)) == 3
+    trained = {task.id: sum(job.samples for job in history.of_task(task)) for task in history.tasks}
+    pace = [trained[span.task] / (span.end - span.start) for span in spans]
+    assert min(pace) == pace[0]  # the smaller ones wait for launches, each at its own pace
+    assert len(set(pace)) == 3
+    ends = {Outcome.FINISHED, Outcome.STOPPED, Outcome.FAILED}
+    assert all(job.outcome in ends for job in history.jobs.values())
