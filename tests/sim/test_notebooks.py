@@ -1,0 +1,31 @@
+"""The notebooks run as they stand, and are committed without outputs."""
+
+import json
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+
+NOTEBOOKS = sorted(Path("notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs_from_top_to_bottom(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    assert notebook["nbformat"] == 4
+    names: dict[str, object] = {"__name__": path.stem}
+    with mpl.rc_context({"backend": "agg"}):
+        for number, cell in enumerate(notebook["cells"]):
+            if cell["cell_type"] == "code":
+                assert (cell["outputs"], cell["execution_count"]) == ([], None)
+                exec(compile("".join(cell["source"]), f"{path}:{number}", "exec"), names)
+    told = capsys.readouterr().out
+    if path.stem == "replay_and_what_if":
+        assert "all decided the same" in told
+        assert len(told.splitlines()) == 6
+    else:
+        assert "narrowest first" in told
+
+
+def test_there_are_notebooks() -> None:
+    assert [path.stem for path in NOTEBOOKS] == ["replay_and_what_if", "write_your_own_policy"]
