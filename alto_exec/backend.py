@@ -162,7 +162,21 @@ class ExecBackend:
                 wakes = [timer - self._now()] if timer is not None else []
                 looks = [_IDLE_SECONDS] * (self._inbox is not None)
                 time.sleep(max(0.0, min(wakes + looks)))
-        return self._outbox.popleft()
+        event = self._outbox.popleft()
+        if isinstance(event, JobLeft) and (host := self._executor_of(event.job)):
+            host.keeper.settle(event.job)
+        return event
+
+    def prepare(self, decisions: Sequence[Decision]) -> None:
+        """What must be on disk before the log tells of these decisions: a job that is to stop does
+        not come back after a kill, so its best adapter must be there."""
+        stopping = [(d.job, self._executor_of(d.job)) for d in decisions if isinstance(d, Stop)]
+        for job, executor in stopping:
+            if executor:
+                executor.keeper.keep_best(self._jobs[job])
+        for job, executor in stopping:
+            if executor:
+                executor.keeper.settle(job)
 
     def execute(self, decision: Decision) -> None:
         match decision:
@@ -171,12 +185,14 @@ class ExecBackend:
                 self._start_executor(self._tasks[task_id])
             case StopExecutor(task=task_id):
                 if (stopped := self._executors.pop(task_id, None)) is not None:
+                    stopped.keeper.close()
                     self._tokens_of_stopped += stopped.tokens_trained
                 self._outbox.append(ExecutorDown(self._now(), task_id))
             case Launch(task=task_id, gpu=gpu, jobs=jobs):
-                place = self._gpus[task_id].index(gpu)
+                host, place = self._executors[task_id], self._gpus[task_id].index(gpu)
+                host.expect([self._jobs[job] for job in jobs])
                 for job in jobs:
-                    if report := self._executors[task_id].launch(self._jobs[job], place):
+                    if report := host.launch(self._jobs[job], place):
                         self._tell(report)
             case Pause(job=job):
                 self._executors[self._task_of[job]].leave(job, keep=True)
@@ -228,16 +244,22 @@ class ExecBackend:
             self._tell(report)
 
     def _stop(self, job: JobId) -> None:
-        executor = self._executors.get(self._task_of[job])
-        if executor is not None and job in executor.residents:
+        executor = self._executor_of(job)
+        if executor and job in executor.residents:
             executor.leave(job, keep=False)
             self._outbox.append(JobLeft(self._now(), job, Departure.STOPPED))
         self._forget(job)
 
     def _forget(self, job: JobId) -> None:
         """Remove what was kept of a job that will not train again."""
-        directory = self._directory_of(self._task_of[job])
-        directory.checkpoint_path(job).unlink(missing_ok=True)
+        if executor := self._executor_of(job):
+            executor.forget(job)
+        else:
+            directory = self._directory_of(self._task_of[job])
+            directory.checkpoint_path(job).unlink(missing_ok=True)
+
+    def _executor_of(self, job: JobId) -> Executor | None:
+        return self._executors.get(self._task_of[job])
 
     def _tell(self, report: Report) -> None:
         """Send the report unless the log has it: a resumed job comes by its last one again."""
@@ -256,7 +278,7 @@ class ExecBackend:
         """
         for executor in self._executors.values():
             for job, how in executor.resume_all():
-                executor.leave(job, keep=True)
+                executor.leave(job, keep=False)
                 self._ended.append(job)
                 self._outbox.append(JobLeft(self._now(), job, how))
 

@@ -43,11 +43,19 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class AdapterState:
-    """One job's adapter and its two AdamW moments: (r, C) each, fp32, in main memory."""
+    """One job's adapter and its two AdamW moments: (r, C) each, fp32, in main memory.
+
+    The moments of an adapter that was never trained are one zero, seen (r, C) times.
+    """
 
     value_rC: Tensor
     mean_rC: Tensor
     square_rC: Tensor
+
+    @classmethod
+    def untrained(cls, value_rC: Tensor) -> "AdapterState":
+        zeros_rC = value_rC.new_zeros(()).expand(value_rC.shape)
+        return cls(value_rC, zeros_rC, zeros_rC)
 
 
 class AdapterBank:
@@ -118,11 +126,16 @@ class AdapterBank:
         self._slots = sorted([*self._slots, slot], key=lambda s: s.first)
         with torch.no_grad():
             self.value_RC[slot.rows] = state.value_rC.to(self._device)
-            self.mean_RC[slot.rows] = state.mean_rC.to(self._device)
-            self.square_RC[slot.rows] = state.square_rC.to(self._device)
+            if any(state.mean_rC.stride()):  # else the rows are zero as they are
+                self.mean_RC[slot.rows] = state.mean_rC.to(self._device)
+                self.square_RC[slot.rows] = state.square_rC.to(self._device)
             if self.shadow_RC is not self.value_RC:
                 self.shadow_RC[slot.rows] = self.value_RC[slot.rows]
         return slot
+
+    def has_gap(self, rank: int) -> bool:
+        """Whether an adapter of this rank finds rows without the bank growing."""
+        return _first_gap(self._slots, rank) + rank <= self.num_rows
 
     def reserve(self, rows: int) -> None:
         """Grow to at least so many rows, no more: what is counted on is what is taken.
@@ -147,10 +160,18 @@ class AdapterBank:
                 tensor[slot.rows] = 0
             self.shadow_RC[slot.rows] = 0
 
-    def state(self, slot: Slot) -> AdapterState:
-        """A copy of what the job must not lose."""
+    def state(self, slot: Slot, *, wait: bool = True) -> AdapterState:
+        """A copy of what the job must not lose; without `wait` it is there when the device has
+        come to it."""
         kept = (self.value_RC, self.mean_RC, self.square_RC)
-        return AdapterState(*(t.detach()[slot.rows].to("cpu", copy=True) for t in kept))
+        state = AdapterState(*(_in_main_memory(t.detach()[slot.rows]) for t in kept))
+        if wait and self._device.type == "cuda":
+            torch.cuda.current_stream(self._device).synchronize()
+        return state
+
+    def begin_copy(self, slot: Slot) -> Tensor:
+        """(r, C): the job's adapter, there when the device has come to it."""
+        return _in_main_memory(self.value_RC.detach()[slot.rows])
 
     def fresh(self, rank: int, seed: int) -> AdapterState:
         """A new adapter, a function of (seed, linear): A uniform within 1/sqrt(inputs) as PEFT
@@ -160,7 +181,7 @@ class AdapterBank:
             generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
             bound = shape.inputs**-0.5
             value_rC[:, a].uniform_(-bound, bound, generator=generator)
-        return AdapterState(value_rC, torch.zeros_like(value_rC), torch.zeros_like(value_rC))
+        return AdapterState.untrained(value_rC)
 
     def matrices(self, value_rC: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Each linear's name, A (r, inputs) and B transposed (r, outputs), as views."""
@@ -215,6 +236,14 @@ def _first_gap(slots: Sequence[Slot], rank: int) -> int:
             return end
         end = slot.rows.stop
     return end
+
+
+def _in_main_memory(rows_rC: Tensor) -> Tensor:
+    """A copy in memory that the device writes to by itself, behind what it is at."""
+    if rows_rC.device.type == "cpu":
+        return rows_rC.clone()
+    copy_rC = torch.empty(rows_rC.shape, dtype=rows_rC.dtype, pin_memory=True)
+    return copy_rC.copy_(rows_rC, non_blocking=True)
 
 
 def _grown(bank_RC: Tensor, rows: int) -> Tensor:

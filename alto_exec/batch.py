@@ -5,9 +5,11 @@ Suffixes: T tokens of the batch, N target tokens (those whose prediction is scor
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from alto_exec.bank import Slot
@@ -15,7 +17,7 @@ from alto_exec.data.samples import Sample
 from alto_kernels.lora_linear import Plan, Segment
 from alto_kernels.varlen_attention import CumulativeLengths
 
-__all__ = ["PackedBatch", "Share", "pack"]
+__all__ = ["PackedBatch", "Share", "on_device", "pack"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +54,35 @@ class PackedBatch:
 def pack(shares: Sequence[Share], device: torch.device) -> PackedBatch:
     """Lay the shares' samples end to end, in the order given."""
     samples = [sample for share in shares for sample in share.samples]
-    lengths = tuple(len(sample.tokens) for sample in samples)
-    tokens = np.concatenate([np.asarray(s.tokens, dtype=np.int64) for s in samples])
-    is_target = np.concatenate([np.asarray(s.is_target, dtype=bool) for s in samples])
-    positions = np.concatenate([np.arange(length, dtype=np.int64) for length in lengths])
-    target_rows = np.flatnonzero(is_target)
-    counts = tuple(sum(int(np.sum(s.is_target)) for s in share.samples) for share in shares)
+    lengths = np.array([len(sample.tokens) for sample in samples])
+    counts = np.array([sample.num_targets for sample in samples])
+    first_rows = np.cumsum(lengths) - lengths
+    tokens = np.concatenate([sample.token_array for sample in samples])
+    positions = np.arange(len(tokens)) - np.repeat(first_rows, lengths)
+    target_rows = np.concatenate([sample.target_places for sample in samples])
+    target_rows = target_rows + np.repeat(first_rows, counts)
+    tokens_T, positions_T, predicting_rows, targets_N = on_device(
+        (tokens, positions, target_rows - 1, tokens[target_rows]), device
+    )
     return PackedBatch(
-        tokens_T=torch.from_numpy(tokens).to(device),
-        positions_T=torch.from_numpy(positions).to(device),
-        lengths=CumulativeLengths.of(lengths, device),
-        predicting_rows=torch.from_numpy(target_rows - 1).to(device),
-        targets_N=torch.from_numpy(tokens[target_rows]).to(device),
-        targets_per_share=counts,
+        tokens_T=tokens_T,
+        positions_T=positions_T,
+        lengths=CumulativeLengths.of(lengths.tolist(), device),
+        predicting_rows=predicting_rows,
+        targets_N=targets_N,
+        targets_per_share=tuple(
+            sum(sample.num_targets for sample in share.samples) for share in shares
+        ),
         plan=_plan(shares, len(tokens)),
     )
+
+
+def on_device(arrays: Sequence[NDArray[Any]], device: torch.device) -> tuple[Tensor, ...]:
+    """The arrays, of one type, by one copy that does not wait for what the device is at."""
+    whole = torch.from_numpy(np.concatenate(arrays))
+    if device.type == "cuda":
+        whole = whole.pin_memory().to(device, non_blocking=True)
+    return torch.split(whole, [len(array) for array in arrays])
 
 
 def _plan(shares: Sequence[Share], num_rows: int) -> Plan:

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from alto_exec.bank import AdapterState
 from alto_exec.residence import Losses, Progress
+from alto_exec.tensor_file import file_parts
 from alto_runs.directory import write_atomically
 from alto_runs.errors import UserError
 
@@ -26,7 +26,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     adapter = checkpoint.adapter
     tensors = {"value": adapter.value_rC, "mean": adapter.mean_rC, "square": adapter.square_rC}
     metadata = {"progress": json.dumps(asdict(checkpoint.progress))}
-    write_atomically(path, save(tensors, metadata))
+    write_atomically(path, file_parts(tensors, metadata))
 
 
 def read_checkpoint(path: Path, shape: tuple[int, int]) -> Checkpoint:

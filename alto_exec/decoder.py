@@ -140,6 +140,8 @@ class Decoder:
         # What the linears read and write is kept, and each has a gradient at some time.
         row_bytes = 2 * width * self.dtype.itemsize * len(self._layers)
         self._replays = Replays(self._train, row_bytes)
+        # Nothing is kept for a backward pass; the widest moment is within one layer.
+        self._evaluations = Replays(self._evaluate, row_bytes // len(self._layers))
 
     @property
     def vocabulary_size(self) -> int:
@@ -166,9 +168,9 @@ class Decoder:
 
     def loss_sums(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
         """(shares,) fp32 or wider: the losses of each share's target tokens, summed."""
-        h_NH = self._predicting_states(bank, batch)
-        losses_N = linear_cross_entropy(h_NH, self._head_VH, batch.targets_N)
-        return batch.share_sums(losses_N)
+        weights_N = torch.zeros(len(batch.targets_N), device=self.device)
+        evaluate = self._evaluations.train if self._can_be_recorded(bank, batch) else self._evaluate
+        return batch.share_sums(evaluate(bank, batch, weights_N))
 
     def train(self, bank: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
         """(N,) loss of each target; the gradients of their weighted sum are added to the bank.
@@ -178,6 +180,7 @@ class Decoder:
         if self._can_be_recorded(bank, batch):
             return self._replays.train(bank, batch, weights_N)
         self._replays.clear()
+        self._evaluations.clear()
         return self._train(bank, batch, weights_N)
 
     def target_logits(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
@@ -213,6 +216,11 @@ class Decoder:
         if self._keeper is not None:
             self._keeper.finish()
         return losses_N.detach()
+
+    @torch.no_grad()
+    def _evaluate(self, bank: AdapterBank, batch: PackedBatch, _: Tensor) -> Tensor:
+        h_NH = self._predicting_states(bank, batch)
+        return linear_cross_entropy(h_NH, self._head_VH, batch.targets_N)
 
     def _can_be_recorded(self, bank: AdapterBank, batch: PackedBatch) -> bool:
         """Whether its launches are those of every batch of its shape, and recording them pays."""

@@ -3,18 +3,57 @@
 from collections.abc import Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from alto_exec.bank import AdapterBank, Slot
 from alto_exec.batch import Share, pack
 from alto_exec.data.samples import Sample
 from alto_exec.frozen_model import FrozenModel
 
-__all__ = ["PASS_TOKENS", "generate", "validation_loss"]
+__all__ = ["generate", "pass_limits", "validation_loss", "validation_losses"]
 
-PASS_TOKENS = 2048  # bounds the memory of one pass; its logits are the largest part
+Adapter = tuple[Slot | None, float]  # and its scale; without a slot the frozen model
+
+# Most of one pass. What it holds is measured, and the memory model knows it; a token holds what one
+# layer makes of it, in training what all layers do.
+_CUDA_TOKENS, _CPU_TOKENS = 16_384, 2_048
+_LOGITS = 1 << 28  # elements
+
+
+def pass_limits(backbone: FrozenModel) -> tuple[int, int]:
+    """Tokens and targets that one pass holds at most, unless a single sample has more."""
+    tokens = _CUDA_TOKENS if backbone.device.type == "cuda" else _CPU_TOKENS
+    return tokens, _LOGITS // backbone.vocabulary_size
 
 
 @torch.no_grad()
+def validation_losses(
+    backbone: FrozenModel,
+    bank: AdapterBank,
+    samples: Sequence[Sample],
+    adapters: Sequence[Adapter],
+) -> list[float]:
+    """Mean loss of a target token over all samples, under each adapter.
+
+    The samples are cut the same way each time, and passes hold as many (adapter, part) as they
+    can: few adapters of many samples, or many of few. The host waits once, for all of them.
+    """
+    if not adapters:
+        return []
+    parts = _parts(samples, *pass_limits(backbone))
+    sums: list[Tensor] = []
+    order: list[int] = []  # the adapter of each sum
+    for pieces in _passes(parts, len(adapters), *pass_limits(backbone)):
+        shares = [Share(part, *adapters[number]) for number, part in pieces]
+        sums.append(backbone.loss_sums(bank, pack(shares, backbone.device)))
+        order += [number for number, _ in pieces]
+    totals = [0.0] * len(adapters)
+    for number, total in zip(order, torch.cat(sums).tolist(), strict=True):
+        totals[number] += total
+    targets = sum(sample.num_targets for sample in samples)
+    return [total / targets for total in totals]
+
+
 def validation_loss(
     backbone: FrozenModel,
     bank: AdapterBank,
@@ -22,17 +61,8 @@ def validation_loss(
     slot: Slot | None,
     scale: float = 1.0,
 ) -> float:
-    """Mean loss of a target token over all samples; of the frozen model where there is no slot.
-
-    Passes hold one adapter alone and are cut the same way each time, so the value does not
-    depend on what else is resident.
-    """
-    total, targets = 0.0, 0
-    for chunk in _chunks(samples):
-        batch = pack([Share(chunk, slot, scale)], backbone.device)
-        total += float(backbone.loss_sums(bank, batch))
-        targets += batch.targets_per_share[0]
-    return total / targets
+    """Mean loss of a target token over all samples; of the frozen model where there is no slot."""
+    return validation_losses(backbone, bank, samples, [(slot, scale)])[0]
 
 
 @torch.no_grad()
@@ -40,7 +70,7 @@ def generate(
     backbone: FrozenModel,
     bank: AdapterBank,
     prompt: Sequence[int],
-    adapters: Sequence[tuple[Slot | None, float]],
+    adapters: Sequence[Adapter],
     *,
     end_tokens: frozenset[int],
     max_new_tokens: int = 48,
@@ -67,14 +97,30 @@ def generate(
     return answers
 
 
-def _chunks(samples: Sequence[Sample]) -> Iterator[tuple[Sample, ...]]:
-    chunk: list[Sample] = []
-    tokens = 0
+Part = tuple[Sample, ...]
+
+
+def _parts(samples: Sequence[Sample], max_tokens: int, max_targets: int) -> list[Part]:
+    """The samples in order, cut where a pass would be full."""
+    parts: list[list[Sample]] = []
+    tokens = targets = 0
     for sample in samples:
-        if chunk and tokens + len(sample.tokens) > PASS_TOKENS:
-            yield tuple(chunk)
-            chunk, tokens = [], 0
-        chunk.append(sample)
-        tokens += len(sample.tokens)
-    if chunk:
-        yield tuple(chunk)
+        tokens, targets = tokens + len(sample.tokens), targets + sample.num_targets
+        if not parts or tokens > max_tokens or targets > max_targets:
+            parts.append([])
+            tokens, targets = len(sample.tokens), sample.num_targets
+        parts[-1].append(sample)
+    return [tuple(part) for part in parts]
+
+
+def _passes(
+    parts: Sequence[Part], num_adapters: int, max_tokens: int, max_targets: int
+) -> Iterator[list[tuple[int, Part]]]:
+    """Every part under every adapter: passes of one part under as many adapters as it allows, so
+    that most have the same shape."""
+    for part in parts:
+        tokens = sum(len(sample.tokens) for sample in part)
+        targets = sum(sample.num_targets for sample in part)
+        at_once = max(1, min(max_tokens // tokens, max_targets // max(1, targets)))
+        for first in range(0, num_adapters, at_once):
+            yield [(n, part) for n in range(first, min(first + at_once, num_adapters))]

@@ -3,18 +3,17 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import lru_cache
 
 import torch
 
 from alto_exec.bank import AdapterBank
-from alto_exec.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from alto_exec.data.dataset import Dataset
-from alto_exec.evaluate import validation_loss
+from alto_exec.evaluate import validation_losses
 from alto_exec.frozen_model import FrozenModel
-from alto_exec.peft_format import write_adapter
+from alto_exec.keeping import Keeper
 from alto_exec.residence import Losses, Progress, Resident
-from alto_exec.step import train_pass
+from alto_exec.step import Lookahead, train_pass
 from alto_policy.events import Departure
 from alto_policy.types import Job, JobId
 from alto_runs.directory import RunDirectory
@@ -32,16 +31,31 @@ class Report:
 
 
 class Executor:
-    """Residents train in fused passes. A job that has reported waits until it is resumed."""
+    """Residents train in fused passes. A job that has reported waits until it is resumed.
 
-    def __init__(self, backbone: FrozenModel, dataset: Dataset, directory: RunDirectory) -> None:
+    Without `is_durable` jobs that pause stay where they are until their place is needed, and the
+    disk lags behind: `keeper` is told what must be there by when.
+    """
+
+    def __init__(
+        self,
+        backbone: FrozenModel,
+        dataset: Dataset,
+        directory: RunDirectory,
+        *,
+        is_durable: bool = True,
+    ) -> None:
         self.backbone = backbone
         self.bank = AdapterBank(backbone.shapes, backbone.device, rows=0, dtype=backbone.dtype)
         self.dataset = dataset
         self.tokens_trained = 0
-        self._directory = directory
+        self.keeper = Keeper(directory, self.bank, backbone.base_model, is_durable=is_durable)
+        self._ahead = Lookahead() if backbone.device.type == "cuda" else None
         self._residents: dict[JobId, Resident] = {}
         self._waiting: dict[JobId, Resident] = {}  # have reported, decisions are still to come
+        self._parked: dict[JobId, Resident] = {}  # paused, the one that paused first in front
+        # Many jobs of a grid begin with the same adapter.
+        self._fresh = lru_cache(maxsize=4)(self.bank.fresh)
 
     @property
     def residents(self) -> Sequence[JobId]:
@@ -57,26 +71,26 @@ class Executor:
         resident = self._waiting.get(job)
         return resident.progress.step if resident else None
 
+    def expect(self, jobs: Sequence[Job]) -> None:
+        """These are about to be launched: an empty bank grows once for all of them."""
+        if not self.residents and not self._parked:
+            self.bank.reserve(sum(job.hyperparameters.rank for job in jobs))
+
     def launch(self, job: Job, place: int = 0) -> Report | None:
         """Give the job a slot: a new one, or from its checkpoint. The report that belongs to the
         checkpoint is handed out again, since it may have been lost. There is one `place`."""
-        path = self._checkpoint_path(job.id)
-        rank = job.hyperparameters.rank
-        if path.exists():
-            kept = read_checkpoint(path, (rank, self.bank.num_columns))
-        else:
-            kept = Checkpoint(Progress(), self.bank.fresh(rank, job.hyperparameters.seed))
-        resident = Resident(job, self.bank.join(kept.adapter), kept.progress)
-        report = kept.progress.report
+        resident = self._parked.pop(job.id, None) or self._joined(job)
+        report = resident.progress.report
         if report is None:
             self._residents[job.id] = resident
             return None
         resident.is_lost = math.isnan(report.train)
         self._waiting[job.id] = resident
-        return Report(job.id, kept.progress.step, report)
+        return Report(job.id, resident.progress.step, report)
 
     def leave(self, job: JobId, *, keep: bool) -> None:
-        """Free the job's slot; what it has come to is kept on disk if it is to go on.
+        """Free the job's slot; what it has come to is kept if it is to go on. Its best adapter is
+        on its way to the disk in any case.
 
         It leaves between steps, not within one; a report that becomes due by the end of the step
         is kept too, and handed out when the job comes back.
@@ -87,10 +101,21 @@ class Executor:
             while resident.passes:
                 self._train([resident])
             if within_step and _is_due(resident):
-                self._make_report(resident)
-            else:
-                self._write_checkpoint(resident)
+                self._make_reports([resident])
+        self.keeper.keep_best(resident.job)
+        if keep and not self.keeper.is_durable:
+            self._parked[job] = resident
+            return
+        if keep:
+            self.keeper.keep(resident)
+            self.keeper.settle(job)
         self.bank.leave(resident.slot)
+
+    def forget(self, job: JobId) -> None:
+        """The job will not train again: remove what was kept of it, but for its best adapter."""
+        if (resident := self._parked.pop(job, None)) is not None:
+            self.bank.leave(resident.slot)
+        self.keeper.forget(job)
 
     def resume_all(self) -> list[tuple[JobId, Departure]]:
         """Decisions on all reports have come: the jobs train on, but for those named, which are
@@ -114,12 +139,12 @@ class Executor:
         due = [r for r in self._residents.values() if r.passes == 0 and _is_due(r)]
         for resident in due:
             self._waiting[resident.job.id] = self._residents.pop(resident.job.id)
-        return [self._make_report(resident) for resident in due]
+        return self._make_reports(due)
 
     def evict(self) -> JobId:
         """Give up the pass that ran out of memory, and the job that was launched last.
 
-        Every job begins its step anew. The job that leaves is kept on disk to go on later.
+        Every job begins its step anew. The job that leaves is kept to go on later.
         """
         for resident in self._residents.values():
             self.bank.grad_RC[resident.slot.rows] = 0
@@ -130,46 +155,49 @@ class Executor:
             torch.cuda.empty_cache()
         return last
 
+    def _joined(self, job: Job) -> Resident:
+        """From its checkpoint, if there is one; jobs that have paused make room."""
+        h = job.hyperparameters
+        kept = self.keeper.read(job)
+        while self._parked and not self.bank.has_gap(h.rank):
+            oldest = self._parked.pop(next(iter(self._parked)))
+            self.keeper.keep(oldest)
+            self.bank.leave(oldest.slot)
+        if kept is not None:
+            return Resident(job, self.bank.join(kept.adapter), kept.progress)
+        return Resident(job, self.bank.join(self._fresh(h.rank, h.seed)), Progress())
+
     def _train(self, residents: Sequence[Resident]) -> None:
         samples = self.dataset.train
-        self.tokens_trained += train_pass(self.backbone, self.bank, samples, residents)
-
-    def _make_report(self, resident: Resident) -> Report:
-        """Evaluate, keep the adapter if it is the best so far, and keep the state."""
-        progress, job = resident.progress, resident.job
-        if resident.is_lost:
-            losses = Losses(float("nan"), float("nan"))
-        else:
-            val = validation_loss(
-                self.backbone,
-                self.bank,
-                self.dataset.validation,
-                resident.slot,
-                job.hyperparameters.scale,
-            )
-            losses = Losses(progress.loss_sum / progress.loss_steps, val)
-        if losses.val < progress.best_val:
-            progress.best_val = losses.val
-            self._write_best(resident)
-        progress.loss_sum, progress.loss_steps, progress.report = 0.0, 0, losses
-        self._write_checkpoint(resident)
-        return Report(job.id, progress.step, losses)
-
-    def _write_best(self, resident: Resident) -> None:
-        write_adapter(
-            self._directory.job_folder(resident.job.id),
-            self.bank,
-            self.bank.state(resident.slot).value_rC,
-            resident.job.hyperparameters,
-            self.backbone.base_model,
+        self.tokens_trained += train_pass(
+            self.backbone, self.bank, samples, residents, ahead=self._ahead
         )
 
-    def _write_checkpoint(self, resident: Resident) -> None:
-        state = Checkpoint(resident.progress, self.bank.state(resident.slot))
-        write_checkpoint(self._checkpoint_path(resident.job.id), state)
-
-    def _checkpoint_path(self, job: JobId) -> Path:
-        return self._directory.checkpoint_path(job)
+    def _make_reports(self, due: Sequence[Resident]) -> list[Report]:
+        """Evaluate all of them together, keep the adapters that are the best so far, and the
+        states."""
+        sound = [resident for resident in due if not resident.is_lost]
+        found = validation_losses(
+            self.backbone,
+            self.bank,
+            self.dataset.validation,
+            [(resident.slot, resident.job.hyperparameters.scale) for resident in sound],
+        )
+        val = dict(zip((resident.job.id for resident in sound), found, strict=True))
+        reports = []
+        for resident in due:
+            progress = resident.progress
+            losses = Losses(float("nan"), float("nan"))
+            if not resident.is_lost:
+                train = progress.loss_sum / progress.loss_steps
+                losses = Losses(train, val[resident.job.id])
+            if losses.val < progress.best_val:
+                progress.best_val = losses.val
+                self.keeper.improved(resident)
+            progress.loss_sum, progress.loss_steps, progress.report = 0.0, 0, losses
+            self.keeper.reported(resident)
+            reports.append(Report(resident.job.id, progress.step, losses))
+        return reports
 
 
 def _is_due(resident: Resident) -> bool:

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from alto_exec.bank import AdapterBank, AdapterState
+from alto_exec.tensor_file import file_parts
 from alto_policy.types import Hyperparameters
 from alto_runs.directory import write_atomically
 from alto_runs.errors import UserError
@@ -55,9 +56,8 @@ class StoredAdapter:
     scale: float
 
     def state(self) -> AdapterState:
-        """A state to join the bank with, with moments as of an adapter never trained here."""
-        zeros = torch.zeros_like(self.value_rC)
-        return AdapterState(self.value_rC, zeros, zeros)
+        """A state to join the bank with, as of an adapter never trained here."""
+        return AdapterState.untrained(self.value_rC)
 
 
 def write_adapter(
@@ -70,8 +70,8 @@ def write_adapter(
     """Write a folder that PEFT and vLLM load. Few keys: old PEFT versions reject new ones."""
     tensors = {}
     for name, a_rI, b_rO in bank.matrices(value_rC):
-        tensors[f"{_PREFIX}{name}.lora_A.weight"] = a_rI.contiguous()
-        tensors[f"{_PREFIX}{name}.lora_B.weight"] = b_rO.T.contiguous()
+        tensors[f"{_PREFIX}{name}.lora_A.weight"] = a_rI
+        tensors[f"{_PREFIX}{name}.lora_B.weight"] = b_rO.T
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -87,7 +87,7 @@ def write_adapter(
     }
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / CONFIG, json.dumps(config, indent=2) + "\n")
-    write_atomically(folder / WEIGHTS, save(tensors, {"format": "pt"}))
+    write_atomically(folder / WEIGHTS, file_parts(tensors, {"format": "pt"}))
 
 
 def read_adapter(folder: Path, bank: AdapterBank) -> StoredAdapter:

@@ -8,7 +8,7 @@ import torch
 
 from alto_exec.bank import AdapterBank, AdapterState, Slot
 from alto_exec.data.samples import Sample
-from alto_exec.evaluate import PASS_TOKENS, validation_loss
+from alto_exec.evaluate import pass_limits, validation_loss
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.residence import Progress, Resident
 from alto_exec.step import train_pass
@@ -68,7 +68,8 @@ def probe_passes(
 def evaluation_bytes(backbone: FrozenModel, bank: AdapterBank, sample: Sample, fixed: int) -> int:
     """Most that an evaluation holds at a time beside `fixed` bytes and the bank."""
     slot = bank.join(random_state(bank, PROBE_RANK))
-    samples = [sample] * max(1, PASS_TOKENS // len(sample.tokens))
+    max_tokens, _ = pass_limits(backbone)
+    samples = [sample] * max(1, max_tokens // len(sample.tokens))
     torch.cuda.reset_peak_memory_stats()
     validation_loss(backbone, bank, samples, slot)
     bank.leave(slot)

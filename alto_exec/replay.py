@@ -21,7 +21,9 @@ from alto_kernels.varlen_attention import CumulativeLengths
 __all__ = ["PassShape", "Replays", "Room", "Train"]
 
 _LEAST_ROWS = 128
-_MOST_RECORDINGS = 16  # the one replayed longest ago makes room
+_LEAST_LENGTH = 128  # of the longest sequence: attention works on so many rows at a time
+_MOST_RECORDINGS = 32  # the one replayed longest ago makes room
+_RECORDING_ROWS = 100_000  # computed in the time that recording takes; measured on a small model
 _MEMORY = 2  # free for each byte that a pass takes: what is recorded keeps its memory
 
 Train = Callable[[AdapterBank, PackedBatch, Tensor], Tensor]
@@ -41,14 +43,30 @@ class PassShape:
     def around(cls, batch: PackedBatch) -> "PassShape":
         """With room for this batch and for others like it."""
         rows = room_for(len(batch.tokens_T), _LEAST_ROWS)
-        longest = room_for(batch.lengths.longest)
-        left_over = -(-(rows - len(batch.tokens_T)) // longest)
+        longest = max(_LEAST_LENGTH, _power_of_two(batch.lengths.longest))
+        targets = len(batch.targets_N)
         return cls(
             rows=rows,
-            targets=room_for(len(batch.targets_N), _LEAST_ROWS),
-            sequences=room_for(len(batch.lengths.lengths) + left_over),
+            # A target costs no more than a token; how many there are varies more.
+            targets=room_for(targets, max(_LEAST_ROWS, _power_of_two(targets) // 8)),
+            # An empty sequence costs nothing; half of the rows may be left over.
+            sequences=room_for(len(batch.lengths.lengths)) + -(-rows // (2 * longest)),
             longest=longest,
             tables=TablesShape.around(batch.plan.tables(batch.tokens_T.device), rows),
+        )
+
+    def takes(self, batch: PackedBatch, shape: "PassShape") -> bool:
+        """Whether this shape has room for a batch that `shape` is around."""
+        left_over = -(-(self.rows - len(batch.tokens_T)) // self.longest)
+        return (
+            self.rows >= shape.rows
+            and self.targets >= shape.targets
+            and self.longest >= shape.longest
+            and self.sequences >= len(batch.lengths.lengths) + left_over
+            and self.tables.num_segments >= shape.tables.num_segments
+            and self.tables.max_segment >= shape.tables.max_segment
+            and self.tables.rank_width >= shape.tables.rank_width
+            and self.tables.has_dropout == shape.tables.has_dropout
         )
 
 
@@ -103,17 +121,19 @@ class Replays:
         self._train = train
         self._row_bytes = row_bytes
         self._recordings: dict[PassShape, _Recording] = {}
+        self._wasted: dict[PassShape, int] = {}  # rows, in larger shapes
         self._bank: weakref.ref[Tensor] | None = None  # whose addresses are recorded
 
     def train(self, bank: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
         """What `train` computes; good until the next pass."""
         if self._bank is None or self._bank() is not bank.shadow_RC:
             self.clear()
-        shape = PassShape.around(batch)
+        self._bank = weakref.ref(bank.shadow_RC)
+        shape = self._shape_for(batch)
         needed = shape.rows * self._row_bytes
         if shape not in self._recordings and needed > _free_bytes():
             self.clear()
-        self._bank = weakref.ref(bank.shadow_RC)
+            self._bank = weakref.ref(bank.shadow_RC)
         recording = self._recordings.pop(shape, None)
         if recording is None:
             recording = _Recording(self._train, Room(shape, batch, weights_N))
@@ -126,10 +146,28 @@ class Replays:
             del self._recordings[next(iter(self._recordings))]
         return recording.run(bank)[: len(weights_N)]
 
+    def _shape_for(self, batch: PackedBatch) -> PassShape:
+        """Its own, or a larger one that is recorded already: until what that computes for nothing
+        has cost as much as another recording does."""
+        own = PassShape.around(batch)
+        if own in self._recordings:
+            return own
+        larger = [
+            shape
+            for shape, recording in self._recordings.items()
+            if recording.graph is not None and shape.takes(batch, own)
+        ]
+        if not larger:
+            return own
+        least = min(larger, key=lambda shape: shape.rows)
+        self._wasted[own] = self._wasted.get(own, 0) + least.rows - own.rows
+        return own if self._wasted[own] > _RECORDING_ROWS else least
+
     def clear(self) -> None:
         """Give the memory back: a pass that is not recorded may need it."""
         self._bank = None
         self._recordings.clear()
+        self._wasted.clear()
 
     def _pool(self) -> Any:
         """One memory for all recordings: they never run at the same time."""
@@ -165,6 +203,11 @@ class _Recording:
 def _free_bytes() -> int:
     cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
     return torch.cuda.mem_get_info()[0] + cached
+
+
+def _power_of_two(count: int) -> int:
+    """The first that is not below `count`."""
+    return 1 << max(0, count - 1).bit_length()
 
 
 def _fill(room: Tensor, values: Tensor, rest: int = 0) -> None:

@@ -4,21 +4,66 @@ Every job brings its next sequences; one forward and one backward pass serve the
 passes make up its optimizer step takes it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from alto_exec.bank import AdapterBank
-from alto_exec.batch import Share, pack
+from alto_exec.batch import PackedBatch, Share, on_device, pack
 from alto_exec.data.order import batch_indices
 from alto_exec.data.samples import Sample
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.optimizer import update_of
 from alto_exec.residence import Resident
-from alto_kernels.adamw import Update, adamw
+from alto_kernels.adamw import adamw
 from alto_kernels.lora_linear import dropout_key
+from alto_policy.types import JobId
 
-__all__ = ["train_pass"]
+__all__ = ["Lookahead", "train_pass"]
+
+Key = tuple[tuple[JobId, int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a resident stands, or will stand, when a pass begins."""
+
+    resident: Resident
+    step: int
+    passes: int = 0
+    step_tokens: int = 0
+
+    @classmethod
+    def of(cls, resident: Resident) -> "_Place":
+        return cls(resident, resident.progress.step, resident.passes, resident.step_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """A batch of all residents, laid out on the device."""
+
+    key: Key
+    shares: tuple[Share, ...]
+    batch: PackedBatch
+    counts: tuple[int, ...]  # target tokens of each job's whole step
+    weights_N: Tensor
+    job_of_N: Tensor  # whose target it is, by its number in the batch
+
+
+class Lookahead:
+    """The next pass, laid out while the device is at the one before."""
+
+    def __init__(self) -> None:
+        self.upcoming: _Pass | None = None
+
+    def take(self, places: Sequence[_Place]) -> _Pass | None:
+        """What was laid out, if it is for these."""
+        found, self.upcoming = self.upcoming, None
+        return found if found is not None and found.key == _key(places) else None
 
 
 def train_pass(
@@ -26,62 +71,131 @@ def train_pass(
     bank: AdapterBank,
     samples: Sequence[Sample],
     residents: Sequence[Resident],
+    ahead: Lookahead | None = None,
 ) -> int:
     """Train every resident on its next `batch_size` sequences; the number of tokens that took.
 
     A resident whose loss is not finite is marked lost and takes no step.
     """
-    upcoming = [_step_samples(resident, samples) for resident in residents]
-    shares = [_share(r, drawn) for r, drawn in zip(residents, upcoming, strict=True)]
-    batch = pack(shares, backbone.device)
-
-    # A job's loss is the mean over the target tokens of its own step, all passes of it together;
-    # the batch's loss is the sum of the jobs' losses, so no job's gradient knows of another.
-    counts = torch.tensor(
-        [sum(sum(s.is_target) for s in drawn) for drawn in upcoming],
-        dtype=torch.promote_types(backbone.dtype, torch.float32),
-    )
-    parts = list(batch.targets_per_share)
-    weights_N = counts.reciprocal().repeat_interleave(torch.tensor(parts)).to(backbone.device)
-    losses_N = backbone.train(bank, batch, weights_N).cpu()
-    job_losses = torch.stack([part.sum() for part in losses_N.split(parts)]) / counts
-
-    for resident, share, loss in zip(residents, shares, job_losses.tolist(), strict=True):
-        resident.passes += 1
-        resident.step_loss += loss
-        resident.step_tokens += sum(len(s.tokens) for s in share.samples)
-    complete = [r for r in residents if r.passes == r.job.hyperparameters.accumulation]
+    places = [_Place.of(resident) for resident in residents]
+    this = ahead.take(places) if ahead else None
+    if this is None:
+        this = _lay_out(places, samples, backbone)
+    losses_N = backbone.train(bank, this.batch, this.weights_N)
+    fetched = _fetch(losses_N)
+    complete = [r for r in residents if r.passes + 1 == r.job.hyperparameters.accumulation]
+    _take_steps(bank, this, losses_N, residents, complete)
+    if ahead:
+        after = list(_after(places, this.shares))
+        ahead.upcoming = _lay_out(after, samples, backbone) if after else None
+    _record(this, fetched(), residents)
     for resident in complete:
         resident.is_lost = not math.isfinite(resident.step_loss)
-    adamw(bank.rows(), [_update(resident) for resident in complete if not resident.is_lost])
-    for resident in complete:
         _count_step(resident)
-    return len(batch.tokens_T)
+    return len(this.batch.tokens_T)
 
 
-def _step_samples(resident: Resident, samples: Sequence[Sample]) -> tuple[Sample, ...]:
+def _lay_out(places: Sequence[_Place], samples: Sequence[Sample], backbone: FrozenModel) -> _Pass:
+    """A job's loss is the mean over the target tokens of its own step, all passes of it together;
+    the batch's loss is the sum of the jobs' losses, so no job's gradient knows of another."""
+    upcoming = [_step_samples(place, samples) for place in places]
+    shares = tuple(_share(place, drawn) for place, drawn in zip(places, upcoming, strict=True))
+    batch = pack(shares, backbone.device)
+    counts = tuple(sum(sample.num_targets for sample in drawn) for drawn in upcoming)
+    parts = np.array(batch.targets_per_share)
+    wide = torch.float64 if backbone.dtype == torch.float64 else torch.float32
+    weights_K = torch.tensor(counts, dtype=wide).reciprocal().numpy()
+    (weights_N,) = on_device([np.repeat(weights_K, parts)], backbone.device)
+    (job_of_N,) = on_device([np.repeat(np.arange(len(places)), parts)], backbone.device)
+    batch.plan.tables(backbone.device)  # so that they are on their way
+    return _Pass(_key(places), shares, batch, counts, weights_N, job_of_N)
+
+
+def _take_steps(
+    bank: AdapterBank,
+    this: _Pass,
+    losses_N: Tensor,
+    residents: Sequence[Resident],
+    complete: Sequence[Resident],
+) -> None:
+    """The device sees for itself whose loss is finite: it need not wait for the host to know."""
+    stepping = [r for r in complete if math.isfinite(r.step_loss)]
+    losses_K = losses_N.new_zeros(len(residents)).index_add_(0, this.job_of_N, losses_N)
+    if len(stepping) < len(residents):
+        number = {resident.job.id: index for index, resident in enumerate(residents)}
+        chosen = np.array([number[resident.job.id] for resident in stepping], dtype=np.int64)
+        losses_K = losses_K[on_device([chosen], losses_K.device)[0]]
+    updates = [
+        update_of(r.slot, r.job.hyperparameters, r.progress.step, r.job.steps) for r in stepping
+    ]
+    adamw(bank.rows(), updates, losses_K)
+
+
+def _fetch(losses_N: Tensor) -> Callable[[], NDArray[np.floating]]:
+    """Begins to copy; what it hands back waits for that and for nothing behind it."""
+    if losses_N.device.type != "cuda":
+        return losses_N.numpy
+    copied = torch.empty(losses_N.shape, dtype=losses_N.dtype, pin_memory=True)
+    copied.copy_(losses_N, non_blocking=True)
+    done = torch.cuda.Event()
+    done.record()
+
+    def wait() -> NDArray[np.floating]:
+        done.synchronize()
+        return copied.numpy()
+
+    return wait
+
+
+def _record(this: _Pass, losses_N: NDArray[np.floating], residents: Sequence[Resident]) -> None:
+    """What the pass has come to, told to its residents."""
+    first = np.cumsum((0, *this.batch.targets_per_share[:-1]))
+    sums = np.add.reduceat(losses_N.astype(np.float64), first)
+    for resident, share, total, count in zip(
+        residents, this.shares, sums.tolist(), this.counts, strict=True
+    ):
+        resident.passes += 1
+        resident.step_loss += total / count
+        resident.step_tokens += _num_tokens(share)
+
+
+def _after(places: Iterable[_Place], shares: Iterable[Share]) -> Iterator[_Place]:
+    """Who trains in the next pass if every loss is finite: a job with a report due waits."""
+    for place, share in zip(places, shares, strict=True):
+        job = place.resident.job
+        if place.passes + 1 < job.hyperparameters.accumulation:
+            tokens = place.step_tokens + _num_tokens(share)
+            yield _Place(place.resident, place.step, place.passes + 1, tokens)
+        elif place.step + 1 < job.next_report_step(place.step):
+            yield _Place(place.resident, place.step + 1)
+
+
+def _key(places: Iterable[_Place]) -> Key:
+    return tuple((p.resident.job.id, p.resident.slot.first, p.step, p.passes) for p in places)
+
+
+def _step_samples(place: _Place, samples: Sequence[Sample]) -> tuple[Sample, ...]:
     """All sequences of the optimizer step under way."""
-    h = resident.job.hyperparameters
-    drawn = batch_indices(h.seed, resident.progress.step, h.samples_per_step, len(samples))
+    h = place.resident.job.hyperparameters
+    drawn = batch_indices(h.seed, place.step, h.samples_per_step, len(samples))
     return tuple(samples[index] for index in drawn)
 
 
-def _share(resident: Resident, drawn: tuple[Sample, ...]) -> Share:
-    h = resident.job.hyperparameters
-    first = resident.passes * h.batch_size
+def _share(place: _Place, drawn: tuple[Sample, ...]) -> Share:
+    h = place.resident.job.hyperparameters
+    first = place.passes * h.batch_size
     return Share(
         samples=drawn[first : first + h.batch_size],
-        slot=resident.slot,
+        slot=place.resident.slot,
         scale=h.scale,
         dropout=h.dropout,
-        dropout_key=dropout_key(h.seed, resident.progress.step),
-        first_token=resident.step_tokens,
+        dropout_key=dropout_key(h.seed, place.step),
+        first_token=place.step_tokens,
     )
 
 
-def _update(resident: Resident) -> Update:
-    job, step = resident.job, resident.progress.step
-    return update_of(resident.slot, job.hyperparameters, step, job.steps)
+def _num_tokens(share: Share) -> int:
+    return sum(len(sample.tokens) for sample in share.samples)
 
 
 def _count_step(resident: Resident) -> None:

@@ -126,6 +126,7 @@ def _train(
         ):
 
             def record(entry: Entry) -> None:
+                backend.prepare(entry.decisions)
                 writer.write_entry(entry)
                 progress.show(entry)
 

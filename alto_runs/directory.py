@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,20 +28,18 @@ def is_plain_name(name: str) -> bool:
     return _PLAIN_NAME.fullmatch(name) is not None
 
 
-def write_atomically(path: Path, data: str | bytes | Iterator[str]) -> None:
+def write_atomically(path: Path, data: str | bytes | Iterable[str | bytes | memoryview]) -> None:
     """Write under a temporary name and rename: a reader finds the old content or the new one.
 
-    Makes the folder if need be. An iterator gives the parts of the data.
+    The data may come in parts. Makes the folder if need be.
     """
+    parts = [data] if isinstance(data, str | bytes) else data
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
     try:
         with temporary.open("wb") as file:
-            if isinstance(data, bytes):
-                file.write(data)
-            else:
-                parts = (data,) if isinstance(data, str) else data
-                file.writelines(part.encode() for part in parts)
+            for part in parts:
+                file.write(part.encode() if isinstance(part, str) else part)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -1,8 +1,11 @@
 """From a record to its tokens, and to those among them that are to be predicted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from alto_exec.data.chat import Span, answer_span, marks_answers, render, tokenize_marked
 from alto_runs.errors import UserError
@@ -22,10 +25,19 @@ class Sample:
 
     tokens: tuple[int, ...]
     is_target: tuple[bool, ...]
+    # The same as arrays: batches are put together of them, a thousand a second.
+    token_array: NDArray[np.int64] = field(init=False, repr=False, compare=False)
+    target_places: NDArray[np.int64] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         assert len(self.tokens) == len(self.is_target)
         assert not any(self.is_target[:1]), "nothing stands before the first token"
+        object.__setattr__(self, "token_array", np.asarray(self.tokens, dtype=np.int64))
+        object.__setattr__(self, "target_places", np.flatnonzero(self.is_target))
+
+    @property
+    def num_targets(self) -> int:
+        return len(self.target_places)
 
 
 def encode(record: Record, tokenizer: "PreTrainedTokenizerFast", completion_only: bool) -> Sample:

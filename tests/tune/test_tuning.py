@@ -155,10 +155,10 @@ def test_memory_that_runs_out_all_the_same_costs_no_job(
 ) -> None:
     """The device holds three jobs' passes, not the six that the memory model admits."""
 
-    def on_small_device(*inputs: Any) -> int:
+    def on_small_device(*inputs: Any, **options: Any) -> int:
         if len(inputs[-1]) > 3:
             raise torch.OutOfMemoryError("no room")
-        return train_pass(*inputs)
+        return train_pass(*inputs, **options)
 
     monkeypatch.setattr("alto_exec.executor.train_pass", on_small_device)
     found = tune(small_study(tmp_path), tmp_path / "run", console=SILENT)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
@@ -13,16 +14,16 @@ _BLOCK = 4096
 _SUM_BLOCK = 1024
 
 
-def adamw_step(bank: Bank, updates: Sequence[Update]) -> None:
+def adamw_step(bank: Bank, updates: Sequence[Update], losses: Tensor | None = None) -> None:
     """What `adamw_ref` does, for all updates at once."""
     device, columns = bank.value_RC.device, bank.value_RC.shape[1]
     blocks = triton.cdiv(columns, _BLOCK)
-    row_table, starts = [], [0]
-    for index, update in enumerate(updates):
-        row_table += [(row, index) for row in range(update.first_rank, update.end_rank)]
-        starts.append(len(row_table))
-    rows = _on_device(torch.tensor(row_table, dtype=torch.int32), device)
-    bounds = _on_device(torch.tensor(starts, dtype=torch.int32), device)
+    ranks = np.array([u.end_rank - u.first_rank for u in updates])
+    bank_rows = [np.arange(u.first_rank, u.end_rank) for u in updates]
+    row_table = np.stack((np.concatenate(bank_rows), np.repeat(np.arange(len(updates)), ranks)), 1)
+    rows = _on_device(torch.from_numpy(row_table.astype(np.int32)), device)
+    starts = np.cumsum((0, *ranks), dtype=np.int32)
+    bounds = _on_device(torch.from_numpy(starts), device)
     factors = _on_device(torch.tensor([u.factors for u in updates]), device)
     squares = torch.empty(len(row_table), blocks, dtype=torch.float32, device=device)
     scales = torch.empty(len(updates), dtype=torch.float32, device=device)
@@ -38,8 +39,9 @@ def adamw_step(bank: Bank, updates: Sequence[Update]) -> None:
     largest = torch.finfo(copy.dtype).max
     _step_kernel[grid](
         bank.value_RC, bank.grad_RC, bank.mean_RC, bank.square_RC, copy, rows, factors, scales,
-        columns, bank.value_RC.stride(0), copy.stride(0), largest,
-        HAS_COPY=bank.copy_RC is not None, BLOCK=_BLOCK, num_warps=8,
+        scales if losses is None else losses, columns, bank.value_RC.stride(0), copy.stride(0),
+        largest, HAS_COPY=bank.copy_RC is not None, GUARDED=losses is not None, BLOCK=_BLOCK,
+        num_warps=8,
     )  # fmt: skip
 
 
@@ -74,8 +76,8 @@ def _scale_kernel(squares, bounds, factors, scales, blocks, BLOCK: tl.constexpr)
 
 @triton.jit
 def _step_kernel(
-    value, grad, mean, square, copy, rows, factors, scales, columns, bank_r, copy_r, largest,
-    HAS_COPY: tl.constexpr, BLOCK: tl.constexpr,
+    value, grad, mean, square, copy, rows, factors, scales, losses, columns, bank_r, copy_r,
+    largest, HAS_COPY: tl.constexpr, GUARDED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """BLOCK elements of one row."""
     row = tl.load(rows + 2 * tl.program_id(1)).to(tl.int64)
@@ -86,6 +88,8 @@ def _step_kernel(
     correction, epsilon, step = tl.load(factor + 5), tl.load(factor + 6), tl.load(factor + 7)
     c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     at, in_c = row * bank_r + c, c < columns
+    if GUARDED:
+        in_c = in_c & (tl.abs(tl.load(losses + job)) < float("inf"))
     g = tl.load(grad + at, mask=in_c, other=0.0) * tl.load(scales + job)
     m = tl.load(mean + at, mask=in_c, other=0.0)
     q = tl.load(square + at, mask=in_c, other=0.0)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from alto_kernels.adamw.plan import Bank, Update
 
@@ -11,9 +12,11 @@ __all__ = ["adamw_ref"]
 
 
 @torch.no_grad()
-def adamw_ref(bank: Bank, updates: Sequence[Update]) -> None:
-    """Clip each job's gradient, take its step, clear the gradient."""
-    for update in updates:
+def adamw_ref(bank: Bank, updates: Sequence[Update], losses: Tensor | None = None) -> None:
+    """Clip each job's gradient, take its step, clear the gradient; nothing of that for a job
+    whose loss is not finite."""
+    takes_step = [True] * len(updates) if losses is None else losses.isfinite().tolist()
+    for update in (update for update, takes in zip(updates, takes_step, strict=True) if takes):
         clip, decay, w1, beta2, w2, correction, epsilon, step = update.factors
         rows = slice(update.first_rank, update.end_rank)
         value, gradient = bank.value_RC[rows], bank.grad_RC[rows]

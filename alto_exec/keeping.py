@@ -1,0 +1,139 @@
+"""What an executor's jobs have come to, on disk: beside training, and in the order that counts."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from alto_exec.bank import AdapterBank
+from alto_exec.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from alto_exec.peft_format import BaseModel, write_adapter
+from alto_exec.residence import Resident
+from alto_policy.types import Hyperparameters, Job, JobId
+from alto_runs.directory import RunDirectory
+
+__all__ = ["Keeper"]
+
+_THREADS = 4
+_BYTES_PER_SECOND = 1e9  # that a file is written with
+_SHARE = 0.05  # of the time may go into checkpoints
+_MOST_WAITING = 4e9  # bytes on their way to the disk; further checkpoints are left out
+
+
+class Keeper:
+    """A job's best adapter is on disk before a checkpoint that counts on it.
+
+    `is_durable` keeps everything at every report, before it is told. Otherwise checkpoints come
+    as often as they cost a twentieth of the time: what was trained since is trained again after a
+    kill, to the same end. Best adapters then wait in main memory until the job leaves.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        bank: AdapterBank,
+        base_model: BaseModel,
+        *,
+        is_durable: bool,
+    ) -> None:
+        self.is_durable = is_durable
+        self._directory = directory
+        self._bank = bank
+        self._base_model = base_model
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="keeper")
+        self._writing: dict[JobId, Future[None]] = {}  # the last of each job
+        self._best: dict[JobId, Tensor] = {}  # (r, C), not on disk yet
+        self._kept: dict[JobId, float] = {}  # when, by the clock of `time.monotonic`
+        self._start = time.monotonic()
+
+    def read(self, job: Job) -> Checkpoint | None:
+        """The job's last checkpoint. Raises UserError where it is damaged or of another rank."""
+        self.settle(job.id)
+        path = self._directory.checkpoint_path(job.id)
+        if not path.exists():
+            return None
+        return read_checkpoint(path, (job.hyperparameters.rank, self._bank.num_columns))
+
+    def improved(self, resident: Resident) -> None:
+        """What the job holds now is its best adapter."""
+        self._best[resident.job.id] = self._bank.begin_copy(resident.slot)
+
+    def reported(self, resident: Resident) -> None:
+        """The report that the job's progress holds is about to be told."""
+        job = resident.job.id
+        if self.is_durable:
+            self.keep(resident)
+            self.settle(job)
+            return
+        seconds = self._checkpoint_bytes(self._bank.num_rows) / _BYTES_PER_SECOND / _SHARE
+        since = time.monotonic() - self._kept.get(job, self._start)
+        writing = sum(not each.done() for each in self._writing.values())
+        is_free = writing * self._checkpoint_bytes(resident.slot.rank) < _MOST_WAITING
+        if since >= seconds and is_free:
+            self.keep(resident)
+
+    def keep(self, resident: Resident) -> None:
+        """Begin to write all that the job needs to go on from here."""
+        job = resident.job.id
+        self.keep_best(resident.job)
+        self._kept[job] = time.monotonic()
+        state = Checkpoint(replace(resident.progress), self._bank.state(resident.slot, wait=False))
+        path = self._directory.checkpoint_path(job)
+        self._write(job, lambda: write_checkpoint(path, state))
+
+    def keep_best(self, job: Job) -> None:
+        """Begin to write the job's best adapter, unless that is on disk."""
+        value_rC = self._best.pop(job.id, None)
+        if value_rC is not None:
+            best, chosen = value_rC, job.hyperparameters
+            self._write(job.id, lambda: self._write_best(job.id, best, chosen))
+
+    def settle(self, job: JobId) -> None:
+        """Wait until all that was begun for the job is on disk. Raises what went wrong with it."""
+        writing = self._writing.pop(job, None)
+        if writing is not None:
+            writing.result()
+
+    def forget(self, job: JobId) -> None:
+        """Remove what was kept of a job that will not train again, but for its best adapter."""
+        self.settle(job)
+        self._kept.pop(job, None)
+        self._directory.checkpoint_path(job).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Wait for all that was begun."""
+        for job in list(self._writing):
+            self.settle(job)
+        self._pool.shutdown()
+
+    def _write(self, job: JobId, write: Callable[[], None]) -> None:
+        """In the order of the calls for each job, once the device has come so far."""
+        before = self._writing.get(job)
+        copied = _reached()
+
+        def run() -> None:
+            if before is not None:
+                before.result()
+            copied()
+            write()
+
+        self._writing[job] = self._pool.submit(run)
+
+    def _write_best(self, job: JobId, value_rC: Tensor, hyperparameters: Hyperparameters) -> None:
+        folder = self._directory.job_folder(job)
+        write_adapter(folder, self._bank, value_rC, hyperparameters, self._base_model)
+
+    def _checkpoint_bytes(self, rank: int) -> int:
+        return 3 * self._bank.value_RC.element_size() * self._bank.num_columns * rank
+
+
+def _reached() -> Callable[[], None]:
+    """Waits until the device has come to where it is asked to go now."""
+    if not torch.cuda.is_available():
+        return lambda: None
+    event = torch.cuda.Event()
+    event.record()
+    return event.synchronize
