@@ -141,7 +141,7 @@ class Decoder:
         row_bytes = 2 * width * self.dtype.itemsize * len(self._layers)
         self._replays = Replays(self._train, row_bytes)
         # Nothing is kept for a backward pass; the widest moment is within one layer.
-        self._evaluations = Replays(self._evaluate, row_bytes // len(self._layers))
+        self._evaluations = Replays(self._evaluate, row_bytes // len(self._layers), varies=False)
 
     @property
     def vocabulary_size(self) -> int:

@@ -59,7 +59,8 @@ class Keeper:
 
     def improved(self, resident: Resident) -> None:
         """What the job holds now is its best adapter."""
-        self._best[resident.job.id] = self._bank.begin_copy(resident.slot)
+        job = resident.job.id
+        self._best[job] = self._bank.begin_copy(resident.slot, self._best.get(job))
 
     def reported(self, resident: Resident) -> None:
         """The report that the job's progress holds is about to be told."""

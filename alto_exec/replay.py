@@ -20,10 +20,12 @@ from alto_kernels.varlen_attention import CumulativeLengths
 
 __all__ = ["PassShape", "Replays", "Room", "Train"]
 
-_LEAST_ROWS = 128
+_LEAST_ROWS = 512  # fewer take no less time: that of a thousand launches
+_LEAST_TARGETS = 128
 _LEAST_LENGTH = 128  # of the longest sequence: attention works on so many rows at a time
 _MOST_RECORDINGS = 32  # the one replayed longest ago makes room
-_RECORDING_ROWS = 100_000  # computed in the time that recording takes; measured on a small model
+_RECORDING_ROWS = 300_000  # computed in the time that recording takes; measured on a small model
+_SPARE = 16  # a training pass is recorded with room for a sixteenth more than its batch has
 _MEMORY = 2  # free for each byte that a pass takes: what is recorded keeps its memory
 
 Train = Callable[[AdapterBank, PackedBatch, Tensor], Tensor]
@@ -40,15 +42,15 @@ class PassShape:
     tables: TablesShape
 
     @classmethod
-    def around(cls, batch: PackedBatch) -> "PassShape":
-        """With room for this batch and for others like it."""
-        rows = room_for(len(batch.tokens_T), _LEAST_ROWS)
+    def around(cls, batch: PackedBatch, spare: float = 0.0) -> "PassShape":
+        """With room for this batch and for others like it, `spare` of it more in any case."""
+        rows = room_for(int((1 + spare) * len(batch.tokens_T)), _LEAST_ROWS)
         longest = max(_LEAST_LENGTH, _power_of_two(batch.lengths.longest))
-        targets = len(batch.targets_N)
+        targets = int((1 + 2 * spare) * len(batch.targets_N))
         return cls(
             rows=rows,
-            # A target costs no more than a token; how many there are varies more.
-            targets=room_for(targets, max(_LEAST_ROWS, _power_of_two(targets) // 8)),
+            # How many targets there are varies more, and one costs no more than a token.
+            targets=room_for(targets, max(_LEAST_TARGETS, _power_of_two(targets) // 8)),
             # An empty sequence costs nothing; half of the rows may be left over.
             sequences=room_for(len(batch.lengths.lengths)) + -(-rows // (2 * longest)),
             longest=longest,
@@ -116,9 +118,11 @@ class Room:
 class Replays:
     """The recorded passes of one model, by their shapes."""
 
-    def __init__(self, train: Train, row_bytes: int) -> None:
-        """A pass takes at most `row_bytes` for each row of its batch."""
+    def __init__(self, train: Train, row_bytes: int, *, varies: bool = True) -> None:
+        """A pass takes at most `row_bytes` for each row of its batch; unless that `varies`, the
+        same batches come again and again."""
         self._train = train
+        self._spare = 1 / _SPARE if varies else 0.0
         self._row_bytes = row_bytes
         self._recordings: dict[PassShape, _Recording] = {}
         self._wasted: dict[PassShape, int] = {}  # rows, in larger shapes
@@ -147,21 +151,17 @@ class Replays:
         return recording.run(bank)[: len(weights_N)]
 
     def _shape_for(self, batch: PackedBatch) -> PassShape:
-        """Its own, or a larger one that is recorded already: until what that computes for nothing
-        has cost as much as another recording does."""
+        """The smallest that is known and has room: until what that computes for nothing has cost
+        as much as another recording does."""
         own = PassShape.around(batch)
-        if own in self._recordings:
-            return own
-        larger = [
-            shape
-            for shape, recording in self._recordings.items()
-            if recording.graph is not None and shape.takes(batch, own)
-        ]
-        if not larger:
-            return own
-        least = min(larger, key=lambda shape: shape.rows)
-        self._wasted[own] = self._wasted.get(own, 0) + least.rows - own.rows
-        return own if self._wasted[own] > _RECORDING_ROWS else least
+        known = [shape for shape in self._recordings if shape.takes(batch, own)]
+        if known:
+            least = min(known, key=lambda shape: shape.rows)
+            self._wasted[own] = self._wasted.get(own, 0) + least.rows - own.rows
+            if self._wasted[own] <= _RECORDING_ROWS:
+                return least
+            self._wasted[own] = 0
+        return PassShape.around(batch, self._spare)
 
     def clear(self) -> None:
         """Give the memory back: a pass that is not recorded may need it."""

@@ -4,8 +4,9 @@
     python experiments/search.py --data examples/demo/data --out runs/all --policy fifo
 
 The search runs as `alto tune` runs it. PEFT's time is extrapolated, and said to be: each rank at
-each batch size trains a few steps in the same process, and a job of it would take its steps times
-their median. The winner is read back by PEFT, whose validation loss must be the leaderboard's.
+each batch size trains a few steps in the same process, and all jobs' steps are taken to last as
+long as those of the fastest kind, for launches decide and the host's speed moves. Its validation
+is left out. The winner is read back by PEFT, whose validation loss must be the leaderboard's.
 """
 
 import argparse
@@ -123,11 +124,7 @@ def sequential_seconds(
         rows.append(
             {"rank": kind[0], "batch": kind[1], "step_ms": 1e3 * step, "tokens_per_s": 1 / token}
         )
-    of_each = (
-        job.steps * step_seconds[job.hyperparameters.rank, job.hyperparameters.batch_size]
-        for job in jobs
-    )
-    return sum(of_each), rows
+    return min(step_seconds.values()) * sum(job.steps for job in jobs), rows
 
 
 def peft_validation_loss(model: Any, dataset: Dataset, best: Best) -> float:

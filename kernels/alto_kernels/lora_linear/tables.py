@@ -147,7 +147,7 @@ def tables_of(plan: "Plan", device: torch.device) -> Tables:
     rows = [_segment_row(s, first_block[index]) for index, s in enumerate(segments)]
     pair_rows = [value for i in pairs for value in (i, segments[i].first_rank, segments[i].rank)]
     flat = [*starts, *pair_rows, *(value for row in rows for value in row)]
-    whole = torch.tensor(flat, dtype=torch.int64).to(torch.int32).to(device, non_blocking=True)
+    whole = _on_device(torch.tensor(flat, dtype=torch.int64).to(torch.int32), device)
     tile_pairs, pair_table, segment_table = torch.split(
         whole, [len(starts), len(pair_rows), 8 * len(rows)]
     )
@@ -157,7 +157,7 @@ def tables_of(plan: "Plan", device: torch.device) -> Tables:
         tile_pairs=tile_pairs,
         pairs=pair_table.view(-1, 3),
         segments=segment_table.view(-1, 8),
-        factors=torch.tensor(factors, dtype=torch.float32).view(-1, 2).to(device),
+        factors=_on_device(torch.tensor(factors, dtype=torch.float32).view(-1, 2), device),
         num_rows=plan.num_rows,
         num_pairs=len(pairs),
         num_segments=len(segments),
@@ -166,6 +166,11 @@ def tables_of(plan: "Plan", device: torch.device) -> Tables:
         rank_step=_rank_step(ranks),
         has_dropout=plan.has_dropout,
     )
+
+
+def _on_device(table: Tensor, device: torch.device) -> Tensor:
+    """Copied without waiting for what the device is at."""
+    return table.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else table
 
 
 def _segment_row(s: "Segment", first_block: int) -> tuple[int, ...]:
