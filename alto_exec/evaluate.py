@@ -17,6 +17,7 @@ Adapter = tuple[Slot | None, float]  # and its scale; without a slot the frozen 
 # Most of one pass. What it holds is measured, and the memory model knows it; a token holds what one
 # layer makes of it, in training what all layers do.
 _CUDA_TOKENS, _CPU_TOKENS = 16_384, 2_048
+_FEWEST_TOKENS = 512  # passes of fewer are not tried
 _LOGITS = 1 << 28  # elements
 
 
@@ -36,19 +37,36 @@ def validation_losses(
     """Mean loss of a target token over all samples, under each adapter.
 
     The samples are cut the same way each time, and passes hold as many (adapter, part) as they
-    can: few adapters of many samples, or many of few. The host waits once, for all of them.
+    can: few adapters of many samples, or many of few. The host waits once, for all of them. Where
+    memory runs out all the same, passes of half the size follow.
     """
-    if not adapters:
-        return []
-    parts = _parts(samples, *pass_limits(backbone))
+    max_tokens, max_targets = pass_limits(backbone)
+    while True:
+        try:
+            return _mean_losses(backbone, bank, adapters, samples, (max_tokens, max_targets))
+        except torch.OutOfMemoryError:
+            if max_tokens < _FEWEST_TOKENS:
+                raise
+            max_tokens, max_targets = max_tokens // 2, max_targets // 2
+            if backbone.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+
+def _mean_losses(
+    backbone: FrozenModel,
+    bank: AdapterBank,
+    adapters: Sequence[Adapter],
+    samples: Sequence[Sample],
+    limits: tuple[int, int],
+) -> list[float]:
     sums: list[Tensor] = []
     order: list[int] = []  # the adapter of each sum
-    for pieces in _passes(parts, len(adapters), *pass_limits(backbone)):
+    for pieces in _passes(_parts(samples, *limits), len(adapters), *limits):
         shares = [Share(part, *adapters[number]) for number, part in pieces]
         sums.append(backbone.loss_sums(bank, pack(shares, backbone.device)))
         order += [number for number, _ in pieces]
     totals = [0.0] * len(adapters)
-    for number, total in zip(order, torch.cat(sums).tolist(), strict=True):
+    for number, total in zip(order, torch.cat(sums).tolist() if sums else (), strict=True):
         totals[number] += total
     targets = sum(sample.num_targets for sample in samples)
     return [total / targets for total in totals]

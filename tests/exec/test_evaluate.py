@@ -8,10 +8,12 @@ from peft import PeftModel
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
+from alto_exec import evaluate
 from alto_exec.backbone import Backbone
 from alto_exec.bank import AdapterBank, AdapterState, Slot
+from alto_exec.batch import PackedBatch
 from alto_exec.data.samples import Sample
-from alto_exec.evaluate import generate, validation_loss
+from alto_exec.evaluate import generate, validation_loss, validation_losses
 from alto_policy.types import Hyperparameters
 from tests.exec.comparing import assert_close
 from tests.exec.packed_loop import named_views, ragged_samples, tiny_model
@@ -71,6 +73,55 @@ def test_a_validation_loss_does_not_depend_on_who_else_is_there() -> None:
     bank.leave(other)
     bank.join(bank.fresh(200, seed=7))  # the bank grows
     assert validation_loss(backbone, bank, SAMPLES, slot, H.scale) == before
+
+
+@pytest.mark.parametrize("count", [3, 50], ids=["several in a pass", "several passes for each"])
+def test_many_adapters_are_evaluated_together_as_alone(count: int) -> None:
+    """The frozen model among them; in any order."""
+    backbone, bank, slots = with_adapters("llama", 3)
+    adapters = [(slots[0], H.scale), (None, 1.0), (slots[2], 1.0), (slots[1], H.scale)]
+    samples = SAMPLES[:count]
+    alone = [validation_loss(backbone, bank, samples, *adapter) for adapter in adapters]
+    assert len(set(alone)) == len(adapters)
+    together = validation_losses(backbone, bank, samples, adapters)
+    turned = validation_losses(backbone, bank, samples, adapters[::-1])
+    for found in (together, turned[::-1]):
+        assert_close(torch.tensor(found), torch.tensor(alone))
+
+
+def test_passes_are_few_and_no_larger_than_they_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, bank, slots = with_adapters("llama", 5)
+    sizes: list[int] = []
+    loss_sums = backbone.loss_sums
+
+    def counting(bank: AdapterBank, batch: PackedBatch) -> torch.Tensor:
+        sizes.append(len(batch.tokens_T))
+        return loss_sums(bank, batch)
+
+    monkeypatch.setattr(backbone, "loss_sums", counting)
+    few = SAMPLES[:6]
+    tokens = sum(len(sample.tokens) for sample in few)
+    monkeypatch.setattr(evaluate, "_CPU_TOKENS", 3 * tokens + 1)
+    validation_losses(backbone, bank, few, [(slot, 1.0) for slot in slots])
+    assert sizes == [3 * tokens, 2 * tokens]
+    assert validation_losses(backbone, bank, few, []) == []
+    assert len(sizes) == 2
+
+
+def test_memory_that_runs_out_makes_passes_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, bank, slots = with_adapters("llama", 2)
+    adapters = [(slot, H.scale) for slot in slots]
+    expected = validation_losses(backbone, bank, SAMPLES, adapters)
+    loss_sums = backbone.loss_sums
+
+    def on_small_device(bank: AdapterBank, batch: PackedBatch) -> torch.Tensor:
+        if len(batch.tokens_T) > 700:
+            raise torch.OutOfMemoryError("no room")
+        return loss_sums(bank, batch)
+
+    monkeypatch.setattr(backbone, "loss_sums", on_small_device)
+    found = validation_losses(backbone, bank, SAMPLES, adapters)
+    assert_close(torch.tensor(found), torch.tensor(expected))
 
 
 def test_evaluating_leaves_no_gradient() -> None:

@@ -33,9 +33,10 @@ STEADY = job("steady", accumulation=2, seed=1)
 JOBS = (STEADY, job("wide", rank=7, batch_size=3), job("short", steps=2, reports=2, seed=2))
 
 
-def new_executor(folder: Path) -> Executor:
+def new_executor(folder: Path, *, is_durable: bool = True) -> Executor:
     dataset = Dataset(tuple(TRAIN), tuple(VALIDATION), Dropped(0, 0), 0)
-    return Executor(Backbone(tiny_model("llama")), dataset, RunDirectory(folder))
+    backbone = Backbone(tiny_model("llama"))
+    return Executor(backbone, dataset, RunDirectory(folder), is_durable=is_durable)
 
 
 @dataclass(slots=True)

@@ -127,6 +127,53 @@ def test_when_a_pass_is_launched_recorded_and_replayed(monkeypatch: pytest.Monke
     assert counts(NOW) == (7, 4)
 
 
+def test_a_larger_recording_serves_until_it_has_wasted_what_another_costs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replay, "_free_bytes", lambda: 1 << 40)
+    monkeypatch.setattr(replay, "_LEAST_ROWS", 16)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    rows: list[int] = []
+
+    def train(_: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
+        rows.append(len(batch.tokens_T))
+        return weights_N
+
+    bank, slots = adapters(a_model())
+    replays = Replays(train, row_bytes=1)
+    large, small = batch_of(slots, (70, 60, 60)), batch_of(slots, (6, 6, 6))
+    for batch in (large, large):
+        replays.train(bank, *batch)
+    assert len(set(rows)) == 1
+    wasted = rows[0] - PassShape.around(small[0]).rows
+    monkeypatch.setattr(replay, "_RECORDING_ROWS", 3 * wasted)
+    for _ in range(3):
+        assert_identical(replays.train(bank, *small), small[1])
+    assert len(set(rows)) == 1
+    assert_identical(replays.train(bank, *small), small[1])
+    assert min(rows) < rows[0] - wasted // 2
+
+
+def test_a_shape_takes_what_its_launches_can_compute() -> None:
+    _, slots = adapters(a_model())
+    batch, _ = batch_of(slots, NOW)
+    own = PassShape.around(batch)
+    roomy = PassShape.around(batch, spare=1.0)
+    assert roomy.takes(batch, own)
+    for field in ("rows", "targets", "longest"):
+        less = {field: getattr(own, field) - 1}
+        assert not dataclasses.replace(roomy, **less).takes(batch, own), field
+    for field in ("num_segments", "max_segment", "rank_width"):
+        tables = dataclasses.replace(own.tables, **{field: getattr(own.tables, field) - 1})
+        assert not dataclasses.replace(roomy, tables=tables).takes(batch, own), field
+    tables = dataclasses.replace(own.tables, has_dropout=not own.tables.has_dropout)
+    assert not dataclasses.replace(roomy, tables=tables).takes(batch, own)
+    crowded = dataclasses.replace(roomy, sequences=len(NOW))
+    assert not crowded.takes(batch, own), "no place for the rows left over"
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not ON_GPU, reason="CUDA graphs")
 def test_a_recorded_pass_is_a_launched_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,25 @@ def test_the_copy_of_a_lost_job_is_finite(step: type, lost: float) -> None:
     assert bank.copy_RC.isfinite().all()
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # the interpreter's arithmetic
+@pytest.mark.parametrize("lost", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_job_whose_loss_is_not_finite_takes_no_step(step: type, lost: float) -> None:
+    """Its gradient too stays as it is; the others step as without it."""
+    bank, before, without = random_bank(), random_bank(), random_bank()
+    losses = torch.tensor([1.5, lost, 0.0], device=DEVICE)
+    step(bank, UPDATES, losses)
+    step(without, (UPDATES[0], UPDATES[2]))
+    for tensor, untouched, expected in (
+        (bank.value_RC, before.value_RC, without.value_RC),
+        (bank.grad_RC, before.grad_RC, without.grad_RC),
+        (bank.mean_RC, before.mean_RC, without.mean_RC),
+        (bank.square_RC, before.square_RC, without.square_RC),
+    ):
+        assert torch.equal(tensor, expected)
+        assert torch.equal(tensor[5:6], untouched[5:6])
+
+
 def assert_close(ours: Tensor, exact: Tensor) -> None:
     """fp32 rounds each of a handful of operations."""
     torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-6)

@@ -1,6 +1,7 @@
 """A study trained for real, end to end."""
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from alto_policy.events import Departure, JobLeft, LossReported
 from alto_policy.runlog import Entry
 from alto_policy.types import JobId
 from alto_runs.comparison import read_comparisons
+from alto_runs.directory import LogWriter
 from alto_runs.errors import UserError
 from alto_runs.history import Outcome
 from alto_runs.replaying import replay_run
@@ -148,6 +150,29 @@ def test_resuming_a_finished_run_changes_nothing(result: Result) -> None:
     )
     after = {path: path.read_bytes() for path in result.directory.path.rglob("*") if path.is_file()}
     assert after == before
+
+
+def test_the_disk_is_ahead_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is to stop, or has left, and has reported a loss, has its best adapter on disk."""
+    out = tmp_path / "run"
+    trained: set[JobId] = set()
+    seen: list[JobId] = []
+    write_entry = LogWriter.write_entry
+
+    def checking(writer: LogWriter, entry: Entry) -> None:
+        event = entry.event
+        if isinstance(event, LossReported) and math.isfinite(event.val_loss):
+            trained.add(event.job)
+        leaving = [d.job for d in entry.decisions if isinstance(d, Stop)]
+        leaving += [event.job] * isinstance(event, JobLeft)
+        for job in trained.intersection(leaving):
+            assert (out / "jobs" / job / "adapter_model.safetensors").is_file()
+            seen.append(job)
+        write_entry(writer, entry)
+
+    monkeypatch.setattr(LogWriter, "write_entry", checking)
+    tune(small_study(tmp_path), out, console=SILENT)
+    assert len(set(seen)) > 8
 
 
 def test_memory_that_runs_out_all_the_same_costs_no_job(

@@ -88,8 +88,9 @@ def _step_kernel(
     correction, epsilon, step = tl.load(factor + 5), tl.load(factor + 6), tl.load(factor + 7)
     c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     at, in_c = row * bank_r + c, c < columns
-    if GUARDED:
-        in_c = in_c & (tl.abs(tl.load(losses + job)) < float("inf"))
+    if GUARDED:  # with a block of it, since Triton's interpreter takes no number there
+        loss = tl.load(losses + job) + tl.zeros([BLOCK], tl.float32)
+        in_c = in_c & (loss - loss == 0.0)  # of what is not finite that is no number
     g = tl.load(grad + at, mask=in_c, other=0.0) * tl.load(scales + job)
     m = tl.load(mean + at, mask=in_c, other=0.0)
     q = tl.load(square + at, mask=in_c, other=0.0)

@@ -1,0 +1,145 @@
+"""An executor whose disk lags behind: what must be there is, and the rest is trained again."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from alto_exec import keeping
+from alto_exec.executor import Executor
+from alto_exec.peft_format import read_adapter
+from alto_policy.events import Departure
+from alto_runs.directory import RunDirectory
+from tests.exec.comparing import assert_close, assert_same_training
+from tests.exec.test_executor import JOBS, STEADY, Story, finish, job, new_executor, undisturbed
+
+
+@pytest.fixture(autouse=True)
+def _no_checkpoint_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "_SHARE", 1e-12)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    return sorted((folder / "checkpoints").glob("*"))
+
+
+def adapter(executor: Executor, folder: Path) -> torch.Tensor:
+    return read_adapter(RunDirectory(folder).job_folder(STEADY.id), executor.bank).value_rC
+
+
+def assert_same_story(story: Story, expected: Story) -> None:
+    assert story.ends == expected.ends
+    for each in JOBS:
+        assert_same_training(story.losses(each.id), expected.losses(each.id), what=each.id)
+
+
+@pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("passes", [1, 4, 9])
+def test_who_pauses_keeps_its_rows_until_they_are_needed(passes: int, tmp_path: Path) -> None:
+    """Nothing of its state is written; it comes back to the same slot."""
+    expected = undisturbed(tmp_path / "undisturbed")
+    folder = tmp_path / "paused"
+    executor, story = new_executor(folder, is_durable=False), Story()
+    executor.expect(JOBS)
+    for each in JOBS:
+        story.hear(executor.launch(each))
+    finish(executor, story, passes=passes)
+    rows = executor.bank.num_rows
+    assert rows == sum(each.hyperparameters.rank for each in JOBS)
+    executor.leave(STEADY.id, keep=True)
+    assert STEADY.id not in executor.residents
+    story.hear(executor.launch(STEADY))
+    assert not checkpoints(folder)
+    finish(executor, story)
+    assert executor.bank.num_rows == rows
+    assert_same_story(story, expected)
+
+
+@pytest.mark.usefixtures("double_precision")
+def test_who_needs_the_rows_of_a_paused_job_gets_them(tmp_path: Path) -> None:
+    expected = undisturbed(tmp_path / "undisturbed")
+    folder = tmp_path / "paused"
+    executor, story = new_executor(folder, is_durable=False), Story()
+    for each in JOBS[:2]:
+        story.hear(executor.launch(each))
+    finish(executor, story, passes=5)
+    rows = executor.bank.num_rows
+    executor.leave(STEADY.id, keep=True)
+    story.hear(executor.launch(JOBS[2]))
+    assert executor.bank.num_rows == rows, "the paused job went to disk"
+    finish(executor, story)
+    assert [path.stem for path in checkpoints(folder)] == [STEADY.id]
+    story.hear(executor.launch(STEADY))
+    finish(executor, story)
+    assert_same_story(story, expected)
+
+
+@pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("share", [1e-12, 1e12], ids=["no checkpoint", "at each report"])
+def test_what_a_killed_process_had_not_written_is_trained_again(
+    share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "_SHARE", share)
+    expected = undisturbed(tmp_path / "undisturbed")
+    folder, story = tmp_path / "killed", Story()
+    killed = new_executor(folder, is_durable=False)
+    for each in JOBS:
+        story.hear(killed.launch(each))
+    finish(killed, story, passes=7)
+    killed.keeper.close()
+    assert bool(checkpoints(folder)) == (share > 1)
+    heir = new_executor(folder, is_durable=False)
+    for each in JOBS:
+        if each.id not in story.ends:
+            story.hear(heir.launch(each))
+    finish(heir, story)
+    heir.keeper.close()
+    assert_same_story(story, expected)
+    found, wanted = adapter(heir, folder), adapter(heir, tmp_path / "undisturbed")
+    assert_close(found, wanted, "the best adapter")
+
+
+def test_the_best_adapter_is_on_disk_when_its_job_has_left(tmp_path: Path) -> None:
+    """And not before: each improvement overwrites the last in memory."""
+    turning = job("turning", steps=8, reports=8, learning_rate=0.05)
+    lasting = undisturbed(tmp_path / "lasting", (turning,))
+    folder = tmp_path / "left"
+    executor, story = new_executor(folder, is_durable=False), Story()
+    story.hear(executor.launch(turning))
+    finish(executor, story, passes=7)
+    assert not RunDirectory(folder).job_folder(turning.id).exists()
+    executor.leave(turning.id, keep=False)
+    executor.keeper.settle(turning.id)
+    losses = [report.losses.val for report in lasting.reports[turning.id]]
+    assert losses.index(min(losses)) < 6, "the last adapter is not the best"
+    found, wanted = (
+        read_adapter(RunDirectory(path).job_folder(turning.id), executor.bank).value_rC
+        for path in (folder, tmp_path / "lasting")
+    )
+    assert torch.equal(found, wanted)
+
+
+def test_what_goes_wrong_with_a_file_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "jobs").write_text("in the way of a folder")
+    executor, story = new_executor(folder, is_durable=False), Story()
+    story.hear(executor.launch(STEADY))
+    finish(executor, story, passes=4)
+    executor.leave(STEADY.id, keep=False)
+    with pytest.raises(OSError, match="jobs"):
+        executor.keeper.settle(STEADY.id)
+
+
+def test_a_paused_job_that_is_stopped_gives_its_rows_back(tmp_path: Path) -> None:
+    executor, story = new_executor(tmp_path, is_durable=False), Story()
+    story.hear(executor.launch(STEADY))
+    finish(executor, story, passes=4)
+    executor.leave(STEADY.id, keep=True)
+    assert executor.bank.value_RC.any()
+    executor.forget(STEADY.id)
+    assert not executor.bank.value_RC.any()
+    story = Story()
+    story.hear(executor.launch(STEADY))
+    finish(executor, story)
+    assert story.ends == {STEADY.id: Departure.FINISHED}
