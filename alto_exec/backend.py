@@ -163,20 +163,19 @@ class ExecBackend:
                 looks = [_IDLE_SECONDS] * (self._inbox is not None)
                 time.sleep(max(0.0, min(wakes + looks)))
         event = self._outbox.popleft()
-        if isinstance(event, JobLeft) and (host := self._executor_of(event.job)):
+        if isinstance(event, JobLeft) and (host := self._executors.get(self._task_of[event.job])):
             host.keeper.settle(event.job)
         return event
 
     def prepare(self, decisions: Sequence[Decision]) -> None:
         """What must be on disk before the log tells of these decisions: a job that is to stop does
         not come back after a kill, so its best adapter must be there."""
-        stopping = [(d.job, self._executor_of(d.job)) for d in decisions if isinstance(d, Stop)]
-        for job, executor in stopping:
-            if executor:
-                executor.keeper.keep_best(self._jobs[job])
-        for job, executor in stopping:
-            if executor:
-                executor.keeper.settle(job)
+        stopping = [decision.job for decision in decisions if isinstance(decision, Stop)]
+        hosted = [job for job in stopping if self._task_of[job] in self._executors]
+        for job in hosted:
+            self._executors[self._task_of[job]].keeper.keep_best(self._jobs[job])
+        for job in hosted:
+            self._executors[self._task_of[job]].keeper.settle(job)
 
     def execute(self, decision: Decision) -> None:
         match decision:
@@ -244,7 +243,7 @@ class ExecBackend:
             self._tell(report)
 
     def _stop(self, job: JobId) -> None:
-        executor = self._executor_of(job)
+        executor = self._executors.get(self._task_of[job])
         if executor and job in executor.residents:
             executor.leave(job, keep=False)
             self._outbox.append(JobLeft(self._now(), job, Departure.STOPPED))
@@ -252,14 +251,11 @@ class ExecBackend:
 
     def _forget(self, job: JobId) -> None:
         """Remove what was kept of a job that will not train again."""
-        if executor := self._executor_of(job):
+        if executor := self._executors.get(self._task_of[job]):
             executor.forget(job)
         else:
             directory = self._directory_of(self._task_of[job])
             directory.checkpoint_path(job).unlink(missing_ok=True)
-
-    def _executor_of(self, job: JobId) -> Executor | None:
-        return self._executors.get(self._task_of[job])
 
     def _tell(self, report: Report) -> None:
         """Send the report unless the log has it: a resumed job comes by its last one again."""

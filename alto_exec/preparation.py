@@ -54,6 +54,8 @@ class PreparedTask:
         spec: ExecutorSpec,
         directory: RunDirectory,
         load: Callable[[ExecutorSpec], FrozenModel] | None = None,
+        *,
+        is_durable: bool = True,
     ) -> tuple[Executor, MemoryModel]:
         """An executor of the task, and what it may hold; in whichever process this is.
 
@@ -62,7 +64,7 @@ class PreparedTask:
         assert spec.threads is not None
         torch.set_num_threads(spec.threads)
         backbone = (load or self.load)(spec)
-        executor = Executor(backbone, self.dataset, directory)
+        executor = Executor(backbone, self.dataset, directory, is_durable=is_durable)
         return executor, self.memory(backbone, executor.bank, spec)
 
     def load(self, executor: ExecutorSpec) -> FrozenModel:

@@ -11,6 +11,7 @@ from alto_exec.inbox import Inbox
 from alto_exec.machine import gpu_of, settle
 from alto_exec.preparation import PreparedTask
 from alto_policy.controller import Backend
+from alto_policy.decisions import Decision
 from alto_policy.types import Gpu, Task
 from alto_policy.view import ClusterView
 from alto_runs.comparison import Comparison
@@ -23,19 +24,24 @@ __all__ = ["Site", "Start", "ThisMachine", "TrainingBackend"]
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How a task's executor comes up; goes to other processes."""
+    """How a task's executor comes up; goes to other processes. A durable one has on disk whatever
+    it tells of."""
 
     prepared: PreparedTask
     spec: ExecutorSpec
     directory: RunDirectory
 
-    def __call__(self) -> StartedExecutor:
-        return self.prepared.start(self.spec, self.directory)
+    def __call__(self, *, is_durable: bool = True) -> StartedExecutor:
+        return self.prepared.start(self.spec, self.directory, is_durable=is_durable)
 
 
 class TrainingBackend(Backend, Protocol):
     @property
     def tokens_trained(self) -> int: ...
+
+    def prepare(self, decisions: Sequence[Decision]) -> None:
+        """The log is about to tell of these: what it then counts on must be on disk first. With
+        durable executors it is."""
 
 
 class Site(Protocol):
@@ -84,7 +90,9 @@ class ThisMachine:
         past: Past,
         view: ClusterView,
     ) -> Iterator[TrainingBackend]:
-        yield ExecBackend(inbox, lambda task: start_of(task)(), lambda _: directory, past)
+        yield ExecBackend(
+            inbox, lambda task: start_of(task)(is_durable=False), lambda _: directory, past
+        )
 
     def compare(
         self, study: Study, prepared: Sequence[PreparedTask], result: Result

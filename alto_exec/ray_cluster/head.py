@@ -14,7 +14,7 @@ from alto_exec.ray_cluster.fleet import Fleet
 from alto_exec.ray_cluster.messages import Broken, Left, News, Ready, Reported
 from alto_exec.ray_cluster.remote import RemoteExecutor
 from alto_exec.ray_cluster.roster import Roster
-from alto_exec.site import Start
+from alto_exec.site import Start, TrainingBackend
 from alto_exec.timers import Timers
 from alto_policy.decisions import (
     Decision,
@@ -57,7 +57,7 @@ class TaskFiles:
     fail: Callable[[TaskId, str], None]  # raises, or else the task is as good as cancelled
 
 
-class RayBackend:
+class RayBackend(TrainingBackend):
     """Executors train by themselves; here their news become events, and decisions orders.
 
     A job that has reported trains on when the next event is asked for: by then the decisions on

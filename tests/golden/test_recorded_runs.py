@@ -60,7 +60,7 @@ def test_the_files_beside_the_log_are_of_the_same_run(name: str) -> None:
     study = load_study(ROOT / name / "study.yaml")
     assert study.policy == header.policy
     told = json.loads((ROOT / name / "leaderboard.json").read_text())
-    found = json.loads(leaderboard_json(rank_jobs(follow(log))))
+    found = json.loads("".join(leaderboard_json(rank_jobs(follow(log)))))
     for ours, theirs in zip(found, told, strict=True):
         assert ours | {"adapter": None} == theirs | {"adapter": None}
 

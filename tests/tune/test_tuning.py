@@ -164,7 +164,8 @@ def test_the_disk_is_ahead_of_the_log(tmp_path: Path, monkeypatch: pytest.Monkey
         if isinstance(event, LossReported) and math.isfinite(event.val_loss):
             trained.add(event.job)
         leaving = [d.job for d in entry.decisions if isinstance(d, Stop)]
-        leaving += [event.job] * isinstance(event, JobLeft)
+        if isinstance(event, JobLeft):
+            leaving.append(event.job)
         for job in trained.intersection(leaving):
             assert (out / "jobs" / job / "adapter_model.safetensors").is_file()
             seen.append(job)
