@@ -42,6 +42,7 @@ class TrainingBackend(Backend, Protocol):
     def prepare(self, decisions: Sequence[Decision]) -> None:
         """The log is about to tell of these: what it then counts on must be on disk first. With
         durable executors it is."""
+        return
 
 
 class Site(Protocol):
