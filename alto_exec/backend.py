@@ -10,6 +10,7 @@ import torch
 
 from alto_exec.executor import Executor, Report
 from alto_exec.inbox import Cancellation, Inbox, Submission
+from alto_exec.keeping import Keeper
 from alto_exec.timers import Timers
 from alto_policy.decisions import (
     Decision,
@@ -42,17 +43,24 @@ StartedExecutor = tuple[Executor, MemoryModel]
 
 
 class JobHost(Protocol):
-    """An `Executor`, or several that are led as one; a job is launched on one of their GPUs."""
+    """An `Executor`, or several that are led as one; a job is launched on one of their GPUs.
+
+    One without a keeper is durable: whatever it tells of is on disk.
+    """
 
     @property
     def residents(self) -> Sequence[JobId]: ...
     @property
     def tokens_trained(self) -> int: ...
+    @property
+    def keeper(self) -> Keeper | None: ...
+    def expect(self, jobs: Sequence[Job]) -> None: ...
     def launch(self, job: Job, place: int = 0) -> Report | None: ...
     def leave(self, job: JobId, *, keep: bool) -> None: ...
     def resume_all(self) -> list[tuple[JobId, Departure]]: ...
     def advance(self) -> list[Report]: ...
     def evict(self) -> JobId: ...
+    def forget(self, job: JobId) -> None: ...
 
 
 _IDLE_SECONDS = 0.02  # between two looks into the inbox where nothing trains
@@ -163,19 +171,22 @@ class ExecBackend:
                 looks = [_IDLE_SECONDS] * (self._inbox is not None)
                 time.sleep(max(0.0, min(wakes + looks)))
         event = self._outbox.popleft()
-        if isinstance(event, JobLeft) and (host := self._executors.get(self._task_of[event.job])):
-            host.keeper.settle(event.job)
+        if isinstance(event, JobLeft):
+            host = self._executors.get(self._task_of[event.job])
+            if host and host.keeper:
+                host.keeper.settle(event.job)
         return event
 
     def prepare(self, decisions: Sequence[Decision]) -> None:
         """What must be on disk before the log tells of these decisions: a job that is to stop does
         not come back after a kill, so its best adapter must be there."""
         stopping = [decision.job for decision in decisions if isinstance(decision, Stop)]
-        hosted = [job for job in stopping if self._task_of[job] in self._executors]
-        for job in hosted:
-            self._executors[self._task_of[job]].keeper.keep_best(self._jobs[job])
-        for job in hosted:
-            self._executors[self._task_of[job]].keeper.settle(job)
+        hosts = [(job, self._executors.get(self._task_of[job])) for job in stopping]
+        keepers = [(job, host.keeper) for job, host in hosts if host and host.keeper]
+        for job, keeper in keepers:
+            keeper.keep_best(self._jobs[job])
+        for job, keeper in keepers:
+            keeper.settle(job)
 
     def execute(self, decision: Decision) -> None:
         match decision:
@@ -183,9 +194,7 @@ class ExecBackend:
                 self._gpus[task_id] = gpus
                 self._start_executor(self._tasks[task_id])
             case StopExecutor(task=task_id):
-                if (stopped := self._executors.pop(task_id, None)) is not None:
-                    stopped.keeper.close()
-                    self._tokens_of_stopped += stopped.tokens_trained
+                self._tokens_of_stopped += _closed(self._executors.pop(task_id, None))
                 self._outbox.append(ExecutorDown(self._now(), task_id))
             case Launch(task=task_id, gpu=gpu, jobs=jobs):
                 host, place = self._executors[task_id], self._gpus[task_id].index(gpu)
@@ -253,9 +262,8 @@ class ExecBackend:
         """Remove what was kept of a job that will not train again."""
         if executor := self._executors.get(self._task_of[job]):
             executor.forget(job)
-        else:
-            directory = self._directory_of(self._task_of[job])
-            directory.checkpoint_path(job).unlink(missing_ok=True)
+        directory = self._directory_of(self._task_of[job])
+        directory.checkpoint_path(job).unlink(missing_ok=True)
 
     def _tell(self, report: Report) -> None:
         """Send the report unless the log has it: a resumed job comes by its last one again."""
@@ -280,3 +288,12 @@ class ExecBackend:
 
     def _now(self) -> float:
         return time.monotonic() - self._zero
+
+
+def _closed(host: JobHost | None) -> int:
+    """Tokens that it has trained, once all of it is on disk."""
+    if host is None:
+        return 0
+    if host.keeper:
+        host.keeper.close()
+    return host.tokens_trained

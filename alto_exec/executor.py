@@ -112,10 +112,10 @@ class Executor:
         self.bank.leave(resident.slot)
 
     def forget(self, job: JobId) -> None:
-        """The job will not train again: remove what was kept of it, but for its best adapter."""
+        """The job will not train again; nothing more of it is on its way to the disk."""
         if (resident := self._parked.pop(job, None)) is not None:
             self.bank.leave(resident.slot)
-        self.keeper.forget(job)
+        self.keeper.settle(job)
 
     def resume_all(self) -> list[tuple[JobId, Departure]]:
         """Decisions on all reports have come: the jobs train on, but for those named, which are

@@ -98,12 +98,6 @@ class Keeper:
         if writing is not None:
             writing.result()
 
-    def forget(self, job: JobId) -> None:
-        """Remove what was kept of a job that will not train again, but for its best adapter."""
-        self.settle(job)
-        self._kept.pop(job, None)
-        self._directory.checkpoint_path(job).unlink(missing_ok=True)
-
     def close(self) -> None:
         """Wait for all that was begun."""
         for job in list(self._writing):

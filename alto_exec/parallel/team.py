@@ -46,6 +46,17 @@ class Team:
     def tokens_trained(self) -> int:
         return sum(self._tokens_by_rank)
 
+    @property
+    def keeper(self) -> None:
+        """Each rank keeps for itself, before it tells."""
+        return
+
+    def expect(self, jobs: Sequence[Job]) -> None:
+        """Which of them will be a rank's is not known to it."""
+
+    def forget(self, job: JobId) -> None:
+        """A rank that a job has left knows nothing of it."""
+
     def start(self, task: TaskId, layout: Layout) -> MemoryModel:
         """Come up with the task's backbone; what each of the ranks can hold."""
         models = [answer.memory for answer in self._all(Start(task, layout))]
