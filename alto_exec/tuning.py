@@ -17,7 +17,7 @@ from alto_policy.controller import Controller, run
 from alto_policy.policies import build
 from alto_policy.runlog import Entry, Header, RunLog
 from alto_policy.types import Task
-from alto_policy.view import Policy
+from alto_policy.view import Policy, Status
 from alto_runs.comparison import write_comparisons
 from alto_runs.directory import LogWriter, RunDirectory, read_run_log, write_atomically
 from alto_runs.errors import UserError
@@ -117,6 +117,7 @@ def _train(
             writer.write_header(header)
         ledger = Cluster(header.gpus)
         _catch_up(log, policy, ledger, directory)
+        _sweep_checkpoints(ledger, directory)
         past = Past.of(log.entries)
         arrived = {task.id for task in past.tasks}
         coming = GivenTasks(one.task for one in prepared if one.task.id not in arrived)
@@ -147,6 +148,13 @@ def _catch_up(log: RunLog, policy: Policy, cluster: Cluster, directory: RunDirec
             f"{directory.log_path}: entry {difference.index + 1} is decided differently now; go on "
             "with the version of ALTO that began this run"
         )
+
+
+def _sweep_checkpoints(ledger: Cluster, directory: RunDirectory) -> None:
+    """Remove what a killed process still kept of jobs that had ended."""
+    for task in ledger.tasks():
+        for job in ledger.jobs(task, Status.ENDED):
+            directory.checkpoint_path(job).unlink(missing_ok=True)
 
 
 def _kernels(study: Study, prepared: Sequence[PreparedTask]) -> str:

@@ -34,8 +34,9 @@ class Patience:
     """How long to wait for what, in seconds."""
 
     pulse: float = 1.0  # between two signs of life
-    hold: float = 10.0  # an executor that nobody listens to trains no more
-    silence: float = 15.0  # one that gives no sign of life is lost; more than `hold` and a pulse
+    hold: float = 5.0  # an executor that nobody listens to trains no more
+    unreachable: float = 8.0  # one whose process cannot be spoken to is lost, and so is
+    silence: float = 15.0  # one that gives no sign of life; both are more than `hold` and a pulse
     start: float = 300.0  # until a process first speaks
     slow_pass: float = 60.0  # a pass that takes longer is told
     stalled_pass: float = 900.0  # one that takes longer is lost, with its executor
@@ -68,6 +69,7 @@ class RemoteExecutor:
         self._listening: Any = None
         self._num_heard = 0  # news of it
         self._heard_at: float | None = None
+        self._unreachable_since: float | None = None
         self._begun_at = time.monotonic()
         self._is_slow = False
 
@@ -102,12 +104,16 @@ class RemoteExecutor:
         listening, self._listening = self._listening, None
         try:
             pulse: Pulse = ray.get(listening)
-        except ActorUnavailableError:
-            time.sleep(self._patience.pulse / 10)  # it may come back, or be silent for too long
+        except ActorUnavailableError as error:
+            now = time.monotonic()
+            self._unreachable_since = self._unreachable_since or now
+            if now - self._unreachable_since > self._patience.unreachable:
+                raise LostError(f"unreachable: {error}") from error
+            time.sleep(self._patience.pulse / 10)
             return ()
         except RayError as error:
             raise LostError(str(error).splitlines()[0]) from error
-        self._heard_at = time.monotonic()
+        self._heard_at, self._unreachable_since = time.monotonic(), None
         self.tokens_trained = pulse.tokens_trained
         if pulse.pass_seconds > self._patience.stalled_pass:
             raise LostError(f"its pass takes {pulse.pass_seconds:.0f} s")

@@ -72,6 +72,7 @@ class Worker:
         """News past the `confirmed` ones as soon as there are any, or none after the seconds."""
         with self._changed:
             self._heard_at = time.monotonic()
+            self._changed.notify_all()
             del self._news[: max(0, confirmed - self._confirmed)]
             self._confirmed = max(confirmed, self._confirmed)
             self._changed.wait_for(lambda: bool(self._news), seconds)

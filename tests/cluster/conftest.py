@@ -9,6 +9,18 @@ import pytest
 from tests.cluster.nodes import start_nodes, stop_nodes
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Of a run that is given this folder."""
+    parser.addoption("--cluster-seeds", default="1,2", help="misfortunes: seeds, or how many")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "cluster_seed" in metafunc.fixturenames:
+        text = str(metafunc.config.getoption("--cluster-seeds", default="1,2"))
+        seeds = [int(seed) for seed in text.split(",")] if "," in text else range(int(text))
+        metafunc.parametrize("cluster_seed", seeds)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All in one process of xdist: two Ray clusters would be too much for a small machine."""
     for item in items:

@@ -142,6 +142,8 @@ def test_resuming_a_finished_run_changes_nothing(result: Result) -> None:
     before = {
         path: path.read_bytes() for path in result.directory.path.rglob("*") if path.is_file()
     }
+    left = result.directory.checkpoint_path(result.leaderboard[0].job)
+    left.write_bytes(b"of a process that was killed when the job had ended")
     tune(
         small_study(result.directory.path.parent),
         result.directory.path,

@@ -1,0 +1,74 @@
+"""Which nodes' devices a run's GPUs are."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from alto_exec.ray_cluster.devices import Devices, Node, Share, gpus_of
+from alto_policy.types import GpuId, TaskId
+
+
+def node(name: str, count: int = 2) -> Node:
+    return Node(f"id of {name}", name, "H100", count, has_gpus=True)
+
+
+A, B, C = node("a"), node("b"), node("c", 4)
+
+
+def share(node: Node, count: int) -> Share:
+    return Share(node.id, (("GPU", float(count)),))
+
+
+def taken(
+    devices: Devices, task: str, gpus: Sequence[int], *found: Node
+) -> tuple[Share, ...] | None:
+    return devices.take(TaskId(task), [GpuId(gpu) for gpu in gpus], found)
+
+
+@pytest.fixture
+def devices() -> Devices:
+    return Devices(gpus_of((A, B)))
+
+
+def test_gpus_are_numbered_node_by_node() -> None:
+    assert [(gpu.id, gpu.node, gpu.kind) for gpu in gpus_of((A, B))] == [
+        (0, "a", "H100"),
+        (1, "a", "H100"),
+        (2, "b", "H100"),
+        (3, "b", "H100"),
+    ]
+
+
+def test_an_executor_goes_where_its_gpus_are(devices: Devices) -> None:
+    assert taken(devices, "one", [2], A, B) == (share(B, 1),)
+    assert taken(devices, "two", [0, 1], A, B) == (share(A, 2),)
+
+
+def test_a_gang_over_two_nodes_has_a_share_of_each(devices: Devices) -> None:
+    assert taken(devices, "wide", [1, 2, 3], A, B) == (share(A, 1), share(B, 2))
+
+
+def test_a_lost_node_is_stood_in_for_by_one_with_room(devices: Devices) -> None:
+    assert taken(devices, "one", [0], A, B) == (share(A, 1),)
+    assert taken(devices, "two", [2], A) == (share(A, 1),)
+    assert taken(devices, "three", [3], A) is None
+    devices.give_back(TaskId("one"))
+    assert taken(devices, "three", [3], A) == (share(A, 1),)
+
+
+def test_a_gang_of_a_lost_node_stays_together(devices: Devices) -> None:
+    assert taken(devices, "one", [0], A, C) == (share(A, 1),)
+    assert taken(devices, "wide", [2, 3], A, C) == (share(C, 2),)
+    assert taken(devices, "wider", [0, 1], A) is None
+
+
+def test_what_an_earlier_head_has_left_is_not_given_out(devices: Devices) -> None:
+    devices.hold(TaskId("one"), {A.id: 2})
+    assert taken(devices, "two", [0], A, B) == (share(B, 1),)
+
+
+def test_without_gpus_a_node_lends_itself() -> None:
+    plain = Node("id", "plain", "cpu", 1, has_gpus=False)
+    assert Devices(gpus_of((plain,))).take(TaskId("one"), [GpuId(0)], (plain,)) == (
+        Share("id", (("CPU", 1.0),)),
+    )

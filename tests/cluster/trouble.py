@@ -1,0 +1,191 @@
+"""Runs on a Ray cluster in which something dies, at a line of the log that a seed chooses."""
+
+import logging
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+
+from alto_exec import tune
+from alto_policy.decisions import StartExecutor
+from alto_policy.events import ExecutorDown, ExecutorUp
+from alto_runs.result import Result
+from alto_runs.study import Study, load_study
+from tests.cluster.nodes import add_node
+from tests.tune.small_study import write_study
+
+__all__ = ["Trouble", "Victim", "begin", "ended", "free_gpus", "study_of", "undisturbed"]
+
+STUDY = """\
+name: trouble
+model: {model}
+data: {{train: train.jsonl, validation: validation.jsonl, max_length: 96}}
+search: {{learning_rate: [0, 3.0e-3, 1.0e-2, 3.0e+4], rank: [2, 4]}}
+budget: {{samples: 48}}
+reports: 8
+executor: {{device: cpu, threads: 1, max_jobs: 5}}
+policy: {{name: alto, warmup: 0.25}}
+"""
+PATIENCE_SECONDS = 300
+
+
+class Victim(StrEnum):
+    EXECUTOR = "executor"
+    NODE = "node"
+    HEAD = "head"
+    HANGING_EXECUTOR = "hanging executor"
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What a seed did to a run, and how long that held it up."""
+
+    victim: Victim
+    line: int  # of the log, after which it happened
+    recovery_seconds: float | None  # until an executor was up again; none if none had gone down
+    num_executors: int  # that the run has started, one after another
+
+
+def study_of(folder: Path) -> Study:
+    return load_study(write_study(folder, STUDY))
+
+
+def begin(study: Study, out: Path, address: str) -> BaseProcess:
+    """A head in a process of its own, forked from a server that has the libraries loaded."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["alto_exec.ray_cluster", "transformers"])
+    process = context.Process(target=_train, args=(study, out, address))
+    process.start()
+    return process
+
+
+def ended(study: Study, out: Path, cluster: Any, seed: int, num_lines: int) -> Trouble:
+    """Train with one misfortune on the way; `num_lines` are in the log of a run without."""
+    dice = random.Random(seed)
+    victim = list(Victim)[seed % len(Victim)]
+    line = dice.randrange(1, num_lines)
+    process = begin(study, out, cluster.address)
+    with _cleared(process):
+        _wait(lambda: _num_lines(out) >= line or not process.is_alive())
+        time.sleep(dice.uniform(0, 0.3))
+        struck = time.monotonic()
+        num_up = _count(out, ExecutorUp)
+        num_down = _count(out, ExecutorDown)
+        process = _strike(victim, process, cluster, lambda: begin(study, out, cluster.address))
+        with _cleared(process):
+            _wait(lambda: _count(out, ExecutorUp) > num_up or not process.is_alive())
+            recovery = time.monotonic() - struck
+            process.join(PATIENCE_SECONDS)
+            assert process.exitcode == 0
+    has_lost = _count(out, ExecutorDown) > num_down + 1 and _count(out, ExecutorUp) > num_up
+    decisions = (decision for entry in Result(out).log.entries for decision in entry.decisions)
+    starts = [one for one in decisions if isinstance(one, StartExecutor)]
+    return Trouble(victim, line, recovery if has_lost else None, len(starts))
+
+
+def free_gpus(address: str) -> tuple[float, float]:
+    """Free GPUs and all GPUs of the cluster, a few seconds after a run at the latest."""
+    import ray
+
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        for _ in range(100):
+            free = ray.available_resources().get("GPU", 0.0)
+            if free == (total := ray.cluster_resources()["GPU"]):
+                break
+            time.sleep(0.1)
+        return free, total
+    finally:
+        ray.shutdown()
+
+
+def undisturbed(study: Study, out: Path) -> Result:
+    return tune(study, out, console=Console(quiet=True))
+
+
+def _train(study: Study, out: Path, address: str) -> None:
+    tune(study, out, resume=True, cluster=address, console=Console(quiet=True))
+
+
+def _strike(
+    victim: Victim, process: BaseProcess, cluster: Any, again: Callable[[], BaseProcess]
+) -> BaseProcess:
+    """The head that is there afterwards."""
+    match victim:
+        case Victim.HEAD:
+            process.kill()
+            process.join()
+            return again()
+        case Victim.NODE:
+            nodes = [node for node in cluster.worker_nodes if _executors_of(node)]
+            node = (nodes or list(cluster.worker_nodes))[0]
+            executors = _executors_of(node)
+            cluster.remove_node(node, allow_graceful=False)
+            for executor in executors:
+                _signal(executor, signal.SIGKILL)
+            add_node(cluster)
+        case Victim.EXECUTOR | Victim.HANGING_EXECUTOR:
+            how = signal.SIGKILL if victim is Victim.EXECUTOR else signal.SIGSTOP
+            for node in cluster.worker_nodes:
+                for executor in _executors_of(node):
+                    _signal(executor, how)
+    return process
+
+
+def _executors_of(node: Any) -> list[psutil.Process]:
+    """Processes of ours under the node's raylet."""
+    found = []
+    for information in node.all_processes.get("raylet", []):
+        try:
+            children = psutil.Process(information.process.pid).children(recursive=True)
+            found += [child for child in children if "Worker" in "".join(child.cmdline())]
+        except psutil.Error:
+            continue
+    return found
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, number)
+
+
+@contextmanager
+def _cleared(process: BaseProcess) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def _num_lines(out: Path) -> int:
+    try:
+        return (out / "run.jsonl").read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
+
+
+def _count(out: Path, kind: type) -> int:
+    try:
+        return (out / "run.jsonl").read_bytes().count(f'"kind":"{kind.__name__}"'.encode())
+    except FileNotFoundError:
+        return 0
+
+
+def _wait(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "nothing happens any more"
+        time.sleep(0.03)
