@@ -28,6 +28,7 @@ from alto_policy.gangs import Gangs
 from alto_policy.memory import MemoryModel
 from alto_policy.packing import by_batch_size, fits_alone, pack
 from alto_policy.queue import TaskQueue
+from alto_policy.rebalancing import Going, moves
 from alto_policy.types import GpuId, Job, JobId, Task
 from alto_policy.view import ClusterView, ExecutorStatus, Status
 
@@ -47,6 +48,7 @@ class Dispatch:
     keeps_order: bool = False  # launch in the order of `ready`, not by batch size
     backfills: bool = True
     same_node: bool = False  # GPUs of a task are all of one node
+    move_tokens: int | None = None  # that a GPU trains while a job moves; None: none moves
 
     def __init__(self, place: Placement | None = None) -> None:
         self._place = place
@@ -118,7 +120,10 @@ class Dispatch:
             gone.update([stop.job for stop in cuts])
         if len(cluster.jobs(task.id, Status.ENDED)) + len(gone) == len(task.jobs):
             return (*stops, StopExecutor(task.id))
-        return (*stops, *self._launches(task, cluster, gone, departed))
+        launches = self._launches(task, cluster, gone, departed)
+        if launches or task.num_gpus == 1 or departed is None or self.move_tokens is None:
+            return (*stops, *launches)
+        return (*stops, *_pauses(task, cluster, self.move_tokens))
 
     def _launches(
         self, task: Task, cluster: ClusterView, gone: Collection[JobId], departed: JobId | None
@@ -188,6 +193,23 @@ def _cancel(task: Task, cluster: ClusterView) -> Iterator[Stop | StopExecutor]:
     is_idle = executor is not None and not any(cluster.residents(gpu) for gpu in executor.gpus)
     if executor is not None and is_idle and executor.status is not ExecutorStatus.STOPPING:
         yield StopExecutor(task.id)
+
+
+def _pauses(task: Task, cluster: ClusterView, move_tokens: int) -> Iterable[Pause]:
+    """Of jobs to be launched again on a GPU with less to do; none while others come or go."""
+    gpus, _ = _executor(task, cluster)
+    running = set(cluster.jobs(task.id, Status.RUNNING))
+    lanes = {gpu: tuple(cluster.residents(gpu)) for gpu in gpus}
+    if any(job not in running for lane in lanes.values() for job in lane):
+        return ()
+    going = {gpu: [_going(job, cluster) for job in lane] for gpu, lane in lanes.items()}
+    return [Pause(job) for job in moves(going, task.max_length, move_tokens)]
+
+
+def _going(job: JobId, cluster: ClusterView) -> Going:
+    spec, history = cluster.spec(job), cluster.history(job)
+    steps = spec.steps - (history[-1].step if history else 0)
+    return Going(spec, steps * spec.hyperparameters.accumulation)
 
 
 def _too_large(task: Task, cluster: ClusterView) -> Sequence[Stop]:

@@ -20,6 +20,7 @@ class AltoSettings:
     keep: float = 0.25  # of a task's jobs that live to the end of the warm-up
     min_kept: int = 1
     rules: ExitRules = field(default_factory=ExitRules)
+    move_tokens: int | None = 50_000  # that a GPU trains while a job moves; None: none moves
 
     def __post_init__(self) -> None:
         if not 0 < self.warmup < 1:
@@ -28,6 +29,8 @@ class AltoSettings:
             raise ValueError(f"keep must be in (0, 1], got {self.keep}")
         if self.min_kept < 1:
             raise ValueError(f"min_kept must be at least 1, got {self.min_kept}")
+        if self.move_tokens is not None and self.move_tokens < 0:
+            raise ValueError(f"move_tokens must not be negative, got {self.move_tokens}")
 
 
 class Alto(Dispatch):
@@ -36,6 +39,7 @@ class Alto(Dispatch):
     def __init__(self, settings: AltoSettings, place: Placement | None = None) -> None:
         super().__init__(place)
         self._settings = settings
+        self.move_tokens = settings.move_tokens
         self._selected: set[TaskId] = set()  # tasks that are past their warm-up
 
     def judge(self, job: JobId, cluster: ClusterView) -> Iterable[Pause | Stop]:
