@@ -24,6 +24,7 @@ from alto_kernels.rms_norm import add_rms_norm
 from alto_kernels.rope import rope
 from alto_kernels.swiglu import swiglu
 from alto_kernels.varlen_attention import varlen_attention
+from alto_runs.costs.recording import most_recorded_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["Context", "Decoder", "FrozenLinear", "Layer", "Split", "can_be_written_out"]
 
 _FAMILY = ("llama", "mistral", "qwen2")
-# What a layer's launches take the host, and what a pass takes an H100: products, and each number
-# that a linear reads or writes, all passes over it together. Measured.
-_LAUNCH_SECONDS, _PRODUCTS_PER_SECOND, _NUMBERS_PER_SECOND = 5e-3, 3.5e14, 1e11
 _ATTENTION, _MLP = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
 
 
@@ -133,10 +131,8 @@ class Decoder:
         )
         self._layers = tuple(map(keeper.keep, layers) if keeper else layers)
         sizes = [tuple(group.weight_OI.shape) for group in self._layers[0].groups]
-        products, width = sum(o * i for o, i in sizes), sum(o + i for o, i in sizes)
-        self._layer_seconds_per_row = (
-            2 * products / _PRODUCTS_PER_SECOND + width / _NUMBERS_PER_SECOND
-        )
+        width = sum(o + i for o, i in sizes)
+        self._worth_recording = most_recorded_tokens((i, o) for o, i in sizes)
         # What the linears read and write is kept, and each has a gradient at some time.
         row_bytes = 2 * width * self.dtype.itemsize * len(self._layers)
         self._replays = Replays(self._train, row_bytes)
@@ -159,7 +155,7 @@ class Decoder:
             return 0
         if self._keeper is not None:
             return 0
-        return int(_LAUNCH_SECONDS / self._layer_seconds_per_row)
+        return self._worth_recording
 
     @property
     def num_bytes(self) -> int:

@@ -11,6 +11,7 @@ __all__ = ["Load", "MeasuredPasses", "MemoryModel"]
 
 _TILE_ROWS = 128  # of a batch, in which the adapters' kernels cut it
 _LEAST_WIDTH = 16  # of a block of those kernels, in units of rank
+_LEAST_JOBS = 8  # that a recorded pass has room for
 _ROOM_SHARE = 16  # of the power of two above a batch, in which recorded passes round it up
 
 
@@ -50,12 +51,11 @@ class MeasuredPasses:
 
     def bytes(self, load: Load, per_token: int) -> int:
         """Most bytes held at any time; beyond the measured passes by `per_token`."""
-        tokens = load.tokens
+        tokens, jobs = load.tokens, load.jobs
         if tokens <= self.recorded_tokens:
-            step = max(_TILE_ROWS, (1 << (tokens - 1).bit_length()) // _ROOM_SHARE)
-            tokens = -(-tokens // step) * step
+            tokens, jobs = _with_room(tokens, _TILE_ROWS), _with_room(jobs, _LEAST_JOBS)
         width = max(_LEAST_WIDTH, 1 << (load.widest - 1).bit_length())
-        rows = tokens + _TILE_ROWS * (load.jobs + 1)  # each job cuts one more tile in two
+        rows = tokens + _TILE_ROWS * (jobs + 1)  # each job cuts one more tile in two
         training = self._peak(tokens, per_token) + self.per_row_rank * width * rows
         return max(training, self.evaluation, self.per_rank_moving * load.ranks)
 
@@ -69,6 +69,12 @@ class MeasuredPasses:
             return held + per_token * (tokens - first)
         last, more = self.peaks[after]
         return held - (held - more) * (tokens - first) // (last - first)
+
+
+def _with_room(count: int, least: int) -> int:
+    """As recorded passes round up what they have."""
+    step = max(least, (1 << (count - 1).bit_length()) // _ROOM_SHARE)
+    return -(-count // step) * step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,6 +104,17 @@ class ModelShape:
         )
 
     @property
+    def groups(self) -> tuple[tuple[int, int], ...]:
+        """The same with those of one input as one: q, k and v; o; gate and up; down."""
+        queries, keys = self.heads * self.head_size, self.key_value_heads * self.head_size
+        return (
+            (self.hidden, queries + 2 * keys),
+            (queries, self.hidden),
+            (self.hidden, 2 * self.intermediate),
+            (self.intermediate, self.hidden),
+        )
+
+    @property
     def block_parameters(self) -> int:
         """Weights of the linear layers of all blocks."""
         return self.layers * sum(inputs * outputs for inputs, outputs in self.linears)

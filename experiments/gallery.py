@@ -12,6 +12,7 @@ from pathlib import Path
 
 from alto_runs.directory import write_atomically
 from experiments import (
+    bf16_spread,
     fig01_sensitivity,
     fig03_batch_size,
     fig07_early_rank,
@@ -25,6 +26,7 @@ from experiments import (
     past_selection,
     past_tuners,
     table2_kernels,
+    throughput_curve,
 )
 from experiments.exhibit import Exhibit, markdown, title_of, write
 
@@ -44,6 +46,8 @@ EXHIBITS: tuple[Callable[[], Exhibit], ...] = (
     fig15_samples_saved.exhibit,
     fig16_warmup.exhibit,
     table2_kernels.exhibit,
+    throughput_curve.exhibit,
+    bf16_spread.exhibit,
     past_selection.exhibit,
     past_tuners.exhibit,
 )

@@ -13,6 +13,7 @@ from alto_runs.costs.shapes import KNOWN_SHAPES, shape_of
 from alto_runs.costs.surrogate import Estimate, Surrogate, fit_surrogate
 from alto_runs.costs.work import (
     BYTE_TERMS,
+    OWN_KERNELS,
     SECOND_TERMS,
     Ceilings,
     Crew,
@@ -20,6 +21,7 @@ from alto_runs.costs.work import (
     byte_terms,
     crew_of,
     evaluation_seconds,
+    is_recorded,
     second_terms,
     work_of,
 )
@@ -154,7 +156,13 @@ class StepProfile:
         )
 
     def _work(self, crew: Crew, task: Task) -> PassWork:
-        return work_of(crew, self.shape_of(task), task.max_length, recompute=self.recompute)
+        return work_of(
+            crew,
+            self.shape_of(task),
+            task.max_length,
+            kernels=self.kernels,
+            recompute=self.recompute,
+        )
 
     def _labelled(
         self, found: Estimate, work: PassWork, rows: Sequence[StepRow], *, is_scaled: bool
@@ -178,6 +186,8 @@ def work_of_row(row: StepRow) -> PassWork:
         rank_tokens=row.rank * row.tokens,
         recompute=row.recompute,
         weight_bytes=4 if row.dtype == "float32" else 2,
+        is_recorded=is_recorded(row.kernels, row.model, row.tokens, recompute=row.recompute),
+        is_tiled=row.kernels == OWN_KERNELS,
     )
 
 

@@ -5,15 +5,18 @@ coefficients fitted to it are plain factors: 1 is the physical limit, and the sa
 card with other ceilings. Only the host's launches are in layers, with a coefficient in seconds.
 """
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from alto_policy.types import Job
+from alto_runs.costs.recording import most_recorded_tokens
 from alto_runs.profile import ModelShape
 
 __all__ = [
     "BYTE_TERMS",
+    "OWN_KERNELS",
     "SECOND_TERMS",
     "Ceilings",
     "Crew",
@@ -22,13 +25,19 @@ __all__ = [
     "byte_terms",
     "crew_of",
     "evaluation_seconds",
+    "is_recorded",
     "second_terms",
     "work_of",
 ]
 
 _STATE_BYTES = 18  # of an adapter's weight: bfloat16 copy, float32 master, gradient, two moments
 _STEP_BYTES = 30  # read and written for a weight by one AdamW step
-_EVALUATION_TOKENS = 4096  # in one forward pass of an evaluation
+_EVALUATION_TOKENS = 2048  # in one forward pass of an evaluation
+_STEP_WIDTH = 5000  # that doubles the time of a replayed layer; measured
+_AGAIN = 1.6  # the launches of a layer that is computed again; measured
+_TILE = (128, 256)  # rows and columns
+_PROCESSORS = 132  # of an H100; other large cards have 108 to 148
+OWN_KERNELS = "alto-triton"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,7 @@ SECOND_TERMS = (
     Term("attention", 2.5, 0.4),
     Term("adapters", 1.5, 0.8),
     Term("optimizer", 1.5, 0.5),
+    Term("replays", 2e-4, 0.7, on_host=True),  # seconds for a narrow layer with hardly any rows
 )
 
 BYTE_TERMS = (
@@ -79,6 +89,8 @@ class PassWork:
     rank_tokens: int  # rank times tokens, summed over the jobs
     recompute: bool = False
     weight_bytes: int = 2
+    is_recorded: bool = False  # replayed, not launched
+    is_tiled: bool = False  # the linears by our own products
 
     @property
     def mean_rank(self) -> float:
@@ -108,7 +120,14 @@ def crew_of(jobs: Iterable[Job]) -> Crew:
     return Crew(count, rows, ranks, rank_rows)
 
 
-def work_of(crew: Crew, shape: ModelShape, length: int, *, recompute: bool) -> PassWork:
+def is_recorded(kernels: str, shape: ModelShape, tokens: int, *, recompute: bool) -> bool:
+    """Whether the executor replays passes of so many tokens by these kernels."""
+    return kernels == OWN_KERNELS and not recompute and tokens <= _most_recorded(shape)
+
+
+def work_of(
+    crew: Crew, shape: ModelShape, length: int, *, kernels: str, recompute: bool
+) -> PassWork:
     """The pass of these jobs, every sequence of full length."""
     return PassWork(
         shape=shape,
@@ -118,6 +137,8 @@ def work_of(crew: Crew, shape: ModelShape, length: int, *, recompute: bool) -> P
         ranks=crew.ranks,
         rank_tokens=length * crew.rank_rows,
         recompute=recompute,
+        is_recorded=is_recorded(kernels, shape, length * crew.rows, recompute=recompute),
+        is_tiled=kernels == OWN_KERNELS,
     )
 
 
@@ -127,13 +148,14 @@ def second_terms(work: PassWork, ceilings: Ceilings) -> tuple[float, ...]:
     passes = 3 if work.recompute else 2  # a frozen layer has no gradient of its weights
     attention = (4.5 if work.recompute else 3.5) * 2 * work.length * tokens * _queries(shape)
     return (
-        shape.layers * (1.3 if work.recompute else 1.0),
-        passes * _blocks_seconds(work, ceilings) + 2 * _head_seconds(work, ceilings),
+        0.0 if work.is_recorded else shape.layers * (_AGAIN if work.recompute else 1.0),
+        _blocks_seconds(work, ceilings) + 2 * _head_seconds(work, ceilings),
         tokens * shape.layers * _block_bytes(shape) * passes * 1.5 / ceilings.bytes_per_second,
         2 * tokens * shape.vocabulary / ceilings.bytes_per_second,
         shape.layers * attention / ceilings.flops_per_second,
         _adapter_seconds(work, ceilings),
         _STEP_BYTES * _adapter(shape) * work.ranks / ceilings.bytes_per_second,
+        _replay_work(shape) if work.is_recorded else 0.0,
     )
 
 
@@ -159,12 +181,17 @@ def evaluation_seconds(
 
     A forward pass is a third of the launches and half of the products.
     """
-    terms = second_terms(work, ceilings)
-    shares = (1 / 3, 1 / 2, 1 / 3, 1 / 3, 2 / 7, 1 / 3, 0.0)
+    terms = second_terms(replace(work, is_recorded=False), ceilings)
+    shares = (1 / 3, 1 / 2, 1 / 3, 1 / 3, 2 / 7, 1 / 3, 0.0, 0.0)
     parts = [f * t * s for f, t, s in zip(factors, terms, shares, strict=True)]
     passes = max(1.0, sequences * work.length / _EVALUATION_TOKENS)
     device = sum(parts[1:]) * sequences * work.length / work.tokens
     return max(passes * parts[0], device)
+
+
+@cache
+def _most_recorded(shape: ModelShape) -> int:
+    return most_recorded_tokens(shape.groups)
 
 
 @cache
@@ -173,14 +200,21 @@ def _linears(shape: ModelShape) -> tuple[tuple[int, int], ...]:
 
 
 @cache
+def _groups(shape: ModelShape) -> tuple[tuple[int, int], ...]:
+    return shape.groups
+
+
+@cache
 def _adapter(shape: ModelShape) -> int:
     return shape.adapter_parameters
 
 
 def _blocks_seconds(work: PassWork, ceilings: Ceilings) -> float:
-    """The products of all blocks in one direction."""
-    linears = _linears(work.shape)
-    return work.shape.layers * sum(_product(work, i, o, ceilings) for i, o in linears)
+    """The products of all blocks, forward and backward, and forward once more if recomputed."""
+    linears = _groups(work.shape) if work.is_tiled else _linears(work.shape)
+    forward = sum(_product(work, i, o, ceilings) for i, o in linears)
+    backward = sum(_product(work, o, i, ceilings) for i, o in linears)
+    return work.shape.layers * ((2 if work.recompute else 1) * forward + backward)
 
 
 def _head_seconds(work: PassWork, ceilings: Ceilings) -> float:
@@ -188,8 +222,15 @@ def _head_seconds(work: PassWork, ceilings: Ceilings) -> float:
 
 
 def _product(work: PassWork, inputs: int, outputs: int, ceilings: Ceilings) -> float:
-    """Bound by arithmetic, or, with few tokens, by the reading of the weights."""
+    """Bound by arithmetic, or, with few tokens, by the reading of the weights.
+
+    Our own product has one tile for each multiprocessor at a time, so it takes whole rounds.
+    """
     flops = 2 * work.tokens * inputs * outputs
+    if work.is_tiled:
+        tiles = math.ceil(work.tokens / _TILE[0]) * math.ceil(outputs / _TILE[1])
+        rounds = math.ceil(tiles / _PROCESSORS)
+        flops = 2 * rounds * _PROCESSORS * _TILE[0] * _TILE[1] * inputs
     moved = work.weight_bytes * (inputs * outputs + work.tokens * (inputs + outputs))
     return max(flops / ceilings.flops_per_second, moved / ceilings.bytes_per_second)
 
@@ -209,6 +250,11 @@ def _adapter_seconds(work: PassWork, ceilings: Ceilings) -> float:
     moved = 2 * work.tokens * (2 * inputs + outputs) * work.shape.layers
     flops = 6 * work.rank_tokens * _adapter(work.shape)
     return moved / ceilings.bytes_per_second + flops / ceilings.flops_per_second
+
+
+def _replay_work(shape: ModelShape) -> float:
+    """Layers, the wide ones more: with few rows a kernel goes through the width step by step."""
+    return shape.layers * (1 + (shape.hidden + shape.intermediate) / _STEP_WIDTH)
 
 
 def _queries(shape: ModelShape) -> int:

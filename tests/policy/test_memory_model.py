@@ -84,6 +84,13 @@ PASSES = MeasuredPasses(
         pytest.param(
             replace(PASSES, recorded_tokens=200), (SMALL,), 129, 1501 + 7 * 56, id="recorded"
         ),
+        pytest.param(
+            replace(PASSES, recorded_tokens=200, per_row_rank=1),
+            (SMALL,),
+            100,
+            1000 + 141 + 16 * (128 + 128 * 9),
+            id="recorded with room for eight jobs",
+        ),
     ],
 )
 def test_bytes_of_measured_passes(

@@ -96,7 +96,7 @@ def planted_rows(factors: tuple[float, ...]) -> list[StepRow | GemmRow]:
 
 def test_a_mix_of_jobs_is_predicted_from_equal_ones() -> None:
     """Ranks and batch sizes that no row has, on a machine unlike what is expected."""
-    factors = (1e-3, 1.2, 3.0, 2.0, 2.0, 3.0, 3.0)
+    factors = (1e-3, 1.2, 3.0, 2.0, 2.0, 3.0, 3.0, 3e-4)
     profile = StepProfile(planted_rows(factors))
     mix = [job(f"j{i}", rank=8 * (1 + i % 6), batch_size=1 + i % 4) for i in range(11)]
     work = profile.work(mix, task(mix))
