@@ -1,6 +1,7 @@
 """A Ray cluster as the place where a run trains."""
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ from alto_runs.study import ExecutorSpec, Study
 __all__ = ["LOCAL", "RayCluster", "connected"]
 
 LOCAL = "local"
+_KNOCK_SECONDS = 5.0
 _STORE_BYTES = 256 * 2**20  # of shared memory, for the tasks' samples on their way to executors
 
 
@@ -101,8 +103,9 @@ def connected(address: str) -> Iterator[RayCluster]:
         options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         options |= {"object_store_memory": _STORE_BYTES}
     try:
+        _knock(address)
         ray.init(address=address, **options)
-    except (ConnectionError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(
             f"--cluster: value {address!r}: no Ray cluster there, expected local, auto or HOST:PORT"
         ) from error
@@ -110,6 +113,14 @@ def connected(address: str) -> Iterator[RayCluster]:
         yield RayCluster()
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raises OSError or ValueError where nobody listens, which Ray takes minutes to find out."""
+    if address in (LOCAL, "auto"):
+        return
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host, int(port)), _KNOCK_SECONDS).close()
 
 
 def _refuse(task: TaskId, why: str) -> None:
