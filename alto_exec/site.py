@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from alto_exec.backend import ExecBackend, Past, StartedExecutor
@@ -12,14 +13,15 @@ from alto_exec.machine import gpu_of, settle
 from alto_exec.preparation import PreparedTask
 from alto_policy.controller import Backend
 from alto_policy.decisions import Decision
-from alto_policy.types import Gpu, Task
+from alto_policy.types import Gpu, Task, TaskId
 from alto_policy.view import ClusterView
 from alto_runs.comparison import Comparison
 from alto_runs.directory import RunDirectory
+from alto_runs.errors import UserError
 from alto_runs.result import Result
 from alto_runs.study import ExecutorSpec, Study
 
-__all__ = ["Site", "Start", "ThisMachine", "TrainingBackend"]
+__all__ = ["Site", "Start", "TaskFiles", "ThisMachine", "TrainingBackend"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,15 @@ class Start:
 
     def __call__(self, *, is_durable: bool = True) -> StartedExecutor:
         return self.prepared.start(self.spec, self.directory, is_durable=is_durable)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFiles:
+    """What is to be known of a task to train it, and to give it up."""
+
+    start_of: Callable[[Task], Start | None]  # None costs the task: it is as good as cancelled
+    directory_of: Callable[[TaskId], RunDirectory]
+    fail: Callable[[TaskId, str], None]  # raises, or else the task is as good as cancelled
 
 
 class TrainingBackend(Backend, Protocol):
@@ -56,14 +67,12 @@ class Site(Protocol):
     def gpus(self, spec: ExecutorSpec) -> tuple[Gpu, ...]: ...
 
     def backend(
-        self,
-        inbox: Inbox,
-        start_of: Callable[[Task], Start],
-        directory: RunDirectory,
-        past: Past,
-        view: ClusterView,
+        self, inbox: Inbox, files: TaskFiles, path: Path, past: Past, view: ClusterView
     ) -> AbstractContextManager[TrainingBackend]:
-        """Trains what comes by the inbox, from where the log ends; `view` is the run's ledger."""
+        """Trains what comes by the inbox, from where the log ends; `view` is the run's ledger.
+
+        `path` is the folder of the run, by which its processes on a cluster are known.
+        """
         ...
 
     def compare(
@@ -84,16 +93,17 @@ class ThisMachine:
 
     @contextmanager
     def backend(
-        self,
-        inbox: Inbox,
-        start_of: Callable[[Task], Start],
-        directory: RunDirectory,
-        past: Past,
-        view: ClusterView,
+        self, inbox: Inbox, files: TaskFiles, path: Path, past: Past, view: ClusterView
     ) -> Iterator[TrainingBackend]:
-        yield ExecBackend(
-            inbox, lambda task: start_of(task)(is_durable=False), lambda _: directory, past
-        )
+        def start(task: Task) -> StartedExecutor | None:
+            begin = files.start_of(task)
+            try:
+                return None if begin is None else begin(is_durable=False)
+            except UserError as error:
+                files.fail(task.id, str(error))
+                return None
+
+        yield ExecBackend(inbox, start, files.directory_of, past)
 
     def compare(
         self, study: Study, prepared: Sequence[PreparedTask], result: Result

@@ -11,17 +11,17 @@ from alto_exec.machine import facts
 from alto_exec.parallel.ranks import num_launched_ranks
 from alto_exec.preparation import PreparedTask, prepare
 from alto_exec.progress import Progress
-from alto_exec.site import Site, Start, ThisMachine
+from alto_exec.site import Site, Start, TaskFiles, ThisMachine
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
 from alto_policy.policies import build
-from alto_policy.runlog import Entry, Header, RunLog
-from alto_policy.types import Task
-from alto_policy.view import Policy, Status
+from alto_policy.runlog import Entry, Header
+from alto_policy.types import Task, TaskId
+from alto_policy.view import Status
 from alto_runs.comparison import write_comparisons
 from alto_runs.directory import LogWriter, RunDirectory, read_run_log, write_atomically
 from alto_runs.errors import UserError
-from alto_runs.replaying import follow_log
+from alto_runs.replaying import catch_up
 from alto_runs.result import Result, write_result
 from alto_runs.study import Study, first_difference, load_study, resolved_yaml
 
@@ -108,6 +108,7 @@ def _train(
     def start_of(task: Task) -> Start:
         return Start(by_id[task.id], study.executor, directory)
 
+    files = TaskFiles(start_of, lambda _: directory, _refuse)
     policy = build(study.policy)
     with LogWriter(directory.log_path) as writer:
         directory.sweep()
@@ -116,13 +117,13 @@ def _train(
         if log.header is None:
             writer.write_header(header)
         ledger = Cluster(header.gpus)
-        _catch_up(log, policy, ledger, directory)
+        catch_up(log, policy, ledger, directory.log_path)
         _sweep_checkpoints(ledger, directory)
         past = Past.of(log.entries)
         arrived = {task.id for task in past.tasks}
         coming = GivenTasks(one.task for one in prepared if one.task.id not in arrived)
         with (
-            site.backend(coming, start_of, directory, past, ledger) as backend,
+            site.backend(coming, files, directory.path, past, ledger) as backend,
             Progress(console, ledger, lambda: backend.tokens_trained) as progress,
         ):
 
@@ -134,20 +135,15 @@ def _train(
             run(Controller(policy, ledger, record), backend)
 
 
+def _refuse(task: TaskId, why: str) -> None:
+    """The run ends with any task of it."""
+    raise UserError(why)
+
+
 def _header(study: Study, prepared: Sequence[PreparedTask], site: Site) -> Header:
     gpus = site.gpus(study.executor)
     made_by = facts(study.executor, gpus, _kernels(study, prepared))
     return Header(policy=study.policy, gpus=gpus, made_by=made_by)
-
-
-def _catch_up(log: RunLog, policy: Policy, cluster: Cluster, directory: RunDirectory) -> None:
-    """Bring policy and ledger to where the log ends. Raises UserError if they cannot follow it."""
-    difference = follow_log(log, Controller(policy, cluster), directory.log_path)
-    if difference is not None:
-        raise UserError(
-            f"{directory.log_path}: entry {difference.index + 1} is decided differently now; go on "
-            "with the version of ALTO that began this run"
-        )
 
 
 def _sweep_checkpoints(ledger: Cluster, directory: RunDirectory) -> None:

@@ -25,6 +25,7 @@ class ExitReason(StrEnum):
     NON_FINITE = "non-finite loss"
     TOO_LARGE = "too large for the GPU"
     CANCELLED = "cancelled"
+    OVER_QUOTA = "over the tenant's quota"
 
 
 @quick

@@ -15,7 +15,7 @@ else:
     from yaml import CSafeDumper as SafeDumper
     from yaml import CSafeLoader as SafeLoader  # ten times as fast
 
-__all__ = ["dump_document", "read_document"]
+__all__ = ["dump_document", "parse_document", "read_document"]
 
 _MAX_BYTES = 4_000_000  # the most jobs that a study may write out take less
 _MAX_DEPTH = 20
@@ -56,20 +56,24 @@ class _RefusedError(yaml.MarkedYAMLError):
 
 def read_document(path: Path) -> dict[str, Any]:
     """The mapping that a YAML file holds. Raises UserError with the line at fault."""
-    text = _read_text(path)
+    return parse_document(_read_text(path), str(path))
+
+
+def parse_document(text: str, source: str) -> dict[str, Any]:
+    """The mapping that YAML text holds; `source` is what an error begins with. Raises UserError."""
     try:
         _refuse_more_than_data(text)
         document = yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}: " if mark else ""
-        raise UserError(f"{path}: {place}{error.problem or error.context}") from error
+        raise UserError(f"{source}: {place}{error.problem or error.context}") from error
     except (yaml.YAMLError, ValueError) as error:  # control characters; the date 2024-99-99
         what = str(error).splitlines()[0].partition(";")[0]
-        raise UserError(f"{path}: not YAML: {what}") from error
+        raise UserError(f"{source}: not YAML: {what}") from error
     if not isinstance(document, dict):
         found = {type(None): "nothing", list: "a list", str: "text"}.get(type(document), "a value")
-        raise UserError(f"{path}: expected fields such as 'name:', found {found}")
+        raise UserError(f"{source}: expected fields such as 'name:', found {found}")
     return document
 
 

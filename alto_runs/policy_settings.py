@@ -1,9 +1,12 @@
 """A policy's settings, as a study names them."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from alto_policy.policies import SETTINGS, Settings
+from alto_policy.policies.shared import SharedSettings
+from alto_policy.policies.tuners import TunerSettings
 from alto_runs.fields import FieldError, decode_fields, encode_fields
 
 __all__ = ["parse_settings", "policy_name", "written_settings"]
@@ -20,7 +23,21 @@ def parse_settings(value: object) -> Settings:
     if not isinstance(name, str) or name not in SETTINGS:
         raise FieldError(("name",), f"expected one of {', '.join(SETTINGS)}")
     kind: Callable[..., Settings] = SETTINGS[name]
-    return decode_fields(kind, fields)
+    if kind is not SharedSettings or "within" not in fields:
+        return decode_fields(kind, fields)
+    within = _parse_within(fields.pop("within"))
+    return replace(decode_fields(SharedSettings, fields), within=within)
+
+
+def _parse_within(value: object) -> TunerSettings:
+    try:
+        settings = parse_settings(value)
+    except FieldError as error:
+        raise error.within("within") from error
+    if not isinstance(settings, TunerSettings):
+        names = [name for name, kind in SETTINGS.items() if issubclass(kind, TunerSettings)]
+        raise FieldError(("within",), f"expected one of {', '.join(names)}")
+    return settings
 
 
 def policy_name(settings: Settings) -> str:
@@ -30,4 +47,7 @@ def policy_name(settings: Settings) -> str:
 
 def written_settings(settings: Settings) -> dict[str, Any]:
     """All fields and the name, as `parse_settings` takes them."""
-    return {"name": policy_name(settings), **encode_fields(settings)}
+    fields = {"name": policy_name(settings), **encode_fields(settings)}
+    if isinstance(settings, SharedSettings):
+        fields["within"] = written_settings(settings.within)
+    return fields

@@ -6,10 +6,11 @@ from alto_policy.cluster import Cluster, IllegalDecisionError, ImpossibleEventEr
 from alto_policy.controller import Controller, Difference, replay
 from alto_policy.policies import build
 from alto_policy.runlog import Entry, RunLog, dump_entry
+from alto_policy.view import Policy
 from alto_runs.directory import RunDirectory, read_run_log
 from alto_runs.errors import UserError
 
-__all__ = ["describe", "follow_log", "replay_run"]
+__all__ = ["catch_up", "describe", "follow_log", "replay_run"]
 
 
 def replay_run(path: Path) -> tuple[int, Difference | None]:
@@ -28,6 +29,16 @@ def follow_log(log: RunLog, controller: Controller, path: Path) -> Difference | 
         return replay(log.entries, controller)
     except (IllegalDecisionError, ImpossibleEventError) as error:
         raise UserError(f"{path}: this log cannot have happened: {error}") from error
+
+
+def catch_up(log: RunLog, policy: Policy, cluster: Cluster, path: Path) -> None:
+    """Bring policy and ledger to where the log ends. Raises UserError if they cannot follow it."""
+    difference = follow_log(log, Controller(policy, cluster), path)
+    if difference is not None:
+        raise UserError(
+            f"{path}: entry {difference.index + 1} is decided differently now; go on "
+            "with the version of ALTO that began this run"
+        )
 
 
 def describe(difference: Difference) -> str:

@@ -35,7 +35,9 @@ class Result:
     """Reads a run that has ended or still goes on; raises UserError if there is none."""
 
     def __init__(self, path: str | Path, history: RunHistory | None = None) -> None:
-        self.directory = RunDirectory.open(Path(path))
+        self.directory = (
+            RunDirectory.open(Path(path)) if history is None else RunDirectory(Path(path))
+        )
         self._history = history  # known before anything is read
 
     @cached_property

@@ -21,7 +21,7 @@ from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
 from alto_runs.directory import is_plain_name
-from alto_runs.document import dump_document, read_document
+from alto_runs.document import dump_document, parse_document, read_document
 from alto_runs.errors import UserError
 from alto_runs.faults import first_fault
 from alto_runs.fields import FieldError
@@ -40,11 +40,13 @@ __all__ = [
     "Budget",
     "DataSpec",
     "ExecutorSpec",
+    "PolicySettings",
     "Study",
     "TaskSpec",
     "expand",
     "first_difference",
     "load_study",
+    "parse_study",
     "resolved_yaml",
 ]
 
@@ -96,6 +98,9 @@ Count = Annotated[int, Field(strict=True, ge=1, le=10**12)]
 Number = Annotated[float, Field(strict=True, gt=0, le=10**6, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 Line = Annotated[str, Field(min_length=1)]
+PolicySettings = Annotated[
+    Settings, PlainValidator(parse_settings), PlainSerializer(written_settings)
+]
 
 
 class _Spec(BaseModel):
@@ -190,9 +195,7 @@ class Study(_Spec):
     name: Name
     tasks: Annotated[dict[Name, TaskSpec], Field(min_length=1)]
     executor: ExecutorSpec = ExecutorSpec()
-    policy: Annotated[
-        Settings, PlainValidator(parse_settings), PlainSerializer(written_settings)
-    ] = AltoSettings()
+    policy: PolicySettings = AltoSettings()
     prompts: tuple[Line, ...] = ()  # answered by the untuned model and by the winner
 
 
@@ -201,12 +204,22 @@ _TASK_FIELDS = tuple(TaskSpec.model_fields)
 
 def load_study(path: Path) -> Study:
     """Read a study file; raises UserError with the field at fault."""
-    document = read_document(path)
-    base = Path(os.path.abspath(path)).parent
+    return _checked(read_document(path), str(path), Path(os.path.abspath(path)).parent)
+
+
+def parse_study(text: str, source: str, folder: Path) -> Study:
+    """The study of a file's text, with paths seen from `folder`.
+
+    Raises UserError, which begins with `source`.
+    """
+    return _checked(parse_document(text, source), source, folder)
+
+
+def _checked(document: dict[str, Any], source: str, folder: Path) -> Study:
     try:
-        return Study.model_validate(_with_tasks(document), context=base)
+        return Study.model_validate(_with_tasks(document), context=folder)
     except ValidationError as error:
-        raise UserError(f"{path}: {first_fault(error, document, Study, TaskSpec)}") from error
+        raise UserError(f"{source}: {first_fault(error, document, Study, TaskSpec)}") from error
 
 
 def resolved_yaml(study: Study) -> str:

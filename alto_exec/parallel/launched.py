@@ -1,6 +1,6 @@
 """A run on the ranks that torchrun launched: the first one leads, and the others follow it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from alto_exec.parallel.ranks import Ranks, join_launched_ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.parallel.team import Team
 from alto_exec.preparation import PreparedTask, prepare
-from alto_exec.site import Start, TrainingBackend
+from alto_exec.site import Start, TaskFiles, TrainingBackend
 from alto_policy.layout import Layout
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Gpu, GpuId, Job, JobId, Task, TaskId
@@ -61,25 +61,22 @@ class LeadingRank:
 
     @contextmanager
     def backend(
-        self,
-        inbox: Inbox,
-        start_of: Callable[[Task], Start],
-        directory: RunDirectory,
-        past: Past,
-        view: ClusterView,
+        self, inbox: Inbox, files: TaskFiles, path: Path, past: Past, view: ClusterView
     ) -> Iterator[TrainingBackend]:
         if len(view.gpus) != self._ranks.size:
             raise UserError(
-                f"{directory.log_path}: the run was begun on {len(view.gpus)} GPUs, expected as "
+                f"{path}: the run was begun on {len(view.gpus)} GPUs, expected as "
                 f"many processes, not {self._ranks.size}"
             )
-        self._ranks.tell(str(directory.path.absolute()))
+        self._ranks.tell(str(path.absolute()))
         self.has_begun = True
         loader = _loader(self._ranks, self._starts)
         member = Member(self._ranks, self._jobs, loader)
 
-        def start(task: Task) -> tuple[Team, MemoryModel]:
-            begun = start_of(task)
+        def start(task: Task) -> tuple[Team, MemoryModel] | None:
+            begun = files.start_of(task)
+            if begun is None:
+                return None
             self._starts[task.id] = begun
             self._jobs.update((job.id, job) for job in task.jobs)
             layout = self._layout or layout_of(begun.prepared, begun.spec, self._ranks)
@@ -87,7 +84,7 @@ class LeadingRank:
             team = Team(self._ranks, member)
             return team, team.start(task.id, layout)
 
-        yield ExecBackend(inbox, start, lambda _: directory, past)
+        yield ExecBackend(inbox, start, files.directory_of, past)
 
     def compare(
         self, study: Study, prepared: Sequence[PreparedTask], result: Result

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,12 @@ from alto_exec.machine import settle
 from alto_exec.preparation import PreparedTask
 from alto_exec.ray_cluster.devices import gpus_of, nodes
 from alto_exec.ray_cluster.fleet import NAMESPACE, Fleet
-from alto_exec.ray_cluster.head import RayBackend, TaskFiles
+from alto_exec.ray_cluster.head import RayBackend
 from alto_exec.ray_cluster.remote import Patience
-from alto_exec.site import Start, TrainingBackend
-from alto_policy.types import Gpu, Task, TaskId
+from alto_exec.site import TaskFiles, TrainingBackend
+from alto_policy.types import Gpu
 from alto_policy.view import ClusterView
 from alto_runs.comparison import Comparison
-from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
 from alto_runs.result import Result
 from alto_runs.study import ExecutorSpec, Study
@@ -53,16 +52,9 @@ class RayCluster:
 
     @contextmanager
     def backend(
-        self,
-        inbox: Inbox,
-        start_of: Callable[[Task], Start],
-        directory: RunDirectory,
-        past: Past,
-        view: ClusterView,
+        self, inbox: Inbox, files: TaskFiles, path: Path, past: Past, view: ClusterView
     ) -> Iterator[TrainingBackend]:
-        fleet = Fleet(directory.path, self._patience)
-        files = TaskFiles(start_of, lambda _: directory, _refuse)
-        backend = RayBackend(inbox, files, fleet, past, view)
+        backend = RayBackend(inbox, files, Fleet(path, self._patience), past, view)
         try:
             yield backend
         finally:
@@ -121,11 +113,6 @@ def _knock(address: str) -> None:
         return
     host, _, port = address.rpartition(":")
     socket.create_connection((host, int(port)), _KNOCK_SECONDS).close()
-
-
-def _refuse(task: TaskId, why: str) -> None:
-    """The one run ends with any task of it."""
-    raise UserError(why)
 
 
 def _compare(study: Study, prepared: Sequence[PreparedTask], path: Path) -> tuple[Comparison, ...]:

@@ -3,8 +3,6 @@
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import assert_never
 
 from alto_exec.backend import Past
@@ -14,7 +12,7 @@ from alto_exec.ray_cluster.fleet import Fleet
 from alto_exec.ray_cluster.messages import Broken, Left, News, Ready, Reported
 from alto_exec.ray_cluster.remote import RemoteExecutor
 from alto_exec.ray_cluster.roster import Roster
-from alto_exec.site import Start, TrainingBackend
+from alto_exec.site import TaskFiles, TrainingBackend
 from alto_exec.timers import Timers
 from alto_policy.decisions import (
     Decision,
@@ -36,25 +34,15 @@ from alto_policy.events import (
     TaskCancelled,
     TimerFired,
 )
-from alto_policy.types import JobId, Task, TaskId
+from alto_policy.types import JobId, TaskId
 from alto_policy.view import ClusterView, ExecutorStatus, Status
-from alto_runs.directory import RunDirectory
 
-__all__ = ["RayBackend", "TaskFiles"]
+__all__ = ["RayBackend"]
 
 log = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 1.0  # seconds
 _INBOX_SECONDS = 0.1  # between two looks into the inbox
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFiles:
-    """What is to be known of a task to train it, and to give it up."""
-
-    start_of: Callable[[Task], Start | None]  # None costs the task: it is as good as cancelled
-    directory_of: Callable[[TaskId], RunDirectory]
-    fail: Callable[[TaskId, str], None]  # raises, or else the task is as good as cancelled
 
 
 class RayBackend(TrainingBackend):

@@ -2,43 +2,36 @@
 
 from alto_policy.dispatch import Placement
 from alto_policy.estimates import DurationEstimate, declared_seconds
-from alto_policy.policies.alto import Alto, AltoSettings
-from alto_policy.policies.alto_plus import AltoPlus, AltoPlusSettings
-from alto_policy.policies.asha import Asha, AshaSettings
+from alto_policy.policies.alto import AltoSettings
+from alto_policy.policies.alto_plus import AltoPlusSettings
+from alto_policy.policies.asha import AshaSettings
 from alto_policy.policies.exclusive import Exclusive, ExclusiveSettings
-from alto_policy.policies.fifo import Fifo, FifoSettings
+from alto_policy.policies.fifo import FifoSettings
 from alto_policy.policies.ftf import Ftf, FtfSettings
 from alto_policy.policies.gavel import Gavel, GavelSettings
-from alto_policy.policies.hyperband import Hyperband, HyperbandSettings
+from alto_policy.policies.hyperband import HyperbandSettings
 from alto_policy.policies.las import Las, LasSettings
-from alto_policy.policies.median import Median, MedianSettings
-from alto_policy.policies.sequential import Sequential, SequentialSettings
+from alto_policy.policies.median import MedianSettings
+from alto_policy.policies.sequential import SequentialSettings
+from alto_policy.policies.shared import Shared, SharedSettings
 from alto_policy.policies.sjf import Sjf, SjfSettings
 from alto_policy.policies.srtf import Srtf, SrtfSettings
+from alto_policy.policies.tuners import TunerSettings, build_tuner
 from alto_policy.view import Policy
 
 __all__ = ["SETTINGS", "Settings", "build"]
 
-# Rules for the jobs of a task; the tasks come in the order of arrival.
-TunerSettings = (
-    AltoSettings
-    | AltoPlusSettings
-    | AshaSettings
-    | FifoSettings
-    | HyperbandSettings
-    | MedianSettings
-    | SequentialSettings
-)
 # Orders of the tasks; their jobs train to their ends.
 SchedulerSettings = (
     ExclusiveSettings | FtfSettings | GavelSettings | LasSettings | SjfSettings | SrtfSettings
 )
-Settings = TunerSettings | SchedulerSettings
+Settings = TunerSettings | SharedSettings | SchedulerSettings
 
 SETTINGS: dict[str, type[Settings]] = {
     "alto": AltoSettings,
     "alto+": AltoPlusSettings,
     "sequential": SequentialSettings,
+    "shared": SharedSettings,
     "exclusive": ExclusiveSettings,
     "fifo": FifoSettings,
     "sjf": SjfSettings,
@@ -59,25 +52,22 @@ def build(
 ) -> Policy:
     """The policy of these settings, in its first state.
 
-    Preemptive policies have an order of their own, and no use for `place`.
+    Preemptive policies and `shared` have an order of their own, and no use for `place`.
     """
     match settings:
-        case AltoSettings():
-            return Alto(settings, place)
-        case AltoPlusSettings():
-            return AltoPlus(settings, place)
-        case AshaSettings():
-            return Asha(settings, place)
-        case FifoSettings():
-            return Fifo(settings, place)
-        case HyperbandSettings():
-            return Hyperband(settings, place)
-        case MedianSettings():
-            return Median(settings, place)
-        case SequentialSettings():
-            return Sequential(settings, place)
-        case _:
+        case SharedSettings():
+            return Shared(settings)
+        case (
+            ExclusiveSettings()
+            | FtfSettings()
+            | GavelSettings()
+            | LasSettings()
+            | SjfSettings()
+            | SrtfSettings()
+        ):
             return _scheduler(settings, place, estimate)
+        case _:
+            return build_tuner(settings, place)
 
 
 def _scheduler(

@@ -30,6 +30,25 @@ VERBS = {
     ],
     "replay": ["DIR"],
     "report": ["DIR", "--out DIR", "--csv", "--parquet", "--trace"],
+    "serve": [
+        "--out DIR",
+        "--root DIR",
+        "--host ADDRESS",
+        "--port N",
+        "--tokens FILE",
+        "--settings FILE.yaml",
+        "--cluster ADDRESS",
+    ],
+    "submit": [
+        "STUDY.yaml",
+        "--tenant NAME",
+        "--priority N",
+        "--server URL",
+        "--token-file FILE",
+        "--json",
+    ],
+    "status": ["ID", "--server URL", "--token-file FILE", "--json"],
+    "cancel": ["ID", "--server URL", "--token-file FILE", "--json"],
     "profile": ["--check FILE", "--out FILE", "--model NAME", "--quick"],
 }
 
@@ -38,6 +57,7 @@ import sys
 import alto_cli
 import alto_sim.seeds, alto_runs.export, alto_runs.costs.check
 import alto_runs.replaying, alto_runs.report.page
+import alto_service.serving, alto_service.app, alto_service.client
 heavy = {"torch", "transformers", "triton", "ray", "ortools"} & set(sys.modules)
 sys.exit(f"imported {heavy}" if heavy else 0)
 """
@@ -86,7 +106,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (
             ["tine"],
             "argument VERB: invalid choice: 'tine' (choose from 'tune', 'simulate', 'replay', "
-            "'report', 'profile'); alto --help tells more",
+            "'report', 'profile', 'serve', 'submit', 'status', 'cancel'); alto --help tells more",
         ),
         (
             ["tune"],

@@ -8,7 +8,15 @@ from pathlib import Path
 __all__ = ["ROOT", "functions", "parsed", "product_files", "project_files"]
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("alto_policy", "alto_runs", "alto_sim", "alto_exec", "kernels", "experiments")
+PACKAGES = (
+    "alto_policy",
+    "alto_runs",
+    "alto_sim",
+    "alto_exec",
+    "alto_service",
+    "kernels",
+    "experiments",
+)
 _TEXT = {".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".j2", ".sh", ".cfg", ".ipynb", ".json"}
 _MADE_BY_RUNNING = {"runs", "dist", "build", "__pycache__"}
 

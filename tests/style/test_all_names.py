@@ -42,6 +42,8 @@ def bound(tree: ast.Module) -> set[str]:
         match node:
             case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
                 names.add(name)
+            case ast.AsyncFunctionDef(name=name):
+                names.add(name)
             case ast.Name(id=name, ctx=ast.Store()):
                 names.add(name)
             case ast.alias(name=name, asname=other):

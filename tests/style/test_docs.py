@@ -52,7 +52,14 @@ def test_files_are_there() -> None:
 
 def test_the_packages_that_contributing_lists_are_those_that_there_are() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    for name in ("alto_policy/", "alto_runs/", "alto_sim/", "alto_exec/", "alto_cli.py"):
+    for name in (
+        "alto_policy/",
+        "alto_runs/",
+        "alto_sim/",
+        "alto_exec/",
+        "alto_service/",
+        "alto_cli.py",
+    ):
         assert f"`{name}`" in text
         assert (ROOT / name).exists()
 

@@ -1,0 +1,32 @@
+"""What the operator of a service chooses for all studies."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from alto_policy.policies.alto import AltoSettings
+from alto_runs.document import read_document
+from alto_runs.errors import UserError
+from alto_runs.faults import first_fault
+from alto_runs.study import ExecutorSpec, PolicySettings
+
+__all__ = ["ServiceSettings", "load_settings"]
+
+
+class ServiceSettings(BaseModel):
+    """One policy decides on all studies; `executor` holds where a study leaves a choice open."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    policy: PolicySettings = AltoSettings()
+    executor: ExecutorSpec = ExecutorSpec()
+
+
+def load_settings(path: Path) -> ServiceSettings:
+    """Raises UserError with the field at fault."""
+    document = read_document(path)
+    try:
+        return ServiceSettings.model_validate(document)
+    except ValidationError as error:
+        fault = first_fault(error, document, ServiceSettings, ServiceSettings)
+        raise UserError(f"{path}: {fault}") from error

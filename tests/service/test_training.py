@@ -1,0 +1,167 @@
+"""Studies through the whole service: checked, trained, cancelled, refused, killed in between."""
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from alto_exec import tune
+from alto_runs.comparison import read_comparisons
+from alto_runs.directory import RunDirectory
+from alto_runs.leaderboard import Standing
+from alto_runs.replaying import replay_run
+from alto_runs.result import Result
+from alto_runs.study import parse_study
+from alto_service.database import State, StudyRow
+from alto_service.front import Front
+from tests.service.cases import SETTINGS, STUDY, Workers, client_of, front, submission, write_data
+from tests.tune.same import assert_same_values
+
+SEEDS = 5
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("root"))
+
+
+@pytest.fixture(scope="module")
+def tuned(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """What the command makes of the same study, alone and undisturbed."""
+    study = parse_study(STUDY.format(name="small"), "study", root)
+    study = study.model_copy(update={"policy": SETTINGS.policy})
+    return tune(study, tmp_path_factory.mktemp("tuned"), console=Console(quiet=True))
+
+
+@pytest.fixture
+def workers(tmp_path: Path, root: Path) -> Iterator[Workers]:
+    workers = Workers(front(tmp_path / "service", root))
+    yield workers
+    workers.kill()
+
+
+def submit(front: Front, *names: str) -> None:
+    for name in names:
+        answer = client_of(front).post("/studies", json=submission(name))
+        assert answer.status_code == 201, answer.text
+
+
+def is_over(row: StudyRow) -> bool:
+    return row.state.is_final
+
+
+def assert_same_board(directory: RunDirectory, expected: tuple[Standing, ...]) -> None:
+    """As the file of the command, but for the name of the study before those of its jobs."""
+    board = json.loads(directory.leaderboard_path.read_text())
+    assert [row["job"].partition(".")[2].rpartition("-")[2] for row in board] == [
+        standing.job.rpartition("-")[2] for standing in expected
+    ]
+    for row, standing in zip(board, expected, strict=True):
+        told = (row["status"], row["reason"], row["steps"])
+        assert told == (standing.status, standing.reason, standing.steps)
+        assert (row["best_val_loss"] is None) == (standing.best_val_loss is None)
+        if standing.best_val_loss is not None:
+            assert_same_values(row["best_val_loss"], standing.best_val_loss)
+        assert row["adapter"] is None or (directory.path / row["adapter"]).is_dir()
+    assert not (directory.path / "checkpoints").exists()
+
+
+def test_studies_end_as_under_the_command(workers: Workers, tuned: Result) -> None:
+    submit(workers.front, "small", "other")
+    workers.start()
+    for number in (1, 2):
+        row = workers.wait(is_over, number)
+        assert (row.state, row.error) == (State.DONE, None)
+        directory = workers.front.directory.study(number)
+        assert_same_board(directory, tuned.leaderboard)
+        (comparison,) = read_comparisons(directory.comparison_path)
+        assert_same_values(comparison.val_loss, tuned.leaderboard[0].best_val_loss or 0.0)
+        assert (directory.best_folder(comparison.task) / "adapter_model.safetensors").is_file()
+    workers.kill()
+    client = client_of(workers.front)
+    status = client.get("/studies/s1").json()
+    assert status["jobs"] == {"ended": 6}
+    board = client.get("/studies/s1/leaderboard").json()
+    assert (status["best"]["job"], status["best"]["val_loss"]) == (
+        board[0]["job"],
+        board[0]["best_val_loss"],
+    )
+    assert_streams_hold_the_log(workers.front)
+    count, difference = replay_run(workers.front.directory.path)
+    assert (count > 20, difference) == (True, None)
+
+
+def assert_streams_hold_the_log(front: Front) -> None:
+    """The two studies' parts make up the whole, and none tells of the other."""
+    client = client_of(front)
+    with client.stream("GET", "/studies/s1/events") as stream:
+        messages = "".join(stream.iter_text()).strip().split("\n\n")
+    assert messages[-1].startswith("event: end\ndata: {")
+    ids = [int(message.split("\n")[0].removeprefix("id: ")) for message in messages[:-1]]
+    pages = [client.get(f"/studies/s{n}/log", params={"limit": 1000}).json() for n in (1, 2)]
+    assert len(pages[0]["entries"]) == len(ids)
+    assert "s2" not in json.dumps(pages[0]["entries"])
+    assert "s1" not in json.dumps(pages[1]["entries"])
+    later = client.get("/studies/s1/events", headers={"Last-Event-ID": str(ids[4])}).text
+    assert later.startswith(f"id: {ids[5]}\n")
+    total = len(front.directory.run.log_path.read_text().splitlines()) - 1
+    with_both = 1  # the end of the first, on which the second was started
+    assert sum(len(page["entries"]) for page in pages) == total + with_both
+
+
+def test_each_ends_in_its_own_way(workers: Workers, root: Path) -> None:
+    """Refused, failed since its data has changed, cancelled while it waits and while it trains."""
+    client = client_of(workers.front)
+    long = STUDY.format(name="trained").replace("samples: 16", "samples: 9999")
+    client.post("/studies", json={"study": long})
+    submit(workers.front, "waiting")
+    (root / "gone.jsonl").write_text((root / "train.jsonl").read_text())
+    text = STUDY.format(name="changed").replace("train.jsonl", "gone.jsonl")
+    client.post("/studies", json={"study": text})
+    text = STUDY.format(name="missing").replace("train.jsonl", "missing.jsonl")
+    client.post("/studies", json={"study": text})
+    client.post("/studies", json=submission("unread"))
+    client.post("/studies/s5/cancel")
+    workers.start()
+    refused = workers.wait(is_over, 4)
+    assert refused.state is State.REFUSED
+    assert refused.error == f"{root / 'missing.jsonl'}: no such file"
+    assert workers.wait(is_over, 5).state is State.CANCELLED
+    workers.wait(lambda row: row.state is State.RUNNING and "running" in row.progress)
+    client.post("/studies/s2/cancel")
+    workers.wait(lambda row: row.state is State.QUEUED or is_over(row), 3)
+    (root / "gone.jsonl").write_text("")
+    client.post("/studies/s1/cancel")
+    for number in (1, 2):
+        assert workers.wait(is_over, number).state is State.CANCELLED
+    changed = workers.wait(is_over, 3)
+    assert changed.state is State.FAILED
+    assert "gone.jsonl" in (changed.error or "")
+    board = client.get("/studies/s2/leaderboard").json()
+    assert {(row["reason"], row["steps"]) for row in board} == {("cancelled", 0)}
+    done = client.post("/studies/s2/cancel").json()
+    assert done["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_killed_at_any_moment_it_ends_the_same(seed: int, workers: Workers, tuned: Result) -> None:
+    dice = random.Random(seed)
+    submit(workers.front, "small", "other")
+    for _ in range(3):
+        workers.start()
+        time.sleep(dice.uniform(0, 1.5))
+        workers.kill()
+    workers.start()
+    for number in (1, 2):
+        row = workers.wait(is_over, number)
+        assert (row.state, row.error) == (State.DONE, None)
+        assert_same_board(workers.front.directory.study(number), tuned.leaderboard)
+    workers.kill()
+    log = Result(workers.front.directory.path).log
+    arrived = [type(entry.event).__name__ for entry in log.entries].count("TaskArrived")
+    assert arrived == 2
+    assert replay_run(workers.front.directory.path)[1] is None
