@@ -91,7 +91,8 @@ class Backbone:
 
     def target_logits(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
         """(targets, vocabulary), fp32 or wider: what is predicted for each target token."""
-        self._routing.bank, self._routing.plan = bank, batch.plan
+        # A model unknown to us may call a linear repeatedly.
+        self._routing.bank, self._routing.plan = bank, batch.plan.adding()
         try:
             output = self._model(
                 input_ids=batch.tokens_T[None],

@@ -24,7 +24,8 @@ __all__ = ["PackedBatch", "Share", "on_device", "pack"]
 class Share:
     """What one adapter contributes to a batch; without a slot the frozen model sees the samples.
 
-    `first_token` is the number of tokens that the job's current step has seen in earlier passes.
+    `first_token` is the number of tokens that the job's current step has seen in earlier passes;
+    where there was none, `starts_gradients`: what the bank holds is written over.
     """
 
     samples: tuple[Sample, ...]
@@ -33,6 +34,7 @@ class Share:
     dropout: float = 0.0
     dropout_key: int = 0
     first_token: int = 0
+    starts_gradients: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ def _plan(shares: Sequence[Share], num_rows: int) -> Plan:
                     dropout=share.dropout,
                     dropout_key=share.dropout_key,
                     first_token=share.first_token,
+                    starts_gradients=share.starts_gradients,
                 )
             )
         row = end

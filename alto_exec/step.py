@@ -191,6 +191,7 @@ def _share(place: _Place, drawn: tuple[Sample, ...]) -> Share:
         dropout=h.dropout,
         dropout_key=dropout_key(h.seed, place.step),
         first_token=place.step_tokens,
+        starts_gradients=place.passes == 0,
     )
 
 

@@ -34,7 +34,7 @@ SHAPES = (*_llama("8B", 4096, 1024, 14336), *_llama("1B", 2048, 512, 8192))
 
 @dataclass(frozen=True)
 class Batch:
-    """Tokens and rank of each job."""
+    """Tokens and rank of each job, in the first pass of a step."""
 
     name: str
     sizes: tuple[int, ...]
@@ -44,7 +44,7 @@ class Batch:
         ends, rank_ends = accumulate(self.sizes), accumulate(self.ranks)
         parts = zip(self.sizes, ends, self.ranks, rank_ends, strict=True)
         segments = tuple(
-            Segment(end - size, end, rank_end - rank, rank_end, scale=2.0)
+            Segment(end - size, end, rank_end - rank, rank_end, scale=2.0, starts_gradients=True)
             for size, end, rank, rank_end in parts
         )
         return Plan(sum(self.sizes), segments)

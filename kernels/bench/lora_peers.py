@@ -1,7 +1,7 @@
 """The ways to compute a LoRA linear that ours is measured against, forward and backward.
 
-Each takes the same operands and makes a function of no arguments. The peers hand their gradients of
-A and B out in bf16; ours are added to fp32 banks.
+Each takes the same operands and makes a function of no arguments. The peers hand new gradients of A
+and B out in bf16; ours are written to fp32 banks.
 """
 
 from collections.abc import Callable, Mapping

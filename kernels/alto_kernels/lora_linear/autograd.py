@@ -22,9 +22,9 @@ def lora_linear_group(
 ) -> tuple[Tensor, ...]:
     """y (T, outputs) of each frozen linear of a group, with an adapter for each segment of rows.
 
-    In the backward pass the gradients of A and B are added to the bank's and not handed to
-    autograd. Without `path` the one that `path_for` names is taken. Raises ValueError where x, the
-    group and the plan do not belong together.
+    In the backward pass the gradients of A and B go to the bank and are not handed to autograd.
+    Without `path` the one that `path_for` names is taken. Raises ValueError where x, the group and
+    the plan do not belong together.
     """
     check(x_TI, group, plan)
     if path is None:

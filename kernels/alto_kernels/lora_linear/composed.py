@@ -36,7 +36,7 @@ def backward(
     *,
     need_dx: bool,
 ) -> Tensor | None:
-    """dx (T, I) if it is needed; adds dA and dB to the gradients of the bank."""
+    """dx (T, I) if it is needed; the gradients of A and B go to the bank."""
     dx_TI = dy_TO @ group.weight_OI if need_dx else None
     left = iter(shrinks)
     for s in segments_with_rows(plan.segments):
@@ -45,8 +45,9 @@ def backward(
             a_rI, b_rO = _adapter(group, s, index, columns, x_TI.dtype)
             dy_tO, kept_tI = dy_TO[rows, columns], _kept(x_TI, s, group.number + index)
             ds_tr = (dy_tO @ b_rO.T).mul_(s.scale)
-            _add_product(group.grad_b_RO[ranks, columns], next(left).T, dy_tO)
-            _add_product(group.grad_a_RMI[ranks, index], ds_tr.T, _dropped(x_TI[rows], s, kept_tI))
+            x_tI = _dropped(x_TI[rows], s, kept_tI)
+            _put_product(group.grad_b_RO[ranks, columns], next(left).T, dy_tO, s)
+            _put_product(group.grad_a_RMI[ranks, index], ds_tr.T, x_tI, s)
             if dx_TI is None:
                 continue
             if kept_tI is None:
@@ -71,9 +72,10 @@ def _dropped(x_tI: Tensor, s: Segment, kept_tI: Tensor | None) -> Tensor:
     return x_tI if kept_tI is None else (x_tI * kept_tI).div_(1 - s.dropout)
 
 
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """total += left @ right; the total is fp32, the factors may be narrower."""
-    if left.dtype == total.dtype:
-        total.addmm_(left, right)
+def _put_product(total: Tensor, left: Tensor, right: Tensor, segment: Segment) -> None:
+    """total (+)= left @ right; the total is fp32, the factors may be narrower."""
+    if left.dtype != total.dtype:
+        product = left @ right
+        total.copy_(product if segment.starts_gradients else total + product)
     else:
-        total += left @ right
+        total.addmm_(left, right, beta=0 if segment.starts_gradients else 1)

@@ -8,6 +8,7 @@ from alto_kernels.lora_linear.kernel.device import (
     first_in_line,
     is_hopper,
     join,
+    num_programs,
     whole_numbers,
 )
 from alto_kernels.lora_linear.kernel.dy_pass import dy_pass
@@ -17,18 +18,23 @@ from alto_kernels.lora_linear.kernel.outer import add_outer
 from alto_kernels.lora_linear.kernel.shrink import shrink
 from alto_kernels.lora_linear.path import Path
 from alto_kernels.lora_linear.plan import AdaptedGroup, Plan
-from alto_kernels.lora_linear.tables import Tables
+from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
 
 __all__ = ["backward", "forward"]
 
 _ONE_PASS_RANK, _ONE_PASS_ROWS = 16, 512
+_WIDEST = 256  # columns of a tile
 
 
 def forward(x_TI: Tensor, group: AdaptedGroup, plan: Plan, path: Path) -> tuple[Tensor, Tensor]:
     """y (T, O) and s (P, members * rank width), the scaled shrinks in the pairs' blocks."""
     tables, outputs = plan.tables(x_TI.device), group.weight_OI.shape[0]
     a_RC = group.a_RMI.flatten(1)
-    s_PJ = shrink(x_TI, a_RC, _input_spans(group), tables, shared=True, number=group.number)
+    inside = path is Path.FUSED and _makes_s_inside(x_TI, group, tables)
+    if inside:
+        s_PJ = x_TI.new_empty(tables.num_pairs * TILE_ROWS, tables.rank_width * len(group.outputs))
+    else:
+        s_PJ = shrink(x_TI, a_RC, _input_spans(group), tables, shared=True, number=group.number)
     if path is Path.ADDED:
         y_TO = expand(
             s_PJ, group.b_RO, group.bias_O, _output_spans(group), tables, outputs, shared=False
@@ -40,8 +46,19 @@ def forward(x_TI: Tensor, group: AdaptedGroup, plan: Plan, path: Path) -> tuple[
     _product(
         y_TO, x_TI, weight, group.bias_O, s_PJ, group.b_RO, ends, tables,
         w_is_nk=is_oi, members=len(group.outputs), block_n=_block_n(group.outputs),
+        **({"a_RC": a_RC} if inside else {}),
     )  # fmt: skip
     return y_TO, s_PJ
+
+
+def _makes_s_inside(x_TI: Tensor, group: AdaptedGroup, tables: Tables) -> bool:
+    """Whether the product of y makes s itself, beside its first tiles, and is faster for it."""
+    if not _runs_in_gluon(x_TI) or tables.has_dropout or _block_n(group.outputs) != _WIDEST:
+        return False
+    from alto_kernels.lora_linear.kernel.hopper_shrink import producers_of
+
+    members, outputs = len(group.outputs), group.weight_OI.shape[0]
+    return producers_of(tables, members, group.inputs, outputs, num_programs(x_TI.device)) > 0
 
 
 def backward(
@@ -54,10 +71,10 @@ def backward(
     *,
     need_dx: bool,
 ) -> Tensor | None:
-    """dx (T, I) if it is needed; adds dA and dB to the gradients of the bank.
+    """dx (T, I) if it is needed; the gradients of A and B go to the bank.
 
-    The product of dx is compute bound and its last round of tiles does not fill the card, so the
-    gradients that it does not wait for, which are memory bound, run beside it.
+    The product of dx is compute bound and leaves a few multiprocessors alone, so the gradients that
+    it does not wait for, which are memory bound, run beside it.
     """
     tables, spans = plan.tables(x_TI.device), _output_spans(group)
     one_pass = _is_one_pass(tables)
@@ -126,7 +143,7 @@ def _row_major(weight_OI: Tensor) -> tuple[Tensor, bool]:
 
 def _product(y_TN: Tensor, *operands: Any, **options: Any) -> None:
     """The persistent product: in Gluon where the card is one it is written for."""
-    if is_hopper(y_TN.device) and y_TN.dtype.itemsize == 2:
+    if _runs_in_gluon(y_TN):
         from alto_kernels.lora_linear.kernel.gemm_hopper import gemm_hopper
 
         gemm_hopper(y_TN, *operands, **options)
@@ -134,6 +151,10 @@ def _product(y_TN: Tensor, *operands: Any, **options: Any) -> None:
         gemm(y_TN, *operands, **options)
 
 
+def _runs_in_gluon(tensor: Tensor) -> bool:
+    return is_hopper(tensor.device) and tensor.dtype.itemsize == 2
+
+
 def _block_n(outputs: tuple[int, ...]) -> int:
     """A tile of columns belongs to one member."""
-    return next(n for n in (256, 128, 64) if all(size % n == 0 for size in outputs[:-1]))
+    return next(n for n in (_WIDEST, 128, 64) if all(size % n == 0 for size in outputs[:-1]))

@@ -6,7 +6,7 @@ of rank of one adapter, P rows of the pairs' blocks (see `tables.py`).
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 
 import torch
@@ -28,7 +28,9 @@ class Segment:
     """Rows `first_row` to `end_row` belong to the adapter in bank rows `first_rank` to `end_rank`.
 
     The dropout mask of a row is a function of `dropout_key` and of `first_token` plus the row's
-    place in the segment, so it does not depend on what else is in the batch.
+    place in the segment, so it does not depend on what else is in the batch. With
+    `starts_gradients` the gradients found are written over the bank's and not added to them: for
+    linears that are called once in a pass.
     """
 
     first_row: int
@@ -39,6 +41,7 @@ class Segment:
     dropout: float = 0.0
     dropout_key: int = 0  # 32 bits
     first_token: int = 0
+    starts_gradients: bool = False
 
     @property
     def rank(self) -> int:
@@ -49,7 +52,9 @@ class Segment:
 class Plan:
     """Segments in the order of their rows; rows outside of all segments meet no adapter.
 
-    A segment may be empty. Raises ValueError where rows overlap or leave the batch.
+    A segment may be empty; the gradients of an adapter without rows stay as they are. Raises
+    ValueError where rows overlap or leave the batch, or where one adapter's gradients would be
+    written over in one batch.
     """
 
     num_rows: int
@@ -69,10 +74,20 @@ class Plan:
         for before, after in pairwise(self.segments):
             if after.first_row < before.end_row:
                 raise ValueError(f"{after} begins before the end of {before}")
+        by_rank = sorted(segments_with_rows(self.segments), key=lambda s: s.first_rank)
+        for before, after in pairwise(by_rank):
+            shared = after.first_rank < before.end_rank
+            if shared and (before.starts_gradients or after.starts_gradients):
+                raise ValueError(f"{after} and {before} write over one gradient")
 
     @property
     def has_dropout(self) -> bool:
         return any(s.dropout for s in segments_with_rows(self.segments))
+
+    def adding(self) -> "Plan":
+        """This plan where all gradients are added: for linears that a pass may call repeatedly."""
+        segments = tuple(replace(s, starts_gradients=False) for s in self.segments)
+        return Plan(self.num_rows, segments)
 
     def tables(self, device: torch.device) -> Tables:
         """What the kernels read, copied to the device when first asked for."""
@@ -101,7 +116,8 @@ class AdaptedGroup:
 
     The weights of the members stand below one another in `weight_OI`; each member has an A and a B
     of its own. `a_RMI` and `b_RO` may be a copy of the bank in a narrower dtype than the gradients.
-    The backward pass adds the gradients of A and B to `grad_a_RMI` and `grad_b_RO`.
+    The backward pass adds the gradients of A and B to `grad_a_RMI` and `grad_b_RO`, or writes them
+    there where a segment starts them.
     """
 
     weight_OI: Tensor

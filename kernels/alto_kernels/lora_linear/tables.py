@@ -40,6 +40,7 @@ class Tables:
     pairs: Tensor  # (pairs, 3): segment, first rank, rank
     segments: Tensor  # (segments, 8): see `_segment_row`
     factors: Tensor  # (segments, 2) fp32: scale, 1 / (1 - dropout)
+    adds: Tensor  # (segments): whether gradients are added to the bank's, or written over them
     num_rows: int
     num_pairs: int
     num_segments: int
@@ -108,6 +109,7 @@ def empty_tables(shape: TablesShape, device: torch.device) -> Tables:
         pairs=zeros(shape.num_pairs, 3),
         segments=zeros(shape.num_segments, 8),
         factors=zeros(shape.num_segments, 2, dtype=torch.float32),
+        adds=zeros(shape.num_segments),
         num_rows=shape.num_rows,
         num_pairs=shape.num_pairs,
         num_segments=shape.num_segments,
@@ -125,6 +127,7 @@ def fill_tables(room: Tables, tables: Tables) -> None:
         (room.pairs, tables.pairs, 0),
         (room.segments, tables.segments, 0),
         (room.factors, tables.factors, 0),
+        (room.adds, tables.adds, 0),
     )
     for whole, part, rest in rests:
         whole[: len(part)] = part
@@ -146,10 +149,11 @@ def tables_of(plan: "Plan", device: torch.device) -> Tables:
     starts = [0, *accumulate(len(indices) for indices in of_tile)]
     rows = [_segment_row(s, first_block[index]) for index, s in enumerate(segments)]
     pair_rows = [value for i in pairs for value in (i, segments[i].first_rank, segments[i].rank)]
-    flat = [*starts, *pair_rows, *(value for row in rows for value in row)]
+    adds = [int(not s.starts_gradients) for s in segments]
+    flat = [*starts, *pair_rows, *(value for row in rows for value in row), *adds]
     whole = _on_device(torch.tensor(flat, dtype=torch.int64).to(torch.int32), device)
-    tile_pairs, pair_table, segment_table = torch.split(
-        whole, [len(starts), len(pair_rows), 8 * len(rows)]
+    tile_pairs, pair_table, segment_table, adds_table = torch.split(
+        whole, [len(starts), len(pair_rows), 8 * len(rows), len(rows)]
     )
     factors = [(s.scale, 1 / (1 - s.dropout)) for s in segments]
     ranks = [s.rank for s in segments]
@@ -158,6 +162,7 @@ def tables_of(plan: "Plan", device: torch.device) -> Tables:
         pairs=pair_table.view(-1, 3),
         segments=segment_table.view(-1, 8),
         factors=_on_device(torch.tensor(factors, dtype=torch.float32).view(-1, 2), device),
+        adds=adds_table,
         num_rows=plan.num_rows,
         num_pairs=len(pairs),
         num_segments=len(segments),

@@ -4,10 +4,19 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
-from alto_kernels.lora_linear import Path, fused, path_for
+from alto_kernels.lora_linear import Path, Plan, Segment, fused, lora_linear_group, path_for
 from tests.kernels.comparing import DEVICE, DTYPES, ON_GPU, assert_as_exact_as_torch
-from tests.kernels.lora_linear.cases import NAMES, Case, by_autograd, draw, group_of, ours
+from tests.kernels.lora_linear.cases import (
+    NAMES,
+    Case,
+    Tensors,
+    by_autograd,
+    draw,
+    group_of,
+    ours,
+)
 
 KERNELS = [Path.ADDED, Path.FUSED]
 DTYPE = DTYPES[0]
@@ -69,6 +78,35 @@ def test_rows_of_the_bank_that_are_not_in_the_batch_keep_their_gradients() -> No
     found = ours(NEIGHBOURS, t, DTYPE, Path.FUSED)
     assert not found["da"][20:].any()
     assert not found["db"][20:].any()
+
+
+@pytest.mark.parametrize("path", list(Path), ids=lambda path: path.value)
+def test_gradients_that_start_are_written_over_what_the_bank_held(path: Path) -> None:
+    t, plan = draw(NEIGHBOURS, DTYPE), NEIGHBOURS.plan()
+    starts, adds = plan.segments
+    starting = replace(plan, segments=(replace(starts, starts_gradients=True), adds))
+    zeros, rubbish = torch.zeros_like(t.grad), t.grad.clone()
+    rubbish[: starts.end_rank] = torch.nan
+    found = _bank_after(replace(t, grad=rubbish), path, starting)
+    expected = _bank_after(replace(t, grad=zeros), path, plan)
+    assert torch.equal(found[: starts.end_rank], expected[: starts.end_rank])
+    added = _bank_after(t, path, plan)
+    assert torch.equal(found[starts.end_rank :], added[starts.end_rank :])
+
+
+def _bank_after(t: Tensors, path: Path, plan: Plan) -> Tensor:
+    """The gradient bank after a backward pass."""
+    group, x = group_of(NEIGHBOURS, t, DTYPE), t.x.to(DTYPE).requires_grad_()
+    y = torch.cat(lora_linear_group(x, group, plan, path), dim=1)
+    torch.autograd.grad(y, [x], t.dy.to(DTYPE))
+    return torch.cat([group.grad_a_RMI.flatten(1), group.grad_b_RO], dim=1)
+
+
+def test_one_gradient_may_not_be_written_over_twice() -> None:
+    first = Segment(0, 4, 0, 8, 1.0, starts_gradients=True)
+    with pytest.raises(ValueError, match="write over one gradient"):
+        Plan(8, (first, Segment(4, 8, 4, 12, 1.0)))
+    Plan(8, (first, Segment(4, 8, 8, 12, 1.0)))
 
 
 def test_the_path_is_chosen_by_what_the_tensors_are() -> None:

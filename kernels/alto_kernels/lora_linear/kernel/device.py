@@ -28,11 +28,17 @@ def is_hopper(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9
 
 
+@lru_cache
+def begins_early(device: torch.device) -> bool:
+    """Whether a launch may begin ahead of the end of the one before (and then waits inside)."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
+
+
 @contextmanager
 def first_in_line(device: torch.device) -> Iterator[None]:
     """What is launched inside may run beside what follows it, and takes the multiprocessors first.
 
-    What follows fills those that the last round of tiles leaves idle. `join` ends this.
+    What follows fills those that it leaves alone. `join` ends this.
     """
     if device.type != "cuda":
         yield

@@ -1,4 +1,4 @@
-"""One pass over dy for both of its products: ds = scale * dy B^T and dB += s^T dy.
+"""One pass over dy for both of its products: ds = scale * dy B^T and dB (+)= s^T dy.
 
 A program owns BLOCK_C columns of one segment: its part of dB is whole, and of ds it leaves a
 partial sum over its columns, which a second kernel adds up in a fixed order.
@@ -8,7 +8,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_wait
 
+from alto_kernels.lora_linear.kernel.device import begins_early
 from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
 
 _BLOCK_T, _BLOCK_C, _WARPS, _STAGES = 32, 512, 8, 3
@@ -25,7 +27,7 @@ def dy_pass(
     tables: Tables,
     widest: int,
 ) -> Tensor:
-    """ds (P, members * rank width); adds dB to the bank. A member has at most `widest` outputs."""
+    """ds (P, members * rank width); dB goes to the bank. A member has at most `widest` outputs."""
     members, width = spans.shape[0], tables.rank_width
     block_j = min(_MAX_BLOCK_J, max(16, triton.next_power_of_2(width)))
     chunks, blocks = triton.cdiv(width, block_j), triton.cdiv(widest, _BLOCK_C)
@@ -33,7 +35,7 @@ def dy_pass(
     ds_PJ = s_PJ.new_empty(s_PJ.shape)
     parts = torch.empty(blocks, *s_PJ.shape, dtype=torch.float32, device=s_PJ.device)
     _dy_kernel[(blocks, tables.num_segments, chunks * members)](
-        dy_TO, s_PJ, bank_RO, grad_RO, parts, spans, tables.segments, width, chunks,
+        dy_TO, s_PJ, bank_RO, grad_RO, parts, spans, tables.segments, tables.adds, width, chunks,
         dy_TO.stride(0), s_PJ.stride(0), bank_RO.stride(0), grad_RO.stride(0), parts.stride(0),
         STEP=tables.rank_step, BLOCK_T=_BLOCK_T, BLOCK_J=block_j, BLOCK_C=_BLOCK_C,
         num_warps=_WARPS, num_stages=_STAGES,
@@ -42,14 +44,15 @@ def dy_pass(
         parts, ds_PJ, spans, tables.pairs, tables.segments, tables.factors, width,
         parts.stride(0), ds_PJ.stride(0),
         TILE=TILE_ROWS, STEP=tables.rank_step, BLOCK_B=_SUM_BLOCKS, BLOCK_T=sum_rows,
-        BLOCK_J=block_j, BLOCK_C=_BLOCK_C, num_warps=4,
+        BLOCK_J=block_j, BLOCK_C=_BLOCK_C, EARLY=begins_early(s_PJ.device), num_warps=4,
+        launch_pdl=begins_early(s_PJ.device),
     )  # fmt: skip
     return ds_PJ
 
 
 @triton.jit
 def _dy_kernel(
-    dy, s, bank, grad, parts, spans, segments, width, chunks,
+    dy, s, bank, grad, parts, spans, segments, adds, width, chunks,
     dy_t, s_p, bank_r, grad_r, parts_b,
     STEP: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
@@ -88,14 +91,15 @@ def _dy_kernel(
         tl.store(part_tj, part, mask=in_t[:, None] & in_j[None, :])
     grad_cj = grad + ((first_rank + j).to(tl.int64) * grad_r + column)[None, :] + c[:, None]
     mask = in_c[:, None] & in_r[None, :]
-    tl.store(grad_cj, tl.load(grad_cj, mask=mask, other=0.0) + acc, mask=mask)
+    adds_here = tl.load(adds + tl.program_id(1)) > 0
+    tl.store(grad_cj, tl.load(grad_cj, mask=mask & adds_here, other=0.0) + acc, mask=mask)
 
 
 @triton.jit
 def _sum_kernel(
     parts, ds, spans, pairs, segments, factors, width, parts_b, ds_p,
     TILE: tl.constexpr, STEP: tl.constexpr, BLOCK_B: tl.constexpr, BLOCK_T: tl.constexpr,
-    BLOCK_J: tl.constexpr, BLOCK_C: tl.constexpr,
+    BLOCK_J: tl.constexpr, BLOCK_C: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """BLOCK_T rows of one block of ds, BLOCK_J ranks of one member; zero outside of the segment."""
     row = tl.program_id(0) * BLOCK_T
@@ -103,6 +107,8 @@ def _sum_kernel(
     used = tl.cdiv(tl.load(pair + 2), STEP) * STEP
     member = tl.program_id(2)
     if tl.program_id(1) * BLOCK_J >= used:
+        if EARLY:
+            gdc_wait()  # what follows may count on all that was launched before
         return
     segment = segments + 8 * tl.load(pair)
     first, end, shift = tl.load(segment), tl.load(segment + 1), tl.load(segment + 4)
@@ -112,11 +118,14 @@ def _sum_kernel(
     j = tl.program_id(1) * BLOCK_J + tl.arange(0, BLOCK_J)
     in_j = j < used
     element = p.to(tl.int64)[:, None] * ds_p + (member * width + j)[None, :]
+    factor = tl.load(factors + 2 * tl.load(pair))
+    if EARLY:
+        gdc_wait()  # for the parts; the tables were there before
     total = tl.zeros([BLOCK_T, BLOCK_J], tl.float32)
     for b0 in range(0, blocks, BLOCK_B):
         b = b0 + tl.arange(0, BLOCK_B)
         part = parts + b.to(tl.int64)[:, None, None] * parts_b + element[None, :, :]
         mask = (b < blocks)[:, None, None] & in_t[None, :, None] & in_j[None, None, :]
         total += tl.sum(tl.load(part, mask=mask, other=0.0), axis=0)
-    total *= tl.load(factors + 2 * tl.load(pair))
+    total *= factor
     tl.store(ds + element, total.to(ds.dtype.element_ty), mask=in_j[None, :])

@@ -2,7 +2,8 @@
 
 The fetching warp walks over the same tiles and K steps and runs ahead of the others by the depth
 of a ring of buffers. The adapters' steps pass through that ring like all others, and the first
-steps of the next tile are fetched while the last one is being stored.
+steps of the next tile are fetched while the last one is being stored. `s` may be made inside of
+this kernel as well (`hopper_shrink.py`).
 """
 
 from functools import lru_cache
@@ -22,6 +23,13 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from alto_kernels.lora_linear.kernel.device import num_programs
+from alto_kernels.lora_linear.kernel.hopper_flags import wait_for, wait_for_launches
+from alto_kernels.lora_linear.kernel.hopper_shrink import (
+    chunks_of,
+    fetch_shrink,
+    multiply_shrink,
+    producers_of,
+)
 from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
 
 __all__ = ["gemm_hopper"]
@@ -43,22 +51,38 @@ def gemm_hopper(
     w_is_nk: bool,
     members: int,
     block_n: int,
+    a_RC: Tensor | None = None,
 ) -> None:
-    """What `gemm` computes."""
+    """What `gemm` computes. With `a_RC` first s = scale * x A^T, as `shrink` has it.
+
+    For the second `block_n` must be 256, and `producers_of` more than 0.
+    """
     (T, K), N = x_TK.shape, y_TN.shape[1]
-    step = tables.rank_step
-    programs = num_programs(x_TK.device)
-    tiles = triton.cdiv(T, TILE_ROWS) * triton.cdiv(N, block_n)
-    _gemm_kernel[(min(programs, tiles),)](
+    step, device = tables.rank_step, x_TK.device
+    most = num_programs(device)
+    tiles = tables.num_tiles * triton.cdiv(N, block_n)
+    # No more programs than their rounds of tiles need: what runs beside finds room.
+    programs = triton.cdiv(tiles, triton.cdiv(tiles, most))
+    a_desc = flags = None
+    producers, chunks, columns = 0, 0, _BLOCK_K
+    if a_RC is not None:
+        programs, producers = most, producers_of(tables, members, K, N, most)
+        chunks, columns = chunks_of(tables, members)
+        a_desc = _descriptor(a_RC, (step, _BLOCK_K))
+        flags = torch.zeros(tables.num_pairs * chunks, dtype=torch.int32, device=device)
+    _gemm_kernel[(programs,)](
         _descriptor(x_TK, (TILE_ROWS, _BLOCK_K)),
         _descriptor(w, (block_n, _BLOCK_K) if w_is_nk else (_BLOCK_K, block_n)),
         _descriptor(s_PJ, (TILE_ROWS, step)),
         _descriptor(bank_RC, (step, block_n)),
         _descriptor(y_TN, (TILE_ROWS, block_n // 2)),
-        bias_N, ends, tables.tile_pairs, tables.pairs, T, N, K, members, tables.rank_width,
+        a_desc, bias_N, s_PJ, flags, ends, tables.tile_pairs, tables.pairs, tables.segments,
+        tables.factors, T, N, K, members, tables.rank_width, s_PJ.stride(0),
+        tables.num_pairs * chunks, chunks, producers,
         W_IS_NK=w_is_nk, HAS_BIAS=bias_N is not None, HAS_ENDS=ends is not None, STEP=step,
         BLOCK_M=TILE_ROWS, BLOCK_N=block_n, BLOCK_K=_BLOCK_K, GROUP_M=_GROUP_M, STAGES=_STAGES,
-        FETCH_REGISTERS=_FETCH_REGISTERS, num_warps=_WARPS,
+        MAKES_S=a_RC is not None, COLUMNS=columns, FETCH_REGISTERS=_FETCH_REGISTERS,
+        num_warps=_WARPS, launch_pdl=a_RC is not None,
     )  # fmt: skip
 
 
@@ -95,18 +119,38 @@ def _members_of(column, ends, members, HAS_ENDS: gl.constexpr):
 
 
 @gluon.jit
+def _wait_for_s(flags, tiles_done, first, end, items):
+    """For the first tile's own items, for all with the second: asking takes a microsecond."""
+    if tiles_done == 0:
+        wait_for(flags, first, end)
+    elif tiles_done == 1:
+        wait_for(flags, 0, items)
+
+
+@gluon.jit
 def _fetch(
-    x_desc, w_desc, s_desc, bank_desc, y_desc, bias, x_ring, w_ring, full, empty,
-    ends, tile_pairs, pairs, T, N, K, members, width,
+    x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, x_ring, w_ring, stored, full, empty,
+    bias, s, flags, ends, tile_pairs, pairs, segments, factors,
+    T, N, K, members, width, s_p, items, chunks, producers,
     W_IS_NK: gl.constexpr, HAS_BIAS: gl.constexpr, HAS_ENDS: gl.constexpr, STEP: gl.constexpr,
     BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr,
-    STAGES: gl.constexpr,
+    STAGES: gl.constexpr, MAKES_S: gl.constexpr, COLUMNS: gl.constexpr,
 ):  # fmt: skip
     """One warp: operands of every step into the ring."""
     tiles_m, tiles_n = gl.cdiv(T, BLOCK_M), gl.cdiv(N, BLOCK_N)
     dtype: gl.constexpr = x_desc.dtype
     turn = 0
-    for tile in range(gl.program_id(0), tiles_m * tiles_n, gl.num_programs(0)):
+    tiles_done = 0
+    if MAKES_S:
+        wait_for_launches()
+        turn = fetch_shrink(
+            x_desc, a_desc, x_ring, w_ring, stored, full, empty, pairs, segments, K, members,
+            items, chunks, producers, STEP, BLOCK_M, STAGES, COLUMNS,
+        )  # fmt: skip
+    # The last program takes the first tile: what is left over after whole rounds is not for those
+    # that make s.
+    last = gl.num_programs(0) - 1
+    for tile in range(last - gl.program_id(0), tiles_m * tiles_n, last + 1):
         m, n = _tile_of(tile, tiles_m, tiles_n, GROUP_M)
         row, column = m * BLOCK_M, n * BLOCK_N
         for k in range(0, K, BLOCK_K):
@@ -124,7 +168,11 @@ def _fetch(
                 )
             turn += 1
         first_member, end_member = _members_of(column, ends, members, HAS_ENDS)
-        for pair in range(gl.load(tile_pairs + m), gl.load(tile_pairs + m + 1)):
+        first_pair, end_pair = gl.load(tile_pairs + m), gl.load(tile_pairs + m + 1)
+        if MAKES_S:
+            _wait_for_s(flags, tiles_done, first_pair * chunks, end_pair * chunks, items)
+            tiles_done += 1
+        for pair in range(first_pair, end_pair):
             first_rank, rank = gl.load(pairs + 3 * pair + 1), gl.load(pairs + 3 * pair + 2)
             for member in range(first_member, end_member):
                 bank_column = column
@@ -132,26 +180,27 @@ def _fetch(
                     bank_column = column + member * N
                 for r in range(0, rank, STEP):
                     at = turn % STAGES
-                    s = x_ring.index(at)._reinterpret(dtype, [BLOCK_M, STEP], s_desc.layout)
-                    b = w_ring.index(at)._reinterpret(dtype, [STEP, BLOCK_N], bank_desc.layout)
+                    left = x_ring.index(at)._reinterpret(dtype, [BLOCK_M, STEP], s_desc.layout)
+                    right = w_ring.index(at)._reinterpret(dtype, [STEP, BLOCK_N], bank_desc.layout)
                     mbarrier.wait(empty.index(at), ((turn // STAGES) & 1) ^ 1)
                     mbarrier.expect(full.index(at), (BLOCK_M + BLOCK_N) * STEP * 2)
                     tma.async_copy_global_to_shared(
-                        s_desc, [pair * BLOCK_M, member * width + r], full.index(at), s
+                        s_desc, [pair * BLOCK_M, member * width + r], full.index(at), left
                     )
                     tma.async_copy_global_to_shared(
-                        bank_desc, [first_rank + r, bank_column], full.index(at), b
+                        bank_desc, [first_rank + r, bank_column], full.index(at), right
                     )
                     turn += 1
 
 
 @gluon.jit
 def _multiply(
-    x_desc, w_desc, s_desc, bank_desc, y_desc, bias, x_ring, w_ring, full, empty,
-    ends, tile_pairs, pairs, T, N, K, members, width,
+    x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, x_ring, w_ring, stored, full, empty,
+    bias, s, flags, ends, tile_pairs, pairs, segments, factors,
+    T, N, K, members, width, s_p, items, chunks, producers,
     W_IS_NK: gl.constexpr, HAS_BIAS: gl.constexpr, HAS_ENDS: gl.constexpr, STEP: gl.constexpr,
     BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr,
-    STAGES: gl.constexpr,
+    STAGES: gl.constexpr, MAKES_S: gl.constexpr, COLUMNS: gl.constexpr,
 ):  # fmt: skip
     """The other warps: the products and the store."""
     tiles_m, tiles_n = gl.cdiv(T, BLOCK_M), gl.cdiv(N, BLOCK_N)
@@ -160,9 +209,15 @@ def _multiply(
         version=[3, 0], warps_per_cta=[gl.num_warps(), 1], instr_shape=[16, BLOCK_N, 16]
     )
     half: gl.constexpr = BLOCK_N // 2
-    stored = gl.allocate_shared_memory(dtype, [2, BLOCK_M, half], y_desc.layout)
     turn = 0
-    for tile in range(gl.program_id(0), tiles_m * tiles_n, gl.num_programs(0)):
+    if MAKES_S:
+        wait_for_launches()
+        turn = multiply_shrink(
+            x_desc, x_ring, w_ring, stored, full, empty, s, s_p, flags, pairs, segments, factors, K,
+            members, width, items, chunks, producers, STEP, BLOCK_M, STAGES, COLUMNS,
+        )  # fmt: skip
+    last = gl.num_programs(0) - 1
+    for tile in range(last - gl.program_id(0), tiles_m * tiles_n, last + 1):
         m, n = _tile_of(tile, tiles_m, tiles_n, GROUP_M)
         row, column = m * BLOCK_M, n * BLOCK_N
         acc = gl.zeros([BLOCK_M, BLOCK_N], gl.float32, layout)
@@ -183,10 +238,10 @@ def _multiply(
             for _ in range(first_member, end_member):
                 for _ in range(0, rank, STEP):
                     at = turn % STAGES
-                    s = x_ring.index(at)._reinterpret(dtype, [BLOCK_M, STEP], s_desc.layout)
-                    b = w_ring.index(at)._reinterpret(dtype, [STEP, BLOCK_N], bank_desc.layout)
+                    left = x_ring.index(at)._reinterpret(dtype, [BLOCK_M, STEP], s_desc.layout)
+                    right = w_ring.index(at)._reinterpret(dtype, [STEP, BLOCK_N], bank_desc.layout)
                     mbarrier.wait(full.index(at), (turn // STAGES) & 1)
-                    acc = warpgroup_mma(s, b, acc, is_async=True)
+                    acc = warpgroup_mma(left, right, acc, is_async=True)
                     acc = warpgroup_mma_wait(num_outstanding=1, deps=(acc,))
                     gl.thread_barrier()
                     mbarrier.arrive(empty.index((turn + STAGES - 1) % STAGES))
@@ -211,16 +266,19 @@ def _multiply(
 
 @gluon.jit
 def _gemm_kernel(
-    x_desc, w_desc, s_desc, bank_desc, y_desc, bias, ends, tile_pairs, pairs, T, N, K, members,
-    width,
+    x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc,
+    bias, s, flags, ends, tile_pairs, pairs, segments, factors,
+    T, N, K, members, width, s_p, items, chunks, producers,
     W_IS_NK: gl.constexpr, HAS_BIAS: gl.constexpr, HAS_ENDS: gl.constexpr, STEP: gl.constexpr,
     BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr,
-    STAGES: gl.constexpr, FETCH_REGISTERS: gl.constexpr,
+    STAGES: gl.constexpr, MAKES_S: gl.constexpr, COLUMNS: gl.constexpr,
+    FETCH_REGISTERS: gl.constexpr,
 ):  # fmt: skip
     dtype: gl.constexpr = x_desc.dtype
     x_ring = gl.allocate_shared_memory(dtype, [STAGES, BLOCK_M, BLOCK_K], x_desc.layout)
     block_w: gl.constexpr = [BLOCK_N, BLOCK_K] if W_IS_NK else [BLOCK_K, BLOCK_N]
     w_ring = gl.allocate_shared_memory(dtype, [STAGES] + block_w, w_desc.layout)  # noqa: RUF005 - Gluon takes no star
+    stored = gl.allocate_shared_memory(dtype, [2, BLOCK_M, BLOCK_N // 2], y_desc.layout)
     full = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     for i in gl.static_range(STAGES):
@@ -231,14 +289,18 @@ def _gemm_kernel(
     gl.warp_specialize(
         [
             (_multiply, (
-                x_desc, w_desc, s_desc, bank_desc, y_desc, bias, x_ring, w_ring, full, empty,
-                ends, tile_pairs, pairs, T, N, K, members, width, W_IS_NK, HAS_BIAS, HAS_ENDS,
-                STEP, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, STAGES,
+                x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, x_ring, w_ring, stored, full,
+                empty, bias, s, flags, ends, tile_pairs, pairs, segments, factors,
+                T, N, K, members, width, s_p, items, chunks, producers,
+                W_IS_NK, HAS_BIAS, HAS_ENDS, STEP, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, STAGES,
+                MAKES_S, COLUMNS,
             )),
             (_fetch, (
-                x_desc, w_desc, s_desc, bank_desc, y_desc, bias, x_ring, w_ring, full, empty,
-                ends, tile_pairs, pairs, T, N, K, members, width, W_IS_NK, HAS_BIAS, HAS_ENDS,
-                STEP, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, STAGES,
+                x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, x_ring, w_ring, stored, full,
+                empty, bias, s, flags, ends, tile_pairs, pairs, segments, factors,
+                T, N, K, members, width, s_p, items, chunks, producers,
+                W_IS_NK, HAS_BIAS, HAS_ENDS, STEP, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, STAGES,
+                MAKES_S, COLUMNS,
             )),
         ],
         [1],

@@ -1,6 +1,6 @@
 """Gradients of A and B: for each segment, its rows of a narrow matrix times those of a wide one.
 
-Added straight to the fp32 gradient bank. One program owns its elements and walks all rows of the
+Straight into the fp32 gradient bank. One program owns its elements and walks all rows of the
 segment in order, so the sum does not depend on what else is in the batch.
 """
 
@@ -26,7 +26,7 @@ def add_outer(
     shared: bool,
     number: int = -1,
 ) -> None:
-    """grad[ranks, columns] += s^T dropout(x), for each segment and member.
+    """grad[ranks, columns] (+)= s^T dropout(x), for each segment and member.
 
     `spans`, `shared` and `number` are those of `shrink`.
     """
@@ -43,8 +43,8 @@ def add_outer(
     # Programs that read the same part of x are neighbours, so it passes through the cache.
     grid = (parts, triton.cdiv(x_TC.shape[1], block_c), tables.num_segments)
     _outer_kernel[grid](
-        s_PJ, x_TC, grad_RC, spans, tables.segments, tables.factors, number, members, width,
-        chunks, s_PJ.stride(0), x_TC.stride(0), grad_RC.stride(0),
+        s_PJ, x_TC, grad_RC, spans, tables.segments, tables.factors, tables.adds, number,
+        members, width, chunks, s_PJ.stride(0), x_TC.stride(0), grad_RC.stride(0),
         STEP=tables.rank_step, SHARED=shared, DROPOUT=dropout,
         BLOCK_T=_BLOCK_T, BLOCK_J=block_j, BLOCK_C=block_c, num_warps=_WARPS, num_stages=_STAGES,
     )  # fmt: skip
@@ -52,7 +52,7 @@ def add_outer(
 
 @triton.jit
 def _outer_kernel(
-    s, x, grad, spans, segments, factors, number, members, width, chunks,
+    s, x, grad, spans, segments, factors, adds, number, members, width, chunks,
     s_p, x_t, grad_r,
     STEP: tl.constexpr, SHARED: tl.constexpr, DROPOUT: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_C: tl.constexpr,
@@ -98,4 +98,5 @@ def _outer_kernel(
     bank_column = tl.multiple_of(bank_column, 8)
     grad_cj = grad + ((first_rank + r).to(tl.int64) * grad_r + bank_column)[None, :] + c[:, None]
     mask = in_c[:, None] & in_r[None, :]
-    tl.store(grad_cj, tl.load(grad_cj, mask=mask, other=0.0) + acc, mask=mask)
+    adds_here = tl.load(adds + tl.program_id(2)) > 0
+    tl.store(grad_cj, tl.load(grad_cj, mask=mask & adds_here, other=0.0) + acc, mask=mask)

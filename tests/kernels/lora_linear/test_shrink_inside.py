@@ -1,0 +1,89 @@
+"""The product on Hopper cards that makes s itself, and when it does."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from alto_kernels.lora_linear import Path, Plan, Segment, fused
+from alto_kernels.lora_linear.kernel.hopper_shrink import producers_of
+from tests.kernels.comparing import DEVICE, DTYPES, ON_GPU, assert_as_exact_as_torch
+from tests.kernels.lora_linear.cases import NAMES, Case, by_autograd, draw, group_of, ours
+
+CASES = [
+    pytest.param(Case((128, 128), (16, 16), inputs=256, outputs=(256,)), id="aligned"),
+    pytest.param(
+        Case((1, 130, 0, 7), (8, 16, 4, 8), inputs=256, outputs=(256,)),
+        id="ragged-with-an-empty-segment",
+    ),
+    pytest.param(
+        Case((40, 100, 61), (1, 72, 16), inputs=264, outputs=(256, 512, 24), tail=9),
+        id="mixed-ranks-three-members-and-rows-without-adapter",
+    ),
+    pytest.param(Case((150,), (3,), inputs=40, outputs=(256,), bias=True), id="odd-sizes-and-bias"),
+    pytest.param(
+        Case((300, 212, 700), (64, 40, 128), inputs=512, outputs=(512, 256), tail=100),
+        id="several-items-of-a-pair",
+    ),
+    pytest.param(
+        Case((4000, 190, 0, 3000, 1002), (16,) * 5, inputs=4096, outputs=(4096,)), id="many-tiles"
+    ),
+]
+needs_hopper = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        not ON_GPU or torch.cuda.get_device_capability()[0] != 9, reason="needs a Hopper card"
+    ),
+]
+
+
+class TestOnHopper:
+    pytestmark = needs_hopper
+
+    @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+    @pytest.mark.parametrize("case", CASES)
+    def test_values_and_gradients(self, case: Case, dtype: torch.dtype) -> None:
+        t = draw(case, dtype)
+        group, plan = group_of(case, t, dtype), case.plan()
+        assert fused._makes_s_inside(t.x.to(dtype), group, plan.tables(DEVICE))
+        got, torchs = ours(case, t, dtype, Path.FUSED), by_autograd(case, t, dtype)
+        exact = by_autograd(case, t, torch.float64)
+        again = ours(case, t, dtype, Path.FUSED)
+        for name in NAMES:
+            assert_as_exact_as_torch(got[name], torchs[name], exact[name])
+            assert torch.equal(got[name], again[name]), name
+
+    def test_what_is_not_finite_in_one_job_stays_there(self) -> None:
+        case = Case((30, 20), (16, 4), inputs=256, outputs=(256,))
+        t, dtype = draw(case, DTYPES[0]), DTYPES[0]
+        sound = ours(case, t, dtype, Path.FUSED)
+        x = t.x.clone()
+        x[3] = torch.nan
+        broken = ours(case, replace(t, x=x), dtype, Path.FUSED)
+        assert torch.equal(broken["y"][30:], sound["y"][30:])
+        assert not broken["y"].isfinite().all()
+
+
+def uniform(jobs: int, rows: int, rank: int) -> Plan:
+    return Plan(
+        jobs * rows,
+        tuple(
+            Segment(i * rows, (i + 1) * rows, i * rank, (i + 1) * rank, 1.0) for i in range(jobs)
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("plan", "inputs", "outputs", "programs"),
+    [
+        pytest.param(uniform(32, 256, 16), 4096, 4096, 32, id="a-quarter-has-a-tile-less"),
+        pytest.param(uniform(32, 256, 16), 14336, 4096, 32, id="long-rows"),
+        pytest.param(uniform(8, 1024, 128), 4096, 4096, 0, id="too-many-ranks"),
+        pytest.param(uniform(32, 256, 16), 2048, 2048, 0, id="too-few-programs"),
+    ],
+)
+def test_s_is_made_inside_where_that_is_hidden(
+    plan: Plan, inputs: int, outputs: int, programs: int
+) -> None:
+    tables = plan.tables(torch.device("cpu"))
+    assert producers_of(tables, 1, inputs, outputs, 132) == programs
