@@ -20,7 +20,7 @@ class AltoSettings:
     keep: float = 0.25  # of a task's jobs that live to the end of the warm-up
     min_kept: int = 1
     rules: ExitRules = field(default_factory=ExitRules)
-    move_tokens: int | None = 50_000  # that a GPU trains while a job moves; None: none moves
+    move_tokens: int | None = None  # that a GPU trains while a job moves; None: none moves
 
     def __post_init__(self) -> None:
         if not 0 < self.warmup < 1:
