@@ -41,11 +41,13 @@ def rank_jobs(history: RunHistory, directory: RunDirectory | None = None) -> tup
         for job in history.jobs:
             checked_name(job)
         directory = None  # nobody trained here: spares a look for each job
-    return tuple(
-        standing
-        for task in history.tasks
-        for standing in sorted((_standing(j, directory) for j in history.of_task(task)), key=_loss)
-    )
+    ranked: list[Standing] = []
+    for task in history.tasks:
+        standings = [_standing(history.jobs[job.id], directory) for job in task.jobs]
+        if len(standings) > 1:
+            standings.sort(key=_loss)
+        ranked += standings
+    return tuple(ranked)
 
 
 def leaderboard_json(standings: Iterable[Standing]) -> Iterator[str]:
@@ -71,7 +73,11 @@ def varying_fields(standings: Sequence[Standing]) -> tuple[str, ...]:
 
 
 def _standing(job: JobHistory, directory: RunDirectory | None) -> Standing:
-    losses = [report.val_loss for report in job.reports]
+    best = final = None
+    if job.reports:
+        losses = [report.val_loss for report in job.reports]
+        best = min((loss for loss in losses if math.isfinite(loss)), default=None)
+        final = losses[-1]
     return Standing(
         job=job.spec.id,
         task=job.task,
@@ -79,15 +85,13 @@ def _standing(job: JobHistory, directory: RunDirectory | None) -> Standing:
         status=job.outcome,
         reason=job.reason,
         steps=job.steps,
-        best_val_loss=min((loss for loss in losses if math.isfinite(loss)), default=None),
-        final_val_loss=losses[-1] if losses else None,
-        adapter=_adapter(job.spec.id, directory),
+        best_val_loss=best,
+        final_val_loss=final,
+        adapter=None if directory is None else _adapter(job.spec.id, directory),
     )
 
 
-def _adapter(job: JobId, directory: RunDirectory | None) -> str | None:
-    if directory is None:
-        return None
+def _adapter(job: JobId, directory: RunDirectory) -> str | None:
     folder = directory.job_folder(job)
     if not (folder / "adapter_model.safetensors").is_file():  # written last
         return None
