@@ -11,6 +11,7 @@ from alto_exec.attention import use_packed_attention
 from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.batch import PackedBatch
 from alto_exec.modules import ALL_LINEAR, end_tokens_of, short_names, target_names
+from alto_exec.objective import Weigh
 from alto_exec.peft_format import BaseModel
 from alto_kernels.lora_linear import Plan, lora_linear_group
 
@@ -111,10 +112,10 @@ class Backbone:
         losses_N = cross_entropy(self.target_logits(bank, batch), batch.targets_N, reduction="none")
         return batch.share_sums(losses_N)
 
-    def train(self, bank: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
+    def train(self, bank: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
         """(N,) loss of each target; the gradients of their weighted sum are added to the bank."""
         losses_N = cross_entropy(self.target_logits(bank, batch), batch.targets_N, reduction="none")
-        losses_N.backward(weights_N)
+        losses_N.backward(weigh(losses_N.detach()))
         return losses_N.detach()
 
     def _adapt(self, names: Sequence[str]) -> list[LinearShape]:

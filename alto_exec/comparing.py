@@ -1,11 +1,13 @@
 """What the winners of a run have learnt, against the untuned model."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from alto_exec.bank import AdapterBank, Slot
-from alto_exec.data.samples import encode_prompt
-from alto_exec.evaluate import generate, validation_loss
+from alto_exec.bank import AdapterBank
+from alto_exec.data.samples import Pair, encode_prompt
+from alto_exec.evaluate import FROZEN, Adapter, generate, preference_margins, validation_losses
 from alto_exec.frozen_model import FrozenModel
+from alto_exec.objective import References
 from alto_exec.peft_format import read_adapter
 from alto_exec.preparation import PreparedTask
 from alto_runs.comparison import Answer, Comparison
@@ -40,17 +42,23 @@ def _compare(study: Study, prepared: PreparedTask, best: Best, backbone: FrozenM
     assert best.adapter is not None
     bank = AdapterBank(backbone.shapes, backbone.device, dtype=backbone.dtype)
     stored = read_adapter(best.adapter, bank)
-    slot = bank.join(stored.state())
-    validation = prepared.dataset.validation
+    hyperparameters = best.standing.hyperparameters
+    tuned = Adapter(bank.join(stored.state()), stored.scale, hyperparameters.dpo_beta)
+    validation, references = prepared.dataset.validation, References()
+    untuned_loss, tuned_loss = validation_losses(
+        backbone, bank, validation, [replace(FROZEN, dpo_beta=tuned.dpo_beta), tuned], references
+    )
+    preferred = None
+    if pairs := [example for example in validation if isinstance(example, Pair)]:
+        (margins_P,) = preference_margins(backbone, bank, pairs, [tuned], references)
+        preferred = float((margins_P > 0).double().mean())
     return Comparison(
         task=prepared.task.id,
         job=best.standing.job,
-        untuned_val_loss=validation_loss(backbone, bank, validation, None),
-        val_loss=validation_loss(backbone, bank, validation, slot, stored.scale),
-        answers=tuple(
-            _answer(prompt, prepared, backbone, bank, (slot, stored.scale))
-            for prompt in study.prompts
-        ),
+        untuned_val_loss=untuned_loss,
+        val_loss=tuned_loss,
+        preferred=preferred,
+        answers=tuple(_answer(prompt, prepared, backbone, bank, tuned) for prompt in study.prompts),
     )
 
 
@@ -59,16 +67,16 @@ def _answer(
     prepared: PreparedTask,
     backbone: FrozenModel,
     bank: AdapterBank,
-    adapter: tuple[Slot, float],
+    tuned: Adapter,
 ) -> Answer:
     tokenizer = prepared.tokenizer
-    untuned, tuned = generate(
+    answers = generate(
         backbone,
         bank,
         encode_prompt(prompt, tokenizer),
-        [(None, 1.0), adapter],
+        [FROZEN, tuned],
         end_tokens=backbone.end_tokens | {tokenizer.eos_token_id},
         max_new_tokens=_MAX_NEW_TOKENS,
     )
     decode = tokenizer.decode
-    return Answer(prompt, *(str(decode(list(t))).strip() for t in (untuned, tuned)))
+    return Answer(prompt, *(str(decode(list(t))).strip() for t in answers))

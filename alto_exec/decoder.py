@@ -16,6 +16,7 @@ from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.batch import PackedBatch
 from alto_exec.layer_order import LayerKeeper, cross
 from alto_exec.modules import ALL_LINEAR, end_tokens_of, short_names, target_names
+from alto_exec.objective import FixedWeights, Weigh
 from alto_exec.peft_format import BaseModel
 from alto_exec.replay import Replays
 from alto_kernels.linear_cross_entropy import linear_cross_entropy, take_rows
@@ -165,19 +166,20 @@ class Decoder:
     def loss_sums(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
         """(shares,) fp32 or wider: the losses of each share's target tokens, summed."""
         weights_N = torch.zeros(len(batch.targets_N), device=self.device)
-        evaluate = self._evaluations.train if self._can_be_recorded(bank, batch) else self._evaluate
-        return batch.share_sums(evaluate(bank, batch, weights_N))
+        if self._can_be_recorded(bank, batch):
+            return batch.share_sums(self._evaluations.train(bank, batch, weights_N))
+        return batch.share_sums(self._evaluate(bank, batch, FixedWeights(weights_N)))
 
-    def train(self, bank: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
+    def train(self, bank: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
         """(N,) loss of each target; the gradients of their weighted sum are added to the bank.
 
         What is handed back is good until the next pass.
         """
-        if self._can_be_recorded(bank, batch):
-            return self._replays.train(bank, batch, weights_N)
+        if isinstance(weigh, FixedWeights) and self._can_be_recorded(bank, batch):
+            return self._replays.train(bank, batch, weigh.weights_N)
         self._replays.clear()
         self._evaluations.clear()
-        return self._train(bank, batch, weights_N)
+        return self._train(bank, batch, weigh)
 
     def target_logits(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
         """(targets, vocabulary), fp32 or wider: what is predicted for each target token."""
@@ -205,16 +207,16 @@ class Decoder:
         _, x_NH = add_rms_norm(h_NH, None, self._norm_H, self._epsilon)
         return x_NH
 
-    def _train(self, bank: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
+    def _train(self, bank: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
         h_NH = self._predicting_states(bank, batch)
         losses_N = linear_cross_entropy(h_NH, self._head_VH, batch.targets_N)
-        losses_N.backward(weights_N)
+        losses_N.backward(weigh(losses_N.detach()))
         if self._keeper is not None:
             self._keeper.finish()
         return losses_N.detach()
 
     @torch.no_grad()
-    def _evaluate(self, bank: AdapterBank, batch: PackedBatch, _: Tensor) -> Tensor:
+    def _evaluate(self, bank: AdapterBank, batch: PackedBatch, _: Weigh) -> Tensor:
         h_NH = self._predicting_states(bank, batch)
         return linear_cross_entropy(h_NH, self._head_VH, batch.targets_N)
 

@@ -1,18 +1,47 @@
 """Validation loss of an adapter, and answers that it gives."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from alto_exec.bank import AdapterBank, Slot
 from alto_exec.batch import Share, pack
-from alto_exec.data.samples import Sample
+from alto_exec.data.samples import Example, Pair, Sample
 from alto_exec.frozen_model import FrozenModel
+from alto_exec.objective import References, margins, pair_losses
+from alto_exec.residence import Resident
 
-__all__ = ["generate", "pass_limits", "validation_loss", "validation_losses"]
+__all__ = [
+    "FROZEN",
+    "Adapter",
+    "generate",
+    "pass_limits",
+    "preference_margins",
+    "validation_loss",
+    "validation_losses",
+]
 
-Adapter = tuple[Slot | None, float]  # and its scale; without a slot the frozen model
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """What a sequence is seen through: without a slot, the frozen model alone."""
+
+    slot: Slot | None
+    scale: float = 1.0
+    dpo_beta: float = 0.1  # asked for where pairs are judged
+
+    @classmethod
+    def of(cls, resident: Resident) -> "Adapter":
+        h = resident.job.hyperparameters
+        return cls(resident.slot, h.scale, h.dpo_beta)
+
+
+FROZEN = Adapter(None)
 
 # Most of one pass. What it holds is measured, and the memory model knows it; a token holds what one
 # layer makes of it, in training what all layers do.
@@ -31,19 +60,31 @@ def pass_limits(backbone: FrozenModel) -> tuple[int, int]:
 def validation_losses(
     backbone: FrozenModel,
     bank: AdapterBank,
-    samples: Sequence[Sample],
+    examples: Sequence[Example],
     adapters: Sequence[Adapter],
+    references: References | None = None,
 ) -> list[float]:
-    """Mean loss of a target token over all samples, under each adapter.
+    """Under each adapter: the mean loss of a target token over all samples, or of a pair over all
+    pairs; `references` remembers what the frozen model makes of those.
 
     The samples are cut the same way each time, and passes hold as many (adapter, part) as they
     can: few adapters of many samples, or many of few. The host waits once, for all of them. Where
     memory runs out all the same, passes of half the size follow.
     """
+    if pairs := [example for example in examples if isinstance(example, Pair)]:
+        gained = preference_margins(backbone, bank, pairs, adapters, references or References())
+        return [float(pair_losses(margins_P).mean()) for margins_P in gained]
+    samples = [example for example in examples if isinstance(example, Sample)]
+    return _in_passes_that_fit(
+        backbone, lambda limits: _mean_losses(backbone, bank, adapters, samples, limits)
+    )
+
+
+def _in_passes_that_fit(backbone: FrozenModel, work: Callable[[tuple[int, int]], Found]) -> Found:
     max_tokens, max_targets = pass_limits(backbone)
     while True:
         try:
-            return _mean_losses(backbone, bank, adapters, samples, (max_tokens, max_targets))
+            return work((max_tokens, max_targets))
         except torch.OutOfMemoryError:
             if max_tokens < _FEWEST_TOKENS:
                 raise
@@ -62,7 +103,7 @@ def _mean_losses(
     sums: list[Tensor] = []
     order: list[int] = []  # the adapter of each sum
     for pieces in _passes(_parts(samples, *limits), len(adapters), *limits):
-        shares = [Share(part, *adapters[number]) for number, part in pieces]
+        shares = [_share(part, adapters[number]) for number, part in pieces]
         sums.append(backbone.loss_sums(bank, pack(shares, backbone.device)))
         order += [number for number, _ in pieces]
     totals = [0.0] * len(adapters)
@@ -72,15 +113,38 @@ def _mean_losses(
     return [total / targets for total in totals]
 
 
+@torch.no_grad()
+def preference_margins(
+    backbone: FrozenModel,
+    bank: AdapterBank,
+    pairs: Sequence[Pair],
+    adapters: Sequence[Adapter],
+    references: References,
+) -> list[Tensor]:
+    """(pairs,) for each adapter, float64: above zero where it prefers the chosen answer by more
+    than the frozen model does."""
+    new = [pair for pair in dict.fromkeys(pairs) if pair not in references.known]
+    if new:
+        (found,) = _answer_sums(backbone, bank, new, [FROZEN])
+        for pair, (chosen, rejected) in zip(new, found.tolist(), strict=True):
+            references.known[pair] = (chosen, rejected)
+    known_P2 = torch.tensor([references.known[pair] for pair in pairs], dtype=torch.float64)
+    sums = _answer_sums(backbone, bank, pairs, adapters)
+    return [
+        margins(sums_P2, known_P2, torch.tensor(adapter.dpo_beta, dtype=torch.float64))
+        for sums_P2, adapter in zip(sums, adapters, strict=True)
+    ]
+
+
 def validation_loss(
     backbone: FrozenModel,
     bank: AdapterBank,
-    samples: Sequence[Sample],
+    examples: Sequence[Example],
     slot: Slot | None,
     scale: float = 1.0,
 ) -> float:
-    """Mean loss of a target token over all samples; of the frozen model where there is no slot."""
-    return validation_losses(backbone, bank, samples, [(slot, scale)])[0]
+    """Of one adapter alone, or of the frozen model where there is no slot."""
+    return validation_losses(backbone, bank, examples, [Adapter(slot, scale)])[0]
 
 
 @torch.no_grad()
@@ -93,7 +157,7 @@ def generate(
     end_tokens: frozenset[int],
     max_new_tokens: int = 48,
 ) -> list[tuple[int, ...]]:
-    """The most likely continuation of `prompt` under each (slot, scale), all in one batch."""
+    """The most likely continuation of `prompt` under each adapter, all in one batch."""
     answers: list[tuple[int, ...]] = [()] * len(adapters)
     going = set(range(len(adapters)))
     for _ in range(max_new_tokens):
@@ -103,7 +167,7 @@ def generate(
             # The last place is where the next token is predicted; what stands there is not read.
             tokens = (*prompt, *answers[i], 0)
             is_target = (False,) * (len(tokens) - 1) + (True,)
-            shares.append(Share((Sample(tokens, is_target),), *adapters[i]))
+            shares.append(_share((Sample(tokens, is_target),), adapters[i]))
         logits = backbone.target_logits(bank, pack(shares, backbone.device))
         for i, token in zip(order, logits.argmax(-1).tolist(), strict=True):
             if token in end_tokens:
@@ -116,6 +180,30 @@ def generate(
 
 
 Part = tuple[Sample, ...]
+
+
+def _share(part: Part, adapter: Adapter) -> Share:
+    return Share(part, adapter.slot, adapter.scale)
+
+
+def _answer_sums(
+    backbone: FrozenModel, bank: AdapterBank, pairs: Sequence[Pair], adapters: Sequence[Adapter]
+) -> list[Tensor]:
+    """(pairs, 2) for each adapter, float64, on the host: the losses of both answers, summed."""
+    answers = [answer for pair in pairs for answer in pair.samples]
+
+    def sums_of_all(limits: tuple[int, int]) -> list[list[Tensor]]:
+        found: list[list[Tensor]] = [[] for _ in adapters]
+        for pieces in _passes(_parts(answers, *limits), len(adapters), *limits):
+            shares = [_share((sample,), adapters[n]) for n, part in pieces for sample in part]
+            sums = backbone.loss_sums(bank, pack(shares, backbone.device))
+            of_parts = sums.split([len(part) for _, part in pieces])
+            for (number, _), of_part in zip(pieces, of_parts, strict=True):
+                found[number].append(of_part)
+        return found
+
+    found = _in_passes_that_fit(backbone, sums_of_all)
+    return [torch.cat(sums).cpu().double().view(-1, 2) for sums in found]
 
 
 def _parts(samples: Sequence[Sample], max_tokens: int, max_targets: int) -> list[Part]:

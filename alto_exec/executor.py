@@ -9,9 +9,10 @@ import torch
 
 from alto_exec.bank import AdapterBank
 from alto_exec.data.dataset import Dataset
-from alto_exec.evaluate import validation_losses
+from alto_exec.evaluate import Adapter, validation_losses
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.keeping import Keeper
+from alto_exec.objective import References
 from alto_exec.residence import Losses, Progress, Resident
 from alto_exec.step import Lookahead, train_pass
 from alto_policy.events import Departure
@@ -50,6 +51,7 @@ class Executor:
         self.dataset = dataset
         self.tokens_trained = 0
         self.keeper = Keeper(directory, self.bank, backbone.base_model, is_durable=is_durable)
+        self._references = References()
         self._ahead = Lookahead() if backbone.device.type == "cuda" else None
         self._residents: dict[JobId, Resident] = {}
         self._waiting: dict[JobId, Resident] = {}  # have reported, decisions are still to come
@@ -168,9 +170,13 @@ class Executor:
         return Resident(job, self.bank.join(self._fresh(h.rank, h.seed)), Progress())
 
     def _train(self, residents: Sequence[Resident]) -> None:
-        samples = self.dataset.train
         self.tokens_trained += train_pass(
-            self.backbone, self.bank, samples, residents, ahead=self._ahead
+            self.backbone,
+            self.bank,
+            self.dataset.train,
+            residents,
+            ahead=self._ahead,
+            references=self._references,
         )
 
     def _make_reports(self, due: Sequence[Resident]) -> list[Report]:
@@ -181,7 +187,8 @@ class Executor:
             self.backbone,
             self.bank,
             self.dataset.validation,
-            [(resident.slot, resident.job.hyperparameters.scale) for resident in sound],
+            [Adapter.of(resident) for resident in sound],
+            self._references,
         )
         val = dict(zip((resident.job.id for resident in sound), found, strict=True))
         reports = []

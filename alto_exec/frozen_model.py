@@ -7,6 +7,7 @@ from torch import Tensor
 
 from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.batch import PackedBatch
+from alto_exec.objective import Weigh
 from alto_exec.peft_format import BaseModel
 
 __all__ = ["FrozenModel"]
@@ -40,7 +41,7 @@ class FrozenModel(Protocol):
         """(shares,) fp32 or wider: the losses of each share's target tokens, summed."""
         ...
 
-    def train(self, bank: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
+    def train(self, bank: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
         """(N,) loss of each target; the gradients of their weighted sum are added to the bank.
 
         What is handed back is good until the next pass.

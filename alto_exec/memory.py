@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from alto_exec.bank import AdapterBank
-from alto_exec.data.samples import Sample
+from alto_exec.data.samples import Example, Sample
 from alto_exec.decoder import Decoder
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.probing import PROBE_RANK, Probe, evaluation_bytes, probe_passes
@@ -41,19 +41,19 @@ def memory_model(backbone: FrozenModel, bank: AdapterBank) -> MemoryModel:
 
 
 def measured_memory_model(
-    backbone: FrozenModel, samples: Sequence[Sample], task: Task, recompute: bool | None = None
+    backbone: FrozenModel, examples: Sequence[Example], task: Task, recompute: bool | None = None
 ) -> MemoryModel:
-    """On a CUDA device, from passes over the longest samples, each twice as large as the last.
+    """On a CUDA device, from passes over the longest examples, each twice as large as the last.
 
     Where `recompute` leaves it open, the backbone is told to recompute activations if a job of the
     task fits in no other way, or if the jobs that then fit beside one another train faster.
     """
-    plain = _measured(backbone, samples, task, recompute=recompute is True)
+    plain = _measured(backbone, examples, task, recompute=recompute is True)
     if recompute is not None or not isinstance(backbone, Decoder):
         return plain.model
     if plain.model.fits(task.jobs, task.max_length):
         return plain.model
-    again = _measured(backbone, samples, task, recompute=True)
+    again = _measured(backbone, examples, task, recompute=True)
     gain = again.tokens_per_second(task) / max(plain.tokens_per_second(task), 1e-9)
     if again.num_fitting(task) > plain.num_fitting(task) or gain > _GAIN:
         return again.model
@@ -82,7 +82,7 @@ class _Measured:
 
 
 def _measured(
-    backbone: FrozenModel, samples: Sequence[Sample], task: Task, *, recompute: bool
+    backbone: FrozenModel, examples: Sequence[Example], task: Task, *, recompute: bool
 ) -> _Measured:
     per_row_rank, recorded_tokens = 0, 0
     bank = AdapterBank(backbone.shapes, backbone.device, rows=0, dtype=backbone.dtype)
@@ -95,7 +95,7 @@ def _measured(
     gc.collect()
     fixed = max(torch.cuda.memory_allocated(backbone.device), backbone.num_bytes)
     counted = memory_model(backbone, bank)
-    worst = _worst(samples, task.max_length)
+    worst = _worst(examples, task.max_length)
     most = task.max_length * sum(job.hyperparameters.batch_size for job in task.jobs)
     found = probe_passes(backbone, bank, worst, most=most, fixed=fixed, capacity=counted.capacity)
     probes = tuple(found)
@@ -117,11 +117,14 @@ def _own_bytes(probe: Probe, per_row_rank: int) -> int:
     return int(_SAFETY * probe.bytes) - per_row_rank * PROBE_RANK * probe.tokens
 
 
-def _worst(samples: Sequence[Sample], length: int) -> Sample:
-    """As long as the longest sample, with as many targets as any has."""
-    longest = max(samples, key=lambda sample: len(sample.tokens))
+def _worst(examples: Sequence[Example], length: int) -> Sample:
+    """As long as the longest example, with as many targets as any has."""
+    longest = max(examples, key=lambda example: example.num_tokens).samples[0]
     tokens = (longest.tokens * -(-length // len(longest.tokens)))[:length]
-    targets = max(sum(sample.is_target) for sample in samples)
+    targets = max(
+        sum(sample.num_targets for sample in e.samples) * e.most_tokens // e.num_tokens
+        for e in examples
+    )
     return Sample(tokens, tuple(place >= length - targets for place in range(length)))
 
 

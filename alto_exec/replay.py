@@ -15,6 +15,7 @@ from torch import Tensor
 
 from alto_exec.bank import AdapterBank
 from alto_exec.batch import PackedBatch
+from alto_exec.objective import FixedWeights, Weigh
 from alto_kernels.lora_linear import TablesShape, room_for
 from alto_kernels.varlen_attention import CumulativeLengths
 
@@ -28,7 +29,7 @@ _RECORDING_ROWS = 300_000  # computed in the time that recording takes; measured
 _SPARE = 16  # a training pass is recorded with room for a sixteenth more than its batch has
 _MEMORY = 2  # free for each byte that a pass takes: what is recorded keeps its memory
 
-Train = Callable[[AdapterBank, PackedBatch, Tensor], Tensor]
+Train = Callable[[AdapterBank, PackedBatch, Weigh], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,12 +191,12 @@ class _Recording:
         """Nothing is computed by that."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            self._losses_N = self._train(bank, self.room.batch, self.room.weights_N)
+            self._losses_N = self._train(bank, self.room.batch, FixedWeights(self.room.weights_N))
         self.graph = graph
 
     def run(self, bank: AdapterBank) -> Tensor:
         if self.graph is None or self._losses_N is None:
-            return self._train(bank, self.room.batch, self.room.weights_N)
+            return self._train(bank, self.room.batch, FixedWeights(self.room.weights_N))
         self.graph.replay()
         return self._losses_N
 

@@ -15,8 +15,16 @@ from torch import Tensor
 from alto_exec.bank import AdapterBank
 from alto_exec.batch import PackedBatch, Share, on_device, pack
 from alto_exec.data.order import batch_indices
-from alto_exec.data.samples import Sample
+from alto_exec.data.samples import Example, Pair, Sample
 from alto_exec.frozen_model import FrozenModel
+from alto_exec.objective import (
+    Objective,
+    PairsOfJob,
+    Preferences,
+    References,
+    TokenMeans,
+    Weigh,
+)
 from alto_exec.optimizer import update_of
 from alto_exec.residence import Resident
 from alto_kernels.adamw import adamw
@@ -49,9 +57,9 @@ class _Pass:
     key: Key
     shares: tuple[Share, ...]
     batch: PackedBatch
-    counts: tuple[int, ...]  # target tokens of each job's whole step
-    weights_N: Tensor
-    job_of_N: Tensor  # whose target it is, by its number in the batch
+    objective: Objective
+    weigh: Weigh
+    job_of_N: Tensor  # whose target it is, by its number in the batch; the frozen model's left out
 
 
 class Lookahead:
@@ -69,25 +77,28 @@ class Lookahead:
 def train_pass(
     backbone: FrozenModel,
     bank: AdapterBank,
-    samples: Sequence[Sample],
+    examples: Sequence[Example],
     residents: Sequence[Resident],
+    *,
     ahead: Lookahead | None = None,
+    references: References | None = None,
 ) -> int:
-    """Train every resident on its next `batch_size` sequences; the number of tokens that took.
+    """Train every resident on its next `batch_size` examples; the number of tokens that took.
 
-    A resident whose loss is not finite is marked lost and takes no step.
+    A resident whose loss is not finite is marked lost and takes no step. Pairs ask what the
+    frozen model makes of them; `references` remembers it from one pass to the next.
     """
     places = [_Place.of(resident) for resident in residents]
     this = ahead.take(places) if ahead else None
     if this is None:
-        this = _lay_out(places, samples, backbone)
-    losses_N = backbone.train(bank, this.batch, this.weights_N)
+        this = _lay_out(places, examples, backbone, references)
+    losses_N = backbone.train(bank, this.batch, this.weigh)
     fetched = _fetch(losses_N)
     complete = [r for r in residents if r.passes + 1 == r.job.hyperparameters.accumulation]
     _take_steps(bank, this, losses_N, residents, complete)
     if ahead:
         after = list(_after(places, this.shares))
-        ahead.upcoming = _lay_out(after, samples, backbone) if after else None
+        ahead.upcoming = _lay_out(after, examples, backbone, references) if after else None
     _record(this, fetched(), residents)
     for resident in complete:
         resident.is_lost = not math.isfinite(resident.step_loss)
@@ -95,20 +106,39 @@ def train_pass(
     return len(this.batch.tokens_T)
 
 
-def _lay_out(places: Sequence[_Place], samples: Sequence[Sample], backbone: FrozenModel) -> _Pass:
-    """A job's loss is the mean over the target tokens of its own step, all passes of it together;
-    the batch's loss is the sum of the jobs' losses, so no job's gradient knows of another."""
-    upcoming = [_step_samples(place, samples) for place in places]
-    shares = tuple(_share(place, drawn) for place, drawn in zip(places, upcoming, strict=True))
-    batch = pack(shares, backbone.device)
-    counts = tuple(sum(sample.num_targets for sample in drawn) for drawn in upcoming)
-    parts = np.array(batch.targets_per_share)
-    wide = torch.float64 if backbone.dtype == torch.float64 else torch.float32
-    weights_K = torch.tensor(counts, dtype=wide).reciprocal().numpy()
-    (weights_N,) = on_device([np.repeat(weights_K, parts)], backbone.device)
+def _lay_out(
+    places: Sequence[_Place],
+    examples: Sequence[Example],
+    backbone: FrozenModel,
+    references: References | None,
+) -> _Pass:
+    steps = [_step_examples(place, examples) for place in places]
+    drawn = [_pass_examples(place, step) for place, step in zip(places, steps, strict=True)]
+    shares = tuple(_share(place, part) for place, part in zip(places, drawn, strict=True))
+    objective = _objective(places, drawn, steps, references or References())
+    batch = pack([*shares, *objective.frozen_shares], backbone.device)
+    weigh = objective.weigh(backbone)
+    parts = np.array(batch.targets_per_share[: len(shares)])
     (job_of_N,) = on_device([np.repeat(np.arange(len(places)), parts)], backbone.device)
     batch.plan.tables(backbone.device)  # so that they are on their way
-    return _Pass(_key(places), shares, batch, counts, weights_N, job_of_N)
+    return _Pass(_key(places), shares, batch, objective, weigh, job_of_N)
+
+
+def _objective(
+    places: Sequence[_Place],
+    drawn: Sequence[tuple[Example, ...]],
+    steps: Sequence[tuple[Example, ...]],
+    references: References,
+) -> Objective:
+    """A data set holds either samples or pairs, and never both."""
+    if isinstance(drawn[0][0], Pair):
+        parts = []
+        for place, part in zip(places, drawn, strict=True):
+            h = place.resident.job.hyperparameters
+            pairs = tuple(pair for pair in part if isinstance(pair, Pair))
+            parts.append(PairsOfJob(pairs, h.samples_per_step, h.dpo_beta))
+        return Preferences(parts, references)
+    return TokenMeans([_samples(part) for part in drawn], [_samples(step) for step in steps])
 
 
 def _take_steps(
@@ -120,7 +150,8 @@ def _take_steps(
 ) -> None:
     """The device sees for itself whose loss is finite: it need not wait for the host to know."""
     stepping = [r for r in complete if math.isfinite(r.step_loss)]
-    losses_K = losses_N.new_zeros(len(residents)).index_add_(0, this.job_of_N, losses_N)
+    of_jobs_N = losses_N[: len(this.job_of_N)]
+    losses_K = losses_N.new_zeros(len(residents)).index_add_(0, this.job_of_N, of_jobs_N)
     if len(stepping) < len(residents):
         number = {resident.job.id: index for index, resident in enumerate(residents)}
         chosen = np.array([number[resident.job.id] for resident in stepping], dtype=np.int64)
@@ -149,13 +180,10 @@ def _fetch(losses_N: Tensor) -> Callable[[], NDArray[np.floating]]:
 
 def _record(this: _Pass, losses_N: NDArray[np.floating], residents: Sequence[Resident]) -> None:
     """What the pass has come to, told to its residents."""
-    first = np.cumsum((0, *this.batch.targets_per_share[:-1]))
-    sums = np.add.reduceat(losses_N.astype(np.float64), first)
-    for resident, share, total, count in zip(
-        residents, this.shares, sums.tolist(), this.counts, strict=True
-    ):
+    losses = this.objective.job_losses(losses_N)
+    for resident, share, loss in zip(residents, this.shares, losses, strict=True):
         resident.passes += 1
-        resident.step_loss += total / count
+        resident.step_loss += loss
         resident.step_tokens += _num_tokens(share)
 
 
@@ -174,18 +202,28 @@ def _key(places: Iterable[_Place]) -> Key:
     return tuple((p.resident.job.id, p.resident.slot.first, p.step, p.passes) for p in places)
 
 
-def _step_samples(place: _Place, samples: Sequence[Sample]) -> tuple[Sample, ...]:
-    """All sequences of the optimizer step under way."""
+def _step_examples(place: _Place, examples: Sequence[Example]) -> tuple[Example, ...]:
+    """All examples of the optimizer step under way."""
     h = place.resident.job.hyperparameters
-    drawn = batch_indices(h.seed, place.step, h.samples_per_step, len(samples))
-    return tuple(samples[index] for index in drawn)
+    drawn = batch_indices(h.seed, place.step, h.samples_per_step, len(examples))
+    return tuple(examples[index] for index in drawn)
 
 
-def _share(place: _Place, drawn: tuple[Sample, ...]) -> Share:
+def _pass_examples(place: _Place, step: tuple[Example, ...]) -> tuple[Example, ...]:
+    """Those of the pass under way."""
+    batch_size = place.resident.job.hyperparameters.batch_size
+    first = place.passes * batch_size
+    return step[first : first + batch_size]
+
+
+def _samples(examples: Sequence[Example]) -> tuple[Sample, ...]:
+    return tuple(sample for example in examples for sample in example.samples)
+
+
+def _share(place: _Place, drawn: Sequence[Example]) -> Share:
     h = place.resident.job.hyperparameters
-    first = place.passes * h.batch_size
     return Share(
-        samples=drawn[first : first + h.batch_size],
+        samples=_samples(drawn),
         slot=place.resident.slot,
         scale=h.scale,
         dropout=h.dropout,

@@ -24,12 +24,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Validation losses and answers; those of the winner are of its best adapter, read back."""
+    """Validation losses and answers; those of the winner are of its best adapter, read back.
+
+    With preferences, `preferred` is the share of validation pairs in which the winner prefers the
+    better answer by more than the untuned model does.
+    """
 
     task: TaskId
     job: JobId
     untuned_val_loss: float
     val_loss: float
+    preferred: float | None = None
     answers: tuple[Answer, ...] = ()
 
 

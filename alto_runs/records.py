@@ -4,12 +4,22 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from alto_runs.errors import UserError
 
-__all__ = ["Chat", "Completion", "Message", "Record", "Text", "read_records"]
+__all__ = [
+    "Chat",
+    "Completion",
+    "Message",
+    "Preference",
+    "Record",
+    "Single",
+    "Text",
+    "read_records",
+]
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 _SHAREGPT_ROLES = {
@@ -47,7 +57,19 @@ class Text:
     text: str
 
 
-Record = Chat | Completion | Text
+Single = Chat | Completion | Text
+"""A record that is one sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two answers to one prompt, the better one first."""
+
+    chosen: Chat | Completion
+    rejected: Chat | Completion
+
+
+Record = Single | Preference
 Row = Mapping[str, Any]
 
 
@@ -158,6 +180,28 @@ def _instruction(row: Row) -> Completion:
     return Completion(prompt, _text(row, "output"))
 
 
+def _preference(row: Row) -> Preference:
+    """Answers as text, as the turns that follow a prompt, or as whole conversations."""
+    if not isinstance(_present(row, "chosen"), list):
+        prompt = _text(row, "prompt")
+        answers = (Completion(prompt, _text(row, name)) for name in ("chosen", "rejected"))
+        return Preference(*answers)
+    chosen, rejected = _messages(row, "chosen"), _messages(row, "rejected")
+    if isinstance(row.get("prompt"), list):
+        before = _messages(row, "prompt")
+    else:
+        both = zip(chosen, rejected, strict=False)
+        shared = len(list(takewhile(lambda pair: pair[0] == pair[1], both)))
+        shared = min(shared, len(chosen) - 1, len(rejected) - 1)
+        before, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
+        if not before:
+            before = (Message("user", _text(row, "prompt")),)
+    return Preference(
+        Chat((*before, *chosen), completion_from=len(before)),
+        Chat((*before, *rejected), completion_from=len(before)),
+    )
+
+
 def _plain_text(row: Row) -> Text:
     return Text(_text(row, "text"))
 
@@ -165,6 +209,7 @@ def _plain_text(row: Row) -> Text:
 _SHAPES: tuple[tuple[tuple[str, ...], Callable[[Row], Record]], ...] = (
     (("messages",), _chat),
     (("conversations",), _sharegpt_chat),
+    (("chosen", "rejected"), _preference),
     (("prompt", "completion"), _completion),
     (("instruction", "output"), _instruction),
     (("text",), _plain_text),

@@ -40,7 +40,11 @@ __all__ = [
     "Budget",
     "DataSpec",
     "ExecutorSpec",
+<<<<<<< HEAD
     "PolicySettings",
+=======
+    "Objective",
+>>>>>>> 4f4e859 (Direct preference optimization: pairs, per-job beta, the untuned model's part in the same packed pass, once; parity with TRL's trainer)
     "Study",
     "TaskSpec",
     "expand",
@@ -98,9 +102,13 @@ Count = Annotated[int, Field(strict=True, ge=1, le=10**12)]
 Number = Annotated[float, Field(strict=True, gt=0, le=10**6, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 Line = Annotated[str, Field(min_length=1)]
+<<<<<<< HEAD
 PolicySettings = Annotated[
     Settings, PlainValidator(parse_settings), PlainSerializer(written_settings)
 ]
+=======
+Objective = Literal["sft", "dpo"]
+>>>>>>> 4f4e859 (Direct preference optimization: pairs, per-job beta, the untuned model's part in the same packed pass, once; parity with TRL's trainer)
 
 
 class _Spec(BaseModel):
@@ -154,6 +162,7 @@ class TaskSpec(_Spec):
 
     model: ModelName
     data: DataSpec
+    objective: Objective = "sft"  # dpo: from pairs of a better and a worse answer
     targets: Annotated[Literal["all-linear"] | tuple[str, ...], PlainValidator(_targets)] = (
         "all-linear"
     )
@@ -181,6 +190,8 @@ class TaskSpec(_Spec):
     def _is_one_of_both(self) -> Self:
         if self.search is not None and self.jobs is not None:
             raise FieldError(("jobs",), "expected either 'search' or 'jobs', not both")
+        if self.objective == "dpo" and not self.data.completion_only:
+            raise FieldError(("data", "completion_only"), "expected true with objective dpo")
         return self
 
     @property

@@ -152,7 +152,7 @@ def _savings(metrics: TaskMetrics) -> str:
 def _comparison_parts(comparison: Comparison) -> Iterator[RenderableType]:
     yield Text(
         f"winner {comparison.job}: validation loss {comparison.val_loss:.4f}, "
-        f"untuned model {comparison.untuned_val_loss:.4f}",
+        f"untuned model {comparison.untuned_val_loss:.4f}{_preferred(comparison)}",
         style="bold",
     )
     for answer in comparison.answers:
@@ -162,6 +162,12 @@ def _comparison_parts(comparison: Comparison) -> Iterator[RenderableType]:
             ("tuned", answer.tuned),
         ):
             yield Text(f"  {speaker:8} {' '.join(words.split())}")
+
+
+def _preferred(comparison: Comparison) -> str:
+    if comparison.preferred is None:
+        return ""
+    return f"; prefers the better answer in {comparison.preferred:.0%} of the pairs"
 
 
 def _ending(standing: Standing) -> str:

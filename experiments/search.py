@@ -98,7 +98,7 @@ def peft_step_seconds(
     seconds, tokens = [], 0
     for step in range(steps + 2):
         drawn = batch_indices(chosen.seed, step, chosen.batch_size, len(dataset.train))
-        samples = [dataset.train[index] for index in drawn]
+        samples = [one for index in drawn for one in dataset.train[index].samples]
         begin = time.perf_counter()
         loss = peft(**padded(samples, model.device)).loss
         loss.backward()
@@ -133,7 +133,8 @@ def peft_validation_loss(model: Any, dataset: Dataset, best: Best) -> float:
 
     assert best.adapter is not None
     peft = PeftModel.from_pretrained(model, best.adapter).eval()
-    total, targets, samples = 0.0, 0, iter(dataset.validation)
+    total, targets = 0.0, 0
+    samples = (one for example in dataset.validation for one in example.samples)
     while batch := list(islice(samples, 16)):
         count = sum(sample.num_targets for sample in batch)
         with torch.no_grad():

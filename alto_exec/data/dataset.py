@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alto_exec.data.samples import Sample, encode
+from alto_exec.data.samples import Example, Pair, Sample, encode, encode_pair
 from alto_runs.errors import UserError
-from alto_runs.records import Record, read_records
+from alto_runs.records import Preference, Record, read_records
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from alto_runs.study import DataSpec
+    from alto_runs.study import DataSpec, Objective
 
 __all__ = ["Dataset", "Dropped", "load_dataset"]
 
@@ -33,20 +33,27 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Samples in the order of their files, the lost records, and the records on both sides."""
+    """Examples in the order of their files, the lost records, and the records on both sides.
 
-    train: tuple[Sample, ...]
-    validation: tuple[Sample, ...]
+    All of them are samples, or all of them are pairs.
+    """
+
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
     dropped: Dropped
     num_shared: int
 
 
-def load_dataset(spec: "DataSpec", tokenizer: "PreTrainedTokenizerFast") -> Dataset:
+def load_dataset(
+    spec: "DataSpec", tokenizer: "PreTrainedTokenizerFast", objective: "Objective" = "sft"
+) -> Dataset:
     """Read, split, limit, encode and cut the records of a study's `data`.
 
     Raises UserError where a side is left empty. Limits count records before any is dropped.
     """
     train, validation = _sides(spec)
+    for side, records in (("train", train), ("validation", validation)):
+        _check_kind(records, side, objective)
     shared = {_digest(record) for record in train} & {_digest(record) for record in validation}
     train = _spread(train, spec.train_limit)
     validation = _spread(validation, spec.validation_limit)
@@ -85,6 +92,16 @@ def _sides(spec: "DataSpec") -> tuple[list[Record], list[Record]]:
     return sides
 
 
+def _check_kind(records: Sequence[Record], side: str, objective: "Objective") -> None:
+    """A file's records are all of one kind."""
+    if isinstance(records[0], Preference) and objective == "sft":
+        raise UserError(f"data.{side}: its records are preferences, expected 'objective: dpo'")
+    if not isinstance(records[0], Preference) and objective == "dpo":
+        raise UserError(
+            f"data.{side}: objective 'dpo' needs the fields prompt, chosen and rejected"
+        )
+
+
 def _held_out(records: Sequence[Record], fraction: float) -> set[str]:
     """Digests of the validation records: the smallest ones, up to the fraction wished for.
 
@@ -108,11 +125,11 @@ def _spread(records: list[Record], limit: int | None) -> list[Record]:
 
 def _encode_all(
     records: Sequence[Record], side: str, spec: "DataSpec", tokenizer: "PreTrainedTokenizerFast"
-) -> tuple[tuple[Sample, ...], Dropped]:
+) -> tuple[tuple[Example, ...], Dropped]:
     encoded = [_encode(record, side, spec, tokenizer) for record in records]
-    with_target = [sample for sample in encoded if any(sample.is_target)]
-    cut = [_cut(sample, spec.max_length) for sample in with_target]
-    samples = tuple(sample for sample in cut if sample is not None)
+    with_target = [one for one in encoded if all(any(s.is_target) for s in one.samples)]
+    cut = [_cut(example, spec.max_length) for example in with_target]
+    samples = tuple(example for example in cut if example is not None)
     dropped = Dropped(len(with_target) - len(samples), len(encoded) - len(with_target))
     if not samples:
         raise UserError(
@@ -132,15 +149,25 @@ def _encode_all(
 
 def _encode(
     record: Record, side: str, spec: "DataSpec", tokenizer: "PreTrainedTokenizerFast"
-) -> Sample:
+) -> Example:
     try:
+        if isinstance(record, Preference):
+            return encode_pair(record, tokenizer)
         return encode(record, tokenizer, spec.completion_only)
     except UserError as error:
         beginning = repr(record)[:80]
         raise UserError(f"data.{side}: {error}; record {beginning!r}") from error
 
 
-def _cut(sample: Sample, max_length: int) -> Sample | None:
+def _cut(example: Example, max_length: int) -> Example | None:
+    """Nothing where a sequence has no target within the limit."""
+    if isinstance(example, Sample):
+        return _cut_sample(example, max_length)
+    chosen, rejected = (_cut_sample(answer, max_length) for answer in example.samples)
+    return Pair(chosen, rejected) if chosen and rejected else None
+
+
+def _cut_sample(sample: Sample, max_length: int) -> Sample | None:
     """The sample up to its last target within the limit: what follows teaches nothing."""
     targets = [i for i, is_target in enumerate(sample.is_target[:max_length]) if is_target]
     if not targets:

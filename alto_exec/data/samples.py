@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from alto_exec.data.chat import Span, answer_span, marks_answers, render, tokenize_marked
 from alto_runs.errors import UserError
-from alto_runs.records import Chat, Completion, Message, Record, Text
+from alto_runs.records import Chat, Completion, Message, Preference, Single, Text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["Sample", "encode", "encode_prompt"]
+__all__ = ["Example", "Pair", "Sample", "encode", "encode_pair", "encode_prompt"]
 
 _ASSISTANT = "assistant"
 
@@ -39,8 +39,46 @@ class Sample:
     def num_targets(self) -> int:
         return len(self.target_places)
 
+    @property
+    def samples(self) -> "tuple[Sample, ...]":
+        return (self,)
 
-def encode(record: Record, tokenizer: "PreTrainedTokenizerFast", completion_only: bool) -> Sample:
+    @property
+    def num_tokens(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def most_tokens(self) -> int:
+        """That it can take of a pass."""
+        return self.num_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two answers to one prompt; the targets of each are its own tokens."""
+
+    chosen: Sample
+    rejected: Sample
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        return (self.chosen, self.rejected)
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.chosen.tokens) + len(self.rejected.tokens)
+
+    @property
+    def most_tokens(self) -> int:
+        """That it can take of a pass, in which the frozen model may have to see it too."""
+        return 2 * self.num_tokens
+
+
+Example = Sample | Pair
+"""What a job draws from its data set."""
+
+
+def encode(record: Single, tokenizer: "PreTrainedTokenizerFast", completion_only: bool) -> Sample:
     """Tokens and targets of a record; without `completion_only` every token is a target.
 
     Where all answers are blank there are no targets. Raises UserError if the chat template
@@ -57,6 +95,15 @@ def encode(record: Record, tokenizer: "PreTrainedTokenizerFast", completion_only
             return _encode_plain(prompt + completion, first, completion, tokenizer)
         case Text(text):
             return _encode_plain(text, 0, text, tokenizer)
+
+
+def encode_pair(record: Preference, tokenizer: "PreTrainedTokenizerFast") -> Pair:
+    """Raises UserError as `encode` does."""
+    chosen, rejected = (
+        encode(answer, tokenizer, completion_only=True)
+        for answer in (record.chosen, record.rejected)
+    )
+    return Pair(chosen, rejected)
 
 
 def encode_prompt(prompt: str, tokenizer: "PreTrainedTokenizerFast") -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.batch import PackedBatch
 from alto_exec.decoder import Decoder
 from alto_exec.modules import ALL_LINEAR
+from alto_exec.objective import Weigh
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_layers import Pass, ShardedLayers
 from alto_exec.peft_format import BaseModel
@@ -80,14 +81,14 @@ class ShardedDecoder:
         finally:
             self.layers.finish()
 
-    def train(self, bank: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
+    def train(self, bank: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
         """(N,) loss of each target; the gradients of their weighted sum are added to the bank.
 
         What is handed back is good until the next pass.
         """
         self._begin(Pass.TRAIN)
         try:
-            return self._decoder.train(bank, batch, weights_N)
+            return self._decoder.train(bank, batch, weigh)
         except BaseException:
             self.layers.finish()  # the other ranks go on
             raise

@@ -15,6 +15,7 @@ from alto_exec.batch import Share, pack
 from alto_exec.data.samples import Sample
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.modules import ALL_LINEAR, target_names
+from alto_exec.objective import FixedWeights
 from alto_runs.errors import UserError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def ours(
     batch = pack(shares, backbone.device)
     counts = torch.tensor(batch.targets_per_share, device=backbone.device)
     weights_N = (1 / counts).repeat_interleave(counts)
-    losses_N = backbone.train(bank, batch, weights_N)
+    losses_N = backbone.train(bank, batch, FixedWeights(weights_N))
     losses = batch.share_sums(losses_N) / counts
     return [
         Outcome(

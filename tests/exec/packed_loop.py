@@ -12,8 +12,9 @@ from transformers import PreTrainedModel
 from alto_exec.backbone import Backbone
 from alto_exec.bank import AdapterBank, AdapterState
 from alto_exec.batch import Share, pack
-from alto_exec.data.samples import Sample
+from alto_exec.data.samples import Example, Sample
 from alto_exec.frozen_model import FrozenModel
+from alto_exec.objective import References
 from alto_exec.residence import Progress, Resident
 from alto_exec.step import train_pass
 from alto_policy.types import Hyperparameters, Job, JobId
@@ -72,19 +73,26 @@ class Kept:
 
 @dataclass(slots=True)
 class PackedRun:
-    samples: Sequence[Sample]
+    samples: Sequence[Example]
     backbone: FrozenModel
     bank: AdapterBank
     residents: dict[JobId, Resident] = field(default_factory=dict)
     losses: dict[JobId, list[float]] = field(default_factory=dict)
+    references: References | None = None
+    tokens: int = 0  # of all passes
 
     @classmethod
     def of(
-        cls, model: str | PreTrainedModel, samples: Sequence[Sample], rows: int = 64
+        cls,
+        model: str | PreTrainedModel,
+        samples: Sequence[Example],
+        rows: int = 64,
+        references: References | None = None,
     ) -> "PackedRun":
         """On a tiny model of a family, or on a model."""
         backbone = Backbone(tiny_model(model) if isinstance(model, str) else model)
-        return cls(samples, backbone, AdapterBank(backbone.shapes, backbone.device, rows))
+        bank = AdapterBank(backbone.shapes, backbone.device, rows)
+        return cls(samples, backbone, bank, references=references)
 
     def join(self, job: Job, kept: Kept | None = None) -> None:
         h = job.hyperparameters
@@ -106,7 +114,9 @@ class PackedRun:
         """One pass of all residents that have steps to go."""
         going = [r for r in self.residents.values() if r.progress.step < r.job.steps]
         if going:
-            train_pass(self.backbone, self.bank, self.samples, going)
+            self.tokens += train_pass(
+                self.backbone, self.bank, self.samples, going, references=self.references
+            )
         for resident in going:
             if resident.passes == 0:
                 self.losses[resident.job.id].append(resident.progress.loss_sum)
@@ -130,7 +140,8 @@ class PackedRun:
         for name, tensor in named_views(self.bank, state.value_rC):
             tensor.copy_(adapter[name])
         slot = self.bank.join(state)
-        batch = pack([Share(tuple(self.samples), slot, h.scale)], self.backbone.device)
+        samples = tuple(one for example in self.samples for one in example.samples)
+        batch = pack([Share(samples, slot, h.scale)], self.backbone.device)
         with torch.no_grad():
             return self.backbone.target_logits(self.bank, batch)
 

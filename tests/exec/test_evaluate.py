@@ -13,7 +13,7 @@ from alto_exec.backbone import Backbone
 from alto_exec.bank import AdapterBank, AdapterState, Slot
 from alto_exec.batch import PackedBatch
 from alto_exec.data.samples import Sample
-from alto_exec.evaluate import generate, validation_loss, validation_losses
+from alto_exec.evaluate import FROZEN, Adapter, generate, validation_loss, validation_losses
 from alto_policy.types import Hyperparameters
 from tests.exec.comparing import assert_close
 from tests.exec.packed_loop import named_views, ragged_samples, tiny_model
@@ -79,9 +79,14 @@ def test_a_validation_loss_does_not_depend_on_who_else_is_there() -> None:
 def test_many_adapters_are_evaluated_together_as_alone(count: int) -> None:
     """The frozen model among them; in any order."""
     backbone, bank, slots = with_adapters("llama", 3)
-    adapters = [(slots[0], H.scale), (None, 1.0), (slots[2], 1.0), (slots[1], H.scale)]
+    adapters = [
+        Adapter(slots[0], H.scale),
+        FROZEN,
+        Adapter(slots[2], 1.0),
+        Adapter(slots[1], H.scale),
+    ]
     samples = SAMPLES[:count]
-    alone = [validation_loss(backbone, bank, samples, *adapter) for adapter in adapters]
+    alone = [validation_losses(backbone, bank, samples, [adapter])[0] for adapter in adapters]
     assert len(set(alone)) == len(adapters)
     together = validation_losses(backbone, bank, samples, adapters)
     turned = validation_losses(backbone, bank, samples, adapters[::-1])
@@ -102,7 +107,7 @@ def test_passes_are_few_and_no_larger_than_they_may_be(monkeypatch: pytest.Monke
     few = SAMPLES[:6]
     tokens = sum(len(sample.tokens) for sample in few)
     monkeypatch.setattr(evaluate, "_CPU_TOKENS", 3 * tokens + 1)
-    validation_losses(backbone, bank, few, [(slot, 1.0) for slot in slots])
+    validation_losses(backbone, bank, few, [Adapter(slot) for slot in slots])
     assert sizes == [3 * tokens, 2 * tokens]
     assert validation_losses(backbone, bank, few, []) == []
     assert len(sizes) == 2
@@ -110,7 +115,7 @@ def test_passes_are_few_and_no_larger_than_they_may_be(monkeypatch: pytest.Monke
 
 def test_memory_that_runs_out_makes_passes_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone, bank, slots = with_adapters("llama", 2)
-    adapters = [(slot, H.scale) for slot in slots]
+    adapters = [Adapter(slot, H.scale) for slot in slots]
     expected = validation_losses(backbone, bank, SAMPLES, adapters)
     loss_sums = backbone.loss_sums
 
@@ -134,7 +139,7 @@ def test_evaluating_leaves_no_gradient() -> None:
 def test_answers_are_those_of_transformers_greedy_generation(family: str) -> None:
     """Of two adapters and of the frozen model, all three in one batch."""
     backbone, bank, slots = with_adapters(family, 2)
-    adapters = [(slots[0], H.scale), (None, 1.0), (slots[1], H.scale)]
+    adapters = [Adapter(slots[0], H.scale), FROZEN, Adapter(slots[1], H.scale)]
     found = generate(backbone, bank, PROMPT, adapters, end_tokens=frozenset(), max_new_tokens=12)
     models = [peft_with(family, bank, 0), tiny_model(family), peft_with(family, bank, 1)]
     assert found == [greedy(model, 12) for model in models]
@@ -143,7 +148,7 @@ def test_answers_are_those_of_transformers_greedy_generation(family: str) -> Non
 
 def test_an_answer_ends_at_an_end_token_and_the_others_go_on() -> None:
     backbone, bank, slots = with_adapters("llama", 2)
-    adapters = [(slot, H.scale) for slot in slots]
+    adapters = [Adapter(slot, H.scale) for slot in slots]
     whole = generate(backbone, bank, PROMPT, adapters, end_tokens=frozenset(), max_new_tokens=9)
     end = next(token for token in whole[0] if token not in whole[1])
     cut = generate(backbone, bank, PROMPT, adapters, end_tokens=frozenset({end}), max_new_tokens=9)

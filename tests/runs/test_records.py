@@ -10,12 +10,25 @@ from pyarrow import lib as pyarrow
 from pyarrow import parquet
 
 from alto_runs.errors import UserError
-from alto_runs.records import Chat, Completion, Message, Record, Text, read_records
+from alto_runs.records import (
+    Chat,
+    Completion,
+    Message,
+    Preference,
+    Record,
+    Text,
+    read_records,
+)
 
 USER, ANSWER = Message("user", "Why?"), Message("assistant", "Because.")
 TURNS = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]
 SHAREGPT = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because."}]
-SHAPES = "(messages; conversations; prompt and completion; instruction and output; text)"
+SHAPES = (
+    "(messages; conversations; chosen and rejected; prompt and completion; "
+    "instruction and output; text)"
+)
+OTHER = Message("assistant", "Who knows?")
+OTHER_TURN = {"role": "assistant", "content": "Who knows?"}
 
 ROWS = [
     pytest.param({"messages": TURNS}, Chat((USER, ANSWER)), id="messages"),
@@ -40,6 +53,36 @@ ROWS = [
     ),
     pytest.param(
         {"instruction": "Add.", "output": "3"}, Completion("Add.", "3"), id="alpaca, no input"
+    ),
+    pytest.param(
+        {"prompt": "Why?", "chosen": "Because.", "rejected": "Who knows?"},
+        Preference(Completion("Why?", "Because."), Completion("Why?", "Who knows?")),
+        id="preference",
+    ),
+    pytest.param(
+        {"prompt": TURNS[:1], "chosen": TURNS[1:], "rejected": [OTHER_TURN]},
+        Preference(Chat((USER, ANSWER), 1), Chat((USER, OTHER), 1)),
+        id="preference of messages",
+    ),
+    pytest.param(
+        {"prompt": "Why?", "chosen": TURNS, "rejected": [*TURNS[:1], OTHER_TURN]},
+        Preference(Chat((USER, ANSWER), 1), Chat((USER, OTHER), 1)),
+        id="preference of whole conversations",
+    ),
+    pytest.param(
+        {"prompt": "Why?", "chosen": TURNS[1:], "rejected": [OTHER_TURN]},
+        Preference(Chat((USER, ANSWER), 1), Chat((USER, OTHER), 1)),
+        id="preference, the prompt as text before messages",
+    ),
+    pytest.param(
+        {"chosen": [*TURNS, *TURNS], "rejected": [*TURNS, *TURNS[:1], OTHER_TURN]},
+        Preference(Chat((USER, ANSWER, USER, ANSWER), 3), Chat((USER, ANSWER, USER, OTHER), 3)),
+        id="preference, no prompt beside what both conversations share",
+    ),
+    pytest.param(
+        {"chosen": TURNS, "rejected": TURNS},
+        Preference(Chat((USER, ANSWER), 1), Chat((USER, ANSWER), 1)),
+        id="preference between equals",
     ),
     pytest.param({"text": "All of it."}, Text("All of it."), id="text"),
     pytest.param({"id": 7, "text": "x", "score": 0.5}, Text("x"), id="columns that say nothing"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from alto_exec.data.dataset import Dataset, Dropped, load_dataset
-from alto_exec.data.samples import Sample
+from alto_exec.data.samples import Example, Pair
 from alto_runs.errors import UserError
 from alto_runs.study import DataSpec
 from tests.exec.tiny_models import decode, tiny_tokenizer
@@ -26,7 +26,8 @@ def load(
     return load_dataset(spec, TOKENIZER)
 
 
-def texts(samples: tuple[Sample, ...]) -> list[str]:
+def texts(examples: tuple[Example, ...]) -> list[str]:
+    samples = [sample for example in examples for sample in example.samples]
     return [decode(TOKENIZER, sample.tokens).removesuffix("<|im_end|>") for sample in samples]
 
 
@@ -113,7 +114,7 @@ def test_long_sequences_are_cut_where_a_target_remains(
     file = tmp_path / "t.jsonl"
     file.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     dataset = load(file, write(tmp_path / "v.jsonl", "cd"), {"max_length": limit})
-    decoded = [decode(TOKENIZER, sample.tokens) for sample in dataset.train]
+    decoded = [decode(TOKENIZER, one.tokens) for e in dataset.train for one in e.samples]
     assert decoded == ([] if kept is None else [kept]) + ["ab<|im_end|>"]
     assert dataset.dropped == Dropped(too_long=int(kept is None), without_target=0)
 
@@ -127,7 +128,8 @@ def test_what_follows_the_last_target_is_left_out(tmp_path: Path) -> None:
     file = tmp_path / "t.jsonl"
     file.write_text(json.dumps({"messages": messages}), encoding="utf-8")
     spec = DataSpec.model_validate({"train": file, "validation": file})
-    [sample] = load_dataset(spec, tiny_tokenizer()).train
+    [example] = load_dataset(spec, tiny_tokenizer()).train
+    [sample] = example.samples
     assert decode(TOKENIZER, sample.tokens).endswith("you<|im_end|>")
     assert sample.is_target[-5:] == (False, True, True, True, True)
 
@@ -147,6 +149,43 @@ def test_dropped_records_are_counted_and_told(
         )
         for side, lost, of in (("train", 2, 4), ("validation", 1, 2))
     ]
+
+
+def preferences(path: Path, *rows: tuple[str, str, str]) -> Path:
+    names = ("prompt", "chosen", "rejected")
+    lines = [json.dumps(dict(zip(names, row, strict=True))) for row in rows]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def load_pairs(file: Path, max_length: int = 1024) -> Dataset:
+    fields = {"train": file, "validation": file, "max_length": max_length}
+    return load_dataset(DataSpec.model_validate(fields), TOKENIZER, "dpo")
+
+
+def test_a_preference_is_a_pair_whose_answers_are_targets(tmp_path: Path) -> None:
+    [pair] = load_pairs(preferences(tmp_path / "p.jsonl", ("hi ", "you", "me"))).train
+    assert isinstance(pair, Pair)
+    for answer, text in ((pair.chosen, "you"), (pair.rejected, "me")):
+        assert decode(TOKENIZER, answer.tokens) == f"hi {text}<|im_end|>"
+        assert answer.is_target == (False,) * 3 + (True,) * (len(text) + 1)
+    assert pair.most_tokens == 2 * (7 + 6)
+
+
+def test_a_pair_is_dropped_where_one_answer_is_lost(tmp_path: Path) -> None:
+    rows = [("", "a", "b"), ("", "a", " "), ("four", "x", "y")]
+    dataset = load_pairs(preferences(tmp_path / "p.jsonl", *rows), max_length=4)
+    assert texts(dataset.train) == ["a", "b"]
+    assert dataset.dropped == Dropped(too_long=2, without_target=2)
+
+
+def test_an_objective_that_does_not_fit_the_records_is_refused(tmp_path: Path) -> None:
+    pairs = preferences(tmp_path / "p.jsonl", ("a", "b", "c"))
+    with pytest.raises(UserError, match=r"data\.train: its records are preferences"):
+        load(pairs, pairs)
+    plain = write(tmp_path / "t.jsonl", "a")
+    with pytest.raises(UserError, match=r"data\.train: objective 'dpo' needs the fields prompt"):
+        load_pairs(plain)
 
 
 MISTAKES = {

@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerFast
 
 from alto_exec.data.samples import Sample, encode
 from alto_runs.errors import UserError
-from alto_runs.records import Chat, Completion, Message, Record, Text
+from alto_runs.records import Chat, Completion, Message, Single, Text
 from tests.exec.tiny_models import CHATML, CHATML_MARKED, byte_tokenizer, decode, tiny_tokenizer
 
 SYSTEM = "<|im_start|>system\nBe brief.<|im_end|>\n"
@@ -62,7 +62,7 @@ CHATS = {
 @pytest.mark.parametrize("template", [CHATML, CHATML_MARKED], ids=["unmarked", "marked"])
 @pytest.mark.parametrize(("record", "expected"), CHATS.values(), ids=CHATS)
 def test_answers_of_a_chat_are_the_targets(
-    record: Record, expected: list[str], template: str
+    record: Single, expected: list[str], template: str
 ) -> None:
     tokenizer = byte_tokenizer(template)
     assert targets(encode(record, tokenizer, completion_only=True), tokenizer) == expected
@@ -109,7 +109,7 @@ def test_a_template_without_an_end_token_trains_the_end_of_the_line() -> None:
     ids=["chat", "prompt and completion"],
 )
 def test_without_completion_only_all_but_the_first_token_are_targets(
-    record: Record, text: str
+    record: Single, text: str
 ) -> None:
     tokenizer = byte_tokenizer()
     sample = encode(record, tokenizer, completion_only=False)
@@ -129,7 +129,7 @@ PLAIN = {
 
 @pytest.mark.parametrize(("record", "only", "text", "expected"), PLAIN.values(), ids=PLAIN)
 def test_without_a_chat_template_the_end_token_closes_the_text(
-    record: Record, only: bool, text: str, expected: list[str]
+    record: Single, only: bool, text: str, expected: list[str]
 ) -> None:
     tokenizer = tiny_tokenizer(chat_template=None)
     sample = encode(record, tokenizer, completion_only=only)
@@ -172,7 +172,7 @@ def test_special_tokens_that_a_tokenizer_adds_are_kept_and_not_doubled() -> None
 @pytest.mark.parametrize("only", [True, False], ids=["completion", "all"])
 @pytest.mark.parametrize("template", [CHATML, CHATML_MARKED], ids=["unmarked", "marked"])
 def test_a_record_without_an_answer_has_no_targets(
-    record: Record, only: bool, template: str
+    record: Single, only: bool, template: str
 ) -> None:
     assert not any(encode(record, byte_tokenizer(template), only).is_target)
 
@@ -207,7 +207,7 @@ def test_what_a_template_adds_to_the_last_answer_is_a_target() -> None:
     ],
     ids=["template that rewrites the past", "template that refuses", "no template"],
 )
-def test_mistakes_are_told(record: Record, template: str | None, message: str) -> None:
+def test_mistakes_are_told(record: Single, template: str | None, message: str) -> None:
     with pytest.raises(UserError, match=message):
         encode(record, byte_tokenizer(template), completion_only=True)
 
