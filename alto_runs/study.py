@@ -40,11 +40,8 @@ __all__ = [
     "Budget",
     "DataSpec",
     "ExecutorSpec",
-<<<<<<< HEAD
-    "PolicySettings",
-=======
     "Objective",
->>>>>>> 4f4e859 (Direct preference optimization: pairs, per-job beta, the untuned model's part in the same packed pass, once; parity with TRL's trainer)
+    "PolicySettings",
     "Study",
     "TaskSpec",
     "expand",
@@ -102,13 +99,10 @@ Count = Annotated[int, Field(strict=True, ge=1, le=10**12)]
 Number = Annotated[float, Field(strict=True, gt=0, le=10**6, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 Line = Annotated[str, Field(min_length=1)]
-<<<<<<< HEAD
 PolicySettings = Annotated[
     Settings, PlainValidator(parse_settings), PlainSerializer(written_settings)
 ]
-=======
 Objective = Literal["sft", "dpo"]
->>>>>>> 4f4e859 (Direct preference optimization: pairs, per-job beta, the untuned model's part in the same packed pass, once; parity with TRL's trainer)
 
 
 class _Spec(BaseModel):
