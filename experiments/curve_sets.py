@@ -19,11 +19,13 @@ from alto_policy.runlog import RunLog
 from alto_policy.types import Job, JobId, Task, TaskId
 from alto_runs.directory import read_run_log
 from alto_runs.search import PAPER_GRID, configurations
+from alto_sim.curves import Losses
 from alto_sim.curves_generated import GeneratedCurves
 
 __all__ = [
     "RECORDED",
     "CurveSet",
+    "TableCurves",
     "curve_set",
     "generated_sets",
     "origins",
@@ -68,6 +70,22 @@ class CurveSet:
     def final(self) -> Array:
         """Last validation loss of each job; infinite where it broke down."""
         return np.where(np.isfinite(self.val[:, -1]), self.val[:, -1], np.inf)
+
+
+class TableCurves:
+    """The losses of a set, for the simulator: `LossCurves`. A job reports as the set has it."""
+
+    def __init__(self, curves: CurveSet) -> None:
+        self._curves = curves
+        self._rows = {job.id: row for row, job in enumerate(curves.task.jobs)}
+
+    def losses(self, job: Job, step: int) -> Losses:
+        column = max(0, step * job.reports // job.steps - 1)
+        row = self._rows[job.id]
+        return Losses(float(self._curves.train[row, column]), float(self._curves.val[row, column]))
+
+    def report_step(self, job: Job, step: int) -> int:
+        return job.next_report_step(step)
 
 
 def curve_set(

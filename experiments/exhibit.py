@@ -6,6 +6,7 @@ title, then paragraphs that begin with `The paper:`, `Here:` and `The paper agai
 
 import csv
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from io import StringIO
@@ -23,6 +24,7 @@ __all__ = [
     "Verdict",
     "markdown",
     "title_of",
+    "verdict_over",
     "write",
 ]
 
@@ -39,6 +41,18 @@ class Verdict(StrEnum):
     NOT_REPRODUCED = "not reproduced"
     CANNOT = "cannot be tested here"
     BEYOND = "not in the paper"
+
+
+_ENOUGH_TASKS = 3  # as many as the paper shows at least
+
+
+def verdict_over(holds: Sequence[bool]) -> Verdict:
+    """On a claim about all tasks, by whether it holds on each recorded one."""
+    if not holds:
+        return Verdict.CANNOT
+    if all(holds) and len(holds) >= _ENOUGH_TASKS:
+        return Verdict.REPRODUCED
+    return Verdict.PARTLY if any(holds) else Verdict.NOT_REPRODUCED
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of
 from experiments.curve_sets import CurveSet, origins, recorded_sets, shown_sets
-from experiments.exhibit import Exhibit, Table, Verdict
+from experiments.exhibit import Exhibit, Table, verdict_over
 
 __all__ = ["early_ranks", "exhibit"]
 
@@ -49,24 +49,18 @@ def exhibit() -> Exhibit:
         axes.set_title(curves.name, fontsize=9, color=INK)
         axes.set_xlabel("rank at 5 % of the samples")
     panels[0].set_ylabel("final rank")
-    is_kept_everywhere = all(early <= kept for _, early, kept, _ in rows)
+    holds = [early <= kept for _, early, kept, _ in rows]
     return Exhibit(
         found=tuple(
             f"{name}: the final best was number {early} of {count} at 5 %; {kept} are kept."
             for name, early, kept, count in rows
         ),
-        verdict=_verdict(is_kept_everywhere),
+        verdict=verdict_over(holds if recorded_sets() else ()),
         table=Table(("task", "winner's rank at 5 %", "kept", "jobs"), tuple(rows)),
         logs=origins(sets),
         seeds="One seed a job, no error bars.",
         figure=figure,
     )
-
-
-def _verdict(is_kept_everywhere: bool) -> Verdict:
-    if not recorded_sets():
-        return Verdict.CANNOT
-    return Verdict.REPRODUCED if is_kept_everywhere else Verdict.NOT_REPRODUCED
 
 
 def _ranks(losses: np.ndarray) -> list[int]:

@@ -18,7 +18,7 @@ from alto_policy.policies.alto import AltoSettings
 from alto_policy.types import Hyperparameters
 from alto_runs.report.drawing import GRID, INK, PALETTE, figure_of
 from experiments.curve_sets import CurveSet, origins, recorded_sets, shown_sets
-from experiments.exhibit import Exhibit, Table, Verdict
+from experiments.exhibit import Exhibit, Table, verdict_over
 from experiments.judging import judge
 from experiments.table_backend import play_policy
 
@@ -61,7 +61,7 @@ def exhibit() -> Exhibit:
         rows.append((curves.name, "alto", "", best * (1 + regret), regret))
     ours = {row[0]: row[4] for row in rows if row[1] == "alto"}
     experts = [row for row in rows if row[1] != "alto"]
-    is_best = all(ours[row[0]] <= row[4] for row in experts)
+    holds = [all(ours[row[0]] <= row[4] for row in experts if row[0] == name) for name in ours]
     figure, axes = figure_of(3.2)
     names = [*_EXPERTS, "alto"]
     for number, name in enumerate(names):
@@ -73,9 +73,8 @@ def exhibit() -> Exhibit:
     axes.set_ylabel("loss above the grid's best, %")
     axes.grid(axis="y", color=GRID)
     axes.legend(fontsize=7, frameon=False)
-    verdict = Verdict.REPRODUCED if is_best else Verdict.NOT_REPRODUCED
     return Exhibit(
-        verdict=verdict if recorded_sets() else Verdict.CANNOT,
+        verdict=verdict_over(holds if recorded_sets() else ()),
         found=tuple(
             f"{row[0]}: {row[1]} (rate, rank, batch: {row[2]}) is {row[4]:.2%} behind the grid's "
             "best, "

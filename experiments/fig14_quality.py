@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from alto_policy.policies.alto import AltoSettings
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of
 from experiments.curve_sets import CurveSet, origins, recorded_sets, shown_sets
-from experiments.exhibit import Exhibit, Table, Verdict
+from experiments.exhibit import Exhibit, Table, verdict_over
 from experiments.judging import judge
 from experiments.table_backend import play_policy
 
@@ -61,8 +61,12 @@ def exhibit() -> Exhibit:
             )
     lost = [row[4] / row[3] - 1 for row in rows]
     kept = sum(loss <= _TOLERANCE for loss in lost)
+    holds = [
+        all(row[4] / row[3] - 1 <= _TOLERANCE for row in rows if row[0] == curves.name)
+        for curves in sets
+    ]
     return Exhibit(
-        verdict=_verdict(kept, len(rows)),
+        verdict=verdict_over(holds if recorded_sets() else ()),
         found=(
             f"Within 0.5 % of the best in {kept} of {len(rows)} cells; exactly the best in "
             f"{sum(loss == 0 for loss in lost)}; at worst {max(lost):.2%} behind.",
@@ -78,14 +82,6 @@ def exhibit() -> Exhibit:
         seeds="One seed a job, no error bars.",
         figure=_draw(sets, rows),
     )
-
-
-def _verdict(kept: int, count: int) -> Verdict:
-    if not recorded_sets():
-        return Verdict.CANNOT
-    if kept == count:
-        return Verdict.REPRODUCED
-    return Verdict.PARTLY if kept >= 0.75 * count else Verdict.NOT_REPRODUCED
 
 
 def _draw(

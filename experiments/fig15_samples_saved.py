@@ -24,7 +24,7 @@ from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of
 from experiments.curve_sets import CurveSet, generated_sets, origins, recorded_sets
-from experiments.exhibit import Exhibit, Table, Verdict
+from experiments.exhibit import Exhibit, Table, verdict_over
 from experiments.judging import Judgement, judge
 from experiments.table_backend import play_policy
 
@@ -105,7 +105,7 @@ def exhibit() -> Exhibit:
                 for row in rows
             ),
         ),
-        verdict=_verdict(own),
+        verdict=verdict_over([r.saved >= _BAR and r.regret <= _LOSS_BAR for r in own]),
         table=Table(
             ("task", *(rule.value for rule in _RULES), "saved", "regret", "worst regret"),
             tuple((r.name, *r.shares, r.saved, r.regret, r.worst_regret) for r in rows),
@@ -118,16 +118,6 @@ def exhibit() -> Exhibit:
 
 def _mean(values: Iterable[float]) -> float:
     return fmean(list(values))
-
-
-def _verdict(rows: list[Row]) -> Verdict:
-    """Of recorded grids: as much saved as was asked for, at no loss to speak of."""
-    if not rows:
-        return Verdict.CANNOT
-    holds = [row.saved >= _BAR and row.regret <= _LOSS_BAR for row in rows]
-    if all(holds):
-        return Verdict.REPRODUCED
-    return Verdict.PARTLY if any(holds) else Verdict.NOT_REPRODUCED
 
 
 def _draw(rows: list[Row]) -> Figure:

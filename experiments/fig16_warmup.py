@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of
 from experiments.curve_sets import Array, CurveSet, generated_sets, origins, recorded_sets
-from experiments.exhibit import Exhibit, Table, Verdict
+from experiments.exhibit import Exhibit, Table, verdict_over
 from experiments.judging import spearman, top_quarter
 
 __all__ = ["Foresight", "exhibit", "foresight"]
@@ -77,7 +77,12 @@ def exhibit() -> Exhibit:
             f"best job kept in {row[4]:.0%}; the best of the kept is {row[5]:.2%} behind."
             for row in at_5
         ),
-        verdict=_verdict(judged),
+        verdict=verdict_over(
+            [
+                row[2] > _PAPER_RHO and row[3] >= _PAPER_COVERAGE[0] and row[4] == 1.0
+                for row in judged
+            ]
+        ),
         table=Table(
             ("task", "warm-up", "rho", "best quarter kept", "best kept", "shortfall"), tuple(rows)
         ),
@@ -86,16 +91,6 @@ def exhibit() -> Exhibit:
         "deviation over tasks.",
         figure=figure,
     )
-
-
-def _verdict(rows: list[tuple[str, float, float, float, float, float]]) -> Verdict:
-    """On recorded grids, as the paper states it for 5 %."""
-    if not rows:
-        return Verdict.CANNOT
-    holds = [row[2] > _PAPER_RHO and row[3] >= _PAPER_COVERAGE[0] and row[4] == 1.0 for row in rows]
-    if all(holds):
-        return Verdict.REPRODUCED
-    return Verdict.PARTLY if any(holds) else Verdict.NOT_REPRODUCED
 
 
 def _mean(

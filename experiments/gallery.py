@@ -15,7 +15,9 @@ from experiments import (
     bf16_spread,
     fig01_sensitivity,
     fig03_batch_size,
+    fig04_utilization,
     fig07_early_rank,
+    fig09_end_to_end,
     fig10_expert,
     fig11_preferences,
     fig12_cluster,
@@ -23,7 +25,11 @@ from experiments import (
     fig14_quality,
     fig15_samples_saved,
     fig16_warmup,
+    past_cluster,
+    past_cobatching,
+    past_energy,
     past_selection,
+    past_sensitivity,
     past_tuners,
     table2_kernels,
     throughput_curve,
@@ -37,7 +43,9 @@ GALLERY = Path(__file__).parent / "README.md"
 EXHIBITS: tuple[Callable[[], Exhibit], ...] = (
     fig01_sensitivity.exhibit,
     fig03_batch_size.exhibit,
+    fig04_utilization.exhibit,
     fig07_early_rank.exhibit,
+    fig09_end_to_end.exhibit,
     fig10_expert.exhibit,
     fig11_preferences.exhibit,
     fig12_cluster.exhibit,
@@ -50,6 +58,10 @@ EXHIBITS: tuple[Callable[[], Exhibit], ...] = (
     bf16_spread.exhibit,
     past_selection.exhibit,
     past_tuners.exhibit,
+    past_sensitivity.exhibit,
+    past_cluster.exhibit,
+    past_cobatching.exhibit,
+    past_energy.exhibit,
 )
 _HEAD = """# The paper's figures and tables again, and what lies beyond them
 

@@ -35,6 +35,7 @@ _MEASURES = (
     ("regret", 100, "regret of the winner, %"),
     ("top_kept", 1, "true best quarter kept"),
 )
+_LEAST_RECORDED = 3  # to choose settings on recorded tasks alone
 _NOISE = 0.001  # of a loss: regrets that differ by less are equal
 
 
@@ -149,9 +150,12 @@ def _judged(results: Sequence[Result]) -> tuple[list[Result], str]:
     """Plays at settings chosen on other tasks: leave one out of the recorded, or half of them."""
     recorded = list(dict.fromkeys(one.task for one in results if not one.is_generated))
     generated = list(dict.fromkeys(one.task for one in results if one.is_generated))
-    if len(recorded) > 1:
+    if len(recorded) >= _LEAST_RECORDED:
         splits = [([name], [n for n in recorded if n != name]) for name in recorded]
         basis = "are chosen on the other recorded tasks, for each task in turn"
+    elif recorded:
+        splits = [(recorded, generated)]
+        basis = "are chosen on generated tasks, judged on recorded ones"
     else:
         half = len(generated) // 2
         splits = [(generated[half:], generated[:half])]

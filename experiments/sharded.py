@@ -17,7 +17,7 @@ from alto_runs.costs.step_profile import StepProfile
 __all__ = ["GATHER_BYTES_PER_SECOND", "Sharded"]
 
 # NVLink of an H100 SXM: 450 GB/s in one direction (data sheet), of which all-gathers of large
-# layers reach about four fifths. An assumption: no such row is in the profile.
+# layers reach about four fifths: an assumption.
 GATHER_BYTES_PER_SECOND = 360e9
 _WEIGHT_BYTES = 2
 _GATHERS = 2  # in the forward and in the backward pass; a frozen backbone reduces no gradients

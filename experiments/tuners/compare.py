@@ -31,7 +31,7 @@ __all__ = ["COLUMNS", "NUM_GENERATED", "NUM_ORDERS", "RESULTS", "VERSIONS", "pla
 
 RESULTS = Path(__file__).parent / "results.csv"
 VERSIONS = Path(__file__).parent / "versions.json"
-NUM_GENERATED, NUM_ORDERS = 4, 3  # generated ones stand in while nothing is recorded
+NUM_GENERATED, NUM_ORDERS = 4, 3
 COLUMNS = (
     "task", "generated", "rule", "setting", "arrival", "order",
     *(field.name for field in fields(Judgement)),
@@ -80,7 +80,7 @@ def main() -> None:
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for curves in recorded_sets() or generated_sets(NUM_GENERATED):
+    for curves in (*recorded_sets(), *generated_sets(NUM_GENERATED)):
         for row in _rows(curves, peers):
             writer.writerow(row)
         print(f"{curves.name}: done", file=sys.stderr, flush=True)

@@ -11,7 +11,7 @@ from alto_policy.policies.fifo import FifoSettings
 from alto_policy.runlog import Entry, Header, dump_entry, dump_header
 from alto_policy.types import Gpu, GpuId
 from experiments.curve_sets import curve_set, generated_sets, recorded_sets
-from experiments.exhibit import Exhibit, Table, Verdict, markdown
+from experiments.exhibit import Exhibit, Table, Verdict, markdown, verdict_over
 from experiments.fig07_early_rank import early_ranks
 from experiments.fig12_cluster import BARS, makespan_of, tasks_of
 from experiments.fig15_samples_saved import saved_by
@@ -102,6 +102,20 @@ def test_a_section_says_what_the_paper_shows_and_what_is_run_here() -> None:
         "## Title\n\n**cannot be tested here** · `fig00.py`\n\n*The paper.* It"
     )
     assert "| 1.23 |  |" in section
+
+
+@pytest.mark.parametrize(
+    ("holds", "verdict"),
+    [
+        ((), Verdict.CANNOT),
+        ((True,), Verdict.PARTLY),
+        ((True, True, True), Verdict.REPRODUCED),
+        ((True, True, False), Verdict.PARTLY),
+        ((False, False, False), Verdict.NOT_REPRODUCED),
+    ],
+)
+def test_a_claim_about_all_tasks_needs_three(holds: tuple[bool, ...], verdict: Verdict) -> None:
+    assert verdict_over(holds) is verdict
 
 
 def test_the_gallery_shows_every_exhibit_and_its_picture() -> None:

@@ -1,5 +1,6 @@
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -20,15 +21,10 @@ from tests.experiments.tables import grid
         (ALTO, AltoSettings()),
         *(
             (
-                Selection(
-                    rounds=rounds, keep=(keep,) * len(rounds), lookahead=ahead, margin=margin
-                ),
-                AltoPlusSettings(rounds=rounds, keep=keep, lookahead=ahead, margin=margin),
+                Selection(rounds=rounds, keep=(keep,) * len(rounds)),
+                AltoPlusSettings(rounds=rounds, keep=keep),
             )
-            for rounds, keep, ahead, margin in (
-                ((0.05, 0.2), 0.35, 0.5, 0.0),
-                ((0.025, 0.075, 0.3), 0.5, 1.0, 0.002),
-            )
+            for rounds, keep in (((0.05, 0.15), 0.35), ((0.025, 0.075, 0.3), 0.5))
         ),
     ],
 )
@@ -58,3 +54,12 @@ def test_a_job_that_its_own_curve_stops_at_a_round_does_not_count_there() -> Non
     curves = grid([[2, 2, 1, 1], [3, 3, 1, 1], [4, 4, 1, 1], [1, math.nan, math.nan, math.nan]])
     ends = reached(curves, Selection(rounds=(0.5,), keep=(1 / 3,)))
     assert ends.tolist() == [4, 2, 2, 2]
+
+
+def test_the_slope_and_the_margin_change_who_is_kept() -> None:
+    falling = [4 - math.log2(column + 1) for column in range(8)]
+    curves = grid([[2.5] * 8, falling, [2.6] * 8, [9.0] * 8])
+    plain = Selection(rounds=(0.25,), keep=(0.25,))
+    assert reached(curves, plain).tolist() == [8, 2, 2, 2]
+    assert reached(curves, replace(plain, lookahead=1.0)).tolist() == [2, 8, 2, 2]
+    assert reached(curves, replace(plain, margin=0.05)).tolist() == [8, 2, 8, 2]

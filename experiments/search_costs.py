@@ -1,0 +1,91 @@
+"""What a search of one task costs on one H100, for each system: simulated from measured passes."""
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+
+from alto_policy.cluster import Cluster
+from alto_policy.controller import Controller, run
+from alto_policy.events import LossReported, TaskArrived
+from alto_policy.policies import SETTINGS, build
+from alto_policy.runlog import Entry
+from alto_policy.types import Task
+from alto_runs.costs.step_profile import StepProfile
+from alto_runs.profile import read_profile, shipped_profile
+from alto_sim.backend import SimBackend
+from alto_sim.hardware import gpus_of
+from alto_sim.workload import DEFAULT_LATENCIES, Workload
+from experiments.curve_sets import CurveSet, TableCurves
+
+__all__ = [
+    "BACKBONES",
+    "PEFT",
+    "SYSTEMS",
+    "SearchCost",
+    "alone_seconds",
+    "profile_of",
+    "search_cost",
+]
+
+BACKBONES = ("SmolLM2-135M", "Llama-3.2-1B", "Llama-3.1-8B")
+PEFT = "PEFT, one after another"
+SYSTEMS = (PEFT, "fifo", "median", "hyperband", "asha", "alto", "alto+")
+_LOAD_SECONDS = {"SmolLM2-135M": 2.0, "Llama-3.2-1B": 6.0, "Llama-3.1-8B": 30.0}  # assumed
+_LENGTH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class SearchCost:
+    seconds: float  # until the search has ended
+    to_best: float  # until the winner's best report
+    regret: float
+
+
+@cache
+def profile_of(kernels: str | None = None) -> StepProfile:
+    """The shipped profile, of the product's kernels or of others."""
+    return StepProfile(read_profile(shipped_profile()), kernels=kernels)
+
+
+@cache
+def search_cost(curves: CurveSet, backbone: str, system: str) -> SearchCost:
+    """The task's jobs on that backbone, with the losses of the set; sequences of 256 tokens."""
+    task = replace(curves.task, backbone=backbone, max_length=_LENGTH, num_gpus=1)
+    if system == PEFT:
+        return _one_after_another(curves, task)
+    profile = profile_of()
+    workload = Workload(
+        arrivals=(TaskArrived(0.0, task),),
+        curves=TableCurves(curves),
+        step_time=profile,
+        latencies=replace(DEFAULT_LATENCIES, load=_LOAD_SECONDS[backbone]),
+        measured={task.id: profile.memory_model(task)},
+    )
+    entries: list[Entry] = []
+    gpus = gpus_of(1)
+    policy = build(SETTINGS[system]())
+    run(Controller(policy, Cluster(gpus), entries.append), SimBackend(workload, gpus))
+    reports = [e.event for e in entries if isinstance(e.event, LossReported)]
+    best = min((r for r in reports if np.isfinite(r.val_loss)), key=lambda r: (r.val_loss, r.t))
+    regret = best.val_loss / float(curves.best.min()) - 1
+    return SearchCost(entries[-1].event.t, best.t, regret)
+
+
+def alone_seconds(task: Task) -> list[float]:
+    """Of each job with PEFT alone, a new process for each, sequences at the task's full length."""
+    profile = profile_of("peft")
+    return [
+        _LOAD_SECONDS[task.backbone]
+        + job.steps * job.hyperparameters.accumulation * profile.pass_seconds([job], task)
+        + job.reports * profile.evaluation_seconds([job], task)
+        for job in task.jobs
+    ]
+
+
+def _one_after_another(curves: CurveSet, task: Task) -> SearchCost:
+    """The jobs in the order of the grid."""
+    seconds = alone_seconds(task)
+    winner = int(np.argmin(curves.best))
+    share = (int(np.nanargmin(curves.val[winner])) + 1) / curves.num_reports
+    return SearchCost(sum(seconds), sum(seconds[:winner]) + share * seconds[winner], 0.0)

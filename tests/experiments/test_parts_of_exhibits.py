@@ -1,0 +1,75 @@
+import math
+from dataclasses import replace
+
+import pytest
+
+from alto_policy.types import Hyperparameters
+from experiments.curve_sets import TableCurves, generated_sets
+from experiments.fig01_sensitivity import spread
+from experiments.fig03_batch_size import best_by_batch
+from experiments.fig10_expert import nearest
+from experiments.fig14_quality import of_batch_size
+from experiments.past_cobatching import enough
+from experiments.past_sensitivity import thinned
+from experiments.search_costs import PEFT, search_cost
+from tests.experiments.tables import grid
+
+MIXED = grid([[4, 3], [5, 1], [2, 2], [math.nan] * 2], batch_sizes=(1, 2, 2, 4))
+
+
+def test_spreads_leave_out_what_was_lost() -> None:
+    assert spread([2.0, 1.0, 4.0, math.inf]) == (4.0, 2.0)
+
+
+def test_the_best_loss_of_each_batch_size_up_to_a_share() -> None:
+    assert best_by_batch(MIXED, 0.5) == {1: 4.0, 2: 2.0, 4: math.inf}
+    assert best_by_batch(MIXED, 1.0) == {1: 3.0, 2: 1.0, 4: math.inf}
+
+
+def test_the_jobs_of_one_batch_size_are_a_task_of_their_own() -> None:
+    part = of_batch_size(MIXED, 2)
+    assert [job.id for job in part.task.jobs] == ["job-1", "job-2"]
+    assert part.val.tolist() == [[5, 1], [2, 2]]
+
+
+def test_the_nearest_job_is_counted_in_doublings() -> None:
+    curves = generated_sets(1)[0]
+    wanted = Hyperparameters(learning_rate=2.4e-4, rank=12, batch_size=3)
+    chosen = curves.task.jobs[nearest(curves, wanted)].hyperparameters
+    assert (chosen.learning_rate, chosen.rank, chosen.batch_size) == (2e-4, 16, 4)
+
+
+def test_thinned_reports_hold_the_training_between_them() -> None:
+    thin = thinned(grid([[4, 2, 6, 8, 1]]), 2)
+    assert thin.val.tolist() == [[2, 8]]
+    assert thin.train.tolist() == [[3, 7]]
+    assert thin.task.jobs[0].reports == 2
+
+
+def test_curves_of_a_table_are_those_of_its_reports() -> None:
+    curves = grid([[4, 3, 2, 1]])
+    job, table = curves.task.jobs[0], TableCurves(curves)
+    steps = [job.report_step(number) for number in (1, 2, 3, 4)]
+    assert [table.losses(job, step).val for step in steps] == [4, 3, 2, 1]
+
+
+def test_enough_is_where_doubling_adds_less_than_a_tenth() -> None:
+    assert enough({1: 10, 2: 20, 4: 30, 8: 32, 16: 33}) == 4
+    assert enough({1: 10, 2: 20}) is None
+
+
+def test_a_search_that_stops_early_and_one_that_packs_are_cheaper() -> None:
+    curves = generated_sets(1)[0]
+    jobs = tuple(replace(job, reports=10) for job in curves.task.jobs[:12])
+    small = replace(
+        thinned(curves, 4),
+        task=replace(curves.task, jobs=jobs),
+        train=curves.train[:12, 3::4],
+        val=curves.val[:12, 3::4],
+    )
+    alone, packed, exits = (
+        search_cost(small, "SmolLM2-135M", system) for system in (PEFT, "fifo", "alto")
+    )
+    assert alone.seconds > packed.seconds > exits.seconds
+    assert exits.to_best <= exits.seconds
+    assert alone.regret == packed.regret == pytest.approx(0.0)
