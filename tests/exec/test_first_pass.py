@@ -9,6 +9,7 @@ from alto_exec.bank import AdapterBank
 from alto_exec.batch import Share, pack
 from alto_exec.decoder import Decoder
 from alto_exec.frozen_model import FrozenModel
+from alto_exec.objective import FixedWeights
 from tests.exec.comparing import Trajectory, assert_same_training
 from tests.exec.packed_loop import PackedRun, a_job, ragged_samples
 from tests.exec.tiny_models import tiny_llama
@@ -45,5 +46,5 @@ def gradients(model: FrozenModel, *, starts: bool) -> Tensor:
     bank = AdapterBank(model.shapes, model.device, 16)
     slot = bank.join(bank.fresh(4, seed=0))
     batch = pack([Share(tuple(SAMPLES[:4]), slot, 2.0, starts_gradients=starts)], model.device)
-    model.train(bank, batch, torch.ones(len(batch.targets_N)))
+    model.train(bank, batch, FixedWeights(torch.ones(len(batch.targets_N))))
     return bank.grad_RC
