@@ -78,7 +78,11 @@ class Lane:
         self._generation = 0  # of the pending event; earlier ones are void
 
     def join(self, trainee: Trainee) -> None:
-        """Let the job train from the next pass on."""
+        """Let the job train from the next pass on; one that paused on its last report is at its
+        end, as on the real backend."""
+        if trainee.step == trainee.spec.steps:
+            self._leave(trainee, Departure.FINISHED)
+            return
         self._plan_report(trainee)
         trainee.place = Place.COMING
         self._coming.append(trainee)

@@ -183,6 +183,17 @@ def test_a_paused_job_goes_on_where_it_was() -> None:
     ]
 
 
+def test_a_job_that_paused_on_its_last_report_ends_when_it_is_launched_again() -> None:
+    script: Script = {"a@4": [pause("a")], "b finished": [launch("a")]}
+    found = news(sim([job("a", 4, 2), job("b", 6, 1)]), script)
+    assert [what for what in found if what[1].startswith("a")] == [
+        (2.0, "a@2"),
+        (4.0, "a@4"),
+        (4.0, "a paused"),
+        (6.0, "a finished"),
+    ]
+
+
 def test_a_newcomer_joins_between_passes() -> None:
     script: Script = {"a@2": [launch("c")]}
     jobs = [job("a", 8, 4), job("b", 9, 1), job("c", 1, 1)]
