@@ -14,7 +14,7 @@ demo: setup
 	$(BIN)/alto report runs/demo
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -108,7 +108,8 @@ def test_mistakes_in_a_study(
             "train.jsonl",
             '{"question": "a"}\n',
             "FOLDER/train.jsonl: line 1: expected the fields of one shape (messages; "
-            "conversations; prompt and completion; instruction and output; text), found 'question'",
+            "conversations; chosen and rejected; prompt and completion; instruction and output; "
+            "text), found 'question'",
             id="a record without any of the fields",
         ),
         pytest.param(

@@ -47,7 +47,7 @@ def test_whatever_dies_the_run_ends_as_if_nothing_had(
     out = tmp_path / "run"
     trouble = ended(study, out, nodes, cluster_seed, len(expected.log.entries))
     for name, value in asdict(trouble).items():
-        record_property(name, value)
+        record_property(name, str(value))  # what a process of xdist can send
     result = Result(out)
     assert_same_outcome(result, expected)
     assert replay_run(out)[1] is None

@@ -280,7 +280,7 @@ def test_names_and_fields_that_are_needed(text: str, line: str, tmp_path: Path) 
         (
             "tasks: {a: {policy: fifo}}",
             "tasks.a.policy: value 'fifo': unknown key, "
-            "expected one of model, data, targets, search, jobs, budget, reports",
+            "expected one of model, data, objective, targets, search, jobs, budget, reports",
         ),
         (
             "tasks: {a: {search: {rank: 4}, jobs: [{}]}}",
