@@ -5,7 +5,7 @@ idle is filled by others. How the gain falls as one job brings more tokens is no
 
 Here: tokens a second over the tokens that one job brings to a step (1 x 128, then 1 to 16 sequences
 of 512), rank 16 on all linears, random weights, on one H100: as many jobs side by side as make up
-16,384 tokens (32 at most), the same job alone, and PEFT with one adapter. All in one session on one
+16,384 tokens (32 at most), the same job alone, and PEFT with one adapter. All on one
 card; losses and gradients were as exact as PyTorch's before anything was timed.
 """
 
