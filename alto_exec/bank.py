@@ -6,13 +6,14 @@ rows, so all that is its own is one block.
 Suffixes: R rows of the bank, r rows of one job, C columns of the bank, I and O of one linear.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
+from alto_exec.bank_memory import BankMemory
 from alto_kernels.adamw import Bank
 from alto_kernels.lora_linear import AdaptedGroup
 
@@ -74,23 +75,29 @@ class AdapterBank:
         self._groups, self._columns, self.num_columns = _layout(self.shapes)
         self._device = device
         self._slots: list[Slot] = []  # in the order of their rows
-        size = (rows, self.num_columns)
-        self.value_RC, self.grad_RC = (torch.zeros(size, device=device) for _ in range(2))
-        self.mean_RC, self.square_RC = (torch.zeros(size, device=device) for _ in range(2))
-        self.shadow_RC = self.value_RC
-        if dtype is not None and dtype.itemsize < self.value_RC.element_size():
-            self.shadow_RC = torch.zeros(size, device=device, dtype=dtype)
-        self._adapted: dict[int, AdaptedGroup] = {}  # views of the tensors above
+        self.memory = BankMemory(rows, self.num_columns, device, dtype)
+        self._adapted: dict[int, AdaptedGroup] = {}  # views of that memory
+
+    @property
+    def value_RC(self) -> Tensor:
+        return self.memory.value_RC
+
+    @property
+    def grad_RC(self) -> Tensor:
+        return self.memory.grad_RC
 
     @property
     def num_rows(self) -> int:
         return self.value_RC.shape[0]
 
     @property
+    def num_taken_rows(self) -> int:
+        return sum(slot.rank for slot in self._slots)
+
+    @property
     def bytes_per_rank(self) -> int:
         """Value, gradient, both moments and the copy that batches read, of one row."""
-        copy = 0 if self.shadow_RC is self.value_RC else self.shadow_RC.element_size()
-        return (4 * self.value_RC.element_size() + copy) * self.num_columns
+        return self.memory.bytes_per_row
 
     def group(self, number: int, weight_OI: Tensor, bias_O: Tensor | None) -> AdaptedGroup:
         """The bank's columns of the group that begins with linear `number`, beside its frozen
@@ -98,7 +105,7 @@ class AdapterBank:
         known = self._adapted.get(number)
         if known is not None and known.weight_OI is weight_OI and known.bias_O is bias_O:
             return known
-        group, shadow_RC = self._groups[number], self.shadow_RC.detach()
+        group, shadow_RC = self._groups[number], self.memory.shadow_RC.detach()
         adapted = AdaptedGroup(
             weight_OI=weight_OI,
             bias_O=bias_O,
@@ -115,8 +122,9 @@ class AdapterBank:
 
     def rows(self) -> Bank:
         """All rows, for the optimizer; it keeps the copy that batches read up to date."""
-        copy_RC = None if self.shadow_RC is self.value_RC else self.shadow_RC
-        return Bank(self.value_RC, self.grad_RC, self.mean_RC, self.square_RC, copy_RC)
+        memory = self.memory
+        copy_RC = memory.shadow_RC if memory.has_copy else None
+        return Bank(memory.value_RC, memory.grad_RC, memory.mean_RC, memory.square_RC, copy_RC)
 
     def join(self, state: AdapterState) -> Slot:
         """Take rows for an adapter and copy it in; the bank grows where no gap is wide enough."""
@@ -124,13 +132,14 @@ class AdapterBank:
         slot = Slot(_first_gap(self._slots, rank), rank)
         self.reserve(slot.rows.stop)
         self._slots = sorted([*self._slots, slot], key=lambda s: s.first)
+        memory = self.memory
         with torch.no_grad():
-            self.value_RC[slot.rows] = state.value_rC.to(self._device)
+            memory.value_RC[slot.rows] = state.value_rC.to(self._device)
             if any(state.mean_rC.stride()):  # else the rows are zero as they are
-                self.mean_RC[slot.rows] = state.mean_rC.to(self._device)
-                self.square_RC[slot.rows] = state.square_rC.to(self._device)
-            if self.shadow_RC is not self.value_RC:
-                self.shadow_RC[slot.rows] = self.value_RC[slot.rows]
+                memory.mean_RC[slot.rows] = state.mean_rC.to(self._device)
+                memory.square_RC[slot.rows] = state.square_rC.to(self._device)
+            if memory.has_copy:
+                memory.shadow_RC[slot.rows] = memory.value_RC[slot.rows]
         return slot
 
     def has_gap(self, rank: int) -> bool:
@@ -138,32 +147,42 @@ class AdapterBank:
         return _first_gap(self._slots, rank) + rank <= self.num_rows
 
     def reserve(self, rows: int) -> None:
-        """Grow to at least so many rows, no more: what is counted on is what is taken.
+        """Grow to at least so many rows, no more: what is counted on is what is taken."""
+        if rows > self.num_rows:
+            self._adapted.clear()
+            self.memory.resize(rows)
 
-        One tensor after the other, so that no more than one is there twice.
-        """
-        if rows <= self.num_rows:
-            return
-        self._adapted.clear()
-        is_copy = self.shadow_RC is not self.value_RC
-        self.value_RC = _grown(self.value_RC, rows)
-        self.grad_RC = _grown(self.grad_RC, rows)
-        self.mean_RC = _grown(self.mean_RC, rows)
-        self.square_RC = _grown(self.square_RC, rows)
-        self.shadow_RC = _grown(self.shadow_RC, rows) if is_copy else self.value_RC
+    def give_back(self, rows: int) -> None:
+        """Shrink to so many rows, or as far as the last slot allows."""
+        rows = max(rows, self._slots[-1].rows.stop if self._slots else 0)
+        if rows < self.num_rows:
+            self._adapted.clear()
+            self.memory.resize(rows)
+
+    def compact(self) -> Mapping[Slot, Slot]:
+        """Move all slots to the front in their order, within the memory there is; where each one
+        has gone. What was recorded stays good: which rows a launch reads stands in its tables."""
+        moved: dict[Slot, Slot] = {}
+        end = 0
+        for slot in self._slots:
+            moved[slot] = Slot(end, slot.rank)
+            end += slot.rank
+            if slot != moved[slot]:
+                self.memory.move(slot.rows, moved[slot].rows)
+        if self._slots:
+            self.memory.clear(slice(end, self._slots[-1].rows.stop))
+        self._slots = list(moved.values())
+        return moved
 
     def leave(self, slot: Slot) -> None:
         """Give the rows back, zeroed: nothing of a departed job reaches the next owner."""
         self._slots.remove(slot)
-        with torch.no_grad():
-            for tensor in (self.value_RC, self.grad_RC, self.mean_RC, self.square_RC):
-                tensor[slot.rows] = 0
-            self.shadow_RC[slot.rows] = 0
+        self.memory.clear(slot.rows)
 
     def state(self, slot: Slot, *, wait: bool = True) -> AdapterState:
         """A copy of what the job must not lose; without `wait` it is there when the device has
         come to it."""
-        kept = (self.value_RC, self.mean_RC, self.square_RC)
+        kept = (self.value_RC, self.memory.mean_RC, self.memory.square_RC)
         state = AdapterState(*(_in_main_memory(t.detach()[slot.rows]) for t in kept))
         if wait and self._device.type == "cuda":
             torch.cuda.current_stream(self._device).synchronize()
@@ -245,9 +264,3 @@ def _in_main_memory(rows_rC: Tensor, into: Tensor | None = None) -> Tensor:
         is_cuda = rows_rC.device.type == "cuda"
         into = torch.empty(rows_rC.shape, dtype=rows_rC.dtype, pin_memory=is_cuda)
     return into.copy_(rows_rC, non_blocking=True)
-
-
-def _grown(bank_RC: Tensor, rows: int) -> Tensor:
-    after = torch.zeros(rows, bank_RC.shape[1], dtype=bank_RC.dtype, device=bank_RC.device)
-    after[: bank_RC.shape[0]] = bank_RC
-    return after

@@ -224,7 +224,7 @@ class Decoder:
         """Whether its launches are those of every batch of its shape, and recording them pays."""
         if len(batch.tokens_T) > self.most_recorded_tokens or not batch.plan.segments:
             return False
-        return bank.shadow_RC.dtype == self.dtype
+        return bank.memory.shadow_RC.dtype == self.dtype
 
     def _run_layer(
         self, layer: Layer, h_TH: Tensor, delta_TH: Tensor | None, context: Context

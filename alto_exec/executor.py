@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 
@@ -13,7 +12,8 @@ from alto_exec.evaluate import Adapter, validation_losses
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.keeping import Keeper
 from alto_exec.objective import References
-from alto_exec.residence import Losses, Progress, Resident
+from alto_exec.residence import Losses, Resident
+from alto_exec.seating import Seating, Space
 from alto_exec.step import Lookahead, train_pass
 from alto_policy.events import Departure
 from alto_policy.types import Job, JobId
@@ -35,7 +35,8 @@ class Executor:
     """Residents train in fused passes. A job that has reported waits until it is resumed.
 
     Without `is_durable` jobs that pause stay where they are until their place is needed, and the
-    disk lags behind: `keeper` is told what must be there by when.
+    disk lags behind: `keeper` is told what must be there by when. The bank leaves to the passes
+    what the model of memory counts on for them.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Executor:
         backbone: FrozenModel,
         dataset: Dataset,
         directory: RunDirectory,
+        space: Space | None = None,
         *,
         is_durable: bool = True,
     ) -> None:
@@ -51,17 +53,19 @@ class Executor:
         self.dataset = dataset
         self.tokens_trained = 0
         self.keeper = Keeper(directory, self.bank, backbone.base_model, is_durable=is_durable)
+        self._seating = Seating(self.bank, self.keeper, space)
         self._references = References()
         self._ahead = Lookahead() if backbone.device.type == "cuda" else None
         self._residents: dict[JobId, Resident] = {}
         self._waiting: dict[JobId, Resident] = {}  # have reported, decisions are still to come
-        self._parked: dict[JobId, Resident] = {}  # paused, the one that paused first in front
-        # Many jobs of a grid begin with the same adapter.
-        self._fresh = lru_cache(maxsize=4)(self.bank.fresh)
 
     @property
     def residents(self) -> Sequence[JobId]:
         return (*self._residents, *self._waiting)
+
+    @property
+    def _seated(self) -> Sequence[Resident]:
+        return (*self._residents.values(), *self._waiting.values())
 
     @property
     def training(self) -> Sequence[JobId]:
@@ -74,14 +78,14 @@ class Executor:
         return resident.progress.step if resident else None
 
     def expect(self, jobs: Sequence[Job]) -> None:
-        """These are about to be launched: an empty bank grows once for all of them."""
-        if not self.residents and not self._parked:
-            self.bank.reserve(sum(job.hyperparameters.rank for job in jobs))
+        """These are about to be launched: the bank moves once for all of them."""
+        self._seating.expect(jobs, self._seated)
 
     def launch(self, job: Job, place: int = 0) -> Report | None:
         """Give the job a slot: a new one, or from its checkpoint. The report that belongs to the
         checkpoint is handed out again, since it may have been lost. There is one `place`."""
-        resident = self._parked.pop(job.id, None) or self._joined(job)
+        self.expect([job])
+        resident = self._seating.seat(job, self._seated)
         report = resident.progress.report
         if report is None:
             self._residents[job.id] = resident
@@ -106,7 +110,7 @@ class Executor:
                 self._make_reports([resident])
         self.keeper.keep_best(resident.job)
         if keep and not self.keeper.is_durable:
-            self._parked[job] = resident
+            self._seating.park(resident)
             return
         if keep:
             self.keeper.keep(resident)
@@ -115,8 +119,7 @@ class Executor:
 
     def forget(self, job: JobId) -> None:
         """The job will not train again; nothing more of it is on its way to the disk."""
-        if (resident := self._parked.pop(job, None)) is not None:
-            self.bank.leave(resident.slot)
+        self._seating.dismiss(job)
         self.keeper.settle(job)
 
     def resume_all(self) -> list[tuple[JobId, Departure]]:
@@ -137,6 +140,8 @@ class Executor:
 
     def advance(self) -> list[Report]:
         """Make one fused pass; the reports that became due by it."""
+        if self._seating.is_short:
+            self._seating.tighten(self._seated)
         self._train(list(self._residents.values()))
         due = [r for r in self._residents.values() if r.passes == 0 and _is_due(r)]
         for resident in due:
@@ -153,21 +158,10 @@ class Executor:
             resident.passes, resident.step_loss, resident.step_tokens = 0, 0.0, 0
         last = next(reversed(self._residents))
         self.leave(last, keep=True)
+        self._seating.is_short = True
         if self.backbone.device.type == "cuda":
             torch.cuda.empty_cache()
         return last
-
-    def _joined(self, job: Job) -> Resident:
-        """From its checkpoint, if there is one; jobs that have paused make room."""
-        h = job.hyperparameters
-        kept = self.keeper.read(job)
-        while self._parked and not self.bank.has_gap(h.rank):
-            oldest = self._parked.pop(next(iter(self._parked)))
-            self.keeper.keep(oldest)
-            self.bank.leave(oldest.slot)
-        if kept is not None:
-            return Resident(job, self.bank.join(kept.adapter), kept.progress)
-        return Resident(job, self.bank.join(self._fresh(h.rank, h.seed)), Progress())
 
     def _train(self, residents: Sequence[Resident]) -> None:
         self.tokens_trained += train_pass(

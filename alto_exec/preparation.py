@@ -17,6 +17,7 @@ from alto_exec.machine import dtype_of
 from alto_exec.memory import measured_memory_model, memory_model
 from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
 from alto_exec.modules import check_targets
+from alto_exec.seating import Space
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Task
 from alto_runs.directory import RunDirectory
@@ -64,8 +65,10 @@ class PreparedTask:
         assert spec.threads is not None
         torch.set_num_threads(spec.threads)
         backbone = (load or self.load)(spec)
-        executor = Executor(backbone, self.dataset, directory, is_durable=is_durable)
-        return executor, self.memory(backbone, executor.bank, spec)
+        bank = AdapterBank(backbone.shapes, backbone.device, rows=0, dtype=backbone.dtype)
+        memory = self.memory(backbone, bank, spec)
+        space = Space(memory, self.task.max_length)
+        return Executor(backbone, self.dataset, directory, space, is_durable=is_durable), memory
 
     def load(self, executor: ExecutorSpec) -> FrozenModel:
         """A copy of the backbone on the device, written out where its architecture allows it."""

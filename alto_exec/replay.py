@@ -127,18 +127,18 @@ class Replays:
         self._row_bytes = row_bytes
         self._recordings: dict[PassShape, _Recording] = {}
         self._wasted: dict[PassShape, int] = {}  # rows, in larger shapes
-        self._bank: weakref.ref[Tensor] | None = None  # whose addresses are recorded
+        self._bank: weakref.ref[AdapterBank] | None = None  # whose addresses are recorded
 
     def train(self, bank: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
         """What `train` computes; good until the next pass."""
-        if self._bank is None or self._bank() is not bank.shadow_RC:
+        if self._bank is None or self._bank() is not bank:
             self.clear()
-        self._bank = weakref.ref(bank.shadow_RC)
+            self._bank = weakref.ref(bank)
+            bank.memory.watch(self)
         shape = self._shape_for(batch)
         needed = shape.rows * self._row_bytes
         if shape not in self._recordings and needed > _free_bytes():
             self.clear()
-            self._bank = weakref.ref(bank.shadow_RC)
         recording = self._recordings.pop(shape, None)
         if recording is None:
             recording = _Recording(self._train, Room(shape, batch, weights_N))
@@ -165,8 +165,7 @@ class Replays:
         return PassShape.around(batch, self._spare)
 
     def clear(self) -> None:
-        """Give the memory back: a pass that is not recorded may need it."""
-        self._bank = None
+        """Give the memory back: a pass that is not recorded may need it, or a bank that moves."""
         self._recordings.clear()
         self._wasted.clear()
 

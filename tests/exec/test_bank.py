@@ -49,12 +49,37 @@ def test_whoever_joins_and_leaves_every_job_keeps_its_own(
         else:
             slot, _ = held.pop(size % len(held))
             bank.leave(slot)
-            for tensor in (bank.value_RC, bank.grad_RC, bank.mean_RC, bank.square_RC):
+            for tensor in (bank.value_RC, bank.grad_RC, bank.memory.mean_RC, bank.memory.square_RC):
                 assert not tensor[slot.rows].any()
         for slot, state in held:
             assert_holds(bank, slot, state)
     taken = sorted(row for slot, _ in held for row in range(slot.first, slot.rows.stop))
     assert len(taken) == len(set(taken))
+
+
+def test_compacted_slots_keep_all_that_is_theirs() -> None:
+    """What departed jobs left is no part of it; the rows behind the last slot are given back."""
+    bank = AdapterBank(SHAPES, CPU, rows=0, dtype=torch.bfloat16)
+    states = [random_state(rank, seed) for seed, rank in enumerate((3, 5, 2, 4, 1))]
+    slots = [bank.join(state) for state in states]
+    bank.grad_RC.copy_(torch.arange(15.0)[:, None].expand(15, 22))
+    for departed in (0, 3):
+        bank.leave(slots[departed])
+        bank.grad_RC[slots[departed].rows] = torch.nan
+    gradients = {slot: bank.grad_RC[slot.rows].clone() for slot in slots}
+    address = bank.value_RC.data_ptr()
+    moved = bank.compact()
+    assert moved == {slots[1]: Slot(0, 5), slots[2]: Slot(5, 2), slots[4]: Slot(7, 1)}
+    assert bank.value_RC.data_ptr() == address
+    for tensor in (bank.value_RC, bank.grad_RC, bank.memory.mean_RC, bank.memory.shadow_RC):
+        assert not tensor[8:].any()
+    bank.give_back(2)
+    assert bank.num_rows == bank.num_taken_rows == 8, "slots are never cut off"
+    for number in (1, 2, 4):
+        slot = moved[slots[number]]
+        assert_holds(bank, slot, states[number])
+        assert_identical(bank.grad_RC[slot.rows], gradients[slots[number]])
+        assert_identical(bank.memory.shadow_RC[slot.rows], states[number].value_rC.bfloat16())
 
 
 def test_a_gap_is_used_again() -> None:
@@ -147,3 +172,5 @@ def test_a_group_is_made_anew_when_the_bank_has_moved() -> None:
     moved = bank.group(0, weight, None)
     assert moved.a_RMI.shape[0] == 5
     assert moved.b_RO.data_ptr() != group.b_RO.data_ptr()
+    bank.give_back(0)
+    assert bank.group(0, weight, None).a_RMI.shape[0] == 0

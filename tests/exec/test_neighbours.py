@@ -169,7 +169,12 @@ def test_nothing_of_a_lost_job_stays_in_the_bank() -> None:
     assert run.bank.grad_RC.isnan().any(), "the broken job does break"
     slot = run.resident("broken").slot
     run.leave("broken")
-    for tensor in (run.bank.value_RC, run.bank.grad_RC, run.bank.mean_RC, run.bank.square_RC):
+    for tensor in (
+        run.bank.value_RC,
+        run.bank.grad_RC,
+        run.bank.memory.mean_RC,
+        run.bank.memory.square_RC,
+    ):
         assert not tensor[slot.rows].any()
         assert tensor.isfinite().all()
     heir = a_job("heir", rank=4, seed=9)

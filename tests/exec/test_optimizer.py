@@ -67,14 +67,14 @@ def test_a_gradient_is_clipped_by_its_jobs_own_norm(size: float) -> None:
     plain = torch.nn.Parameter(gradient.clone())
     plain.grad = gradient.clone()
     torch.nn.utils.clip_grad_norm_([plain], 0.7)
-    assert_close(bank.mean_RC[slot.rows], plain.grad)
+    assert_close(bank.memory.mean_RC[slot.rows], plain.grad)
 
 
 def test_a_step_touches_the_rows_of_its_job_alone() -> None:
     bank, (before, slot, after) = bank_with(3, 4, 2)
     bank.grad_RC.normal_()
     tensors = {
-        name: getattr(bank, name).detach()
+        name: getattr(bank.memory, name).detach()
         for name in ("value_RC", "grad_RC", "mean_RC", "square_RC")
     }
     kept = {name: tensor.clone() for name, tensor in tensors.items()}

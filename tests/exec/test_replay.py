@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from alto_exec import decoder, replay
-from alto_exec.bank import AdapterBank, Slot
+from alto_exec.bank import AdapterBank, LinearShape, Slot
 from alto_exec.batch import PackedBatch, Share, pack
 from alto_exec.data.samples import Sample
 from alto_exec.decoder import Decoder
@@ -118,15 +118,38 @@ def test_when_a_pass_is_launched_recorded_and_replayed(monkeypatch: pytest.Monke
     assert counts(BEFORE) == (1, 0)
     assert counts(NOW) == (2, 1)  # recorded, then replayed
     assert counts(BEFORE) == (2, 2)
-    assert counts((90, 90, 90)) == (3, 2)  # of another shape
-    assert counts(NOW) == (3, 3)
+    bank.compact()  # within its memory
+    assert counts(BEFORE) == (2, 3)
+    assert counts((90, 90, 90)) == (3, 3)  # of another shape
+    assert counts(NOW) == (3, 4)
     bank.reserve(64)
-    assert counts(NOW) == (4, 3)
-    assert counts(NOW) == (5, 4)
+    assert counts(NOW) == (4, 4)
+    assert counts(NOW) == (5, 5)
+    bank.give_back(12)
+    assert counts(NOW) == (6, 5)
+    assert counts(NOW) == (7, 6)
     free = 200  # enough for a pass, not for keeping its memory
     replays.clear()
-    assert counts(NOW) == (6, 4)
-    assert counts(NOW) == (7, 4)
+    assert counts(NOW) == (8, 6)
+    assert counts(NOW) == (9, 6)
+
+
+def test_recordings_give_their_memory_back_before_the_bank_moves() -> None:
+    """Else what is recorded and what it is recorded for would be there at the same time."""
+    bank = AdapterBank((LinearShape("one", 5, 7),), torch.device("cpu"), rows=4)
+    rows: list[int] = []
+
+    class Recorded:
+        def clear(self) -> None:
+            rows.append(bank.num_rows)
+
+    recorded, gone = Recorded(), Recorded()
+    bank.memory.watch(recorded)
+    bank.memory.watch(gone)
+    del gone
+    bank.reserve(9)
+    bank.give_back(0)
+    assert rows == [4, 9]
 
 
 def test_a_larger_recording_serves_until_it_has_wasted_what_another_costs(
@@ -179,8 +202,8 @@ def test_a_shape_takes_what_its_launches_can_compute() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not ON_GPU, reason="CUDA graphs")
 def test_a_recorded_pass_is_a_launched_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also after the bank has moved."""
-    monkeypatch.setattr(decoder, "_LAUNCH_SECONDS", 1.0)
+    """Also after the bank has moved, and after its slots have moved within it."""
+    monkeypatch.setattr(decoder, "most_recorded_tokens", lambda _: 1 << 20)
     model, fresh = (a_model(torch.bfloat16) for _ in range(2))
     (bank, slots), (same_bank, _) = adapters(model), adapters(fresh)
 
@@ -202,3 +225,10 @@ def test_a_recorded_pass_is_a_launched_one(monkeypatch: pytest.MonkeyPatch) -> N
         ):
             assert_identical(found, expected)
         assert other[1].any()
+    for one in (bank, same_bank):
+        one.leave(slots[0])
+        moved = one.compact()
+    slots = tuple(moved[slot] for slot in slots[1:])
+    replayed, launched = gradients(model, bank, NOW[1:]), gradients(fresh, same_bank, NOW[1:])
+    for found, expected in zip(replayed, launched, strict=True):
+        assert_identical(found, expected)

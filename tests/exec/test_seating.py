@@ -1,0 +1,145 @@
+"""The rows of the bank are no more than memory has room for, and no job feels that they move."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from alto_exec.data.dataset import Dataset, Dropped
+from alto_exec.decoder import Decoder
+from alto_exec.executor import Executor
+from alto_exec.seating import Space
+from alto_policy.memory import MemoryModel
+from alto_policy.types import Job
+from alto_runs.directory import RunDirectory
+from tests.exec.comparing import assert_same_training
+from tests.exec.test_executor import JOBS, STEADY, TRAIN, VALIDATION, Story, finish, job
+from tests.exec.tiny_models import tiny_llama
+
+LENGTH = 8
+# A unit of rank is as large as ten tokens: 100 units in all.
+SMALL = MemoryModel(capacity=1_000, fixed=0, per_rank=10, per_token=1)
+
+
+def an_executor(folder: Path, space: Space | None, *, is_durable: bool = False) -> Executor:
+    dataset = Dataset(tuple(TRAIN), tuple(VALIDATION), Dropped(0, 0), 0)
+    backbone = Decoder(tiny_llama()[0])
+    return Executor(backbone, dataset, RunDirectory(folder), space, is_durable=is_durable)
+
+
+def rows_of(jobs: list[Job]) -> int:
+    return sum(each.hyperparameters.rank for each in jobs)
+
+
+def test_rows_that_passes_need_are_not_the_banks() -> None:
+    space, two = Space(SMALL, LENGTH), [job("one", rank=10), job("two", rank=20, batch_size=4)]
+    assert SMALL.bytes(two, LENGTH) == 340
+    assert space.most_rows(two) == 96
+    assert space.most_rows([job("large", rank=4, batch_size=200)]) == 4, "never less than its own"
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["launch", "pause", "stop"]), st.integers(0, 7)), max_size=30
+    )
+)
+def test_rows_beside_what_passes_need_fit_whoever_comes_and_goes(
+    tmp_path: Path, script: list[tuple[str, int]]
+) -> None:
+    """A launch that fits by the model finds a bank that fits."""
+    space = Space(SMALL, LENGTH)
+    executor = an_executor(tmp_path, space)
+    jobs = [
+        job(f"job-{number}", rank=rank, batch_size=batch_size)
+        for number, (rank, batch_size) in enumerate(
+            [(8, 1), (16, 1), (32, 2), (4, 60), (2, 110), (24, 3), (1, 1), (12, 30)]
+        )
+    ]
+    here: list[Job] = []
+    for move, number in script:
+        chosen = jobs[number]
+        if move == "launch" and chosen not in here and SMALL.fits([*here, chosen], LENGTH):
+            executor.launch(chosen)
+            here.append(chosen)
+        elif move != "launch" and chosen in here:
+            executor.leave(chosen.id, keep=move == "pause")
+            here.remove(chosen)
+        assert rows_of(here) <= executor.bank.num_rows <= max(space.most_rows(here), 100)
+        if move == "launch" and here:
+            assert executor.bank.num_rows <= space.most_rows(here)
+
+
+def tight(jobs: tuple[Job, ...]) -> Space:
+    """Room for the rows of these jobs side by side, and for no others."""
+    model = replace(SMALL, per_token=0)
+    return Space(replace(model, capacity=model.bytes(jobs, LENGTH)), LENGTH)
+
+
+@pytest.mark.parametrize("is_durable", [True, False], ids=["durable", "lagging"])
+def test_jobs_train_to_the_same_bits_in_a_bank_that_is_compacted(
+    is_durable: bool, tmp_path: Path
+) -> None:
+    """Within a step of two passes as well, whose first gradients move with the job."""
+    stories = []
+    first, second = job("first", rank=8, steps=4, reports=2), job("second", rank=2, seed=5)
+    for name, space in (("roomy", None), ("tight", tight((STEADY, second)))):
+        executor, story = an_executor(tmp_path / name, space, is_durable=is_durable), Story()
+        for each in (first, STEADY):
+            story.hear(executor.launch(each))
+        finish(executor, story, passes=3)
+        executor.leave(first.id, keep=True)
+        executor.expect([second])
+        story.hear(executor.launch(second))
+        assert executor.bank.num_rows == (11 if space is None else 5)
+        finish(executor, story)
+        stories.append(story)
+    roomy, compacted = stories
+    assert compacted.ends == roomy.ends
+    for each in (STEADY, second):
+        assert_same_training(
+            compacted.losses(each.id), roomy.losses(each.id), bitwise=True, what=each.id
+        )
+
+
+def test_a_bank_in_pieces_is_put_together_and_does_not_grow(tmp_path: Path) -> None:
+    executor = an_executor(tmp_path, None)
+    jobs = [job(f"job-{number}", rank=4) for number in range(4)]
+    for each in jobs:
+        executor.launch(each)
+    for each in jobs[::2]:
+        executor.leave(each.id, keep=False)
+    executor.launch(job("wide", rank=8))
+    assert executor.bank.num_rows == 16
+
+
+def test_when_memory_has_run_out_only_those_who_train_have_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor, story = an_executor(tmp_path, None), Story()
+    for each in JOBS:
+        story.hear(executor.launch(each))
+    finish(executor, story, passes=2)
+    ranks = rows_of(list(JOBS))
+    assert executor.bank.num_rows == ranks
+    with monkeypatch.context() as patch:
+        patch.setattr(Decoder, "train", out_of_memory)
+        with pytest.raises(torch.OutOfMemoryError):
+            executor.advance()
+    evicted = executor.evict()
+    finish(executor, story, passes=1)
+    left = [each for each in JOBS if each.id != evicted and each.id not in story.ends]
+    assert executor.bank.num_rows == rows_of(left) < ranks
+    assert executor.bank.num_taken_rows == rows_of(left)
+
+
+def out_of_memory(*_: object) -> None:
+    raise torch.OutOfMemoryError
