@@ -1,6 +1,7 @@
 """One backbone and the jobs that train on it together."""
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,12 +12,13 @@ from alto_exec.data.dataset import Dataset
 from alto_exec.evaluate import Adapter, validation_losses
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.keeping import Keeper
+from alto_exec.metering import Meter
 from alto_exec.objective import References
 from alto_exec.residence import Losses, Resident
 from alto_exec.seating import Seating, Space
 from alto_exec.step import Lookahead, train_pass
 from alto_policy.events import Departure
-from alto_policy.types import Job, JobId
+from alto_policy.types import Job, JobId, TaskId
 from alto_runs.directory import RunDirectory
 
 __all__ = ["Executor", "Report"]
@@ -47,6 +49,7 @@ class Executor:
         space: Space | None = None,
         *,
         is_durable: bool = True,
+        meter: Meter | None = None,
     ) -> None:
         self.backbone = backbone
         self.bank = AdapterBank(backbone.shapes, backbone.device, rows=0, dtype=backbone.dtype)
@@ -54,6 +57,8 @@ class Executor:
         self.tokens_trained = 0
         self.keeper = Keeper(directory, self.bank, backbone.base_model, is_durable=is_durable)
         self._seating = Seating(self.bank, self.keeper, space)
+        self._meter = meter or Meter(TaskId(""), lambda _: None)
+        self._validation_tokens = sum(example.num_tokens for example in dataset.validation)
         self._references = References()
         self._ahead = Lookahead() if backbone.device.type == "cuda" else None
         self._residents: dict[JobId, Resident] = {}
@@ -84,8 +89,9 @@ class Executor:
     def launch(self, job: Job, place: int = 0) -> Report | None:
         """Give the job a slot: a new one, or from its checkpoint. The report that belongs to the
         checkpoint is handed out again, since it may have been lost. There is one `place`."""
-        self.expect([job])
-        resident = self._seating.seat(job, self._seated)
+        with self._meter.launch():
+            self.expect([job])
+            resident = self._seating.seat(job, self._seated)
         report = resident.progress.report
         if report is None:
             self._residents[job.id] = resident
@@ -146,7 +152,10 @@ class Executor:
         due = [r for r in self._residents.values() if r.passes == 0 and _is_due(r)]
         for resident in due:
             self._waiting[resident.job.id] = self._residents.pop(resident.job.id)
-        return self._make_reports(due)
+        if not due:
+            return []
+        with self._meter.evaluation(len(due), len(due) * self._validation_tokens):
+            return self._make_reports(due)
 
     def evict(self) -> JobId:
         """Give up the pass that ran out of memory, and the job that was launched last.
@@ -164,7 +173,8 @@ class Executor:
         return last
 
     def _train(self, residents: Sequence[Resident]) -> None:
-        self.tokens_trained += train_pass(
+        start = time.monotonic()
+        tokens = train_pass(
             self.backbone,
             self.bank,
             self.dataset.train,
@@ -172,6 +182,8 @@ class Executor:
             ahead=self._ahead,
             references=self._references,
         )
+        self._meter.trained(residents, tokens, time.monotonic() - start)
+        self.tokens_trained += tokens
 
     def _make_reports(self, due: Sequence[Resident]) -> list[Report]:
         """Evaluate all of them together, keep the adapters that are the best so far, and the

@@ -73,10 +73,10 @@ def _residents(prepared: PreparedTask, bank: AdapterBank, memory: MemoryModel) -
     return [Resident(job, slot, Progress()) for job, slot in zip(chosen, slots, strict=True)]
 
 
-def _tokens(residents: list[Resident], prepared: PreparedTask) -> int:
-    """Of one pass, were all sequences of full length, as a forecast counts them."""
+def _tokens(residents: list[Resident], prepared: PreparedTask) -> float:
+    """Of one pass, were all sequences as long as the mean one, as a forecast counts them."""
     batch = sum(resident.job.hyperparameters.batch_size for resident in residents)
-    return batch * prepared.task.max_length
+    return batch * prepared.task.mean_length
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,15 @@ from alto_exec.executor import Executor
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.machine import dtype_of
 from alto_exec.memory import measured_memory_model, memory_model
+from alto_exec.metering import Meter
 from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
 from alto_exec.modules import check_targets
 from alto_exec.seating import Space
 from alto_policy.memory import MemoryModel
-from alto_policy.types import Task
+from alto_policy.types import Task, TokenCounts
 from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
+from alto_runs.executor_work import append_work
 from alto_runs.study import ExecutorSpec, Study, TaskSpec, expand
 
 if TYPE_CHECKING:
@@ -68,7 +71,11 @@ class PreparedTask:
         bank = AdapterBank(backbone.shapes, backbone.device, rows=0, dtype=backbone.dtype)
         memory = self.memory(backbone, bank, spec)
         space = Space(memory, self.task.max_length)
-        return Executor(backbone, self.dataset, directory, space, is_durable=is_durable), memory
+        meter = Meter(self.task.id, partial(append_work, directory.work_path))
+        executor = Executor(
+            backbone, self.dataset, directory, space, is_durable=is_durable, meter=meter
+        )
+        return executor, memory
 
     def load(self, executor: ExecutorSpec) -> FrozenModel:
         """A copy of the backbone on the device, written out where its architecture allows it."""
@@ -122,5 +129,12 @@ def _prepare(name: str, spec: TaskSpec, num_gpus: int) -> PreparedTask:
     dataset = load_dataset(spec.data, tokenizer, spec.objective)
     longest = max(example.most_tokens for example in (*dataset.train, *dataset.validation))
     task = expand(name, spec, num_samples=len(dataset.train), max_length=longest)
-    task = replace(task, num_gpus=num_gpus)
+    task = replace(task, num_gpus=num_gpus, tokens=_counted(dataset))
     return PreparedTask(spec, task, model, tokenizer, dataset)
+
+
+def _counted(dataset: Dataset) -> TokenCounts:
+    train, validation = (
+        [example.num_tokens for example in part] for part in (dataset.train, dataset.validation)
+    )
+    return TokenCounts(per_sample=sum(train) / len(train), validation=sum(validation))

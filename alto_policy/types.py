@@ -16,6 +16,7 @@ __all__ = [
     "Schedule",
     "Task",
     "TaskId",
+    "TokenCounts",
 ]
 
 TaskId = NewType("TaskId", str)
@@ -111,6 +112,18 @@ class Job:
         return step * self.hyperparameters.samples_per_step
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenCounts:
+    """Of a task's data, once somebody has read it."""
+
+    per_sample: float  # of a training sample, in the mean
+    validation: int  # of all validation samples
+
+    def __post_init__(self) -> None:
+        _require(0 < self.per_sample < math.inf, "per_sample", self.per_sample, "above 0")
+        _require(self.validation >= 0, "validation", self.validation, "at least 0")
+
+
 @quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
@@ -123,6 +136,12 @@ class Task:
     num_gpus: int = 1
     tenant: str = ""
     priority: int = 0  # among the tenant's own tasks: the highest first
+    tokens: TokenCounts | None = None  # a trace does not tell
+
+    @property
+    def mean_length(self) -> float:
+        """Tokens of a training sequence; of the longest one where nothing else is known."""
+        return self.max_length if self.tokens is None else self.tokens.per_sample
 
     def __post_init__(self) -> None:
         if not (self.jobs and self.max_length >= 1 and self.num_gpus >= 1):

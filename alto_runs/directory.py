@@ -98,6 +98,11 @@ class RunDirectory:
         return self.path / "run.jsonl"
 
     @property
+    def work_path(self) -> Path:
+        """What the executors did, and how long it took."""
+        return self.path / "work.jsonl"
+
+    @property
     def study_path(self) -> Path:
         return self.path / "study.yaml"
 

@@ -10,7 +10,7 @@ __all__ = ["Forecast", "MeasuredTask"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredTask:
-    """Times are in seconds. A token is one of a sequence of the task's full length."""
+    """Times are in seconds. Sequences count as of the task's mean length."""
 
     task: Task
     memory: MemoryModel

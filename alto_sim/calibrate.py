@@ -1,7 +1,9 @@
-"""Learns from a run log how long passes and evaluations take."""
+"""Learns from a run how long passes and evaluations take."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
 
 import numpy as np
 
@@ -9,11 +11,85 @@ from alto_policy.decisions import Launch
 from alto_policy.events import ExecutorDown, JobLeft, LossReported, TaskArrived
 from alto_policy.runlog import Entry
 from alto_policy.types import GpuId, Job, JobId, Task
+from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
+from alto_sim.overheads import Overheads, size_class
 from alto_sim.step_time import DEFAULT_STEP_TIME, StepTime, tokens_of
 
-__all__ = ["fit"]
+__all__ = ["Fitted", "fit", "fit_work"]
 
+_LEAST_SECONDS = 1e-6
 _MIN_STRETCHES = 6  # twice the unknowns
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    step_time: StepTime
+    overheads: Overheads
+
+
+def fit_work(work: Iterable[Work]) -> Fitted | None:
+    """What executors told of their work: steady times of all but the first work of each size, and
+    what those first ones took more; None if they trained nothing."""
+    rows = tuple(work)
+    training = [_Timed(r.tokens, r.passes, r.seconds) for r in rows if isinstance(r, TrainingWork)]
+    rounds = [_Timed(r.tokens, 1, r.seconds) for r in rows if isinstance(r, EvaluationWork)]
+    launches = [row for row in rows if isinstance(row, LaunchWork)]
+    if not training:
+        return None
+    passes, evaluations = _fit_timed(training), _fit_timed(rounds)
+    launched = sum(row.jobs for row in launches)
+    return Fitted(
+        StepTime(
+            per_pass=passes.per_time,
+            per_token=passes.per_token,
+            per_evaluation=0.0,
+            per_evaluated_token=evaluations.per_token,
+            per_round=evaluations.per_time,
+        ),
+        Overheads(
+            launch=sum(row.seconds for row in launches) / max(1, launched),
+            first_pass=passes.first,
+            first_evaluation=evaluations.first,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    tokens: int
+    times: int  # that it was done
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Linear:
+    per_time: float
+    per_token: float
+    first: float  # of a size, in the mean
+
+    def seconds(self, row: _Timed) -> float:
+        return self.per_time * row.times + self.per_token * row.tokens
+
+
+def _fit_timed(rows: Sequence[_Timed]) -> _Linear:
+    """Least squares of errors that grow with the root of the time."""
+    if not rows:
+        return _Linear(0.0, 0.0, 0.0)
+    known: set[int] = set()
+    firsts: list[_Timed] = []
+    for row in rows:
+        size = size_class(row.tokens / row.times)
+        if size not in known:
+            known.add(size)
+            firsts.append(row)
+    steady = [row for row in rows if not any(row is first for first in firsts)] or rows
+    roots = [math.sqrt(max(row.seconds, _LEAST_SECONDS)) for row in steady]
+    work = np.array([(r.times / w, r.tokens / w) for r, w in zip(steady, roots, strict=True)])
+    seconds = np.array([row.seconds / w for row, w in zip(steady, roots, strict=True)])
+    per_time, per_token = _solve(work, seconds)
+    found = _Linear(per_time, per_token, 0.0)
+    more = fmean(row.seconds - found.seconds(row) for row in firsts)
+    return replace(found, first=max(0.0, more))
 
 
 def fit(entries: Iterable[Entry], default: StepTime = DEFAULT_STEP_TIME) -> StepTime:
@@ -70,7 +146,7 @@ class _Observer:
         self.stretches: list[_Stretch] = []
         self._jobs: dict[JobId, tuple[Job, Task]] = {}
         self._gpu_of: dict[JobId, GpuId] = {}
-        self._tokens: dict[GpuId, int] = {}  # of all residents, in one pass
+        self._tokens: dict[GpuId, float] = {}  # of all residents, in one pass
         self._open: dict[JobId, _OpenStretch] = {}
         self._now = 0.0
 

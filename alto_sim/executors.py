@@ -138,7 +138,13 @@ class Executors:
             checkpoints = workload.faults.checkpoint_every
             return RigidLane(duration, checkpoints, slowdown, self._clock, self._outlet)
         return Lane(
-            executor.task, workload.curves, workload.step_time, slowdown, self._clock, self._outlet
+            executor.task,
+            workload.curves,
+            workload.step_time,
+            slowdown,
+            self._clock,
+            self._outlet,
+            workload.overheads,
         )
 
     def _lose(self, executor: _Executor) -> None:

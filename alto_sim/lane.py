@@ -10,6 +10,7 @@ from alto_policy.types import Job, Task
 from alto_runs.costs.durations import PassTimes
 from alto_sim.clock import Clock
 from alto_sim.curves import LossCurves, Losses
+from alto_sim.overheads import NO_OVERHEADS, FirstTimes, Overheads
 
 __all__ = ["Lane", "Outlet", "Place", "Trainee"]
 
@@ -63,8 +64,12 @@ class Lane:
         slowdown: float,
         clock: Clock,
         outlet: Outlet,
+        overheads: Overheads = NO_OVERHEADS,
     ) -> None:
         self._task = task
+        self._launch_seconds = overheads.launch * slowdown
+        self._first_times = FirstTimes(overheads, task)
+        self._launched = 0  # jobs that were given a place since the last pass
         self._slowdown = slowdown
         self._curves = curves
         self._step_time = step_time
@@ -73,6 +78,7 @@ class Lane:
         self._members: list[Trainee] = []
         self._coming: list[Trainee] = []
         self._begun = 0.0  # when the passes under way began; may lie ahead, after an evaluation
+        self._first = 0.0  # seconds that the first of them takes more
         self._seconds = 0.0  # of a pass
         self._planned = 0  # passes until the pending event
         self._generation = 0  # of the pending event; earlier ones are void
@@ -83,10 +89,8 @@ class Lane:
         if trainee.step == trainee.spec.steps:
             self._leave(trainee, Departure.FINISHED)
             return
-        self._plan_report(trainee)
-        trainee.place = Place.COMING
-        self._coming.append(trainee)
-        self._change()
+        self._launched += 1
+        self._come(trainee)
 
     def hear(self, trainee: Trainee) -> None:
         """The order to leave has reached the job: it goes at once, or when its pass is over."""
@@ -121,11 +125,18 @@ class Lane:
         elif trainee.is_lost:
             self._leave(trainee, Departure.FAILED)
         else:
-            self.join(trainee)
+            self._come(trainee)
+
+    def _come(self, trainee: Trainee) -> None:
+        self._plan_report(trainee)
+        trainee.place = Place.COMING
+        self._coming.append(trainee)
+        self._change()
 
     def _change(self) -> None:
         """Have the passes under way end with the present one."""
-        passes = (self._clock.now - self._begun) / self._seconds if self._members else 0.0
+        trained = self._clock.now - self._begun - self._first
+        passes = trained / self._seconds if self._members else 0.0
         whole = math.floor(passes + _ROUNDING)
         if not self._members or passes <= 0:
             self._form(max(self._clock.now, self._begun))
@@ -145,12 +156,14 @@ class Lane:
             trainee.place = Place.TRAINING
         self._members += self._coming
         self._coming = []
-        self._begun = begin
+        self._begun = begin + self._launch_seconds * self._launched
+        self._launched = 0
         if not self._members:
             self._generation += 1
             return
         specs = [member.spec for member in self._members]
         self._seconds = self._step_time.pass_seconds(specs, self._task) * self._slowdown
+        self._first = self._first_times.of_pass(specs) * self._slowdown
         self._schedule(min(member.due - member.passes for member in self._members))
 
     def _schedule(self, passes: int) -> None:
@@ -162,15 +175,19 @@ class Lane:
             if generation == self._generation:
                 self._end_passes()
 
-        self._clock.at(self._begun + passes * self._seconds, end)
+        self._clock.at(self._begun + self._first + passes * self._seconds, end)
 
     def _end_passes(self) -> None:
+        self._first_times.passed(member.spec for member in self._members)
         for member in self._members:
             member.passes += self._planned
         due = [member for member in self._members if member.passes == member.due]
         self._members = [member for member in self._members if member.passes < member.due]
         evaluated = [member.spec for member in due]
-        evaluation = self._step_time.evaluation_seconds(evaluated, self._task) * self._slowdown
+        evaluation = self._slowdown * (
+            self._step_time.evaluation_seconds(evaluated, self._task)
+            + self._first_times.of_evaluation(evaluated)
+        )
         for member in due:
             member.place = Place.REPORTING
             losses = self._curves.losses(member.spec, member.step)

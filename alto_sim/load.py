@@ -12,6 +12,7 @@ from alto_policy.runlog import Entry, RunLog
 from alto_runs.costs.step_profile import Basis, StepProfile
 from alto_runs.directory import RunDirectory, is_plain_name, read_run_log
 from alto_runs.errors import UserError
+from alto_runs.executor_work import read_work
 from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.records import read_records
 from alto_runs.study import Study, TaskSpec, expand, load_study
@@ -43,8 +44,9 @@ def load_workload(path: Path, *, seed: int = 0) -> Loaded:
             log.warning("%s: left out %d jobs: %s", path, count, reason)
         return Loaded(workload=rigid(trace, AT_ONCE), settings=FifoSettings())
     if path.is_dir():
-        run = read_run_log(RunDirectory.open(path).log_path)
-        return Loaded(workload=recorded(run), settings=_policy_of(run))
+        directory = RunDirectory.open(path)
+        run, work = read_run_log(directory.log_path), read_work(directory.work_path)
+        return Loaded(workload=recorded(run, work), settings=_policy_of(run))
     if path.suffix.lower() in _STUDY:
         study = load_study(path)
         return _drawn(_trace_of(study), study.policy, seed)

@@ -1,6 +1,6 @@
 """What is simulated: tasks as they arrive, their losses, and how the machine behaves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
@@ -11,12 +11,14 @@ from alto_policy.runlog import RunLog
 from alto_policy.types import JobId, Task, TaskId
 from alto_runs.costs.durations import PassTimes
 from alto_runs.costs.step_profile import StepProfile
+from alto_runs.executor_work import Work
 from alto_runs.history import Outcome, follow
-from alto_sim.calibrate import fit
+from alto_sim.calibrate import Fitted, fit, fit_work
 from alto_sim.curves import LossCurves, RecordedCurves
 from alto_sim.curves_generated import GeneratedCurves
 from alto_sim.failures import NO_FAULTS, Faults
 from alto_sim.latencies import Latencies
+from alto_sim.overheads import NO_OVERHEADS, Overheads
 from alto_sim.step_time import DEFAULT_STEP_TIME
 
 __all__ = ["DEFAULT_LATENCIES", "DEFAULT_MEMORY", "Workload", "profiled", "recorded", "synthetic"]
@@ -41,6 +43,7 @@ class Workload:
     arrivals: tuple[TaskArrived, ...]
     curves: LossCurves
     step_time: PassTimes = DEFAULT_STEP_TIME
+    overheads: Overheads = NO_OVERHEADS
     latencies: Latencies = DEFAULT_LATENCIES
     measured: Mapping[TaskId, MemoryModel] = field(default_factory=dict)
     memory: MemoryModel = DEFAULT_MEMORY  # of a task that was never measured
@@ -69,10 +72,11 @@ def profiled(workload: Workload, profile: StepProfile) -> Workload:
     return replace(workload, step_time=profile, measured=measured)
 
 
-def recorded(log: RunLog) -> Workload:
+def recorded(log: RunLog, work: Sequence[Work] = ()) -> Workload:
     """A run once more: its tasks, losses and memory, and its times as fitted from it.
 
-    The fitted times hold the delays of messages, so that only an executor's start is late. A job
+    What its executors told of their `work` is fitted where there is any, else the times between
+    reports; those hold the delays of messages, so that only an executor's start is late. A job
     that ended without a report was rigid, and lasts as long again.
     """
     measured: dict[TaskId, MemoryModel] = {}
@@ -86,10 +90,12 @@ def recorded(log: RunLog) -> Workload:
             if isinstance(decision, StartExecutor):
                 asked[decision.task] = entry.event.t
     start = median(starts) if starts else DEFAULT_LATENCIES.start
+    fitted = fit_work(work) or Fitted(fit(log.entries), NO_OVERHEADS)
     return Workload(
         arrivals=_arrivals(log),
         curves=RecordedCurves.of_log(log.entries),
-        step_time=fit(log.entries),
+        step_time=fitted.step_time,
+        overheads=fitted.overheads,
         latencies=replace(DEFAULT_LATENCIES, load=start),
         measured=measured,
         durations=_durations(log),

@@ -23,6 +23,7 @@ from alto_policy.view import ClusterView, Policy
 from alto_sim.backend import SimBackend
 from alto_sim.curves import LossCurves, Losses
 from alto_sim.latencies import Latencies
+from alto_sim.overheads import NO_OVERHEADS, Overheads
 from alto_sim.step_time import StepTime
 from alto_sim.workload import Workload
 
@@ -118,12 +119,14 @@ def sim(
     curves: LossCurves | None = None,
     step_time: StepTime = SECOND,
     latencies: Latencies = NOW,
+    overheads: Overheads = NO_OVERHEADS,
 ) -> SimBackend:
     workload = Workload(
         arrivals=(TaskArrived(0.0, task("t", jobs)),),
         curves=curves or Flat(),
         step_time=step_time,
         latencies=latencies,
+        overheads=overheads,
         memory=MEMORY,
     )
     return SimBackend(workload, gpus())

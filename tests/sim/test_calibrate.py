@@ -5,7 +5,8 @@ from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.policies.sequential import SequentialSettings
 from alto_policy.runlog import Entry
-from alto_sim.calibrate import fit
+from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
+from alto_sim.calibrate import fit, fit_work
 from alto_sim.step_time import DEFAULT_STEP_TIME, StepTime
 from tests.sim.cases import job, play, sim, task
 
@@ -44,3 +45,40 @@ def test_time_between_two_stays_teaches_nothing() -> None:
     found = fit(play(build(AltoSettings(keep=1.0, warmup=0.2)), sim(JOBS[:1], step_time=TRUE)))
     seconds = found.pass_seconds(JOBS[:1], TASK) * 4 + found.per_evaluation
     assert seconds == pytest.approx(TRUE.pass_seconds(JOBS[:1], TASK) * 4 + TRUE.per_evaluation)
+
+
+def test_what_executors_told_is_fitted_and_first_times_are_set_apart() -> None:
+    passes = [(1000, 10, 8.0), (100, 20, 0.0), (1000, 5, 0.0), (100, 40, 0.0), (3000, 4, 4.0)]
+    rows: list[Work] = [
+        TrainingWork(
+            task=TASK.id,
+            jobs=1,
+            ranks=8,
+            passes=times,
+            tokens=times * tokens,
+            seconds=times * (0.5 + 0.25 * tokens) + more,
+        )
+        for tokens, times, more in passes
+    ]
+    rows += [
+        EvaluationWork(task=TASK.id, jobs=1, tokens=tokens, seconds=3.0 + 0.125 * tokens)
+        for tokens in (400, 800, 400, 800)
+    ]
+    rows += [
+        LaunchWork(task=TASK.id, jobs=3, seconds=1.5),
+        LaunchWork(task=TASK.id, jobs=1, seconds=0.5),
+    ]
+    found = fit_work(rows)
+    assert found is not None
+    assert found.step_time.per_pass == pytest.approx(0.5)
+    assert found.step_time.per_token == pytest.approx(0.25)
+    assert found.step_time.per_evaluation == 0
+    assert found.step_time.per_round == pytest.approx(3.0)
+    assert found.step_time.per_evaluated_token == pytest.approx(0.125)
+    assert found.overheads.launch == pytest.approx(0.5)
+    assert found.overheads.first_pass == pytest.approx((8 + 0 + 4) / 3)
+    assert found.overheads.first_evaluation == pytest.approx(0.0, abs=1e-9)
+
+
+def test_an_executor_that_trained_nothing_teaches_nothing() -> None:
+    assert fit_work([LaunchWork(task=TASK.id, jobs=3, seconds=1.5)]) is None

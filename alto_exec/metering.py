@@ -1,0 +1,77 @@
+"""Adds up what an executor does and how long that takes."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from alto_exec.residence import Resident
+from alto_policy.types import JobId, TaskId
+from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
+
+__all__ = ["Meter"]
+
+
+@dataclass(slots=True)
+class _Passes:
+    jobs: tuple[JobId, ...]
+    ranks: int
+    passes: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+class Meter:
+    """Tells one row for all passes of the same jobs in a row, and for all launches."""
+
+    def __init__(self, task: TaskId, tell: Callable[[Work], None]) -> None:
+        self._task = task
+        self._tell = tell
+        self._passes: _Passes | None = None
+        self._launches = (0, 0.0)  # jobs and seconds
+
+    def trained(self, residents: Sequence[Resident], tokens: int, seconds: float) -> None:
+        """One pass; it is over when its losses are known."""
+        jobs = tuple(resident.job.id for resident in residents)
+        if self._passes is None or self._passes.jobs != jobs or self._launches[0]:
+            self._flush()
+            self._passes = _Passes(jobs, sum(r.slot.rank for r in residents))
+        self._passes.passes += 1
+        self._passes.tokens += tokens
+        self._passes.seconds += seconds
+
+    @contextmanager
+    def evaluation(self, jobs: int, tokens: int) -> Iterator[None]:
+        """Times what is done within: so many jobs, on so many tokens together."""
+        start = time.monotonic()
+        yield
+        seconds = time.monotonic() - start
+        self._flush()
+        if jobs:
+            self._tell(EvaluationWork(task=self._task, jobs=jobs, tokens=tokens, seconds=seconds))
+
+    @contextmanager
+    def launch(self) -> Iterator[None]:
+        """Times what is done within: one job gets its place."""
+        start = time.monotonic()
+        yield
+        jobs, seconds = self._launches
+        self._launches = jobs + 1, seconds + time.monotonic() - start
+
+    def _flush(self) -> None:
+        if self._passes is not None:
+            done, self._passes = self._passes, None
+            self._tell(
+                TrainingWork(
+                    task=self._task,
+                    jobs=len(done.jobs),
+                    ranks=done.ranks,
+                    passes=done.passes,
+                    tokens=done.tokens,
+                    seconds=done.seconds,
+                )
+            )
+        jobs, seconds = self._launches
+        if jobs:
+            self._launches = (0, 0.0)
+            self._tell(LaunchWork(task=self._task, jobs=jobs, seconds=seconds))

@@ -1,0 +1,81 @@
+"""What executors did and how long it took: lines beside the log, from which a simulator learns.
+
+The policy never sees them, so a run replays without this file.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from alto_policy.codec import MalformedError, codec_of
+from alto_policy.types import TaskId
+from alto_runs.errors import UserError
+
+__all__ = ["EvaluationWork", "LaunchWork", "TrainingWork", "Work", "append_work", "read_work"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingWork:
+    """Passes of the same jobs in a row; seconds and tokens are of all of them."""
+
+    task: TaskId
+    jobs: int
+    ranks: int  # summed over the jobs
+    passes: int
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationWork:
+    """Reports of jobs that were due together."""
+
+    task: TaskId
+    jobs: int
+    tokens: int  # that all of them were evaluated on
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchWork:
+    """Jobs that were given their places one after another; nobody trains meanwhile."""
+
+    task: TaskId
+    jobs: int
+    seconds: float
+
+
+Work = TrainingWork | EvaluationWork | LaunchWork
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    work: Work
+
+
+def append_work(path: Path, work: Work) -> None:
+    """In one write, so that several executors may share the file."""
+    with path.open("ab", buffering=0) as file:
+        file.write(codec_of(_Line).dump(_Line(work)).encode() + b"\n")
+
+
+def read_work(path: Path) -> tuple[Work, ...]:
+    """What the file tells; nothing where there is none. Raises UserError.
+
+    A line that a kill has torn is left out: each stands for itself.
+    """
+    return tuple(_read(path)) if path.is_file() else ()
+
+
+def _read(path: Path) -> Iterator[Work]:
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            try:
+                yield codec_of(_Line).decode(record).work
+            except MalformedError as error:
+                raise UserError(f"{path}: line {number}: {error}") from error

@@ -1,0 +1,70 @@
+"""What an executor tells of its work adds up to what it did."""
+
+from pathlib import Path
+
+import pytest
+
+from alto_exec.backbone import Backbone
+from alto_exec.data.dataset import Dataset, Dropped
+from alto_exec.executor import Executor
+from alto_exec.metering import Meter
+from alto_policy.types import Hyperparameters, Job, JobId, TaskId
+from alto_runs.directory import RunDirectory
+from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
+from tests.exec.packed_loop import ragged_samples, tiny_model
+
+VALIDATION = ragged_samples(8, seed=1)
+
+
+def job(name: str, rank: int, steps: int, reports: int) -> Job:
+    chosen = Hyperparameters(rank=rank)
+    return Job(id=JobId(name), hyperparameters=chosen, steps=steps, reports=reports)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Executor, list[Work]]:
+    """Two jobs to their ends, the second of which is launched after two passes of the first."""
+    folder: Path = tmp_path_factory.mktemp("run")
+    rows: list[Work] = []
+    executor = Executor(
+        Backbone(tiny_model("llama")),
+        Dataset(tuple(ragged_samples()), tuple(VALIDATION), Dropped(0, 0), 0),
+        RunDirectory(folder),
+        meter=Meter(TaskId("t"), rows.append),
+    )
+    executor.launch(job("first", 4, 6, 1))
+    executor.advance()
+    executor.advance()
+    executor.launch(job("second", 3, 4, 2))
+    while executor.residents:
+        executor.advance()
+        for name, _ in executor.resume_all():
+            executor.leave(name, keep=False)
+    return executor, rows
+
+
+def test_passes_of_the_same_jobs_are_one_row(told: tuple[Executor, list[Work]]) -> None:
+    found = [row for row in told[1] if isinstance(row, TrainingWork)]
+    assert [(row.jobs, row.ranks, row.passes) for row in found] == [(1, 4, 2), (2, 7, 2), (2, 7, 2)]
+    assert sum(row.tokens for row in found) == told[0].tokens_trained
+    assert all(row.seconds > 0 and row.task == "t" for row in found)
+
+
+def test_every_evaluation_tells_its_tokens(told: tuple[Executor, list[Work]]) -> None:
+    one = sum(len(sample.tokens) for sample in VALIDATION)
+    found = [row for row in told[1] if isinstance(row, EvaluationWork)]
+    assert [(row.jobs, row.tokens) for row in found] == [(1, one), (2, 2 * one)]
+    assert all(row.seconds > 0 for row in found)
+
+
+def test_launches_stand_where_they_were_made(told: tuple[Executor, list[Work]]) -> None:
+    kinds = [type(row) for row in told[1]]
+    assert kinds == [
+        LaunchWork,
+        TrainingWork,
+        LaunchWork,
+        TrainingWork,
+        EvaluationWork,
+        TrainingWork,
+        EvaluationWork,
+    ]

@@ -1,0 +1,90 @@
+"""What an executor spends beside steady passes, by hand; and tokens that are known."""
+
+from dataclasses import replace
+
+import pytest
+
+from alto_policy.events import TaskArrived
+from alto_policy.types import TokenCounts
+from alto_sim.backend import SimBackend
+from alto_sim.overheads import NO_OVERHEADS, FirstTimes, Overheads, size_class
+from alto_sim.step_time import StepTime
+from alto_sim.workload import Workload
+from tests.sim.cases import MEMORY, NOW, SECOND, Flat, gpus, job, news, sim, task
+
+
+def test_jobs_get_their_places_before_anybody_trains() -> None:
+    overheads = replace(NO_OVERHEADS, launch=2.0)
+    assert news(sim([job("a", 2, 2), job("b", 3, 1)], overheads=overheads)) == [
+        (5.0, "a@1"),
+        (6.0, "a@2"),
+        (6.0, "a finished"),
+        (7.0, "b@3"),
+        (7.0, "b finished"),
+    ]
+
+
+def test_the_first_pass_of_a_size_takes_longer() -> None:
+    """Of 1,100 tokens together, of 500 for b alone; the second pass of each is as ever."""
+    jobs = [job("a", 2, 2, batch_size=60), job("b", 4, 2, batch_size=50)]
+    given = replace(task("t", jobs), tokens=TokenCounts(per_sample=10.0, validation=1))
+    overheads = replace(NO_OVERHEADS, first_pass=10.0)
+    workload = Workload(
+        arrivals=(TaskArrived(0.0, given),),
+        curves=Flat(),
+        step_time=SECOND,
+        latencies=NOW,
+        overheads=overheads,
+        memory=replace(MEMORY, capacity=200),
+    )
+    assert news(SimBackend(workload, gpus())) == [
+        (11.0, "a@1"),
+        (12.0, "b@2"),
+        (12.0, "a@2"),
+        (12.0, "a finished"),
+        (24.0, "b@4"),
+        (24.0, "b finished"),
+    ]
+
+
+def test_the_first_evaluation_of_a_size_takes_longer() -> None:
+    times, overheads = replace(SECOND, per_round=1.0), replace(NO_OVERHEADS, first_evaluation=5.0)
+    jobs = [job("a", 2, 2), job("b", 2, 2)]
+    assert [
+        t for t, what in news(sim(jobs, step_time=times, overheads=overheads)) if "@" in what
+    ] == [
+        7.0,
+        7.0,
+        9.0,
+        9.0,
+    ]
+
+
+def test_evaluations_of_twice_the_jobs_are_of_another_size() -> None:
+    given = replace(task("t", [job("a", 1, 1)]), tokens=TokenCounts(per_sample=1.0, validation=600))
+    first = FirstTimes(replace(NO_OVERHEADS, first_evaluation=5.0), given)
+    one = list(given.jobs)
+    assert [first.of_evaluation(one * count) for count in (1, 2, 1, 2, 0)] == [5, 5, 0, 0, 0]
+
+
+def test_known_tokens_count_and_the_longest_sequence_does_not() -> None:
+    times = StepTime(
+        per_pass=1.0, per_token=0.5, per_evaluation=0.0, per_evaluated_token=0.1, per_round=2.0
+    )
+    jobs = [job("a", 1, 1, batch_size=2), job("b", 1, 1, batch_size=4)]
+    plain = replace(task("t", jobs), max_length=100)
+    known = replace(plain, tokens=TokenCounts(per_sample=10.0, validation=50))
+    assert times.pass_seconds(jobs, plain) == pytest.approx(1 + 0.5 * 600)
+    assert times.pass_seconds(jobs, known) == pytest.approx(1 + 0.5 * 60)
+    assert times.evaluation_seconds(jobs, known) == pytest.approx(2 + 0.1 * 2 * 50)
+    assert times.evaluation_seconds([], known) == 0
+
+
+def test_small_passes_are_of_one_class() -> None:
+    assert [size_class(tokens) for tokens in (0, 1, 512, 513, 1024, 1025)] == [9, 9, 9, 10, 10, 11]
+
+
+@pytest.mark.parametrize("name", Overheads.__slots__)
+def test_no_time_is_negative(name: str) -> None:
+    with pytest.raises(ValueError, match="must not be negative"):
+        replace(NO_OVERHEADS, **{name: -1.0})
