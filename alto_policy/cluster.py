@@ -19,10 +19,13 @@ from alto_policy.events import (
     ExecutorUp,
     JobLeft,
     LossReported,
+    NodeDown,
+    NodeUp,
     TaskArrived,
     TaskCancelled,
     TimerFired,
 )
+from alto_policy.gpu_pool import GpuPool
 from alto_policy.records import JobRecord, Records, TaskRecord
 from alto_policy.transitions import (
     NEXT_EXECUTOR_STATUS,
@@ -65,6 +68,8 @@ class Cluster(Records):
             self._go_down(event)
         elif isinstance(event, TaskCancelled):
             return self._cancel(event.task)
+        elif isinstance(event, NodeDown | NodeUp):
+            _turn(event, self._pool, self._of_task)
         elif not isinstance(event, TimerFired):
             assert_never(event)
         return True
@@ -139,7 +144,7 @@ class Cluster(Records):
                     resident.gpu = None
                     resident.move(NEXT_STATUS[resident.status, ExecutorDown])
                 residents.clear()
-        self._give_back(executor.gpus)
+        self._pool.give_back(executor.gpus)
         record.executor = None
         if not (record.is_over or record.is_cancelled):
             self._waiting[event.task] = None
@@ -199,9 +204,11 @@ class Cluster(Records):
         for gpu in gpus:
             if gpu not in self._residents:
                 raise IllegalDecisionError(f"{start}: there is no GPU {gpu}")
-            if gpu in self._owner:
-                raise IllegalDecisionError(f"{start}: GPU {gpu} is held by {self._owner[gpu]}")
-        self._take(gpus, start.task)
+            if gpu in self._pool.owner:
+                raise IllegalDecisionError(f"{start}: GPU {gpu} is held by {self._pool.owner[gpu]}")
+            if gpu in self._pool.lost:
+                raise IllegalDecisionError(f"{start}: the node of GPU {gpu} is down")
+        self._pool.take(gpus, start.task)
         record.executor = Executor(gpus, NEXT_EXECUTOR_STATUS[None, StartExecutor])
         self._waiting.pop(start.task, None)
 
@@ -238,6 +245,18 @@ class Cluster(Records):
             residents[starter.spec.id] = None
             starter.gpu = gpu
             starter.move(Status.RUNNING)
+
+
+def _turn(event: NodeDown | NodeUp, pool: GpuPool, tasks: dict[TaskId, TaskRecord]) -> None:
+    """The node's GPUs go or come. An executor there is lost; that is told of each."""
+    if isinstance(event, NodeUp):
+        pool.restore(event.node)
+        return
+    for task in pool.lose(event.node):
+        record = tasks[task]
+        assert record.executor is not None
+        gpus, memory = record.executor.gpus, record.executor.memory
+        record.executor = Executor(gpus, ExecutorStatus.STOPPING, memory)
 
 
 def _present(

@@ -19,6 +19,8 @@ from alto_policy.events import (
     ExecutorUp,
     JobLeft,
     LossReported,
+    NodeDown,
+    NodeUp,
     TaskArrived,
     TaskCancelled,
     TimerFired,
@@ -78,8 +80,7 @@ class Dispatch:
             return self._on_report(event, cluster)
         if isinstance(event, JobLeft):
             task = cluster.task_of(event.job)
-            stops = _too_large(task, cluster) if event.how is Departure.EVICTED else ()
-            return self._attend(task, cluster, stops, departed=event.job)
+            return self._attend(task, cluster, _misfits(event, cluster), departed=event.job)
         if isinstance(event, TaskArrived):
             if event.task.num_gpus > self.gangs(cluster).widest:
                 return tuple(Stop(job.id, ExitReason.TOO_LARGE) for job in event.task.jobs)
@@ -88,14 +89,14 @@ class Dispatch:
         if isinstance(event, ExecutorUp):
             task = cluster.tasks()[event.task]
             return self._attend(task, cluster, _too_large(task, cluster))
-        if isinstance(event, ExecutorDown):
-            if cluster.is_waiting(event.task):
-                self._wait(cluster.tasks()[event.task])
+        if isinstance(event, ExecutorDown | NodeUp):
+            for task in _returned(event, cluster):
+                self._wait(task)
             return self._start_executors(cluster)
         if isinstance(event, TaskCancelled):
             ends = tuple(_cancel(cluster.tasks()[event.task], cluster))
             return (*ends, *self._start_executors(cluster))
-        if isinstance(event, TimerFired):
+        if isinstance(event, NodeDown | TimerFired):
             return ()
         assert_never(event)
 
@@ -174,6 +175,12 @@ class Dispatch:
         return tuple(starts)
 
 
+def _returned(event: ExecutorDown | NodeUp, cluster: ClusterView) -> Iterator[Task]:
+    """The task that has lost its executor, if it is not over."""
+    if isinstance(event, ExecutorDown) and cluster.is_waiting(event.task):
+        yield cluster.tasks()[event.task]
+
+
 def _starts(
     tasks: Iterable[Task], free: tuple[GpuId, ...], gangs: Gangs
 ) -> Iterator[StartExecutor]:
@@ -210,6 +217,13 @@ def _going(job: JobId, cluster: ClusterView) -> Going:
     spec, history = cluster.spec(job), cluster.history(job)
     steps = spec.steps - (history[-1].step if history else 0)
     return Going(spec, steps * spec.hyperparameters.accumulation)
+
+
+def _misfits(left: JobLeft, cluster: ClusterView) -> Sequence[Stop]:
+    """Whoever does not fit any more, after memory has run out."""
+    if left.how is not Departure.EVICTED:
+        return ()
+    return _too_large(cluster.task_of(left.job), cluster)
 
 
 def _too_large(task: Task, cluster: ClusterView) -> Sequence[Stop]:

@@ -14,6 +14,8 @@ __all__ = [
     "ExecutorUp",
     "JobLeft",
     "LossReported",
+    "NodeDown",
+    "NodeUp",
     "TaskArrived",
     "TaskCancelled",
     "TimerFired",
@@ -89,10 +91,36 @@ class JobLeft:
 
 @quick
 @dataclass(frozen=True, slots=True)
+class NodeDown:
+    """No GPU of the node serves until it is up again; of executors there `ExecutorDown` follows."""
+
+    t: float
+    node: str
+
+
+@quick
+@dataclass(frozen=True, slots=True)
+class NodeUp:
+    """The node is repaired, and its GPUs are free."""
+
+    t: float
+    node: str
+
+
+@quick
+@dataclass(frozen=True, slots=True)
 class TimerFired:
     t: float
 
 
 Event = (
-    TaskArrived | TaskCancelled | ExecutorUp | ExecutorDown | LossReported | JobLeft | TimerFired
+    TaskArrived
+    | TaskCancelled
+    | ExecutorUp
+    | ExecutorDown
+    | LossReported
+    | JobLeft
+    | NodeDown
+    | NodeUp
+    | TimerFired
 )

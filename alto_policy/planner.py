@@ -63,7 +63,8 @@ class Planner:
         return item
 
     def _pool(self, free: int, cluster: ClusterView) -> Pool:
-        """GPUs whose executor is on its way out are as good as free, but not yet."""
+        """GPUs whose executor is on its way out are as good as free, but not yet. So are
+        those of a node that is down: nobody knows when they come back."""
         self._started = {
             name: task for name, task in self._started.items() if cluster.executor(name)
         }

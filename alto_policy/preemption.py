@@ -13,6 +13,7 @@ from alto_policy.events import (
     ExecutorUp,
     JobLeft,
     LossReported,
+    NodeUp,
     TaskArrived,
     TaskCancelled,
     TimerFired,
@@ -25,6 +26,7 @@ from alto_policy.view import ClusterView, ExecutorStatus, Status
 __all__ = ["Preemptive", "Service"]
 
 _LONGEST_SLEEP = 256  # rounds: each doubling costs a sort of all tasks
+_REPLANNED = TaskArrived | TaskCancelled | ExecutorDown | NodeUp | TimerFired
 _RESIDENT = (Status.RUNNING, Status.PAUSING, Status.STOPPING)
 
 
@@ -81,7 +83,7 @@ class Preemptive(ABC, Dispatch):
                     return tuple(_stop_if_empty(task, cluster))
         self._keep_account(event, cluster)
         decisions = super().observe(event, cluster)
-        if isinstance(event, TaskArrived | TaskCancelled | ExecutorDown | TimerFired):
+        if isinstance(event, _REPLANNED):
             decisions = (*decisions, *self._plan(event, cluster))
         if self.round_seconds is None or isinstance(event, LossReported):
             return decisions
@@ -131,7 +133,7 @@ class Preemptive(ABC, Dispatch):
         if rounds.last is not None and not is_round:
             if (at := rounds.wake(event.t)) is not None:
                 yield WakeAt(at)
-        elif isinstance(event, TaskArrived | ExecutorDown | TimerFired):
+        elif isinstance(event, TaskArrived | ExecutorDown | NodeUp | TimerFired):
             if self._has_waiting(cluster):
                 may_sleep = is_round and not has_decided
                 count = self._same_rounds(event.t, cluster) if may_sleep else 0

@@ -1,11 +1,11 @@
 """Who is where: what is known of tasks, jobs, executors and GPUs."""
 
-from bisect import bisect_left, insort
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from alto_policy.decisions import ExitReason
 from alto_policy.events import LossReported
+from alto_policy.gpu_pool import GpuPool
 from alto_policy.types import Gpu, GpuId, Job, JobId, Task, TaskId
 from alto_policy.view import Executor, Status
 
@@ -65,8 +65,7 @@ class Records:
             raise ValueError(f"gpus must have distinct ids, got {ids}")
         self.gpus = gpus
         self._residents: dict[GpuId, dict[JobId, None]] = {gpu: {} for gpu in sorted(ids)}
-        self._owner: dict[GpuId, TaskId] = {}
-        self._free: list[GpuId] = sorted(ids)
+        self._pool = GpuPool(gpus)
         self._tasks: dict[TaskId, Task] = {}
         self._of_task: dict[TaskId, TaskRecord] = {}
         self._of_job: dict[JobId, JobRecord] = {}
@@ -74,8 +73,8 @@ class Records:
         self._has_returned = False  # a task waits again, and is not in its place yet
 
     def free_gpus(self) -> tuple[GpuId, ...]:
-        """GPUs of no executor, lowest id first."""
-        return tuple(self._free)
+        """GPUs of no executor whose node is up, lowest id first."""
+        return self._pool.free
 
     def residents(self, gpu: GpuId) -> Collection[JobId]:
         """Jobs that hold memory of the GPU, in the order of their launches."""
@@ -120,14 +119,3 @@ class Records:
     def reason(self, job: JobId) -> ExitReason | None:
         """Why the job was stopped; None if it was not, or was done before it heard of it."""
         return self._of_job[job].reason
-
-    def _take(self, gpus: Sequence[GpuId], task: TaskId) -> None:
-        free, owner = self._free, self._owner
-        for gpu in gpus:
-            owner[gpu] = task
-            del free[bisect_left(free, gpu)]
-
-    def _give_back(self, gpus: Iterable[GpuId]) -> None:
-        for gpu in gpus:
-            del self._owner[gpu]
-            insort(self._free, gpu)

@@ -13,6 +13,8 @@ from alto_policy.events import (
     ExecutorUp,
     JobLeft,
     LossReported,
+    NodeDown,
+    NodeUp,
     TaskArrived,
     TaskCancelled,
     TimerFired,
@@ -99,7 +101,7 @@ class Desk:
                 return number_of_task(name)
             case LossReported(job=job) | JobLeft(job=job):
                 return number_of_task(self._cluster.task_of(job).id)
-            case TimerFired():
+            case NodeDown() | NodeUp() | TimerFired():
                 return None
 
     def _study_of_decision(self, decision: Decision) -> int | None:

@@ -4,7 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from alto_policy.events import Departure, Event, ExecutorDown, ExecutorUp, JobLeft, LossReported
+from alto_policy.events import (
+    Departure,
+    Event,
+    ExecutorDown,
+    ExecutorUp,
+    JobLeft,
+    LossReported,
+    NodeDown,
+    NodeUp,
+)
 from alto_policy.types import Gpu, GpuId, JobId, Task, TaskId
 from alto_sim.clock import Clock
 from alto_sim.curves import Losses
@@ -31,10 +40,7 @@ class _Executor:
 
 
 class Executors:
-    """Carries out decisions, each after its latency, and tells what came of them.
-
-    An executor that is asked for on GPUs out of order comes up when they are repaired.
-    """
+    """Carries out decisions, each after its latency, and tells what came of them."""
 
     def __init__(
         self,
@@ -59,14 +65,13 @@ class Executors:
         executor = _Executor(task, gpus, dice.slowdown() * self._hardware.slowdown(gpus))
         self._executors[task.id] = executor
         seconds = dice.late(latencies.start) + dice.late(latencies.load)
-        repair = self._hardware.is_whole_at(gpus) - self._clock.now
 
         def come_up() -> None:
             if self._executors.get(task.id) is executor:
                 memory = self._workload.memory_of(task)
                 self._tell(ExecutorUp(self._clock.now, task.id, memory))
 
-        self._clock.after(max(seconds, repair), come_up)
+        self._clock.after(seconds, come_up)
 
     def stop(self, task: TaskId) -> None:
         executor = self._executors[task]
@@ -120,12 +125,16 @@ class Executors:
         def fail(node: str) -> None:
             if not has_work():
                 return
-            repaired = self._clock.now + self._dice.until_node_is_repaired()
-            self._hardware.break_down(node, repaired)
+            self._tell(NodeDown(self._clock.now, node))
             hit = self._hardware.nodes[node]
             for executor in [e for e in self._executors.values() if not hit.isdisjoint(e.gpus)]:
                 self._lose(executor)
-            self._clock.at(repaired + self._dice.until_node_fails(), partial(fail, node))
+            self._clock.after(self._dice.until_node_is_repaired(), partial(repair, node))
+
+        def repair(node: str) -> None:
+            if has_work():
+                self._tell(NodeUp(self._clock.now, node))
+                self._clock.after(self._dice.until_node_fails(), partial(fail, node))
 
         if self._workload.faults.has_node_failures:
             for node in self._hardware.nodes:

@@ -1,4 +1,4 @@
-"""The GPUs as they are: how fast, and until when out of order."""
+"""The GPUs as they are: on which nodes, and how fast."""
 
 from collections.abc import Iterable, Mapping
 
@@ -11,7 +11,6 @@ class Hardware:
     def __init__(self, gpus: Iterable[Gpu], speeds: Mapping[str, float]) -> None:
         self.nodes: dict[str, frozenset[GpuId]] = {}
         self._speeds: dict[GpuId, float] = {}
-        self._repaired: dict[GpuId, float] = {}
         for gpu in gpus:
             self.nodes[gpu.node] = self.nodes.get(gpu.node, frozenset()) | {gpu.id}
             if gpu.kind in speeds:
@@ -20,13 +19,6 @@ class Hardware:
     def slowdown(self, gang: tuple[GpuId, ...]) -> float:
         """Of what a gang does: it is as slow as its slowest GPU."""
         return 1 / min([self._speeds.get(gpu, 1.0) for gpu in gang]) if self._speeds else 1.0
-
-    def break_down(self, node: str, until: float) -> None:
-        self._repaired.update(dict.fromkeys(self.nodes[node], until))
-
-    def is_whole_at(self, gang: tuple[GpuId, ...]) -> float:
-        """When the last of the GPUs is repaired; zero if none ever broke."""
-        return max([self._repaired.get(gpu, 0.0) for gpu in gang]) if self._repaired else 0.0
 
 
 def gpus_of(num_gpus: int, *, gpus_per_node: int = 8, kind: str = "H100") -> tuple[Gpu, ...]:

@@ -4,7 +4,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from alto_policy.decisions import Launch, StartExecutor, Stop
-from alto_policy.events import Departure, ExecutorDown, ExecutorUp, JobLeft, TaskArrived
+from alto_policy.events import (
+    Departure,
+    ExecutorDown,
+    ExecutorUp,
+    JobLeft,
+    NodeDown,
+    NodeUp,
+    TaskArrived,
+)
 from alto_policy.memory import MemoryModel
 from alto_policy.runlog import Entry
 from alto_policy.types import Job, Task
@@ -19,6 +27,8 @@ class Audit:
     """The ledger does not watch itself: this one knows the log alone."""
 
     num_gpus: int
+    gpus_per_node: int = 3
+    lost: set[int] = field(default_factory=set)  # GPUs of nodes that are down
     owner: dict[int, str] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
     memory: dict[str, MemoryModel] = field(default_factory=dict)
@@ -38,13 +48,14 @@ class Audit:
                 if isinstance(decision, StartExecutor):
                     assert len(set(decision.gpus)) == self.tasks[decision.task].num_gpus
                     assert not set(decision.gpus) & set(self.owner)
+                    assert not set(decision.gpus) & self.lost
                     self.owner |= dict.fromkeys(decision.gpus, decision.task)
                 if isinstance(decision, Launch):
                     self._launch(decision)
                 if isinstance(decision, Stop):
                     self.stopped.add(decision.job)
             if conserves_work:
-                free = self.num_gpus - len(self.owner)
+                free = self.num_gpus - len(self.lost | set(self.owner))
                 assert all(task.num_gpus > free for task in self._waiting())
 
     @property
@@ -70,7 +81,14 @@ class Audit:
                 self.tasks[task.id] = task
             case ExecutorUp(task=name, memory=memory):
                 self.memory[name] = memory
+            case NodeDown(node=node):
+                assert not self.lost & self._gpus(node)
+                self.lost |= self._gpus(node)
+            case NodeUp(node=node):
+                assert self.lost >= self._gpus(node)
+                self.lost -= self._gpus(node)
             case JobLeft(job=job, how=how):
+                assert self.on[job] not in self.lost
                 self._leave(job)
                 if how in _ENDS:
                     assert job not in self.ended
@@ -80,7 +98,12 @@ class Audit:
                     self._leave(job)
                 self.owner = {gpu: task for gpu, task in self.owner.items() if task != name}
 
+    def _gpus(self, node: str) -> set[int]:
+        first = int(node.removeprefix("node")) * self.gpus_per_node
+        return set(range(first, first + self.gpus_per_node))
+
     def _launch(self, launch: Launch) -> None:
+        assert launch.gpu not in self.lost
         assert self.owner[launch.gpu] == launch.task
         for job in launch.jobs:
             assert job not in self.on

@@ -12,6 +12,8 @@ from alto_policy.events import (
     ExecutorUp,
     JobLeft,
     LossReported,
+    NodeDown,
+    NodeUp,
     TaskArrived,
     TaskCancelled,
     TimerFired,
@@ -109,6 +111,10 @@ def told(event: Event) -> str:
             return f"{name}@{step}"
         case JobLeft(job=name, how=how):
             return f"{name} {how.value}"
+        case NodeDown(node=name):
+            return f"{name} down"
+        case NodeUp(node=name):
+            return f"{name} up"
         case TimerFired():
             return "timer"
 

@@ -1,0 +1,65 @@
+"""Which GPUs are held, free, or out of order."""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Sequence
+
+from alto_policy.transitions import ImpossibleEventError
+from alto_policy.types import Gpu, GpuId, TaskId
+
+__all__ = ["GpuPool"]
+
+
+class GpuPool:
+    """A GPU of a node that is down is not free, though nobody may hold it."""
+
+    def __init__(self, gpus: Iterable[Gpu]) -> None:
+        self.owner: dict[GpuId, TaskId] = {}
+        self.lost: set[GpuId] = set()
+        self._free: list[GpuId] = []
+        self._nodes: dict[str, list[GpuId]] = {}
+        for gpu in sorted(gpus, key=lambda each: each.id):
+            self._free.append(gpu.id)
+            self._nodes.setdefault(gpu.node, []).append(gpu.id)
+
+    @property
+    def free(self) -> tuple[GpuId, ...]:
+        """Lowest id first."""
+        return tuple(self._free)
+
+    def take(self, gpus: Sequence[GpuId], task: TaskId) -> None:
+        """All of them are free."""
+        free, owner = self._free, self.owner
+        for gpu in gpus:
+            owner[gpu] = task
+            del free[bisect_left(free, gpu)]
+
+    def give_back(self, gpus: Iterable[GpuId]) -> None:
+        """All of them are held."""
+        for gpu in gpus:
+            del self.owner[gpu]
+            if gpu not in self.lost:
+                insort(self._free, gpu)
+
+    def lose(self, node: str) -> tuple[TaskId, ...]:
+        """The tasks that hold GPUs of the node; raises ImpossibleEventError if it is down."""
+        gpus = self._gpus_of(node, is_down=False)
+        self.lost.update(gpus)
+        self._free = [gpu for gpu in self._free if gpu not in self.lost]
+        return tuple(dict.fromkeys(self.owner[gpu] for gpu in gpus if gpu in self.owner))
+
+    def restore(self, node: str) -> None:
+        """Raises ImpossibleEventError if the node is not down."""
+        gpus = self._gpus_of(node, is_down=True)
+        self.lost.difference_update(gpus)
+        for gpu in gpus:
+            if gpu not in self.owner:
+                insort(self._free, gpu)
+
+    def _gpus_of(self, node: str, *, is_down: bool) -> Sequence[GpuId]:
+        gpus = self._nodes.get(node)
+        kind = "NodeUp" if is_down else "NodeDown"
+        if gpus is None:
+            raise ImpossibleEventError(f"{kind}: there is no node {node}")
+        if (gpus[0] in self.lost) is not is_down:
+            raise ImpossibleEventError(f"{kind}: node {node} is {'up' if is_down else 'down'}")
+        return gpus
