@@ -57,6 +57,7 @@ class JobHost(Protocol):
     def expect(self, jobs: Sequence[Job]) -> None: ...
     def launch(self, job: Job, place: int = 0) -> Report | None: ...
     def leave(self, job: JobId, *, keep: bool) -> None: ...
+    def reach(self, job: Job, step: int) -> None: ...
     def resume_all(self) -> list[tuple[JobId, Departure]]: ...
     def advance(self) -> list[Report]: ...
     def evict(self) -> JobId: ...
@@ -135,6 +136,7 @@ class ExecBackend:
         self._start = start
         self._directory_of = directory_of
         self._reported = dict(past.reported)
+        self._behind = dict(past.reported)  # until the job is known to be there again
         self._executors: dict[TaskId, JobHost] = {}
         self._gpus: dict[TaskId, tuple[GpuId, ...]] = {}  # by the executor's places
         self._ended: list[JobId] = []  # their departure is on its way to the log
@@ -179,10 +181,14 @@ class ExecBackend:
 
     def prepare(self, decisions: Sequence[Decision]) -> None:
         """What must be on disk before the log tells of these decisions: a job that is to stop does
-        not come back after a kill, so its best adapter must be there."""
+        not come back after a kill, so its best adapter must be there. One that has not yet come
+        back from the last kill to where the log has it does so first."""
         stopping = [decision.job for decision in decisions if isinstance(decision, Stop)]
         hosts = [(job, self._executors.get(self._task_of[job])) for job in stopping]
         keepers = [(job, host.keeper) for job, host in hosts if host and host.keeper]
+        for job, host in hosts:
+            if host and job in self._behind:
+                host.reach(self._jobs[job], self._behind.pop(job))
         for job, keeper in keepers:
             keeper.keep_best(self._jobs[job])
         for job, keeper in keepers:
@@ -267,6 +273,8 @@ class ExecBackend:
 
     def _tell(self, report: Report) -> None:
         """Send the report unless the log has it: a resumed job comes by its last one again."""
+        if report.step >= self._behind.get(report.job, 0):
+            self._behind.pop(report.job, None)
         if report.step <= self._reported.get(report.job, 0):
             return
         self._reported[report.job] = report.step

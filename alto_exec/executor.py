@@ -77,11 +77,6 @@ class Executor:
         """Residents that do not wait for decisions."""
         return tuple(self._residents)
 
-    def waits_at(self, job: JobId) -> int | None:
-        """Step of the report on which decisions are still to come."""
-        resident = self._waiting.get(job)
-        return resident.progress.step if resident else None
-
     def expect(self, jobs: Sequence[Job]) -> None:
         """These are about to be launched: the bank moves once for all of them."""
         self._seating.expect(jobs, self._seated)
@@ -128,15 +123,31 @@ class Executor:
         self._seating.dismiss(job)
         self.keeper.settle(job)
 
+    def reach(self, job: Job, step: int) -> None:
+        """Make the job's reports up to that of `step` again, if a kill has taken them: its best
+        adapter becomes what it was."""
+        held = (self._residents, self._waiting, self._parked)
+        resident = next((jobs[job.id] for jobs in held if job.id in jobs), None)
+        if resident is None:
+            resident = self._parked[job.id] = self._joined(job)
+        while resident.progress.step < step and not resident.is_lost:
+            self._train([resident])
+            if resident.passes == 0 and _is_due(resident):
+                self._make_reports([resident])
+
     def resume_all(self) -> list[tuple[JobId, Departure]]:
         """Decisions on all reports have come: the jobs train on, but for those named, which are
         at their end."""
-        ends = [(job, self.resume(job)) for job in tuple(self._waiting)]
+        waiting = tuple(self._waiting.items())
+        ends = [(job, self.resume(job, resident.progress.step)) for job, resident in waiting]
         return [(job, how) for job, how in ends if how is not None]
 
-    def resume(self, job: JobId) -> Departure | None:
-        """Decisions on the job's report have come: it trains on, or waits to leave at its end."""
-        resident = self._waiting[job]
+    def resume(self, job: JobId, step: int) -> Departure | None:
+        """Decisions on the job's report of `step` have come: it trains on, or waits to leave at
+        its end. If that is not what it waits for, nothing happens."""
+        resident = self._waiting.get(job)
+        if resident is None or resident.progress.step != step:
+            return None
         if resident.is_lost:
             return Departure.FAILED
         if resident.progress.step == resident.job.steps:

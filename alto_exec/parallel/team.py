@@ -54,6 +54,9 @@ class Team:
     def expect(self, jobs: Sequence[Job]) -> None:
         """Which of them will be a rank's is not known to it."""
 
+    def reach(self, job: Job, step: int) -> None:
+        """What the log knows of has been kept."""
+
     def forget(self, job: JobId) -> None:
         """A rank that a job has left knows nothing of it."""
 

@@ -117,7 +117,7 @@ class Worker:
                     if report := executor.launch(job):
                         self._tell_report(report)
             case Release(job=job_id, step=step):
-                if executor.waits_at(job_id) == step and (how := executor.resume(job_id)):
+                if how := executor.resume(job_id, step):
                     executor.leave(job_id, keep=True)
                     self._tell(Left(job_id, self._stays[job_id], how))
             case Leave(job=job_id, stay=stay, how=how):

@@ -41,11 +41,10 @@ class Steps:
         self.waiting[job.id] = step
         return Report(job.id, step, Losses(1.0, 2.0))
 
-    def waits_at(self, job: JobId) -> int | None:
-        return self.waiting.get(job)
-
-    def resume(self, job: JobId) -> Departure | None:
-        if self.waiting[job] == JOB.steps:
+    def resume(self, job: JobId, step: int) -> Departure | None:
+        if self.waiting.get(job) != step:
+            return None
+        if step == JOB.steps:
             return Departure.FINISHED
         del self.waiting[job]
         self.training.append(job)

@@ -3,13 +3,16 @@
 import multiprocessing
 import random
 import time
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from alto_exec import tune
+from alto_exec import keeping, tune
+from alto_policy.runlog import Entry
+from alto_runs.directory import LogWriter
 from alto_runs.result import Result
 from alto_runs.study import Study
 from tests.tune.same import assert_same_outcome
@@ -63,3 +66,65 @@ def test_ends_as_if_never_killed(
     process.join()
     assert process.exitcode == 0
     assert_same_outcome(Result(tmp_path / "run"), expected)
+
+
+class Died(BaseException):
+    """What a process ends by that is killed."""
+
+
+class LateWrite:
+    """Reaches the disk only when somebody waits for it, which no correct program may mind."""
+
+    def __init__(self, write: Callable[[], None]) -> None:
+        self._write = write
+        self._is_done = False
+
+    def done(self) -> bool:
+        return self._is_done
+
+    def result(self) -> None:
+        if not self._is_done:
+            self._is_done = True
+            self._write()
+
+
+class LateDisk:
+    """In place of the pool of threads that write files."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        """Has no threads."""
+
+    def submit(self, write: Callable[[], None]) -> LateWrite:
+        return LateWrite(write)
+
+    def shutdown(self) -> None:
+        """What nobody has waited for is lost."""
+
+
+# Where jobs of the warm-up are about to pause, have paused, or are about to be selected from.
+@pytest.mark.parametrize("num_entries", [10, 15, 36])
+def test_a_stopped_job_leaves_the_adapter_that_the_log_tells_of(
+    num_entries: int,
+    study: Study,
+    undisturbed: tuple[Result, float],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Although no checkpoint was written before the kill, and it trains no more after it."""
+    written: list[Entry] = []
+    write = LogWriter.write_entry
+
+    def write_or_die(writer: LogWriter, entry: Entry) -> None:
+        if len(written) == num_entries:
+            raise Died
+        written.append(entry)
+        write(writer, entry)
+
+    monkeypatch.setattr(keeping, "_SHARE", 1e-12)
+    monkeypatch.setattr(keeping, "ThreadPoolExecutor", LateDisk)
+    with monkeypatch.context() as dying:
+        dying.setattr(LogWriter, "write_entry", write_or_die)
+        with pytest.raises(Died):
+            tune(study, tmp_path / "run", console=Console(quiet=True))
+    train(study, tmp_path / "run")
+    assert_same_outcome(Result(tmp_path / "run"), undisturbed[0])
