@@ -126,14 +126,14 @@ class Executor:
     def reach(self, job: Job, step: int) -> None:
         """Make the job's reports up to that of `step` again, if a kill has taken them: its best
         adapter becomes what it was."""
-        held = (self._residents, self._waiting, self._parked)
-        resident = next((jobs[job.id] for jobs in held if job.id in jobs), None)
-        if resident is None:
-            resident = self._parked[job.id] = self._joined(job)
+        held = self._residents.get(job.id) or self._waiting.get(job.id)
+        resident = held or self._seating.seat(job, self._seated)
         while resident.progress.step < step and not resident.is_lost:
             self._train([resident])
             if resident.passes == 0 and _is_due(resident):
                 self._make_reports([resident])
+        if held is None:
+            self._seating.park(resident)
 
     def resume_all(self) -> list[tuple[JobId, Departure]]:
         """Decisions on all reports have come: the jobs train on, but for those named, which are
