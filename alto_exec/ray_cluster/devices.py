@@ -5,7 +5,7 @@ placed on one of its GPUs goes to a free GPU of another node, or waits until the
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from alto_policy.types import Gpu, GpuId, TaskId
@@ -78,19 +78,25 @@ class Devices:
         self._held: dict[TaskId, Counter[str]] = {}  # by id of the node
 
     def take(
-        self, task: TaskId, gpus: Sequence[GpuId], found: Sequence[Node]
+        self,
+        task: TaskId,
+        gpus: Sequence[GpuId],
+        found: Sequence[Node],
+        suspected: Collection[str] = (),
     ) -> tuple[Share, ...] | None:
         """Devices of the nodes that the GPUs are of, or of others that live; None if too few are
-        free. GPUs of one node stay together."""
+        free. GPUs of one node stay together. Nodes `suspected` (by their ids) come last."""
         free = {node.name: node.num_devices - self._num_held(node.id) for node in found}
         by_name = {node.name: node for node in found}
         taken = Counter[str]()
         for home, count in Counter(self._home[gpu] for gpu in gpus).items():
-            name = home
-            if free.get(home, 0) < count:
-                name = max(free, key=lambda other: (free[other], other == home), default="")
-            if free.get(name, 0) < count:
+            with_room = [node for node in found if free[node.name] >= count]
+            if not with_room:
                 return None
+            name = max(
+                with_room,
+                key=lambda node: (node.id not in suspected, node.name == home, free[node.name]),
+            ).name
             free[name] -= count
             taken[name] += count
         self._held[task] = Counter({by_name[name].id: count for name, count in taken.items()})

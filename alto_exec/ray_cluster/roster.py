@@ -13,6 +13,7 @@ from alto_policy.types import GpuId, Job, TaskId
 __all__ = ["Roster"]
 
 _CHECK_SECONDS = 1.0
+_SUSPICION_SECONDS = 30.0  # Ray believes a dead node to live for about as long
 
 
 class Roster:
@@ -22,6 +23,7 @@ class Roster:
         self._executors: dict[TaskId, RemoteExecutor] = {}
         self._numbers: dict[TaskId, int] = {}  # which of the task's executors it is
         self._unplaced: dict[TaskId, tuple[Start, tuple[GpuId, ...]]] = {}
+        self._suspected: dict[str, float] = {}  # ids of nodes that lost an executor, and until when
         self._tokens_of_gone = 0
         self._checked_at = time.monotonic()
 
@@ -63,9 +65,10 @@ class Roster:
         """Start those for which there are devices, in the order in which they were asked for."""
         if not self._unplaced:
             return
-        found = nodes()
+        found, now = nodes(), time.monotonic()
+        suspected = {node for node, until in self._suspected.items() if now < until}
         for task, (start, gpus) in tuple(self._unplaced.items()):
-            if shares := self._devices.take(task, gpus, found):
+            if shares := self._devices.take(task, gpus, found, suspected):
                 del self._unplaced[task]
                 number = self._numbers[task]
                 self._executors[task] = self._fleet.start(task, number, start, shares)
@@ -85,6 +88,9 @@ class Roster:
         executor.end()
         self._devices.give_back(task)
         self._tokens_of_gone += executor.tokens_trained
+        if not executor.is_stopping:
+            until = time.monotonic() + _SUSPICION_SECONDS
+            self._suspected.update(dict.fromkeys(executor.nodes, until))
         return executor.is_stopping
 
     def close(self) -> None:

@@ -56,6 +56,14 @@ def test_a_lost_node_is_stood_in_for_by_one_with_room(devices: Devices) -> None:
     assert taken(devices, "three", [3], A) == (share(A, 1),)
 
 
+def test_a_node_that_has_just_lost_an_executor_is_the_last_choice(devices: Devices) -> None:
+    """Ray takes its time to tell that it is dead."""
+    suspected = {A.id}
+    assert devices.take(TaskId("one"), [GpuId(0)], (A, B), suspected) == (share(B, 1),)
+    assert devices.take(TaskId("two"), [GpuId(1)], (A, B), suspected) == (share(B, 1),)
+    assert devices.take(TaskId("three"), [GpuId(2)], (A, B), suspected) == (share(A, 1),)
+
+
 def test_a_gang_of_a_lost_node_stays_together(devices: Devices) -> None:
     assert taken(devices, "one", [0], A, C) == (share(A, 1),)
     assert taken(devices, "wide", [2, 3], A, C) == (share(C, 2),)

@@ -1,5 +1,6 @@
 """A service in this process, and the processes that check and train for it."""
 
+import json
 import multiprocessing
 import time
 from collections.abc import Callable, Mapping
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from fastapi.testclient import TestClient
 
+from alto_runs.directory import RunDirectory
+from alto_runs.leaderboard import Standing
 from alto_service.admission import Admission
 from alto_service.app import create_app
 from alto_service.checker import check_submissions
@@ -20,12 +23,14 @@ from alto_service.settings import ServiceSettings
 from alto_service.store import Store
 from alto_service.tokens import Tokens
 from alto_service.trainer import train_studies
+from tests.tune.same import assert_same_values
 from tests.tune.small_study import write_study
 
 __all__ = [
     "SETTINGS",
     "STUDY",
     "Workers",
+    "assert_same_board",
     "client_of",
     "front",
     "submission",
@@ -112,3 +117,19 @@ class Workers:
             assert all(process.is_alive() for process in self.processes), row
             assert time.monotonic() < deadline, row
             time.sleep(0.02)
+
+
+def assert_same_board(directory: RunDirectory, expected: tuple[Standing, ...]) -> None:
+    """As the file of the command, but for the name of the study before those of its jobs."""
+    board = json.loads(directory.leaderboard_path.read_text())
+    assert [row["job"].partition(".")[2].rpartition("-")[2] for row in board] == [
+        standing.job.rpartition("-")[2] for standing in expected
+    ]
+    for row, standing in zip(board, expected, strict=True):
+        told = (row["status"], row["reason"], row["steps"])
+        assert told == (standing.status, standing.reason, standing.steps)
+        assert (row["best_val_loss"] is None) == (standing.best_val_loss is None)
+        if standing.best_val_loss is not None:
+            assert_same_values(row["best_val_loss"], standing.best_val_loss)
+        assert row["adapter"] is None or (directory.path / row["adapter"]).is_dir()
+    assert not (directory.path / "checkpoints").exists()

@@ -11,14 +11,21 @@ from rich.console import Console
 
 from alto_exec import tune
 from alto_runs.comparison import read_comparisons
-from alto_runs.directory import RunDirectory
-from alto_runs.leaderboard import Standing
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import parse_study
 from alto_service.database import State, StudyRow
 from alto_service.front import Front
-from tests.service.cases import SETTINGS, STUDY, Workers, client_of, front, submission, write_data
+from tests.service.cases import (
+    SETTINGS,
+    STUDY,
+    Workers,
+    assert_same_board,
+    client_of,
+    front,
+    submission,
+    write_data,
+)
 from tests.tune.same import assert_same_values
 
 SEEDS = 5
@@ -52,22 +59,6 @@ def submit(front: Front, *names: str) -> None:
 
 def is_over(row: StudyRow) -> bool:
     return row.state.is_final
-
-
-def assert_same_board(directory: RunDirectory, expected: tuple[Standing, ...]) -> None:
-    """As the file of the command, but for the name of the study before those of its jobs."""
-    board = json.loads(directory.leaderboard_path.read_text())
-    assert [row["job"].partition(".")[2].rpartition("-")[2] for row in board] == [
-        standing.job.rpartition("-")[2] for standing in expected
-    ]
-    for row, standing in zip(board, expected, strict=True):
-        told = (row["status"], row["reason"], row["steps"])
-        assert told == (standing.status, standing.reason, standing.steps)
-        assert (row["best_val_loss"] is None) == (standing.best_val_loss is None)
-        if standing.best_val_loss is not None:
-            assert_same_values(row["best_val_loss"], standing.best_val_loss)
-        assert row["adapter"] is None or (directory.path / row["adapter"]).is_dir()
-    assert not (directory.path / "checkpoints").exists()
 
 
 def test_studies_end_as_under_the_command(workers: Workers, tuned: Result) -> None:
