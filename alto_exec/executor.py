@@ -165,7 +165,8 @@ class Executor:
             self._waiting[resident.job.id] = self._residents.pop(resident.job.id)
         if not due:
             return []
-        with self._meter.evaluation(len(due), len(due) * self._validation_tokens):
+        names = [resident.job.id for resident in due]
+        with self._meter.evaluation(names, len(due) * self._validation_tokens):
             return self._make_reports(due)
 
     def evict(self) -> JobId:

@@ -29,6 +29,7 @@ class Meter:
         self._tell = tell
         self._passes: _Passes | None = None
         self._launches = (0, 0.0)  # jobs and seconds
+        self._reported: set[JobId] = set()
 
     def trained(self, residents: Sequence[Resident], tokens: int, seconds: float) -> None:
         """One pass; it is over when its losses are known."""
@@ -41,14 +42,23 @@ class Meter:
         self._passes.seconds += seconds
 
     @contextmanager
-    def evaluation(self, jobs: int, tokens: int) -> Iterator[None]:
-        """Times what is done within: so many jobs, on so many tokens together."""
+    def evaluation(self, jobs: Sequence[JobId], tokens: int) -> Iterator[None]:
+        """Times what is done within: reports of these jobs, on so many tokens together."""
         start = time.monotonic()
         yield
         seconds = time.monotonic() - start
         self._flush()
-        if jobs:
-            self._tell(EvaluationWork(task=self._task, jobs=jobs, tokens=tokens, seconds=seconds))
+        new = set(jobs) - self._reported
+        self._reported |= new
+        self._tell(
+            EvaluationWork(
+                task=self._task,
+                jobs=len(jobs),
+                first_reports=len(new),
+                tokens=tokens,
+                seconds=seconds,
+            )
+        )
 
     @contextmanager
     def launch(self) -> Iterator[None]:

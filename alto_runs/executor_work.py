@@ -33,6 +33,7 @@ class EvaluationWork:
 
     task: TaskId
     jobs: int
+    first_reports: int  # of these jobs, to this executor
     tokens: int  # that all of them were evaluated on
     seconds: float
 

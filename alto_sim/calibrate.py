@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
@@ -12,13 +12,14 @@ from alto_policy.events import ExecutorDown, JobLeft, LossReported, TaskArrived
 from alto_policy.runlog import Entry
 from alto_policy.types import GpuId, Job, JobId, Task
 from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
-from alto_sim.overheads import Overheads, size_class
+from alto_sim.overheads import NO_OVERHEADS, Overheads, size_class
 from alto_sim.step_time import DEFAULT_STEP_TIME, StepTime, tokens_of
 
 __all__ = ["Fitted", "fit", "fit_work"]
 
 _LEAST_SECONDS = 1e-6
-_MIN_STRETCHES = 6  # twice the unknowns
+_AT_ONCE_SECONDS = 5e-3  # no pass of interest is as short
+_MIN_STRETCHES = 10  # twice the unknowns
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,86 +29,101 @@ class Fitted:
 
 
 def fit_work(work: Iterable[Work]) -> Fitted | None:
-    """What executors told of their work: steady times of all but the first work of each size, and
-    what those first ones took more; None if they trained nothing."""
+    """What executors told of their work: steady times of all but the first passes of each size,
+    and what those took more; None if they trained nothing."""
     rows = tuple(work)
-    training = [_Timed(r.tokens, r.passes, r.seconds) for r in rows if isinstance(r, TrainingWork)]
-    rounds = [_Timed(r.tokens, 1, r.seconds) for r in rows if isinstance(r, EvaluationWork)]
+    training = [row for row in rows if isinstance(row, TrainingWork)]
+    rounds = [row for row in rows if isinstance(row, EvaluationWork)]
     launches = [row for row in rows if isinstance(row, LaunchWork)]
     if not training:
         return None
-    passes, evaluations = _fit_timed(training), _fit_timed(rounds)
+    per_pass, per_token, first_pass = _fit_passes(training)
+    per_round, per_evaluated_token, first_report = _weighed(
+        [(1, row.tokens, row.first_reports) for row in rounds], [row.seconds for row in rounds]
+    )
     launched = sum(row.jobs for row in launches)
     return Fitted(
         StepTime(
-            per_pass=passes.per_time,
-            per_token=passes.per_token,
+            per_pass=per_pass,
+            per_token=per_token,
             per_evaluation=0.0,
-            per_evaluated_token=evaluations.per_token,
-            per_round=evaluations.per_time,
+            per_evaluated_token=per_evaluated_token,
+            per_round=per_round,
         ),
         Overheads(
             launch=sum(row.seconds for row in launches) / max(1, launched),
-            first_pass=passes.first,
-            first_evaluation=evaluations.first,
+            first_pass=first_pass,
+            first_report=first_report,
         ),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Timed:
-    tokens: int
-    times: int  # that it was done
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Linear:
-    per_time: float
-    per_token: float
-    first: float  # of a size, in the mean
-
-    def seconds(self, row: _Timed) -> float:
-        return self.per_time * row.times + self.per_token * row.tokens
-
-
-def _fit_timed(rows: Sequence[_Timed]) -> _Linear:
-    """Least squares of errors that grow with the root of the time."""
-    if not rows:
-        return _Linear(0.0, 0.0, 0.0)
+def _fit_passes(rows: Sequence[TrainingWork]) -> tuple[float, float, float]:
+    """Seconds of a pass and of a token, and what the first pass of a size takes more."""
     known: set[int] = set()
-    firsts: list[_Timed] = []
+    firsts: list[TrainingWork] = []
+    steady: list[TrainingWork] = []
     for row in rows:
-        size = size_class(row.tokens / row.times)
-        if size not in known:
-            known.add(size)
-            firsts.append(row)
-    steady = [row for row in rows if not any(row is first for first in firsts)] or rows
-    roots = [math.sqrt(max(row.seconds, _LEAST_SECONDS)) for row in steady]
-    work = np.array([(r.times / w, r.tokens / w) for r, w in zip(steady, roots, strict=True)])
-    seconds = np.array([row.seconds / w for row, w in zip(steady, roots, strict=True)])
-    per_time, per_token = _solve(work, seconds)
-    found = _Linear(per_time, per_token, 0.0)
-    more = fmean(row.seconds - found.seconds(row) for row in firsts)
-    return replace(found, first=max(0.0, more))
+        size = size_class(row.tokens / row.passes)
+        (steady if size in known else firsts).append(row)
+        known.add(size)
+    chosen = steady or firsts
+    per_pass, per_token = _weighed(
+        [(row.passes, row.tokens) for row in chosen], [row.seconds for row in chosen]
+    )
+    more = fmean(row.seconds - per_pass * row.passes - per_token * row.tokens for row in firsts)
+    return per_pass, per_token, max(0.0, more)
 
 
-def fit(entries: Iterable[Entry], default: StepTime = DEFAULT_STEP_TIME) -> StepTime:
+def _weighed(work: Sequence[tuple[float, ...]], seconds: Sequence[float]) -> list[float]:
+    """Least squares of errors that grow with the root of the time; zeros without any rows."""
+    if not work:
+        return [0.0] * 3
+    roots = np.sqrt(np.maximum(seconds, _LEAST_SECONDS))
+    return _solve(np.array(work, dtype=float) / roots[:, None], np.array(seconds) / roots)
+
+
+def fit(entries: Iterable[Entry], default: StepTime = DEFAULT_STEP_TIME) -> Fitted:
     """Least squares over the stretches between a job's reports; the default if they are too few.
 
     No coefficient is negative: the most negative one is left out and the rest are fitted again.
     """
     observer = _Observer()
-    for entry in entries:
-        observer.observe(entry)
+    told = tuple(entries)
+    firsts = _first_reports(told)
+    for index, entry in enumerate(told):
+        observer.observe(entry, firsts.get(index, 0))
     if len(observer.stretches) < _MIN_STRETCHES:
-        return default
-    work = np.array([(s.passes, s.tokens, s.evaluations) for s in observer.stretches], dtype=float)
+        return Fitted(default, NO_OVERHEADS)
+    work = np.array([s.work for s in observer.stretches], dtype=float)
     seconds = np.array([s.seconds for s in observer.stretches])
-    per_pass, per_token, per_evaluation = _solve(work, seconds)
+    per_pass, per_token, evaluation, first_pass, first_report = _solve(work, seconds)
     if per_pass + per_token == 0:
-        return default
-    return StepTime(per_pass=per_pass, per_token=per_token, per_evaluation=per_evaluation)
+        return Fitted(default, NO_OVERHEADS)
+    times = StepTime(
+        per_pass=per_pass,
+        per_token=per_token,
+        per_evaluation=0.0 if observer.knows_tokens else evaluation,
+        per_evaluated_token=evaluation if observer.knows_tokens else 0.0,
+    )
+    return Fitted(times, Overheads(launch=0.0, first_pass=first_pass, first_report=first_report))
+
+
+def _first_reports(entries: Sequence[Entry]) -> dict[int, int]:
+    """How many jobs report for the first time with those that report as good as at once, by the
+    place of the first of them in the log."""
+    counts: dict[int, int] = {}
+    known: set[JobId] = set()
+    place, last = 0, -math.inf
+    for index, entry in enumerate(entries):
+        if isinstance(report := entry.event, LossReported):
+            if report.t - last > _AT_ONCE_SECONDS:
+                place = index
+            last = report.t
+            if report.job not in known:
+                known.add(report.job)
+                counts[place] = counts.get(place, 0) + 1
+    return counts
 
 
 def _solve(work: np.ndarray, seconds: np.ndarray) -> list[float]:
@@ -129,8 +145,20 @@ class _Stretch:
 
     passes: int
     tokens: float
-    evaluations: int
+    evaluated: float  # jobs, or tokens where a validation set's are known
+    first_passes: int  # their classes that were new
+    first_reports: int
     seconds: float
+
+    @property
+    def work(self) -> tuple[float, ...]:
+        return (
+            self.passes,
+            self.tokens,
+            self.evaluated,
+            self.first_passes,
+            self.first_reports,
+        )
 
 
 @dataclass(slots=True)
@@ -138,52 +166,81 @@ class _OpenStretch:
     begin: float
     step: int
     token_seconds: float = 0.0
-    evaluations: int = 0
+    evaluated: float = 0.0
+    first_passes: int = 0
+    first_reports: int = 0
 
 
 class _Observer:
     def __init__(self) -> None:
         self.stretches: list[_Stretch] = []
+        self.knows_tokens = True  # of all tasks
         self._jobs: dict[JobId, tuple[Job, Task]] = {}
         self._gpu_of: dict[JobId, GpuId] = {}
         self._tokens: dict[GpuId, float] = {}  # of all residents, in one pass
         self._open: dict[JobId, _OpenStretch] = {}
+        self._steps: dict[JobId, int] = {}  # at the last report
+        self._passes: dict[GpuId, set[int]] = {}  # their classes that are known
         self._now = 0.0
 
-    def observe(self, entry: Entry) -> None:
+    def observe(self, entry: Entry, first_reports: int) -> None:
+        """So many of the reports that are made with this one are their jobs' first ones."""
         self._pass_time(entry.event.t)
         match entry.event:
             case TaskArrived(task=task):
                 self._jobs.update((job.id, (job, task)) for job in task.jobs)
+                self.knows_tokens &= task.tokens is not None
             case LossReported() if entry.event.job in self._gpu_of:
-                self._report(entry.event)
+                self._report(entry.event, first_reports)
             case JobLeft(job=job) if job in self._gpu_of:
                 self._leave(job)
             case ExecutorDown(task=task_id):
                 for job in [job for job in self._gpu_of if self._jobs[job][1].id == task_id]:
+                    self._passes.pop(self._gpu_of[job], None)
                     self._leave(job)
         for decision in entry.decisions:
             if isinstance(decision, Launch):
                 for job in decision.jobs:
                     self._gpu_of[job] = decision.gpu
                     self._add_tokens(job, 1)
+                    self._open[job] = _OpenStretch(entry.event.t, self._steps.get(job, 0))
 
     def _pass_time(self, now: float) -> None:
+        if now > self._now:
+            for gpu in {gpu for gpu, tokens in self._tokens.items() if tokens > 0}:
+                size, known = size_class(self._tokens[gpu]), self._passes.setdefault(gpu, set())
+                if size not in known:
+                    known.add(size)
+                    for job, stretch in self._open.items():
+                        stretch.first_passes += self._gpu_of[job] == gpu
         for job, stretch in self._open.items():
             stretch.token_seconds += (now - self._now) * self._tokens[self._gpu_of[job]]
         self._now = now
 
-    def _report(self, report: LossReported) -> None:
-        gpu = self._gpu_of[report.job]
+    def _report(self, report: LossReported, first_reports: int) -> None:
+        gpu, counts = self._gpu_of[report.job], self._jobs[report.job][1].tokens
+        evaluated = counts.validation if counts is not None and self.knows_tokens else 1
         for job, stretch in self._open.items():
-            stretch.evaluations += self._gpu_of[job] == gpu
+            if self._gpu_of[job] == gpu:
+                stretch.evaluated += evaluated
+                stretch.first_reports += first_reports
         done = self._open.get(report.job)
         if done is not None and report.t > done.begin and report.step > done.step:
             accumulation = self._jobs[report.job][0].hyperparameters.accumulation
             passes = (report.step - done.step) * accumulation
             seconds = report.t - done.begin
             tokens = passes * done.token_seconds / seconds
-            self.stretches.append(_Stretch(passes, tokens, done.evaluations, seconds))
+            self.stretches.append(
+                _Stretch(
+                    passes,
+                    tokens,
+                    done.evaluated,
+                    done.first_passes,
+                    done.first_reports,
+                    seconds,
+                )
+            )
+        self._steps[report.job] = report.step
         self._open[report.job] = _OpenStretch(report.t, report.step)
 
     def _leave(self, job: JobId) -> None:

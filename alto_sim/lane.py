@@ -38,6 +38,7 @@ class Trainee:
     stay: int = 0  # counts comings and goings: what is on its way to or from another stay is void
     ordered: Departure | None = None  # how it shall leave
     has_heard: bool = False
+    has_reported: bool = False
     is_lost: bool = False  # its training broke down
 
     @property
@@ -68,6 +69,7 @@ class Lane:
     ) -> None:
         self._task = task
         self._launch_seconds = overheads.launch * slowdown
+        self._first_report_seconds = overheads.first_report
         self._first_times = FirstTimes(overheads, task)
         self._launched = 0  # jobs that were given a place since the last pass
         self._slowdown = slowdown
@@ -186,10 +188,10 @@ class Lane:
         evaluated = [member.spec for member in due]
         evaluation = self._slowdown * (
             self._step_time.evaluation_seconds(evaluated, self._task)
-            + self._first_times.of_evaluation(evaluated)
+            + self._first_report_seconds * sum(not member.has_reported for member in due)
         )
         for member in due:
-            member.place = Place.REPORTING
+            member.place, member.has_reported = Place.REPORTING, True
             losses = self._curves.losses(member.spec, member.step)
             member.is_lost = losses.is_lost
             self._outlet.report(evaluation, member, losses)

@@ -1,11 +1,11 @@
 """What an executor spends beside steady passes and evaluations."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from alto_policy.types import Job, Task
-from alto_sim.step_time import tokens_of, validation_tokens
+from alto_sim.step_time import tokens_of
 
 __all__ = ["NO_OVERHEADS", "FirstTimes", "Overheads", "size_class"]
 
@@ -18,14 +18,14 @@ class Overheads:
 
     launch: float  # to give a job its place
     first_pass: float  # more, where a pass is the first of its size: compiled, recorded
-    first_evaluation: float  # the same of evaluations
+    first_report: float  # more, of a job: memory for its best adapter
 
     def __post_init__(self) -> None:
         if min(getattr(self, field.name) for field in fields(self)) < 0:
             raise ValueError(f"seconds must not be negative, got {self}")
 
 
-NO_OVERHEADS = Overheads(launch=0.0, first_pass=0.0, first_evaluation=0.0)
+NO_OVERHEADS = Overheads(launch=0.0, first_pass=0.0, first_report=0.0)
 
 
 def size_class(tokens: float) -> int:
@@ -34,13 +34,12 @@ def size_class(tokens: float) -> int:
 
 
 class FirstTimes:
-    """Which sizes one GPU of an executor has met."""
+    """Which sizes of passes one GPU of an executor has met."""
 
     def __init__(self, overheads: Overheads, task: Task) -> None:
         self._overheads = overheads
         self._task = task
         self._passes: set[int] = set()
-        self._evaluations: set[int] = set()
 
     def of_pass(self, jobs: Iterable[Job]) -> float:
         """Seconds that the next pass of the jobs takes more."""
@@ -52,16 +51,6 @@ class FirstTimes:
         """The jobs have made a pass."""
         if self._overheads.first_pass:
             self._passes.add(self._size(jobs))
-
-    def of_evaluation(self, jobs: Sequence[Job]) -> float:
-        """Seconds that the evaluation of the jobs takes more; the next one of its size does not."""
-        if self._overheads.first_evaluation == 0 or not jobs:
-            return 0.0
-        size = size_class(len(jobs) * validation_tokens(self._task))
-        if size in self._evaluations:
-            return 0.0
-        self._evaluations.add(size)
-        return self._overheads.first_evaluation
 
     def _size(self, jobs: Iterable[Job]) -> int:
         return size_class(sum(tokens_of(job, self._task) for job in jobs))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 
 from alto_policy.types import Job, Task
 
-__all__ = ["DEFAULT_STEP_TIME", "StepTime", "tokens_of", "validation_tokens"]
+__all__ = ["DEFAULT_STEP_TIME", "StepTime", "tokens_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +45,3 @@ DEFAULT_STEP_TIME = StepTime(per_pass=0.02, per_token=1 / 17_000, per_evaluation
 def tokens_of(job: Job, task: Task) -> float:
     """Tokens of the job in one pass, were all its sequences of the mean length."""
     return job.hyperparameters.batch_size * task.mean_length
-
-
-def validation_tokens(task: Task) -> int:
-    """Of one job's evaluation; those of the longest sequence where nothing else is known."""
-    return task.max_length if task.tokens is None else task.tokens.validation

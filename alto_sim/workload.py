@@ -13,7 +13,7 @@ from alto_runs.costs.durations import PassTimes
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.executor_work import Work
 from alto_runs.history import Outcome, follow
-from alto_sim.calibrate import Fitted, fit, fit_work
+from alto_sim.calibrate import fit, fit_work
 from alto_sim.curves import LossCurves, RecordedCurves
 from alto_sim.curves_generated import GeneratedCurves
 from alto_sim.failures import NO_FAULTS, Faults
@@ -90,7 +90,7 @@ def recorded(log: RunLog, work: Sequence[Work] = ()) -> Workload:
             if isinstance(decision, StartExecutor):
                 asked[decision.task] = entry.event.t
     start = median(starts) if starts else DEFAULT_LATENCIES.start
-    fitted = fit_work(work) or Fitted(fit(log.entries), NO_OVERHEADS)
+    fitted = fit_work(work) or fit(log.entries)
     return Workload(
         arrivals=_arrivals(log),
         curves=RecordedCurves.of_log(log.entries),

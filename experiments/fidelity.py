@@ -1,26 +1,50 @@
 """How far simulated runs are from the real ones that are recorded in `traces/recorded`.
 
-    python experiments/fidelity.py
+    python experiments/fidelity.py [RUN ...]
 
-Each run is simulated with its own losses and the step times fitted to each of the runs; only rows
-of another run's times are predictions. Error of a job: of the moment at which it left for good.
+Each run is simulated with its own losses and the times fitted to each of the runs of its machine;
+only rows of another run's times are predictions. Error of a job: of the moment at which it left for
+good. Executors tell of their work since these runs of an H100 were recorded: of those the times
+between reports are fitted, and the tokens of their data are counted here.
 """
 
-from collections.abc import Iterator
+import argparse
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-from alto_policy.runlog import Entry, RunLog
+from alto_policy.events import TaskArrived
+from alto_policy.runlog import Entry, Header, RunLog
+from alto_policy.types import TaskId, TokenCounts
+from alto_runs.directory import RunDirectory
+from alto_runs.executor_work import Work, read_work
 from alto_runs.history import RunHistory, follow
 from alto_runs.logfile import read_run_log
-from alto_sim.calibrate import fit
 from alto_sim.simulate import play
 from alto_sim.workload import recorded
 
-__all__ = ["Fidelity", "compare"]
+__all__ = ["RUNS", "Fidelity", "Recording", "compare", "judge_all", "read_recording"]
 
 RUNS = Path("traces/recorded")
+COUNTED = {
+    TaskId("qasc_combined_fact"): TokenCounts(per_sample=74.13, validation=18_952),
+    TaskId("qasc_question_generation"): TokenCounts(per_sample=52.70, validation=6_756),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A run, and what its executors told of their work."""
+
+    name: str
+    header: Header
+    log: RunLog
+    work: tuple[Work, ...]
+
+    @property
+    def machine(self) -> str:
+        return self.header.gpus[0].kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,19 +56,54 @@ class Fidelity:
     mean_job_error: float
 
 
-def compare(log: RunLog, times: RunLog) -> Fidelity:
-    """The run simulated with its own losses, and with the step times of another one."""
-    assert log.header is not None
-    workload = replace(recorded(log), step_time=fit(times.entries))
+def read_recording(folder: Path) -> Recording:
+    """Raises UserError."""
+    directory = RunDirectory.open(folder)
+    log = read_run_log(directory.log_path)
+    header = log.header
+    assert header is not None
+    entries = tuple(_counted(entry) for entry in log.entries)
+    log = replace(log, entries=entries)
+    return Recording(folder.name, header, log, read_work(directory.work_path))
+
+
+def compare(run: Recording, times: Recording) -> Fidelity:
+    """The run simulated with its own losses, and with the times of another one."""
+    learnt = recorded(times.log, times.work)
+    own = recorded(run.log)
+    workload = replace(own, step_time=learnt.step_time, overheads=learnt.overheads)
     entries: list[Entry] = []
-    play(workload, log.header.policy, log.header.gpus, entries.append)
-    real, made = follow(log), follow(RunLog(log.header, tuple(entries)))
+    play(workload, run.header.policy, run.header.gpus, entries.append)
+    real, made = follow(run.log), follow(RunLog(run.header, tuple(entries)))
     ends = dict(_ends(made))
     return Fidelity(
         seconds=made.end,
         makespan_error=made.end / real.end - 1,
         mean_job_error=fmean(abs(ends[name] / end - 1) for name, end in _ends(real)),
     )
+
+
+def judge_all(folders: Sequence[Path]) -> None:
+    """Prints a table of every run with the times of every run of its machine."""
+    runs = [read_recording(folder) for folder in folders]
+    print("| run | times of | real, s | simulated, s | makespan | mean job |")
+    print("|---|---|---|---|---|---|")
+    for run in runs:
+        for times in runs:
+            if times.machine == run.machine:
+                found = compare(run, times)
+                whose = "itself" if times is run else times.name
+                real = run.log.entries[-1].event.t
+                errors = f"{found.makespan_error:+.1%} | {found.mean_job_error:.1%}"
+                print(f"| {run.name} | {whose} | {real:.1f} | {found.seconds:.1f} | {errors} |")
+
+
+def _counted(entry: Entry) -> Entry:
+    """With the tokens of the task's data."""
+    if isinstance(entry.event, TaskArrived) and entry.event.task.tokens is None:
+        task = replace(entry.event.task, tokens=COUNTED.get(entry.event.task.id))
+        return replace(entry, event=replace(entry.event, task=task))
+    return entry
 
 
 def _ends(history: RunHistory) -> Iterator[tuple[str, float]]:
@@ -54,16 +113,10 @@ def _ends(history: RunHistory) -> Iterator[tuple[str, float]]:
 
 
 def main() -> None:
-    logs = {path.parent.name: read_run_log(path) for path in sorted(RUNS.glob("*/run.jsonl"))}
-    print("| run | times of | real, s | simulated, s | makespan | mean job |")
-    print("|---|---|---|---|---|---|")
-    for name, log in logs.items():
-        for other, times in logs.items():
-            found = compare(log, times)
-            whose = "itself" if other == name else other
-            real = log.entries[-1].event.t
-            errors = f"{found.makespan_error:+.1%} | {found.mean_job_error:.1%}"
-            print(f"| {name} | {whose} | {real:.1f} | {found.seconds:.1f} | {errors} |")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=Path, nargs="*", help="default: those of traces/recorded")
+    options = parser.parse_args()
+    judge_all(options.runs or sorted(path.parent for path in RUNS.glob("*/run.jsonl")))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,10 @@ def test_passes_of_the_same_jobs_are_one_row(told: tuple[Executor, list[Work]]) 
 def test_every_evaluation_tells_its_tokens(told: tuple[Executor, list[Work]]) -> None:
     one = sum(len(sample.tokens) for sample in VALIDATION)
     found = [row for row in told[1] if isinstance(row, EvaluationWork)]
-    assert [(row.jobs, row.tokens) for row in found] == [(1, one), (2, 2 * one)]
+    assert [(row.jobs, row.first_reports, row.tokens) for row in found] == [
+        (1, 1, one),
+        (2, 1, 2 * one),
+    ]
     assert all(row.seconds > 0 for row in found)
 
 

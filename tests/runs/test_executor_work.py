@@ -16,7 +16,7 @@ T = TaskId("t")
 ROWS = (
     LaunchWork(task=T, jobs=2, seconds=0.5),
     TrainingWork(task=T, jobs=2, ranks=32, passes=10, tokens=5000, seconds=1.25),
-    EvaluationWork(task=T, jobs=2, tokens=800, seconds=0.25),
+    EvaluationWork(task=T, jobs=2, first_reports=1, tokens=800, seconds=0.25),
 )
 
 

@@ -6,7 +6,8 @@ from alto_policy.policies.fifo import FifoSettings
 from alto_policy.policies.sequential import SequentialSettings
 from alto_policy.runlog import Entry
 from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
-from alto_sim.calibrate import fit, fit_work
+from alto_sim.calibrate import Fitted, fit, fit_work
+from alto_sim.overheads import NO_OVERHEADS
 from alto_sim.step_time import DEFAULT_STEP_TIME, StepTime
 from tests.sim.cases import job, play, sim, task
 
@@ -21,7 +22,7 @@ def log(settings: AltoSettings | FifoSettings | SequentialSettings) -> list[Entr
 
 
 def test_alone_each_job_tells_the_exact_times() -> None:
-    found = fit(log(SequentialSettings()))
+    found = fit(log(SequentialSettings())).step_time
     assert found.per_pass == pytest.approx(TRUE.per_pass)
     assert found.per_token == pytest.approx(TRUE.per_token)
     assert found.per_evaluation == pytest.approx(TRUE.per_evaluation)
@@ -32,17 +33,18 @@ def test_a_run_is_as_long_when_simulated_with_its_own_times(
     settings: AltoSettings | FifoSettings,
 ) -> None:
     first = log(settings)
-    again = play(build(settings), sim(JOBS, step_time=fit(first)))
+    again = play(build(settings), sim(JOBS, step_time=fit(first).step_time))
     assert again[-1].event.t == pytest.approx(first[-1].event.t, rel=0.01)
 
 
 def test_too_little_to_learn_from() -> None:
-    assert fit(log(SequentialSettings())[:8]) == DEFAULT_STEP_TIME
+    assert fit(log(SequentialSettings())[:8]) == Fitted(DEFAULT_STEP_TIME, NO_OVERHEADS)
 
 
 def test_time_between_two_stays_teaches_nothing() -> None:
     """One job, paused at its boundary: the passes and evaluations of its stretches are alike."""
-    found = fit(play(build(AltoSettings(keep=1.0, warmup=0.2)), sim(JOBS[:1], step_time=TRUE)))
+    alone = play(build(AltoSettings(keep=1.0, warmup=0.2)), sim(JOBS[:1], step_time=TRUE))
+    found = fit(alone).step_time
     seconds = found.pass_seconds(JOBS[:1], TASK) * 4 + found.per_evaluation
     assert seconds == pytest.approx(TRUE.pass_seconds(JOBS[:1], TASK) * 4 + TRUE.per_evaluation)
 
@@ -61,8 +63,14 @@ def test_what_executors_told_is_fitted_and_first_times_are_set_apart() -> None:
         for tokens, times, more in passes
     ]
     rows += [
-        EvaluationWork(task=TASK.id, jobs=1, tokens=tokens, seconds=3.0 + 0.125 * tokens)
-        for tokens in (400, 800, 400, 800)
+        EvaluationWork(
+            task=TASK.id,
+            jobs=1,
+            first_reports=new,
+            tokens=tokens,
+            seconds=3.0 + 0.125 * tokens + 7.0 * new,
+        )
+        for tokens, new in ((400, 1), (800, 0), (400, 0), (800, 2))
     ]
     rows += [
         LaunchWork(task=TASK.id, jobs=3, seconds=1.5),
@@ -77,7 +85,7 @@ def test_what_executors_told_is_fitted_and_first_times_are_set_apart() -> None:
     assert found.step_time.per_evaluated_token == pytest.approx(0.125)
     assert found.overheads.launch == pytest.approx(0.5)
     assert found.overheads.first_pass == pytest.approx((8 + 0 + 4) / 3)
-    assert found.overheads.first_evaluation == pytest.approx(0.0, abs=1e-9)
+    assert found.overheads.first_report == pytest.approx(7.0)
 
 
 def test_an_executor_that_trained_nothing_teaches_nothing() -> None:

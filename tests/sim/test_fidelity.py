@@ -1,15 +1,23 @@
-"""A real run, simulated with its own losses and the step times that its log tells."""
+"""Real runs, simulated with their own losses and the times that they or another run tell."""
 
 from pathlib import Path
 
-from alto_runs.logfile import read_run_log
-from experiments.fidelity import compare
+from experiments.fidelity import compare, read_recording
 
-RUN = Path("traces/recorded/qasc-combined-fact-fifo/run.jsonl")
+RUNS = Path("traces/recorded")
+FULL_GRID = "qasc-combined-fact-fifo"
 
 
 def test_a_real_run_of_sixty_jobs_to_their_ends_is_as_long_again() -> None:
-    log = read_run_log(RUN)
-    found = compare(log, log)
+    run = read_recording(RUNS / FULL_GRID)
+    found = compare(run, run)
+    assert abs(found.makespan_error) <= 0.03
+    assert found.mean_job_error <= 0.05
+
+
+def test_a_run_with_exits_is_as_long_as_the_times_of_the_full_grid_say() -> None:
+    """Nothing of the run that is judged was fitted."""
+    judged, learnt = (read_recording(RUNS / n) for n in ("qasc-combined-fact-alto", FULL_GRID))
+    found = compare(judged, learnt)
     assert abs(found.makespan_error) <= 0.03
     assert found.mean_job_error <= 0.05

@@ -7,7 +7,7 @@ import pytest
 from alto_policy.events import TaskArrived
 from alto_policy.types import TokenCounts
 from alto_sim.backend import SimBackend
-from alto_sim.overheads import NO_OVERHEADS, FirstTimes, Overheads, size_class
+from alto_sim.overheads import NO_OVERHEADS, Overheads, size_class
 from alto_sim.step_time import StepTime
 from alto_sim.workload import Workload
 from tests.sim.cases import MEMORY, NOW, SECOND, Flat, gpus, job, news, sim, task
@@ -47,24 +47,16 @@ def test_the_first_pass_of_a_size_takes_longer() -> None:
     ]
 
 
-def test_the_first_evaluation_of_a_size_takes_longer() -> None:
-    times, overheads = replace(SECOND, per_round=1.0), replace(NO_OVERHEADS, first_evaluation=5.0)
-    jobs = [job("a", 2, 2), job("b", 2, 2)]
-    assert [
-        t for t, what in news(sim(jobs, step_time=times, overheads=overheads)) if "@" in what
-    ] == [
-        7.0,
-        7.0,
-        9.0,
-        9.0,
+def test_the_first_report_of_a_job_takes_longer() -> None:
+    times, overheads = replace(SECOND, per_round=1.0), replace(NO_OVERHEADS, first_report=5.0)
+    jobs = [job("a", 3, 3), job("b", 3, 1)]
+    told = news(sim(jobs, step_time=times, overheads=overheads))
+    assert [(t, what) for t, what in told if "@" in what] == [
+        (7.0, "a@1"),
+        (9.0, "a@2"),
+        (16.0, "b@3"),
+        (16.0, "a@3"),
     ]
-
-
-def test_evaluations_of_twice_the_jobs_are_of_another_size() -> None:
-    given = replace(task("t", [job("a", 1, 1)]), tokens=TokenCounts(per_sample=1.0, validation=600))
-    first = FirstTimes(replace(NO_OVERHEADS, first_evaluation=5.0), given)
-    one = list(given.jobs)
-    assert [first.of_evaluation(one * count) for count in (1, 2, 1, 2, 0)] == [5, 5, 0, 0, 0]
 
 
 def test_known_tokens_count_and_the_longest_sequence_does_not() -> None:
