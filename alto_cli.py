@@ -63,7 +63,13 @@ def _simulate(options: argparse.Namespace) -> int:
     from alto_sim.seeds import Simulation
 
     policy = None if options.policy is None else _settings(options.policy)
-    simulation = Simulation(path=options.workload, num_gpus=options.gpus, policy=policy)
+    simulation = Simulation(
+        path=options.workload,
+        num_gpus=options.gpus,
+        policy=policy,
+        profile=options.profile,
+        gpu=options.gpu,
+    )
     if options.seeds is None:
         return _print_result(simulation.run(options.out), options)
     results = []
@@ -240,6 +246,10 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("workload", type=Path, metavar="TRACE|STUDY.yaml|DIR")
     simulate.add_argument("--policy", metavar="NAME", help="default: that of the workload")
     simulate.add_argument("--gpus", type=_count, default=1, metavar="N")
+    simulate.add_argument(
+        "--profile", type=Path, metavar="FILE", help="the machine, as alto profile measured it"
+    )
+    simulate.add_argument("--gpu", metavar="NAME", help="another kind, estimated by data sheets")
     simulate.add_argument(
         "--seeds", type=_count, metavar="N", help="as many runs, each with losses of its own"
     )

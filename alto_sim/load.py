@@ -36,9 +36,15 @@ class Loaded:
     is_drawn: bool = False  # its losses are generated: another seed gives others
 
 
-def load_workload(path: Path, *, seed: int = 0) -> Loaded:
-    """Raises UserError. The jobs of a cluster's trace are rigid; messages in it take no time."""
+def load_workload(path: Path, *, seed: int = 0, profile: StepProfile | None = None) -> Loaded:
+    """On the machine that the profile was measured on, or is carried over to; without one, a run
+    is on its own machine, and a study on that of the shipped profile.
+
+    Raises UserError. The jobs of a cluster's trace are rigid; messages in it take no time.
+    """
     if is_cluster_trace(path):
+        if profile is not None:
+            raise UserError(f"{path}: its jobs take as long as they took, whatever the machine")
         trace = read_trace(path)
         for reason, count in trace.dropped.items():
             log.warning("%s: left out %d jobs: %s", path, count, reason)
@@ -46,34 +52,46 @@ def load_workload(path: Path, *, seed: int = 0) -> Loaded:
     if path.is_dir():
         directory = RunDirectory.open(path)
         run, work = read_run_log(directory.log_path), read_work(directory.work_path)
-        return Loaded(workload=recorded(run, work), settings=_policy_of(run))
+        return _on_machine(recorded(run, work), _policy_of(run), profile)
     if path.suffix.lower() in _STUDY:
         study = load_study(path)
-        return _drawn(_trace_of(study), study.policy, seed)
+        return _drawn(_trace_of(study), study.policy, seed, profile)
     run = read_run_log(path)
     _check_arrivals(run, path)
     if any(not isinstance(entry.event, TaskArrived | TaskCancelled) for entry in run.entries):
-        return Loaded(workload=recorded(run), settings=_policy_of(run))
-    return _drawn(run, _policy_of(run), seed)
+        return _on_machine(recorded(run), _policy_of(run), profile)
+    return _drawn(run, _policy_of(run), seed, profile)
 
 
-def _drawn(trace: RunLog, settings: Settings, seed: int) -> Loaded:
-    """On the machine of the shipped profile, if the shapes of all backbones are known."""
+def _on_machine(workload: Workload, settings: Settings, profile: StepProfile | None) -> Loaded:
+    if profile is None:
+        return Loaded(workload=workload, settings=settings)
+    workload = profiled(workload, profile)
+    return Loaded(workload=workload, settings=settings, facts=_facts(workload, profile))
+
+
+def _drawn(trace: RunLog, settings: Settings, seed: int, given: StepProfile | None) -> Loaded:
+    """On the machine of the shipped profile, if none is given and all backbones' shapes are
+    known."""
     workload = synthetic(trace, seed=seed)
-    profile = StepProfile(read_profile(shipped_profile()))
-    facts: tuple[tuple[str, str], ...]
+    profile = given or StepProfile(read_profile(shipped_profile()))
     try:
         workload = profiled(workload, profile)
+        facts = _facts(workload, profile)
     except UserError as error:
+        if given is not None:
+            raise
         log.warning("step times and memory are those of an 8B backbone: %s", error)
         facts = (("profile", "none: an 8B backbone on one H100"),)
-    else:
-        facts = (
-            ("profile", f"{profile.gpu}, {profile.kernels}"),
-            ("step_times", _basis(workload, profile).value),
-        )
     facts = (("seed", str(seed)), *facts)
     return Loaded(workload=workload, settings=settings, facts=facts, is_drawn=True)
+
+
+def _facts(workload: Workload, profile: StepProfile) -> tuple[tuple[str, str], ...]:
+    return (
+        ("profile", f"{profile.gpu}, {profile.kernels}"),
+        ("step_times", _basis(workload, profile).value),
+    )
 
 
 def _basis(workload: Workload, profile: StepProfile) -> Basis:

@@ -8,9 +8,11 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from alto_policy.policies import Settings
+from alto_runs.costs.step_profile import StepProfile
 from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
 from alto_runs.garbage import uncollected
+from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.result import Result
 from alto_runs.versions import versions
 from alto_sim.hardware import gpus_of
@@ -22,20 +24,26 @@ __all__ = ["Simulation"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulation:
-    """A workload by its path; `policy` in place of its own."""
+    """A workload by its path; `policy` in place of its own.
+
+    A `profile`, which is a file, and a `gpu` by name stand for the machine; to another GPU than
+    the measured one times are carried over by data sheets.
+    """
 
     path: Path
     num_gpus: int
     policy: Settings | None = None
+    profile: Path | None = None
+    gpu: str | None = None
 
     def run(self, out: Path) -> Result:
         """Raises UserError."""
         with uncollected():
-            return self._play(load_workload(self.path), out)
+            return self._play(self._load(), out)
 
     def run_seeds(self, count: int, out: Path) -> Iterator[Result]:
         """Runs in `out`/seed-0 and so on, as they end; raises UserError where no seed matters."""
-        if not load_workload(self.path).is_drawn:
+        if not self._load().is_drawn:
             raise UserError("--seeds: nothing is drawn in this workload, every seed gives the same")
         folders = [out / f"seed-{seed}" for seed in range(count)]
         RunDirectory.create(out)
@@ -50,8 +58,14 @@ class Simulation:
 
     def _run_seed(self, seed: int, out: Path) -> Path:
         with uncollected():
-            self._play(load_workload(self.path, seed=seed), out)
+            self._play(self._load(seed), out)
         return out
+
+    def _load(self, seed: int = 0) -> Loaded:
+        if self.profile is None and self.gpu is None:
+            return load_workload(self.path, seed=seed)
+        rows = read_profile(self.profile or shipped_profile())
+        return load_workload(self.path, seed=seed, profile=StepProfile(rows, gpu=self.gpu))
 
     def _play(self, loaded: Loaded, out: Path) -> Result:
         made_by = (*versions("simpy").items(), *loaded.facts)

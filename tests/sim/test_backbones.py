@@ -5,9 +5,16 @@ from pathlib import Path
 
 from alto_policy.events import ExecutorUp
 from alto_runs.history import Outcome
+from alto_runs.profile import shipped_profile
+from alto_runs.result import Result
 from alto_sim.seeds import Simulation
 
 STUDY = Path("examples/backbones/study.yaml")
+
+
+def facts(run: Result) -> dict[str, str]:
+    assert run.log.header is not None
+    return dict(run.log.header.made_by)
 
 
 def test_each_backbone_has_the_gpu_for_itself_with_its_own_memory_and_times(
@@ -34,3 +41,23 @@ def test_each_backbone_has_the_gpu_for_itself_with_its_own_memory_and_times(
     assert len(set(pace)) == 3
     ends = {Outcome.FINISHED, Outcome.STOPPED, Outcome.FAILED}
     assert all(job.outcome in ends for job in history.jobs.values())
+
+
+def test_another_card_is_slower_and_labelled(tmp_path: Path) -> None:
+    """A study, and a run that was recorded: its losses stay what they were."""
+    own, other = (
+        Simulation(path=STUDY, num_gpus=1, gpu=gpu).run(tmp_path / str(gpu))
+        for gpu in (None, "A100")
+    )
+    assert facts(own)["step_times"] == "modelled"
+    assert facts(other)["step_times"] == "estimated"
+    seconds = [run.metrics.overall.makespan_seconds for run in (own, other)]
+    assert seconds[1] > 2 * seconds[0]
+
+    path = Path("traces/recorded/qasc-question-generation-alto")
+    moved = Simulation(path=path, num_gpus=1, profile=shipped_profile(), gpu="L40S")
+    there = moved.run(tmp_path / "there")
+    assert facts(there)["profile"] == "L40S, alto-triton"
+    assert [one.best_val_loss for one in there.leaderboard] == [
+        one.best_val_loss for one in Result(path).leaderboard
+    ]

@@ -7,6 +7,12 @@ import matplotlib as mpl
 import pytest
 
 NOTEBOOKS = sorted(Path("notebooks").glob("*.ipynb"))
+TELL = {
+    "calibrate_for_your_gpu": ("rows left out one at a time", "(estimated)", "believed to be"),
+    "first_look": ("samples trained in 87.7 s", "saved: underperformed", "0.983423"),
+    "replay_and_what_if": ("all decided the same", "hyperband"),
+    "write_your_own_policy": ("narrowest first", "shortest first"),
+}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -20,12 +26,9 @@ def test_it_runs_from_top_to_bottom(path: Path, capsys: pytest.CaptureFixture[st
                 assert (cell["outputs"], cell["execution_count"]) == ([], None)
                 exec(compile("".join(cell["source"]), f"{path}:{number}", "exec"), names)
     told = capsys.readouterr().out
-    if path.stem == "replay_and_what_if":
-        assert "all decided the same" in told
-        assert len(told.splitlines()) == 6
-    else:
-        assert "narrowest first" in told
+    for what in TELL[path.stem]:
+        assert what in told
 
 
 def test_there_are_notebooks() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["replay_and_what_if", "write_your_own_policy"]
+    assert [path.stem for path in NOTEBOOKS] == list(TELL)
