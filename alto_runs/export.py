@@ -86,7 +86,8 @@ def write_timeline(result: Result, path: Path) -> Path:
 def timeline(result: Result) -> str:
     """A process for each GPU with a thread for each slot; counters; an instant for each stop."""
     history = result.history
-    events = [*_names(history), *_stays(history), *_executors(history), *_counters(history)]
+    kinds = (_names, _stays, _executors, _outages, _counters)
+    events = [event for kind in kinds for event in kind(history)]
     for entry in result.log.entries:
         for decision in entry.decisions:
             if isinstance(decision, Stop):
@@ -146,6 +147,13 @@ def _executors(history: RunHistory) -> Iterator[dict[str, object]]:
         for gpu in span.gpus:
             event = _event("X", span.task, span.start, gpu + 1, 0)
             yield {**event, "dur": _microseconds(span.end - span.start)}
+
+
+def _outages(history: RunHistory) -> Iterator[dict[str, object]]:
+    for outage in history.outages:
+        for gpu in outage.gpus:
+            event = _event("X", f"{outage.node} is down", outage.start, gpu + 1, 0)
+            yield {**event, "dur": _microseconds(outage.end - outage.start)}
 
 
 def _counters(history: RunHistory) -> Iterator[dict[str, object]]:

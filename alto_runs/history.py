@@ -1,6 +1,6 @@
 """What became of tasks, jobs and GPUs, folded from a run log."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -8,21 +8,25 @@ from alto_policy.cluster import Cluster, IllegalDecisionError, ImpossibleEventEr
 from alto_policy.decisions import ExitReason, Launch, StartExecutor
 from alto_policy.events import (
     Departure,
+    Event,
     ExecutorDown,
     ExecutorUp,
     JobLeft,
     LossReported,
+    NodeDown,
+    NodeUp,
     TaskArrived,
 )
 from alto_policy.frozen import quick
 from alto_policy.runlog import Entry, RunLog
-from alto_policy.types import GpuId, Job, JobId, Task, TaskId
+from alto_policy.types import Gpu, GpuId, Job, JobId, Task, TaskId
 from alto_runs.errors import UserError
 
 __all__ = [
     "ExecutorSpan",
     "Follower",
     "JobHistory",
+    "Outage",
     "Outcome",
     "Residency",
     "RunHistory",
@@ -58,6 +62,16 @@ class ExecutorSpan:
     """A task's hold of its GPUs, from the moment at which its backbone was loaded."""
 
     task: TaskId
+    gpus: tuple[GpuId, ...]
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A node was down, or still is at the end of the log."""
+
+    node: str
     gpus: tuple[GpuId, ...]
     start: float
     end: float
@@ -110,6 +124,7 @@ class RunHistory:
     executors: tuple[ExecutorSpan, ...]
     spans: Mapping[TaskId, tuple[ExecutorSpan, ...]]  # the same by task, of those that had any
     end: float
+    outages: tuple[Outage, ...] = ()  # in the order of their ends
 
     def of_task(self, task: Task) -> tuple[JobHistory, ...]:
         return tuple(self.jobs[job.id] for job in task.jobs)
@@ -141,6 +156,7 @@ class Follower:
         self._spans: dict[TaskId, tuple[ExecutorSpan, ...]] = {}
         self._executors: list[ExecutorSpan] = []
         self._open: dict[TaskId, _OpenExecutor] = {}
+        self._outages = _Outages(cluster.gpus)
 
     def observe(self, entry: Entry) -> None:
         """An entry that the ledger knows of."""
@@ -159,6 +175,8 @@ class Follower:
                 executor.up_since = t
         elif isinstance(event, ExecutorDown):
             self._close(event.task, t)
+        else:
+            self._outages.observe(event)
         for decision in entry.decisions:
             if isinstance(decision, Launch):
                 inside, stay = self._open[decision.task].inside, (decision.gpu, t)
@@ -174,7 +192,8 @@ class Follower:
         tasks = tuple(self._cluster.tasks().values())
         jobs = {job.id: self._job(job, task.id) for task in tasks for job in task.jobs}
         executors = tuple(self._executors)
-        return RunHistory(tasks, self._arrivals, jobs, executors, self._spans, self._end)
+        outages = self._outages.told(self._end)
+        return RunHistory(tasks, self._arrivals, jobs, executors, self._spans, self._end, outages)
 
     def _close(self, task: TaskId, t: float) -> None:
         executor = self._open.pop(task)
@@ -198,6 +217,26 @@ class Follower:
             tuple(cluster.history(job.id)),
             stays,
         )
+
+
+class _Outages:
+    def __init__(self, gpus: Iterable[Gpu]) -> None:
+        self._gpus = tuple(gpus)
+        self._since: dict[str, float] = {}  # of nodes that are down
+        self._over: list[Outage] = []
+
+    def observe(self, event: Event) -> None:
+        if isinstance(event, NodeDown):
+            self._since[event.node] = event.t
+        elif isinstance(event, NodeUp):
+            self._over.append(self._outage(event.node, event.t))
+
+    def told(self, end: float) -> tuple[Outage, ...]:
+        return (*self._over, *(self._outage(node, end) for node in tuple(self._since)))
+
+    def _outage(self, node: str, end: float) -> Outage:
+        gpus = tuple(gpu.id for gpu in self._gpus if gpu.node == node)
+        return Outage(node, gpus, self._since.pop(node), end)
 
 
 @dataclass(slots=True)

@@ -73,7 +73,7 @@ def measure(history: RunHistory) -> Metrics:
             tasks[task.id] = _of_task(task, times, history, shared)
             yield times
 
-    schedule = measure_schedule(measured())
+    schedule = measure_schedule(measured(), history.outages)
     start = min(history.arrivals.values(), default=history.end)
     return Metrics(_overall(tasks.values(), history.end - start), tasks, schedule)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from alto_policy.frozen import quick
 from alto_policy.types import GpuId, Task, TaskId
-from alto_runs.history import Outcome, Residency, RunHistory
+from alto_runs.history import Outage, Outcome, Residency, RunHistory
 
 __all__ = [
     "ScheduleMetrics",
@@ -74,6 +74,7 @@ class ScheduleMetrics:
     queueing_p99: float | None
     slowdown_mean: float | None
     fairness: float | None
+    lost_gpu_seconds: float  # of nodes that were down
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def times_of(task: Task, history: RunHistory) -> TaskTimes:
     )
 
 
-def measure_schedule(times: Iterable[TaskTimes]) -> ScheduleMetrics:
+def measure_schedule(times: Iterable[TaskTimes], outages: Iterable[Outage] = ()) -> ScheduleMetrics:
     completions: list[float] = []
     waits: list[float] = []
     by_tenant: dict[str, list[float]] = {}
@@ -137,6 +138,7 @@ def measure_schedule(times: Iterable[TaskTimes]) -> ScheduleMetrics:
             if len(by_tenant) > 1
             else slowdowns
         ),
+        lost_gpu_seconds=sum(((o.end - o.start) * len(o.gpus) for o in outages), 0.0),
     )
 
 

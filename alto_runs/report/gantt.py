@@ -1,21 +1,27 @@
 """Who was on which GPU, and when."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Patch, Rectangle
 
 from alto_policy.events import Departure
 from alto_policy.types import GpuId, JobId
-from alto_runs.history import JobHistory, Residency, RunHistory
+from alto_runs.history import JobHistory, Outage, Residency, RunHistory
 from alto_runs.lanes import assign_slots
 from alto_runs.report.drawing import GRID, INK, MANY_SHAPES, MUTED, figure_of, svg_of
 from alto_runs.report.ending import Ending, ending_of
 
 __all__ = ["Bar", "assign_lanes", "draw_gantt", "duration", "time_unit"]
 
+_OUT_OF_ORDER: dict[str, Any] = {
+    "facecolor": "none", "edgecolor": MUTED, "hatch": "////", "linewidth": 0.0, "zorder": 1
+}  # fmt: skip
 _PALE = 0.45  # opacity of a stay after which the job trained on, or waited to
 
 
@@ -56,6 +62,7 @@ def draw_gantt(history: RunHistory, winners: Iterable[JobId]) -> str:
         ticks.append((bottom + heights[gpu] / 2, f"GPU {gpu}"))
         bottom += heights[gpu]
         axes.axhline(bottom, color=GRID, linewidth=1)
+    _draw_outages(axes, history.outages, heights, scale)
     collection = PatchCollection(
         rectangles,
         facecolors=faces,
@@ -71,8 +78,23 @@ def draw_gantt(history: RunHistory, winners: Iterable[JobId]) -> str:
     axes.set_xlabel(unit)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     handles = _legend({bar.ending for bars in by_gpu.values() for bar in bars}, bool(chosen))
+    if history.outages:
+        handles.append(Patch(label="node is down", **_OUT_OF_ORDER))
     figure.legend(handles=handles, loc="outside upper left", ncols=5, frameon=False)
     return svg_of(figure, "Jobs on the GPUs over time")
+
+
+def _draw_outages(
+    axes: Axes, outages: Iterable[Outage], heights: Mapping[GpuId, int], scale: float
+) -> None:
+    """Hatched over all lanes of a GPU whose node is down."""
+    bottom = dict(zip(heights, accumulate(heights.values(), initial=0), strict=False))
+    for outage in outages:
+        left, width = outage.start / scale, (outage.end - outage.start) / scale
+        for gpu in outage.gpus:
+            if gpu in heights:
+                corner = (left, bottom[gpu])
+                axes.add_patch(Rectangle(corner, width, heights[gpu], **_OUT_OF_ORDER))
 
 
 def duration(seconds: float) -> str:

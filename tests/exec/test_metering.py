@@ -21,17 +21,21 @@ def job(name: str, rank: int, steps: int, reports: int) -> Job:
     return Job(id=JobId(name), hyperparameters=chosen, steps=steps, reports=reports)
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Executor, list[Work]]:
-    """Two jobs to their ends, the second of which is launched after two passes of the first."""
-    folder: Path = tmp_path_factory.mktemp("run")
-    rows: list[Work] = []
-    executor = Executor(
+def new_executor(folder: Path, rows: list[Work]) -> Executor:
+    return Executor(
         Backbone(tiny_model("llama")),
         Dataset(tuple(ragged_samples()), tuple(VALIDATION), Dropped(0, 0), 0),
         RunDirectory(folder),
         meter=Meter(TaskId("t"), rows.append),
     )
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Executor, list[Work]]:
+    """Two jobs to their ends, the second of which is launched after two passes of the first."""
+    folder: Path = tmp_path_factory.mktemp("run")
+    rows: list[Work] = []
+    executor = new_executor(folder, rows)
     executor.launch(job("first", 4, 6, 1))
     executor.advance()
     executor.advance()
@@ -48,6 +52,21 @@ def test_passes_of_the_same_jobs_are_one_row(told: tuple[Executor, list[Work]]) 
     assert [(row.jobs, row.ranks, row.passes) for row in found] == [(1, 4, 2), (2, 7, 2), (2, 7, 2)]
     assert sum(row.tokens for row in found) == told[0].tokens_trained
     assert all(row.seconds > 0 and row.task == "t" for row in found)
+
+
+def test_passes_of_other_jobs_are_another_row(tmp_path: Path) -> None:
+    rows: list[Work] = []
+    executor = new_executor(tmp_path, rows)
+    executor.launch(job("first", 4, 6, 1))
+    executor.launch(job("second", 3, 6, 1))
+    executor.advance()
+    executor.leave(JobId("second"), keep=False)
+    while executor.residents:
+        executor.advance()
+        for name, _ in executor.resume_all():
+            executor.leave(name, keep=False)
+    found = [(row.jobs, row.passes) for row in rows if isinstance(row, TrainingWork)]
+    assert found == [(2, 1), (1, 5)]
 
 
 def test_every_evaluation_tells_its_tokens(told: tuple[Executor, list[Work]]) -> None:
