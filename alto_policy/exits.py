@@ -1,9 +1,9 @@
 """When to give up on a job: pure functions of its loss history (paper, section 5)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from operator import gt
 from statistics import linear_regression
 
 from alto_policy.decisions import ExitReason
@@ -30,6 +30,11 @@ class ExitRules:
     gap: float = 0.1  # (val - train) / train is above this: overfitting
     overfitting_patience: int = 2  # reports in a row
 
+    @property
+    def reach(self) -> int:
+        """Reports, the last ones, that any rule looks at."""
+        return max(self.window + self.divergence_patience - 1, self.overfitting_patience)
+
     def __post_init__(self) -> None:
         if not 0 < self.smoothing <= 1:
             raise ValueError(f"smoothing must be in (0, 1], got {self.smoothing}")
@@ -53,13 +58,12 @@ def exit_reason(history: Sequence[LossReported], rules: ExitRules) -> ExitReason
     """The rule that has held for its patience up to the last report, or None to train on."""
     if is_non_finite(history[-1]):
         return ExitReason.NON_FINITE
-    train = smooth([report.train_loss for report in history], rules.smoothing)
-    val = [report.val_loss for report in history]
-    if all(is_diverging(train[:n], val[:n], rules) for n in _last(val, rules.divergence_patience)):
+    reach = rules.reach
+    train = smooth([report.train_loss for report in history], rules.smoothing)[-reach:]
+    val = [report.val_loss for report in history[-reach:]]
+    if _have_held(is_diverging, train, val, rules, rules.divergence_patience):
         return ExitReason.DIVERGED
-    if all(
-        is_overfitting(train[:n], val[:n], rules) for n in _last(val, rules.overfitting_patience)
-    ):
+    if _have_held(is_overfitting, train, val, rules, rules.overfitting_patience):
         return ExitReason.OVERFITTED
     return None
 
@@ -72,19 +76,13 @@ def is_diverging(train: Sequence[float], val: Sequence[float], rules: ExitRules)
     """Whether least-squares lines through the last points of both series rise."""
     if len(train) < rules.window:
         return False
-    reports = range(rules.window)
-    for series in (train, val):
+    for series in (val, train):
         points = series[-rules.window :]
-        if rules.slope >= 0 and _falls(points):
-            return False
-        if linear_regression(reports, points).slope < rules.slope:
+        if rules.slope >= 0 and all(map(gt, points, points[1:])):
+            return False  # a line through them falls, as most do: spares a regression
+        if linear_regression(range(rules.window), points).slope < rules.slope:
             return False
     return True
-
-
-def _falls(points: Sequence[float]) -> bool:
-    """So does a line through them, as most do: spares a regression for each report."""
-    return all(later < earlier for earlier, later in pairwise(points))
 
 
 def is_overfitting(train: Sequence[float], val: Sequence[float], rules: ExitRules) -> bool:
@@ -94,9 +92,25 @@ def is_overfitting(train: Sequence[float], val: Sequence[float], rules: ExitRule
 
 def smooth(losses: Sequence[float], weight: float) -> list[float]:
     """Exponential moving average, begun at the first loss."""
-    return list(accumulate(losses, lambda old, new: weight * new + (1 - weight) * old))
+    kept = 1 - weight
+    level = losses[0]
+    smoothed = [level]
+    for loss in losses[1:]:
+        level = weight * loss + kept * level
+        smoothed.append(level)
+    return smoothed
 
 
-def _last(reports: Sequence[float], patience: int) -> range:
-    """Lengths of the history at its last `patience` reports; 0 where it is too short."""
-    return range(max(0, len(reports) - patience + 1), len(reports) + 1)
+def _have_held(
+    rule: Callable[[Sequence[float], Sequence[float], ExitRules], bool],
+    train: Sequence[float],
+    val: Sequence[float],
+    rules: ExitRules,
+    patience: int,
+) -> bool:
+    """At each of the last `patience` reports, the newest first: most rules hold at none."""
+    count = len(val)
+    for end in range(count, max(-1, count - patience), -1):
+        if not rule(train[:end], val[:end], rules):
+            return False
+    return True

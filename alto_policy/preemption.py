@@ -2,11 +2,12 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from alto_policy.decisions import Decision, Pause, StartExecutor, StopExecutor, WakeAt
 from alto_policy.dispatch import Dispatch
+from alto_policy.estimates import DurationEstimate
 from alto_policy.events import (
     Event,
     ExecutorDown,
@@ -37,6 +38,7 @@ class Service:
     task: Task
     number: int  # in the order of arrival
     arrived: float
+    believed: float  # seconds that it lasts; zero if the policy asks for none
     served: float = 0.0  # seconds with its executor up, but for the present stay
     up_since: float | None = None
     yields: bool = False  # it is giving its GPUs back, and will wait again
@@ -55,17 +57,27 @@ class Preemptive(ABC, Dispatch):
 
     keeps_order = True
 
-    def __init__(self, round_seconds: float | None = None) -> None:
+    def __init__(
+        self, round_seconds: float | None = None, estimate: DurationEstimate | None = None
+    ) -> None:
         """Without rounds, plans anew at every arrival and end."""
         super().__init__()
         self.round_seconds = round_seconds
+        self._estimate = estimate
         self._services: dict[TaskId, Service] = {}
+        self._holders: dict[TaskId, Service] = {}  # of GPUs; the others wait
+        self._order: list[Service] = []
+        self._ordered_at: float | None = None  # None if other tasks have come or gone since
         self._num_arrived = 0
         self._rounds = Rounds(round_seconds or math.inf)
 
     @abstractmethod
     def urgencies(self, services: Sequence[Service], now: float, num_gpus: int) -> Sequence[float]:
-        """One number for each unfinished task: the lowest is served first."""
+        """One number for each unfinished task: the lowest is served first.
+
+        A task's number may depend on its own service and on which tasks there are, not on who
+        holds GPUs: so the order of a moment stands while tasks come up and give way in it.
+        """
 
     def steady_until(self, services: Sequence[Service], now: float) -> float:
         """Until when tasks that wait only rise past those that run, and never fall back again.
@@ -85,18 +97,24 @@ class Preemptive(ABC, Dispatch):
         decisions = super().observe(event, cluster)
         if isinstance(event, _REPLANNED):
             decisions = (*decisions, *self._plan(event, cluster))
-        if self.round_seconds is None or isinstance(event, LossReported):
-            return decisions
-        return (*decisions, *self._await_round(event, cluster, has_decided=bool(decisions)))
+        if self.round_seconds is not None and not isinstance(event, LossReported):
+            wakes = self._await_round(event, cluster, has_decided=bool(decisions))
+            decisions = (*decisions, *wakes)
+        for decision in decisions:
+            if isinstance(decision, StartExecutor):
+                self._holders[decision.task] = self._services[decision.task]
+        return decisions
 
     def _keep_account(self, event: Event, cluster: ClusterView) -> None:
         match event:
             case TaskArrived(t=now, task=task):
                 if task.num_gpus <= self.gangs(cluster).widest:
-                    self._services[task.id] = Service(task, self._num_arrived, now)
+                    believed = self._estimate(task) if self._estimate is not None else 0.0
+                    self._services[task.id] = Service(task, self._num_arrived, now, believed)
                     self._num_arrived += 1
+                    self._ordered_at = None
             case TaskCancelled(task=task_id) if cluster.executor(task_id) is None:
-                del self._services[task_id]
+                self._forget(task_id)
             case TaskCancelled(task=task_id):
                 self._services[task_id].yields = True
             case ExecutorUp(t=now, task=task_id):
@@ -112,18 +130,25 @@ class Preemptive(ABC, Dispatch):
 
     def _end_stay(self, service: Service, now: float, cluster: ClusterView) -> None:
         service.served, service.up_since, service.yields = service.seconds(now), None, False
+        del self._holders[service.task.id]
         if not cluster.is_waiting(service.task.id):
-            del self._services[service.task.id]
+            self._forget(service.task.id)
+
+    def _forget(self, task: TaskId) -> None:
+        del self._services[task]
+        self._ordered_at = None
 
     def _plan(self, event: Event, cluster: ClusterView) -> Iterator[Decision]:
-        if not self._has_waiting(cluster):
+        if not self._has_waiting:
             return
         may_preempt = self.round_seconds is None or isinstance(event, TimerFired)
-        services = self._ordered(event.t, cluster)
-        yield from _Plan(services, cluster, self.gangs(cluster)).decide(may_preempt=may_preempt)
+        plan = _Plan(self._holders, cluster, self.gangs(cluster), may_preempt=may_preempt)
+        if plan.may_start:
+            yield from plan.decide(self._ordered(event.t, cluster))
 
-    def _has_waiting(self, cluster: ClusterView) -> bool:
-        return any(cluster.is_waiting(task) for task in self._services)
+    @property
+    def _has_waiting(self) -> bool:
+        return len(self._services) > len(self._holders)
 
     def _await_round(
         self, event: Event, cluster: ClusterView, *, has_decided: bool
@@ -134,7 +159,7 @@ class Preemptive(ABC, Dispatch):
             if (at := rounds.wake(event.t)) is not None:
                 yield WakeAt(at)
         elif isinstance(event, TaskArrived | ExecutorDown | NodeUp | TimerFired):
-            if self._has_waiting(cluster):
+            if self._has_waiting:
                 may_sleep = is_round and not has_decided
                 count = self._same_rounds(event.t, cluster) if may_sleep else 0
                 yield WakeAt(rounds.sleep(event.t, count + 1))
@@ -147,20 +172,21 @@ class Preemptive(ABC, Dispatch):
         With every executor up, a plan depends on no more than which tasks that run stand behind
         each one that waits.
         """
-        services = list(self._services.values())
-        executors = [cluster.executor(service.task.id) for service in services]
-        up = [each is not None and each.status is ExecutorStatus.UP for each in executors]
-        if any(s.yields or (e and not u) for s, e, u in zip(services, executors, up, strict=True)):
+        executors = [cluster.executor(task) for task in self._holders]
+        are_up = all(each is not None and each.status is ExecutorStatus.UP for each in executors)
+        if not are_up or any(service.yields for service in self._holders.values()):
             return 0
+        services = list(self._services.values())
+        numbers = [service.number for service in services]
+        holders = {service.number for service in self._holders.values()}
         width, rounds = len(cluster.gpus), 1
 
         def ahead(at: float) -> list[int]:
             """Of each task that runs, those that wait before it."""
-            urgencies = self.urgencies(services, at, width)
-            ranked = sorted(zip(urgencies, (s.number for s in services), up, strict=True))
+            ranked = sorted(zip(self.urgencies(services, at, width), numbers, strict=True))
             waiting, found = 0, []
-            for _, number, is_up in ranked:
-                if is_up:
+            for _, number in ranked:
+                if number in holders:
                     found.append((number, waiting))
                 else:
                     waiting += 1
@@ -175,39 +201,57 @@ class Preemptive(ABC, Dispatch):
         return rounds // 2
 
     def _ordered(self, now: float, cluster: ClusterView) -> list[Service]:
-        services = list(self._services.values())
-        ranked = zip(self.urgencies(services, now, len(cluster.gpus)), services, strict=True)
-        return [s for _, s in sorted(ranked, key=lambda pair: (pair[0], pair[1].number))]
+        if self._ordered_at != now:
+            services = list(self._services.values())
+            urgencies = self.urgencies(services, now, len(cluster.gpus))
+            numbers = [service.number for service in services]
+            self._order = [s for _, _, s in sorted(zip(urgencies, numbers, services, strict=True))]
+            self._ordered_at = now
+        return self._order
 
 
 class _Plan:
     """Gives room to tasks in their order: free GPUs, those that fall free, those of less urgent."""
 
-    def __init__(self, services: Sequence[Service], cluster: ClusterView, gangs: Gangs) -> None:
-        self._services = services
+    def __init__(
+        self,
+        holders: Mapping[TaskId, Service],
+        cluster: ClusterView,
+        gangs: Gangs,
+        *,
+        may_preempt: bool,
+    ) -> None:
         self._cluster = cluster
         self._gangs = gangs
         self._free = cluster.free_gpus()
         self._room = self._free  # what is free now or soon
+        self._holds: dict[TaskId, tuple[GpuId, ...]] = {}  # of those that may yield
+        for task, service in holders.items():
+            executor = cluster.executor(task)
+            assert executor is not None
+            if service.yields or executor.status is ExecutorStatus.STOPPING:
+                self._add_room(executor.gpus)
+            elif may_preempt:
+                self._holds[task] = executor.gpus
         self._victims: list[Service] = []  # may yield, the least urgent last
-        for service in services:
-            executor = cluster.executor(service.task.id)
-            if executor is not None:
-                if service.yields or executor.status is ExecutorStatus.STOPPING:
-                    self._add_room(executor.gpus)
-                else:
-                    self._victims.append(service)
 
-    def decide(self, *, may_preempt: bool) -> Iterator[Decision]:
-        for service in self._services:
-            if not (self._room or (may_preempt and self._victims)):
+    @property
+    def may_start(self) -> bool:
+        """Whether anybody could be given GPUs, whoever is first."""
+        return bool(self._room or self._holds)
+
+    def decide(self, services: Sequence[Service]) -> Iterator[Decision]:
+        """For all unfinished tasks, the most urgent first."""
+        if self._holds:
+            self._victims = [each for each in services if each.task.id in self._holds]
+        for service in services:
+            if not (self._room or self._victims):
                 return
             if self._victims and self._victims[0] is service:
                 self._victims.pop(0)
             elif self._cluster.is_waiting(service.task.id):
                 width = service.task.num_gpus
-                yielding = self._make_room(width) if may_preempt else []
-                for victim in yielding:
+                for victim in self._make_room(width):
                     yield from _yield_gpus(victim, self._cluster)
                 if self._gangs.fits(self._room, width):
                     yield from self._start(service.task)
@@ -215,14 +259,14 @@ class _Plan:
     def _make_room(self, width: int) -> list[Service]:
         """The least urgent tasks that must yield for the width to fit; none if it cannot."""
         room, count = self._room, len(self._victims)
-        while not self._gangs.fits(self._room, width) and count:
+        while not self._gangs.fits(room, width) and count:
             count -= 1
-            self._add_room(self._gpus(self._victims[count]))
-        if not self._gangs.fits(self._room, width):
-            self._room = room
+            room += self._holds[self._victims[count].task.id]
+        if count == len(self._victims) or not self._gangs.fits(room, width):
             return []
         yielding = self._victims[count:]
         del self._victims[count:]
+        self._room = tuple(sorted(room))
         return yielding
 
     def _start(self, task: Task) -> Iterator[StartExecutor]:
@@ -237,11 +281,6 @@ class _Plan:
 
     def _add_room(self, gpus: tuple[GpuId, ...]) -> None:
         self._room = tuple(sorted((*self._room, *gpus)))
-
-    def _gpus(self, service: Service) -> tuple[GpuId, ...]:
-        executor = self._cluster.executor(service.task.id)
-        assert executor is not None
-        return executor.gpus
 
 
 def _yield_gpus(service: Service, cluster: ClusterView) -> Iterator[Pause | StopExecutor]:

@@ -22,6 +22,8 @@ _SPEED_POWER = 0.4  # of the learning rate in the speed
 _VAL_NOISE, _TRAIN_NOISE = 0.0007, 0.006  # relative; validation always asks the same
 _OVERFIT_FROM = 0.3  # fraction of the steps; three epochs are the paper's
 _LOST_AFTER = 0.6  # decades beyond which a diverging job's loss is soon no number
+_64_BITS = 2**64 - 1
+_SQRT_3 = math.sqrt(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +143,9 @@ def _way_left(fraction: float, speed: float) -> float:
 
 def _normal(key: int) -> float:
     """Nearly normal: the sum of four uniform numbers that a key is mixed into (SplitMix64)."""
-    mixed = (key * 0x9E3779B97F4A7C15) % 2**64
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) % 2**64
+    mixed = key * 0x9E3779B97F4A7C15 & _64_BITS
+    mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & _64_BITS
+    mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & _64_BITS
     mixed ^= mixed >> 31
     parts = (mixed & 0xFFFF) + (mixed >> 16 & 0xFFFF) + (mixed >> 32 & 0xFFFF) + (mixed >> 48)
-    return (parts / 65535 - 2) * math.sqrt(3)
+    return (parts / 65535 - 2) * _SQRT_3

@@ -84,6 +84,7 @@ class Lane:
         self._seconds = 0.0  # of a pass
         self._planned = 0  # passes until the pending event
         self._generation = 0  # of the pending event; earlier ones are void
+        self._has_leavers = False  # a member has heard that it shall go
 
     def join(self, trainee: Trainee) -> None:
         """Let the job train from the next pass on; one that paused on its last report is at its
@@ -102,6 +103,7 @@ class Lane:
                 self._coming = [coming for coming in self._coming if coming is not trainee]
                 self._leave(trainee)
             case Place.TRAINING:
+                self._has_leavers = True
                 self._change()
             case Place.REPORTING | Place.AWAY:
                 pass
@@ -150,10 +152,12 @@ class Lane:
 
     def _form(self, begin: float) -> None:
         """Begin the next passes with all that are here."""
-        going = [member for member in self._members if member.has_heard]
-        self._members = [member for member in self._members if not member.has_heard]
-        for member in going:
-            self._leave(member)
+        if self._has_leavers:
+            going = [member for member in self._members if member.has_heard]
+            self._members = [member for member in self._members if not member.has_heard]
+            self._has_leavers = False
+            for member in going:
+                self._leave(member)
         for trainee in self._coming:
             trainee.place = Place.TRAINING
         self._members += self._coming
@@ -166,7 +170,7 @@ class Lane:
         specs = [member.spec for member in self._members]
         self._seconds = self._step_time.pass_seconds(specs, self._task) * self._slowdown
         self._first = self._first_times.of_pass(specs) * self._slowdown
-        self._schedule(min(member.due - member.passes for member in self._members))
+        self._schedule(min([member.due - member.passes for member in self._members]))
 
     def _schedule(self, passes: int) -> None:
         self._planned = passes
@@ -181,10 +185,12 @@ class Lane:
 
     def _end_passes(self) -> None:
         self._first_times.passed(member.spec for member in self._members)
+        due: list[Trainee] = []
+        going_on: list[Trainee] = []
         for member in self._members:
             member.passes += self._planned
-        due = [member for member in self._members if member.passes == member.due]
-        self._members = [member for member in self._members if member.passes < member.due]
+            (due if member.passes == member.due else going_on).append(member)
+        self._members = going_on
         evaluated = [member.spec for member in due]
         evaluation = self._slowdown * (
             self._step_time.evaluation_seconds(evaluated, self._task)

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alto_policy.events import TaskArrived, TaskCancelled
 from alto_policy.policies import Settings
@@ -15,9 +16,11 @@ from alto_runs.errors import UserError
 from alto_runs.executor_work import read_work
 from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.records import read_records
-from alto_runs.study import Study, TaskSpec, expand, load_study
 from alto_sim.importers import AT_ONCE, is_cluster_trace, read_trace, rigid
 from alto_sim.workload import Workload, profiled, recorded, synthetic
+
+if TYPE_CHECKING:
+    from alto_runs.study import Study, TaskSpec
 
 __all__ = ["Loaded", "load_workload"]
 
@@ -54,6 +57,8 @@ def load_workload(path: Path, *, seed: int = 0, profile: StepProfile | None = No
         run, work = read_run_log(directory.log_path), read_work(directory.work_path)
         return _on_machine(recorded(run, work), _policy_of(run), profile)
     if path.suffix.lower() in _STUDY:
+        from alto_runs.study import load_study  # with pydantic half of the time to start
+
         study = load_study(path)
         return _drawn(_trace_of(study), study.policy, seed, profile)
     run = read_run_log(path)
@@ -127,8 +132,10 @@ def _policy_of(run: RunLog) -> Settings:
     return run.header.policy if run.header else AltoSettings()
 
 
-def _trace_of(study: Study) -> RunLog:
+def _trace_of(study: "Study") -> RunLog:
     """All tasks of the study at time zero, their sequences taken for as long as they may be."""
+    from alto_runs.study import expand
+
     tasks = (
         expand(name, spec, num_samples=_num_train_records(spec), max_length=spec.data.max_length)
         for name, spec in study.tasks.items()
@@ -136,7 +143,7 @@ def _trace_of(study: Study) -> RunLog:
     return RunLog(None, tuple(Entry(TaskArrived(0.0, task), ()) for task in tasks))
 
 
-def _num_train_records(spec: TaskSpec) -> int:
+def _num_train_records(spec: "TaskSpec") -> int:
     count = len(read_records(spec.data.train))
     if spec.data.validation is None:
         count -= round(count * spec.data.validation_fraction)

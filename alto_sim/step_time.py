@@ -26,7 +26,9 @@ class StepTime:
 
     def pass_seconds(self, jobs: Iterable[Job], task: Task) -> float:
         """One fused pass of the jobs, each with one batch of sequences of the mean length."""
-        return self.per_pass + self.per_token * sum(tokens_of(job, task) for job in jobs)
+        length = task.mean_length  # once: a simulator asks at every change of a GPU's jobs
+        tokens = sum([job.hyperparameters.batch_size * length for job in jobs])
+        return self.per_pass + self.per_token * tokens
 
     def evaluation_seconds(self, jobs: Sequence[Job], task: Task) -> float:
         """Evaluation of the jobs that are due together."""

@@ -28,21 +28,20 @@ class Ftf(Preemptive):
     """
 
     def __init__(self, settings: FtfSettings, estimate: DurationEstimate) -> None:
-        super().__init__(settings.round_seconds)
+        super().__init__(settings.round_seconds, estimate)
         self.same_node = settings.same_node
-        self._estimate = estimate
 
     def steady_until(self, services: Sequence[Service], now: float) -> float:
         """The rho of a task that runs stands still until it has lasted as long as was believed."""
         running = [each for each in services if each.up_since is not None]
-        left = (self._estimate(each.task) - each.seconds(now) for each in running)
+        left = (each.believed - each.seconds(now) for each in running)
         return now + max(0.0, min(left, default=math.inf))
 
     def urgencies(self, services: Sequence[Service], now: float, num_gpus: int) -> Sequence[float]:
-        def rho(service: Service) -> float:
-            duration = self._estimate(service.task)
-            remaining = max(0.0, duration - service.seconds(now))
-            crowding = max(1.0, len(services) * service.task.num_gpus / num_gpus)
-            return (now - service.arrived + remaining) / (duration * crowding)
-
-        return [-rho(service) for service in services]
+        urgencies: list[float] = []
+        for each in services:
+            remaining = max(0.0, each.believed - each.seconds(now))
+            crowding = max(1.0, len(services) * each.task.num_gpus / num_gpus)
+            rho = (now - each.arrived + remaining) / (each.believed * crowding)
+            urgencies.append(-rho)
+        return urgencies

@@ -18,9 +18,8 @@ class Srtf(Preemptive):
     """A task that lasts longer than was believed counts as nearly done."""
 
     def __init__(self, settings: SrtfSettings, estimate: DurationEstimate) -> None:
-        super().__init__()
+        super().__init__(estimate=estimate)
         self.same_node = settings.same_node
-        self._estimate = estimate
 
     def urgencies(self, services: Sequence[Service], now: float, num_gpus: int) -> Sequence[float]:
-        return [max(0.0, self._estimate(each.task) - each.seconds(now)) for each in services]
+        return [max(0.0, each.believed - each.seconds(now)) for each in services]
