@@ -114,6 +114,9 @@ class Backbone:
 
     def train(self, bank: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
         """(N,) loss of each target; the gradients of their weighted sum are added to the bank."""
+        for segment in batch.plan.segments:
+            if segment.starts_gradients:  # the plan that the model reads adds
+                bank.grad_RC[segment.first_rank : segment.end_rank] = 0
         losses_N = cross_entropy(self.target_logits(bank, batch), batch.targets_N, reduction="none")
         losses_N.backward(weigh(losses_N.detach()))
         return losses_N.detach()

@@ -13,8 +13,8 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
-from alto_exec.bank_memory import BankMemory
-from alto_kernels.adamw import Bank
+from alto_exec.bank_memory import AdapterState, BankMemory
+from alto_kernels.adamw import Bank, Moments
 from alto_kernels.lora_linear import AdaptedGroup
 
 __all__ = ["AdapterBank", "AdapterState", "LinearShape", "Slot"]
@@ -42,23 +42,6 @@ class Slot:
         return slice(self.first, self.first + self.rank)
 
 
-@dataclass(frozen=True, slots=True)
-class AdapterState:
-    """One job's adapter and its two AdamW moments: (r, C) each, fp32, in main memory.
-
-    The moments of an adapter that was never trained are one zero, seen (r, C) times.
-    """
-
-    value_rC: Tensor
-    mean_rC: Tensor
-    square_rC: Tensor
-
-    @classmethod
-    def untrained(cls, value_rC: Tensor) -> "AdapterState":
-        zeros_rC = value_rC.new_zeros(()).expand(value_rC.shape)
-        return cls(value_rC, zeros_rC, zeros_rC)
-
-
 class AdapterBank:
     """Rows that jobs take and give back while the model stays as it is."""
 
@@ -68,14 +51,16 @@ class AdapterBank:
         device: torch.device,
         rows: int = 64,
         dtype: torch.dtype | None = None,
+        *,
+        in_8_bits: bool = False,
     ) -> None:
-        """The bank is in the default dtype, fp32; batches read a copy in `dtype` if that is
-        narrower."""
+        """The bank is in the default dtype, fp32, its moments in 8 bits if asked for; batches read
+        a copy in `dtype` if that is narrower."""
         self.shapes = tuple(shapes)
         self._groups, self._columns, self.num_columns = _layout(self.shapes)
         self._device = device
         self._slots: list[Slot] = []  # in the order of their rows
-        self.memory = BankMemory(rows, self.num_columns, device, dtype)
+        self.memory = BankMemory(rows, self.num_columns, device, dtype, in_8_bits=in_8_bits)
         self._adapted: dict[int, AdaptedGroup] = {}  # views of that memory
 
     @property
@@ -124,7 +109,7 @@ class AdapterBank:
         """All rows, for the optimizer; it keeps the copy that batches read up to date."""
         memory = self.memory
         copy_RC = memory.shadow_RC if memory.has_copy else None
-        return Bank(memory.value_RC, memory.grad_RC, memory.mean_RC, memory.square_RC, copy_RC)
+        return Bank(memory.value_RC, memory.grad_RC, memory.moments, copy_RC)
 
     def join(self, state: AdapterState) -> Slot:
         """Take rows for an adapter and copy it in; the bank grows where no gap is wide enough."""
@@ -135,9 +120,12 @@ class AdapterBank:
         memory = self.memory
         with torch.no_grad():
             memory.value_RC[slot.rows] = state.value_rC.to(self._device)
-            if any(state.mean_rC.stride()):  # else the rows are zero as they are
-                memory.mean_RC[slot.rows] = state.mean_rC.to(self._device)
-                memory.square_RC[slot.rows] = state.square_rC.to(self._device)
+            if state.moments is not None:  # else the rows are zero as they are
+                kept = zip(
+                    memory.moments.tensors.values(), state.moments.tensors.values(), strict=True
+                )
+                for bank, own in kept:
+                    bank[slot.rows] = own.to(self._device)
             if memory.has_copy:
                 memory.shadow_RC[slot.rows] = memory.value_RC[slot.rows]
         return slot
@@ -182,8 +170,9 @@ class AdapterBank:
     def state(self, slot: Slot, *, wait: bool = True) -> AdapterState:
         """A copy of what the job must not lose; without `wait` it is there when the device has
         come to it."""
-        kept = (self.value_RC, self.memory.mean_RC, self.memory.square_RC)
-        state = AdapterState(*(_in_main_memory(t.detach()[slot.rows]) for t in kept))
+        kept = (self.value_RC, *self.memory.moments.tensors.values())
+        value_rC, *moments = (_in_main_memory(t.detach()[slot.rows]) for t in kept)
+        state = AdapterState(value_rC, Moments(*moments))
         if wait and self._device.type == "cuda":
             torch.cuda.current_stream(self._device).synchronize()
         return state
@@ -201,7 +190,7 @@ class AdapterBank:
             generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
             bound = shape.inputs**-0.5
             value_rC[:, a].uniform_(-bound, bound, generator=generator)
-        return AdapterState.untrained(value_rC)
+        return AdapterState(value_rC)
 
     def matrices(self, value_rC: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Each linear's name, A (r, inputs) and B transposed (r, outputs), as views."""

@@ -1,13 +1,25 @@
 """The memory of an adapter bank: a few tensors with the same rows, and who has recorded them."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Protocol
 from weakref import WeakSet
 
 import torch
 from torch import Tensor
 
-__all__ = ["BankMemory", "Recordings"]
+from alto_kernels.adamw import Moments
+
+__all__ = ["AdapterState", "BankMemory", "Recordings"]
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterState:
+    """One job's adapter (r, C) and its two moments, in main memory; none if it was never
+    trained."""
+
+    value_rC: Tensor
+    moments: Moments | None = None
 
 
 class Recordings(Protocol):
@@ -17,19 +29,31 @@ class Recordings(Protocol):
 
 
 class BankMemory:
-    """(R, C) each: values, gradients and both moments in the default dtype, and a copy of the
-    values in `dtype` where that is narrower. Rows that nobody owns are zero."""
+    """(R, C) each: values, gradients and both moments in the default dtype, the moments in 8 bits
+    if asked for, and a copy of the values in `dtype` where that is narrower. Rows that nobody owns
+    are zero."""
 
     def __init__(
-        self, rows: int, columns: int, device: torch.device, dtype: torch.dtype | None
+        self,
+        rows: int,
+        columns: int,
+        device: torch.device,
+        dtype: torch.dtype | None,
+        *,
+        in_8_bits: bool,
     ) -> None:
         size = (rows, columns)
         self.value_RC, self.grad_RC = (torch.zeros(size, device=device) for _ in range(2))
-        self.mean_RC, self.square_RC = (torch.zeros(size, device=device) for _ in range(2))
+        moments = Moments.zeros(rows, columns, device, in_8_bits=in_8_bits)
+        self._moments = list(moments.tensors.values())
         self.shadow_RC = self.value_RC
         if dtype is not None and dtype.itemsize < self.value_RC.element_size():
             self.shadow_RC = torch.zeros(size, device=device, dtype=dtype)
         self._recordings: WeakSet[Recordings] = WeakSet()
+
+    @property
+    def moments(self) -> Moments:
+        return Moments(*self._moments)
 
     @property
     def has_copy(self) -> bool:
@@ -37,8 +61,18 @@ class BankMemory:
 
     @property
     def bytes_per_row(self) -> int:
-        columns = self.value_RC.shape[1]
-        return sum(tensor.element_size() * columns for tensor in self._tensors())
+        return sum(_row_bytes(tensor) for tensor in self._tensors())
+
+    @property
+    def state_bytes_per_row(self) -> int:
+        """Of what a job must not lose."""
+        return sum(_row_bytes(tensor) for tensor in (self.value_RC, *self._moments))
+
+    def state_like(self, rank: int) -> AdapterState:
+        """What an adapter of this rank is kept in: shapes and dtypes, without memory."""
+        columns, nowhere = self.value_RC.shape[1], torch.device("meta")
+        moments = Moments.zeros(rank, columns, nowhere, in_8_bits=self.moments.in_8_bits)
+        return AdapterState(torch.empty(rank, columns, device=nowhere), moments)
 
     def watch(self, recordings: Recordings) -> None:
         """Have them cleared before the tensors move: they are no good then, and hold memory."""
@@ -52,8 +86,8 @@ class BankMemory:
         has_copy = self.has_copy
         self.value_RC = _resized(self.value_RC, rows)
         self.grad_RC = _resized(self.grad_RC, rows)
-        self.mean_RC = _resized(self.mean_RC, rows)
-        self.square_RC = _resized(self.square_RC, rows)
+        for number in range(len(self._moments)):
+            self._moments[number] = _resized(self._moments[number], rows)
         self.shadow_RC = _resized(self.shadow_RC, rows) if has_copy else self.value_RC
 
     @torch.no_grad()
@@ -68,9 +102,13 @@ class BankMemory:
             tensor[rows] = 0
 
     def _tensors(self) -> Iterator[Tensor]:
-        yield from (self.value_RC, self.grad_RC, self.mean_RC, self.square_RC)
+        yield from (self.value_RC, self.grad_RC, *self._moments)
         if self.has_copy:
             yield self.shadow_RC
+
+
+def _row_bytes(tensor: Tensor) -> int:
+    return tensor.shape[1] * tensor.element_size()
 
 
 def _resized(bank_RC: Tensor, rows: int) -> Tensor:

@@ -1,14 +1,17 @@
 """What is kept of a job on disk so that a killed process loses nothing."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from alto_exec.bank import AdapterState
 from alto_exec.residence import Losses, Progress
 from alto_exec.tensor_file import file_parts
+from alto_kernels.adamw import Moments
 from alto_runs.directory import write_atomically
 from alto_runs.errors import UserError
 
@@ -23,22 +26,34 @@ class Checkpoint:
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Replace the file at once: a reader finds the old state or the new one."""
-    adapter = checkpoint.adapter
-    tensors = {"value": adapter.value_rC, "mean": adapter.mean_rC, "square": adapter.square_rC}
+    tensors = _tensors(checkpoint.adapter)
     metadata = {"progress": json.dumps(asdict(checkpoint.progress))}
     write_atomically(path, file_parts(tensors, metadata))
 
 
-def read_checkpoint(path: Path, shape: tuple[int, int]) -> Checkpoint:
-    """Raises UserError where the file is damaged or not of an adapter of (rank, columns)."""
+def read_checkpoint(path: Path, like: AdapterState) -> Checkpoint:
+    """Raises UserError where the file is damaged or not of an adapter of these shapes and dtypes,
+    which may be without memory."""
+    expected = _tensors(like)
     try:
         with safe_open(path, "pt") as file:
             fields = json.loads(file.metadata()["progress"])
-            tensors = [file.get_tensor(name) for name in ("value", "mean", "square")]
+            tensors = {name: file.get_tensor(name) for name in expected}
         report = fields.pop("report")
         progress = Progress(**fields, report=Losses(**report) if report else None)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: not a checkpoint of a job, or damaged ({error})") from error
-    if any(tuple(t.shape) != shape for t in tensors):
-        raise UserError(f"{path}: holds {tuple(tensors[0].shape)}, the job needs {shape}")
-    return Checkpoint(progress, AdapterState(*tensors))
+    for name, tensor in tensors.items():
+        if _kind(tensor) != _kind(expected[name]):
+            needed = _kind(expected[name])
+            raise UserError(f"{path}: {name} is {_kind(tensor)}, the job needs {needed}")
+    return Checkpoint(progress, AdapterState(tensors.pop("value"), Moments(*tensors.values())))
+
+
+def _tensors(adapter: AdapterState) -> Mapping[str, Tensor]:
+    assert adapter.moments is not None
+    return {"value": adapter.value_rC, **adapter.moments.tensors}
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{tuple(tensor.shape)} in {str(tensor.dtype).removeprefix('torch.')}"

@@ -46,13 +46,15 @@ class Executor:
         backbone: FrozenModel,
         dataset: Dataset,
         directory: RunDirectory,
-        space: Space | None = None,
         *,
+        bank: AdapterBank,
+        space: Space | None = None,
         is_durable: bool = True,
         meter: Meter | None = None,
     ) -> None:
+        """The bank is empty, and from now on the executor's own."""
         self.backbone = backbone
-        self.bank = AdapterBank(backbone.shapes, backbone.device, rows=0, dtype=backbone.dtype)
+        self.bank = bank
         self.dataset = dataset
         self.tokens_trained = 0
         self.keeper = Keeper(directory, self.bank, backbone.base_model, is_durable=is_durable)
@@ -175,7 +177,6 @@ class Executor:
         Every job begins its step anew. The job that leaves is kept to go on later.
         """
         for resident in self._residents.values():
-            self.bank.grad_RC[resident.slot.rows] = 0
             resident.passes, resident.step_loss, resident.step_tokens = 0, 0.0, 0
         last = next(reversed(self._residents))
         self.leave(last, keep=True)

@@ -55,7 +55,7 @@ class Keeper:
         path = self._directory.checkpoint_path(job.id)
         if not path.exists():
             return None
-        return read_checkpoint(path, (job.hyperparameters.rank, self._bank.num_columns))
+        return read_checkpoint(path, self._bank.memory.state_like(job.hyperparameters.rank))
 
     def improved(self, resident: Resident) -> None:
         """What the job holds now is its best adapter."""
@@ -122,7 +122,7 @@ class Keeper:
         write_adapter(folder, self._bank, value_rC, hyperparameters, self._base_model)
 
     def _checkpoint_bytes(self, rank: int) -> int:
-        return 3 * self._bank.value_RC.element_size() * self._bank.num_columns * rank
+        return self._bank.memory.state_bytes_per_row * rank
 
 
 def _reached() -> Callable[[], None]:

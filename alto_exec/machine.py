@@ -54,6 +54,7 @@ def facts(spec: ExecutorSpec, gpus: Sequence[Gpu], kernel: str) -> tuple[tuple[s
         "dtype": spec.dtype,
         "threads": str(spec.threads),
         "recompute": _RECOMPUTE[spec.recompute],
+        "optimizer states": spec.optimizer_states,
         "kernel": kernel,
         **versions("torch", "transformers", "triton" if spec.device == "cuda" else "numpy"),
     }

@@ -8,7 +8,7 @@ import torch
 from alto_exec.bank import AdapterBank
 from alto_exec.evaluate import validation_loss
 from alto_exec.machine import settle
-from alto_exec.preparation import PreparedTask, prepare
+from alto_exec.preparation import PreparedTask, bank_of, prepare
 from alto_exec.residence import Progress, Resident
 from alto_exec.step import train_pass
 from alto_policy.memory import MemoryModel
@@ -33,7 +33,7 @@ def _measure(prepared: PreparedTask, executor: ExecutorSpec) -> MeasuredTask:
     start = time.perf_counter()
     backbone = prepared.load(executor)
     load_seconds = time.perf_counter() - start
-    bank = AdapterBank(backbone.shapes, backbone.device, rows=0, dtype=backbone.dtype)
+    bank = bank_of(backbone, executor)
     memory = prepared.memory(backbone, bank, executor)
     residents = _residents(prepared, bank, memory)
     train, validation = prepared.dataset.train, prepared.dataset.validation

@@ -41,19 +41,24 @@ def memory_model(backbone: FrozenModel, bank: AdapterBank) -> MemoryModel:
 
 
 def measured_memory_model(
-    backbone: FrozenModel, examples: Sequence[Example], task: Task, recompute: bool | None = None
+    backbone: FrozenModel,
+    bank: AdapterBank,
+    examples: Sequence[Example],
+    task: Task,
+    recompute: bool | None = None,
 ) -> MemoryModel:
     """On a CUDA device, from passes over the longest examples, each twice as large as the last.
+    The bank is empty, and so it is afterwards.
 
     Where `recompute` leaves it open, the backbone is told to recompute activations if a job of the
     task fits in no other way, or if the jobs that then fit beside one another train faster.
     """
-    plain = _measured(backbone, examples, task, recompute=recompute is True)
+    plain = _measured(backbone, bank, examples, task, recompute=recompute is True)
     if recompute is not None or not isinstance(backbone, Decoder):
         return plain.model
     if plain.model.fits(task.jobs, task.max_length):
         return plain.model
-    again = _measured(backbone, examples, task, recompute=True)
+    again = _measured(backbone, bank, examples, task, recompute=True)
     gain = again.tokens_per_second(task) / max(plain.tokens_per_second(task), 1e-9)
     if again.num_fitting(task) > plain.num_fitting(task) or gain > _GAIN:
         return again.model
@@ -82,10 +87,14 @@ class _Measured:
 
 
 def _measured(
-    backbone: FrozenModel, examples: Sequence[Example], task: Task, *, recompute: bool
+    backbone: FrozenModel,
+    bank: AdapterBank,
+    examples: Sequence[Example],
+    task: Task,
+    *,
+    recompute: bool,
 ) -> _Measured:
     per_row_rank, recorded_tokens = 0, 0
-    bank = AdapterBank(backbone.shapes, backbone.device, rows=0, dtype=backbone.dtype)
     if isinstance(backbone, Decoder):
         backbone.recompute = recompute
         recorded_tokens = backbone.most_recorded_tokens
@@ -107,6 +116,7 @@ def _measured(
         recorded_tokens=recorded_tokens,
         recompute=recompute,
     )
+    bank.give_back(0)
     per_token = _slope(passes.peaks, counted.per_token)
     model = replace(counted, fixed=fixed, per_token=per_token, per_rank_token=0, passes=passes)
     return _Measured(model, probes)

@@ -57,7 +57,7 @@ class StoredAdapter:
 
     def state(self) -> AdapterState:
         """A state to join the bank with, as of an adapter never trained here."""
-        return AdapterState.untrained(self.value_rC)
+        return AdapterState(self.value_rC)
 
 
 def write_adapter(

@@ -30,7 +30,7 @@ from alto_runs.study import ExecutorSpec, Study, TaskSpec, expand
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["PreparedTask", "prepare"]
+__all__ = ["PreparedTask", "bank_of", "prepare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +68,18 @@ class PreparedTask:
         assert spec.threads is not None
         torch.set_num_threads(spec.threads)
         backbone = (load or self.load)(spec)
-        bank = AdapterBank(backbone.shapes, backbone.device, rows=0, dtype=backbone.dtype)
+        bank = bank_of(backbone, spec)
         memory = self.memory(backbone, bank, spec)
         space = Space(memory, self.task.max_length)
         meter = Meter(self.task.id, partial(append_work, directory.work_path))
         executor = Executor(
-            backbone, self.dataset, directory, space, is_durable=is_durable, meter=meter
+            backbone,
+            self.dataset,
+            directory,
+            bank=bank,
+            space=space,
+            is_durable=is_durable,
+            meter=meter,
         )
         return executor, memory
 
@@ -96,13 +102,24 @@ class PreparedTask:
         """Measured on a GPU, by passes over the longest samples; counted from shapes elsewhere."""
         if backbone.device.type == "cuda":
             model = measured_memory_model(
-                backbone, self.dataset.train, self.task, executor.recompute
+                backbone, bank, self.dataset.train, self.task, executor.recompute
             )
         else:
             model = memory_model(backbone, bank)
         gigabytes = executor.memory_gb
         capacity = model.capacity if gigabytes is None else int(gigabytes * 1e9)
         return replace(model, capacity=capacity, max_jobs=executor.max_jobs)
+
+
+def bank_of(backbone: FrozenModel, spec: ExecutorSpec) -> AdapterBank:
+    """An empty one for the linears of the backbone."""
+    return AdapterBank(
+        backbone.shapes,
+        backbone.device,
+        rows=0,
+        dtype=backbone.dtype,
+        in_8_bits=spec.optimizer_states == "int8",
+    )
 
 
 def prepare(study: Study, num_gpus: int = 1) -> Sequence[PreparedTask]:

@@ -79,8 +79,7 @@ def evaluation_bytes(backbone: FrozenModel, bank: AdapterBank, sample: Sample, f
 def random_state(bank: AdapterBank, rank: int) -> AdapterState:
     """An adapter that does something, made on the bank's own device."""
     value_rC = torch.randn(rank, bank.num_columns, device=bank.value_RC.device).mul_(0.02)
-    zeros_rC = value_rC.new_zeros(()).expand(value_rC.shape)
-    return AdapterState(value_rC, zeros_rC, zeros_rC)
+    return AdapterState(value_rC)
 
 
 def _probe(
@@ -100,7 +99,6 @@ def _probe(
             torch.cuda.synchronize()
             seconds = time.perf_counter() - start
     except torch.OutOfMemoryError:
-        bank.grad_RC.zero_()
         torch.cuda.empty_cache()
         return None
     return Probe(tokens, _peak_beside(bank, fixed), seconds)

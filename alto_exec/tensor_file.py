@@ -12,14 +12,18 @@ from torch import Tensor
 
 __all__ = ["file_parts"]
 
-_NAMES = {torch.float32: "F32", torch.float64: "F64"}
+_NAMES = {torch.float32: "F32", torch.float64: "F64", torch.uint8: "U8"}
 _ALIGNMENT = 8
 
 
 def file_parts(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 ) -> Iterator[bytes | memoryview]:
-    """The header, then each tensor's bytes; they are in main memory (safetensors' README)."""
+    """The header, then each tensor's bytes; they are in main memory (safetensors' README).
+
+    Wide types come first: so all are aligned.
+    """
+    tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].element_size()))
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     end = 0
     for name, tensor in tensors.items():

@@ -149,6 +149,7 @@ class ExecutorSpec(_Spec):
     max_jobs: Count | None = None
     memory_gb: Number | None = None
     recompute: bool | None = None  # activations again in the backward pass, to save memory
+    optimizer_states: Literal["float32", "int8"] = "float32"
 
 
 class TaskSpec(_Spec):

@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from alto_exec.bank import AdapterBank
 from alto_exec.decoder import Decoder, can_be_written_out
 from alto_exec.machine import dtype_of
 from alto_exec.models.load import load_backbone
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
-from alto_exec.preparation import PreparedTask
+from alto_exec.preparation import PreparedTask, bank_of
 from alto_policy.layout import Layout, PassCosts, choose_layout
 from alto_runs.study import ExecutorSpec
 
@@ -40,8 +39,7 @@ def layout_of(prepared: PreparedTask, spec: ExecutorSpec, ranks: Ranks) -> Layou
         model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype_of(spec))
     sizes = _Sizes.of(model)
     decoder = Decoder(cast("PreTrainedModel", model), prepared.spec.targets)
-    bank = AdapterBank(decoder.shapes, decoder.device, dtype=decoder.dtype)
-    counted = prepared.memory(decoder, bank, spec)
+    counted = prepared.memory(decoder, bank_of(decoder, spec), spec)
     if ranks.device.type == "cuda" and spec.memory_gb is None:
         counted = replace(counted, capacity=int(_MARGIN * torch.cuda.mem_get_info()[1]))
     copies = replace(counted, fixed=sizes.weights)

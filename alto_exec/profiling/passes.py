@@ -142,7 +142,9 @@ class Bench:
             max_length=_LENGTH,
         )
         samples = random_samples(_SEQUENCES, _LENGTH, self.shape.vocabulary)
-        model = measured_memory_model(self.backbone, samples, task, cases[0].recompute)
+        model = measured_memory_model(
+            self.backbone, self._bank(), samples, task, cases[0].recompute
+        )
         # The margin is a run's own, for what is fragmented; here most of it may be used.
         total = torch.cuda.get_device_properties(self.backbone.device).total_memory
         return replace(model, capacity=int(_SHARE * total))

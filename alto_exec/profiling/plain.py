@@ -90,8 +90,7 @@ def ours(
         for name, a_rI, b_rO in bank.matrices(value_rC):
             a_rI.copy_(adapter[name][0])
             b_rO.copy_(adapter[name][1])
-        nothing = torch.zeros_like(value_rC)
-        slots.append(bank.join(AdapterState(value_rC, nothing, nothing)))
+        slots.append(bank.join(AdapterState(value_rC)))
     shares = [
         Share((sample,), slot, scale=_SCALE) for sample, slot in zip(samples, slots, strict=True)
     ]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from alto_exec.profiling.this_machine import this_machine
-from alto_kernels.adamw import Bank, Update, adamw, adamw_ref
+from alto_kernels.adamw import Bank, Moments, Update, adamw, adamw_ref
 from alto_kernels.linear_cross_entropy import linear_cross_entropy, linear_cross_entropy_ref
 from alto_kernels.rms_norm import add_rms_norm, add_rms_norm_ref
 from alto_kernels.rope import rope, rope_ref
@@ -34,7 +34,9 @@ def main() -> None:
     _ceilings(machine, arguments.out)
     for name, ours, torchs in _pairs():
         # The optimizer copies its tables anew in each step, which a graph would not.
-        times = medians({"ours": ours, "torch": torchs}, rounds=11, graphs=name != "adamw")
+        times = medians(
+            {"ours": ours, "torch": torchs}, rounds=11, graphs=not name.startswith("adamw")
+        )
         print(
             f"{name:22} ours {times['ours']:8.3f} ms   torch {times['torch']:8.3f} ms", flush=True
         )
@@ -99,9 +101,12 @@ def _pairs() -> Iterator[tuple[str, Run, Run]]:
         _both_ways(lambda h: linear_cross_entropy_ref(h, head, targets), x),
     )
     columns = 7 * (HIDDEN + HIDDEN) * 4  # some layers of the bank
-    bank = Bank(*(torch.zeros(512, columns, device="cuda") for _ in range(4)))
     updates = [Update(16 * i, 16 * i + 16, i, 1e-4, clip=1.0) for i in range(32)]
-    yield "adamw", lambda: adamw(bank, updates), lambda: adamw_ref(bank, updates)
+    for name, in_8_bits in (("adamw", False), ("adamw-8-bit", True)):
+        moments = Moments.zeros(512, columns, torch.device("cuda"), in_8_bits=in_8_bits)
+        value, gradient = (torch.zeros(512, columns, device="cuda") for _ in range(2))
+        bank = Bank(value, gradient, moments)
+        yield name, partial(adamw, bank, updates), partial(adamw_ref, bank, updates)
 
 
 def _both_ways(function: Callable[..., Tensor], *inputs: Tensor) -> Run:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from alto_exec.backbone import Backbone
 from alto_exec.bank import AdapterBank, AdapterState, LinearShape, Slot
 from alto_exec.memory import memory_model
+from alto_kernels.adamw import Moments
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Job
 from tests.exec.comparing import assert_identical
@@ -21,14 +22,17 @@ CPU = torch.device("cpu")
 
 def random_state(rank: int, seed: int) -> AdapterState:
     generator = torch.Generator().manual_seed(seed)
-    return AdapterState(*(torch.randn(rank, 22, generator=generator) for _ in range(3)))
+    value_rC, *moments = (torch.randn(rank, 22, generator=generator) for _ in range(3))
+    return AdapterState(value_rC, Moments(*moments))
 
 
 def assert_holds(bank: AdapterBank, slot: Slot, state: AdapterState) -> None:
     found = bank.state(slot)
     assert_identical(found.value_rC, state.value_rC)
-    assert_identical(found.mean_rC, state.mean_rC)
-    assert_identical(found.square_rC, state.square_rC)
+    assert found.moments is not None
+    assert state.moments is not None
+    for name, moment in state.moments.tensors.items():
+        assert_identical(found.moments.tensors[name], moment, name)
 
 
 @settings(max_examples=50, deadline=None)
@@ -49,8 +53,8 @@ def test_whoever_joins_and_leaves_every_job_keeps_its_own(
         else:
             slot, _ = held.pop(size % len(held))
             bank.leave(slot)
-            for tensor in (bank.value_RC, bank.grad_RC, bank.memory.mean_RC, bank.memory.square_RC):
-                assert not tensor[slot.rows].any()
+            moments = bank.memory.moments.tensors.values()
+            assert not any(t[slot.rows].any() for t in (bank.value_RC, bank.grad_RC, *moments))
         for slot, state in held:
             assert_holds(bank, slot, state)
     taken = sorted(row for slot, _ in held for row in range(slot.first, slot.rows.stop))
@@ -71,7 +75,7 @@ def test_compacted_slots_keep_all_that_is_theirs() -> None:
     moved = bank.compact()
     assert moved == {slots[1]: Slot(0, 5), slots[2]: Slot(5, 2), slots[4]: Slot(7, 1)}
     assert bank.value_RC.data_ptr() == address
-    for tensor in (bank.value_RC, bank.grad_RC, bank.memory.mean_RC, bank.memory.shadow_RC):
+    for tensor in (bank.value_RC, bank.grad_RC, bank.memory.shadow_RC):
         assert not tensor[8:].any()
     bank.give_back(2)
     assert bank.num_rows == bank.num_taken_rows == 8, "slots are never cut off"
@@ -151,6 +155,13 @@ def test_what_is_counted_is_at_least_what_is_known() -> None:
         i + o for i, o in [(32, 32), (32, 16), (32, 16), (32, 32), (32, 64), (32, 64), (64, 32)]
     )
     assert model().per_rank == 2 * values * 4 * 4
+
+
+def test_moments_in_8_bits_are_counted() -> None:
+    """A byte for each in place of four, and two scales for each block of 256 columns."""
+    plain, small = (AdapterBank(SHAPES, CPU, in_8_bits=in_8_bits) for in_8_bits in (False, True))
+    assert plain.bytes_per_rank == 16 * 22
+    assert small.bytes_per_rank == 10 * 22 + 2 * 4
 
 
 def test_tied_weights_are_counted_once() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from alto_exec.backbone import Backbone
-from alto_exec.bank import AdapterBank, AdapterState
+from alto_exec.bank import AdapterBank
 from alto_exec.batch import PackedBatch, Share, pack
 from alto_exec.data.samples import Sample
 from alto_exec.decoder import Decoder, can_be_written_out
@@ -36,7 +36,7 @@ def filled(model: FrozenModel, ranks: tuple[int, ...]) -> tuple[AdapterBank, Pac
         dice = torch.Generator().manual_seed(number)
         for _, _, b_rO in bank.matrices(state.value_rC):
             b_rO.normal_(generator=dice, std=0.1)
-        slot = bank.join(AdapterState(state.value_rC, state.mean_rC, state.square_rC))
+        slot = bank.join(state)
         samples = (sample(5 + number, 10 + number), sample(9, 20 + number))
         shares.append(Share(samples, slot, 2.0, 0.1 * number, number, 0))
     return bank, pack(shares, CPU)

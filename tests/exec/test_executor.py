@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from alto_exec.backbone import Backbone
+from alto_exec.bank import AdapterBank
 from alto_exec.data.dataset import Dataset, Dropped
 from alto_exec.evaluate import validation_loss
 from alto_exec.executor import Executor, Report
@@ -33,10 +34,11 @@ STEADY = job("steady", accumulation=2, seed=1)
 JOBS = (STEADY, job("wide", rank=7, batch_size=3), job("short", steps=2, reports=2, seed=2))
 
 
-def new_executor(folder: Path, *, is_durable: bool = True) -> Executor:
+def new_executor(folder: Path, *, is_durable: bool = True, in_8_bits: bool = False) -> Executor:
     dataset = Dataset(tuple(TRAIN), tuple(VALIDATION), Dropped(0, 0), 0)
     backbone = Backbone(tiny_model("llama"))
-    return Executor(backbone, dataset, RunDirectory(folder), is_durable=is_durable)
+    bank = AdapterBank(backbone.shapes, backbone.device, rows=0, in_8_bits=in_8_bits)
+    return Executor(backbone, dataset, RunDirectory(folder), bank=bank, is_durable=is_durable)
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from alto_exec.backbone import Backbone
+from alto_exec.bank import AdapterBank
 from alto_exec.data.dataset import Dataset, Dropped
 from alto_exec.executor import Executor
 from alto_exec.metering import Meter
@@ -22,10 +23,12 @@ def job(name: str, rank: int, steps: int, reports: int) -> Job:
 
 
 def new_executor(folder: Path, rows: list[Work]) -> Executor:
+    backbone = Backbone(tiny_model("llama"))
     return Executor(
-        Backbone(tiny_model("llama")),
+        backbone,
         Dataset(tuple(ragged_samples()), tuple(VALIDATION), Dropped(0, 0), 0),
         RunDirectory(folder),
+        bank=AdapterBank(backbone.shapes, backbone.device, rows=0),
         meter=Meter(TaskId("t"), rows.append),
     )
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from alto_exec import memory
+from alto_exec.bank import AdapterBank
 from alto_exec.decoder import Decoder
 from alto_exec.probing import Probe
 from alto_policy.types import Job, Task, TaskId
@@ -49,7 +50,8 @@ def chosen(
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 0)
     backbone = Decoder(tiny_llama()[0])
     task = Task(id=TaskId("t"), jobs=tuple(jobs), backbone="tiny", max_length=LENGTH)
-    model = memory.measured_memory_model(backbone, ragged_samples(), task, asked)
+    bank = AdapterBank(backbone.shapes, backbone.device, rows=0)
+    model = memory.measured_memory_model(backbone, bank, ragged_samples(), task, asked)
     assert model.passes is not None
     assert model.passes.recompute is backbone.recompute
     return backbone.recompute

@@ -8,6 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from alto_exec.bank import AdapterBank
 from alto_exec.data.dataset import Dataset, Dropped
 from alto_exec.decoder import Decoder
 from alto_exec.executor import Executor
@@ -27,7 +28,10 @@ SMALL = MemoryModel(capacity=1_000, fixed=0, per_rank=10, per_token=1)
 def an_executor(folder: Path, space: Space | None, *, is_durable: bool = False) -> Executor:
     dataset = Dataset(tuple(TRAIN), tuple(VALIDATION), Dropped(0, 0), 0)
     backbone = Decoder(tiny_llama()[0])
-    return Executor(backbone, dataset, RunDirectory(folder), space, is_durable=is_durable)
+    bank = AdapterBank(backbone.shapes, backbone.device, rows=0)
+    return Executor(
+        backbone, dataset, RunDirectory(folder), bank=bank, space=space, is_durable=is_durable
+    )
 
 
 def rows_of(jobs: list[Job]) -> int:

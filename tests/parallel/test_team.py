@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from alto_exec.bank import AdapterBank
 from alto_exec.data.dataset import Dataset, Dropped
 from alto_exec.decoder import Decoder
 from alto_exec.executor import Executor, Report
@@ -49,7 +50,8 @@ class Narrow(Executor):
 
 def new_executor(kind: type[Executor], model: FrozenModel, folder: Path) -> Executor:
     dataset = Dataset(tuple(TRAIN), tuple(VALIDATION), Dropped(0, 0), 0)
-    return kind(model, dataset, RunDirectory(folder))
+    bank = AdapterBank(model.shapes, model.device, rows=0)
+    return kind(model, dataset, RunDirectory(folder), bank=bank)
 
 
 def end_those_at_their_ends(executor: Executor | Team, story: Story) -> None:

@@ -10,7 +10,7 @@ from alto_exec.backend import ExecBackend, Past, StartedExecutor
 from alto_exec.executor import Executor
 from alto_exec.inbox import Cancellation, Request, Submission
 from alto_exec.machine import settle
-from alto_exec.preparation import prepare
+from alto_exec.preparation import bank_of, prepare
 from alto_policy.cluster import Cluster, Status
 from alto_policy.controller import Controller, run
 from alto_policy.decisions import ExitReason
@@ -54,8 +54,9 @@ def trained(
         if task.id in broken:
             return None
         backbone = by_id[task.id].load(study.executor)
-        executor = Executor(backbone, by_id[task.id].dataset, directory)
-        return executor, by_id[task.id].memory(backbone, executor.bank, study.executor)
+        bank = bank_of(backbone, study.executor)
+        executor = Executor(backbone, by_id[task.id].dataset, directory, bank=bank)
+        return executor, by_id[task.id].memory(backbone, bank, study.executor)
 
     entries = list[Entry]()
     cluster = Cluster((Gpu(id=GpuId(0), kind="cpu"),))

@@ -8,41 +8,59 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from alto_kernels.adamw.plan import Bank, Update
+from alto_kernels.adamw.codes import MEAN_PARTS, ROOT_PARTS, row_keys
+from alto_kernels.adamw.plan import BLOCK, Bank, Update
+from alto_kernels.lora_linear.kernel.mask import GOLDEN, mix
 
-_BLOCK = 4096
+_TILE = 4096
 _SUM_BLOCK = 1024
 
 
 def adamw_step(bank: Bank, updates: Sequence[Update], losses: Tensor | None = None) -> None:
     """What `adamw_ref` does, for all updates at once."""
     device, columns = bank.value_RC.device, bank.value_RC.shape[1]
-    blocks = triton.cdiv(columns, _BLOCK)
+    tiles = triton.cdiv(columns, _TILE)
     ranks = np.array([u.end_rank - u.first_rank for u in updates])
-    bank_rows = [np.arange(u.first_rank, u.end_rank) for u in updates]
-    row_table = np.stack((np.concatenate(bank_rows), np.repeat(np.arange(len(updates)), ranks)), 1)
-    rows = _on_device(torch.from_numpy(row_table.astype(np.int32)), device)
+    rows = _on_device(torch.from_numpy(_row_table(updates)), device)
     starts = np.cumsum((0, *ranks), dtype=np.int32)
     bounds = _on_device(torch.from_numpy(starts), device)
     factors = _on_device(torch.tensor([u.factors for u in updates]), device)
-    squares = torch.empty(len(row_table), blocks, dtype=torch.float32, device=device)
+    squares = torch.empty(len(rows), tiles, dtype=torch.float32, device=device)
     scales = torch.empty(len(updates), dtype=torch.float32, device=device)
-    grid = (blocks, len(row_table))
+    grid = (tiles, len(rows))
     _squares_kernel[grid](
-        bank.grad_RC, rows, squares, columns, blocks, bank.grad_RC.stride(0), BLOCK=_BLOCK,
+        bank.grad_RC, rows, squares, columns, tiles, bank.grad_RC.stride(0), TILE=_TILE,
         num_warps=8,
     )  # fmt: skip
     _scale_kernel[(len(updates),)](
-        squares, bounds, factors, scales, blocks, BLOCK=_SUM_BLOCK, num_warps=8
+        squares, bounds, factors, scales, tiles, BLOCK=_SUM_BLOCK, num_warps=8
     )
-    copy = bank.value_RC if bank.copy_RC is None else bank.copy_RC
-    largest = torch.finfo(copy.dtype).max
+    moments, copy = bank.moments, bank.value_RC if bank.copy_RC is None else bank.copy_RC
+    in_8_bits, largest = moments.in_8_bits, torch.finfo(copy.dtype).max
+    mean_scale = moments.mean_scale_RB if in_8_bits else scales
+    root_scale = moments.root_scale_RB if in_8_bits else scales
     _step_kernel[grid](
-        bank.value_RC, bank.grad_RC, bank.mean_RC, bank.square_RC, copy, rows, factors, scales,
-        scales if losses is None else losses, columns, bank.value_RC.stride(0), copy.stride(0),
-        largest, HAS_COPY=bank.copy_RC is not None, GUARDED=losses is not None, BLOCK=_BLOCK,
+        bank.value_RC, bank.grad_RC, moments.mean_RC, moments.square_RC, mean_scale, root_scale,
+        copy, rows, factors, scales, scales if losses is None else losses, columns,
+        bank.value_RC.stride(0), copy.stride(0), mean_scale.stride(0), largest,
+        HAS_COPY=bank.copy_RC is not None, GUARDED=losses is not None, IN_8_BITS=in_8_bits,
+        GROUPS=_TILE // BLOCK, BLOCK=BLOCK, MEAN_PARTS=MEAN_PARTS, ROOT_PARTS=ROOT_PARTS,
         num_warps=8,
     )  # fmt: skip
+
+
+def _row_table(updates: Sequence[Update]) -> np.ndarray:
+    """(rows that step, 3) int32: the row of the bank, whose it is, and dice."""
+    rows = [
+        (row, number, key)
+        for number, u in enumerate(updates)
+        for row, key in zip(
+            range(u.first_rank, u.end_rank),
+            row_keys(u.step, u.end_rank - u.first_rank),
+            strict=True,
+        )
+    ]
+    return np.array(rows, dtype=np.int64).astype(np.uint32).view(np.int32)
 
 
 def _on_device(table: Tensor, device: torch.device) -> Tensor:
@@ -51,19 +69,19 @@ def _on_device(table: Tensor, device: torch.device) -> Tensor:
 
 
 @triton.jit
-def _squares_kernel(grad, rows, squares, columns, blocks, grad_r, BLOCK: tl.constexpr):
-    """Sum of the squares of BLOCK elements of one row."""
-    row = tl.load(rows + 2 * tl.program_id(1)).to(tl.int64)
-    c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+def _squares_kernel(grad, rows, squares, columns, tiles, grad_r, TILE: tl.constexpr):
+    """Sum of the squares of TILE elements of one row."""
+    row = tl.load(rows + 3 * tl.program_id(1)).to(tl.int64)
+    c = tl.program_id(0) * TILE + tl.arange(0, TILE)
     g = tl.load(grad + row * grad_r + c, mask=c < columns, other=0.0)
-    tl.store(squares + tl.program_id(1) * blocks + tl.program_id(0), tl.sum(g * g))
+    tl.store(squares + tl.program_id(1) * tiles + tl.program_id(0), tl.sum(g * g))
 
 
 @triton.jit
-def _scale_kernel(squares, bounds, factors, scales, blocks, BLOCK: tl.constexpr):
+def _scale_kernel(squares, bounds, factors, scales, tiles, BLOCK: tl.constexpr):
     """What one job's gradient is multiplied by."""
     job = tl.program_id(0)
-    first, end = tl.load(bounds + job) * blocks, tl.load(bounds + job + 1) * blocks
+    first, end = tl.load(bounds + job) * tiles, tl.load(bounds + job + 1) * tiles
     total = tl.zeros([BLOCK], tl.float32)
     for i0 in range(first, end, BLOCK):
         i = i0 + tl.arange(0, BLOCK)
@@ -76,32 +94,85 @@ def _scale_kernel(squares, bounds, factors, scales, blocks, BLOCK: tl.constexpr)
 
 @triton.jit
 def _step_kernel(
-    value, grad, mean, square, copy, rows, factors, scales, losses, columns, bank_r, copy_r,
-    largest, HAS_COPY: tl.constexpr, GUARDED: tl.constexpr, BLOCK: tl.constexpr,
+    value, grad, mean, square, mean_scale, root_scale, copy, rows, factors, scales, losses,
+    columns, bank_r, copy_r, scale_r, largest, HAS_COPY: tl.constexpr, GUARDED: tl.constexpr,
+    IN_8_BITS: tl.constexpr, GROUPS: tl.constexpr, BLOCK: tl.constexpr,
+    MEAN_PARTS: tl.constexpr, ROOT_PARTS: tl.constexpr,
 ):  # fmt: skip
-    """BLOCK elements of one row."""
-    row = tl.load(rows + 2 * tl.program_id(1)).to(tl.int64)
-    job = tl.load(rows + 2 * tl.program_id(1) + 1)
+    """GROUPS blocks of one row."""
+    entry = rows + 3 * tl.program_id(1)
+    row, job = tl.load(entry).to(tl.int64), tl.load(entry + 1)
     factor = factors + 8 * job
     decay, w1 = tl.load(factor + 1), tl.load(factor + 2)
     beta2, w2 = tl.load(factor + 3), tl.load(factor + 4)
     correction, epsilon, step = tl.load(factor + 5), tl.load(factor + 6), tl.load(factor + 7)
-    c = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    at, in_c = row * bank_r + c, c < columns
+    block = tl.program_id(0) * GROUPS + tl.arange(0, GROUPS)[:, None]
+    c = block * BLOCK + tl.arange(0, BLOCK)[None, :]
+    at, scale_at, in_block = row * bank_r + c, row * scale_r + block, block * BLOCK < columns
     if GUARDED:  # with a block of it, since Triton's interpreter takes no number there
-        loss = tl.load(losses + job) + tl.zeros([BLOCK], tl.float32)
-        in_c = in_c & (loss - loss == 0.0)  # of what is not finite that is no number
+        loss = tl.load(losses + job) + tl.zeros([GROUPS, 1], tl.float32)
+        in_block = in_block & (loss - loss == 0.0)  # of what is not finite that is no number
+    in_c = in_block & (c < columns)
     g = tl.load(grad + at, mask=in_c, other=0.0) * tl.load(scales + job)
-    m = tl.load(mean + at, mask=in_c, other=0.0)
-    q = tl.load(square + at, mask=in_c, other=0.0)
     v = tl.load(value + at, mask=in_c, other=0.0)
+    m, q = tl.load(mean + at, mask=in_c, other=0), tl.load(square + at, mask=in_c, other=0)
+    if IN_8_BITS:
+        size = _share(m.to(tl.int32) & 127, MEAN_PARTS)
+        size *= tl.load(mean_scale + scale_at, mask=in_block, other=0.0)
+        m = tl.where(m >= 128, -size, size)
+        root = _share(q.to(tl.int32), ROOT_PARTS)
+        root *= tl.load(root_scale + scale_at, mask=in_block, other=0.0)
+        q = root * root
     m += w1 * (g - m)
     q = q * beta2 + w2 * g * g
-    v = v * decay - step * (m / (tl.sqrt(q) / correction + epsilon))
+    root = tl.sqrt(q)
+    v = v * decay - step * (m / (root / correction + epsilon))
     tl.store(value + at, v, mask=in_c)
-    tl.store(mean + at, m, mask=in_c)
-    tl.store(square + at, q, mask=in_c)
-    tl.store(grad + at, tl.zeros([BLOCK], tl.float32), mask=in_c)
+    if IN_8_BITS:
+        key = tl.load(entry + 2).to(tl.uint32, bitcast=True)
+        bits = mix(key + c.to(tl.uint32) * GOLDEN)
+        size, top = tl.abs(m), tl.max(tl.abs(m), axis=1, keep_dims=True)
+        code = _code(size, top, bits & 0xFFFF, MEAN_PARTS)
+        tl.store(mean + at, (code + 128 * (m < 0)).to(tl.uint8), mask=in_c)
+        tl.store(mean_scale + scale_at, top, mask=in_block)
+        top = tl.max(root, axis=1, keep_dims=True)
+        code = _code(root, top, bits >> 16, ROOT_PARTS)
+        code = tl.where(root > 0, tl.maximum(code, 1), code)
+        tl.store(square + at, code.to(tl.uint8), mask=in_c)
+        tl.store(root_scale + scale_at, top, mask=in_block)
+    else:
+        tl.store(mean + at, m, mask=in_c)
+        tl.store(square + at, q, mask=in_c)
     if HAS_COPY:
         finite = tl.where(v == v, tl.minimum(tl.maximum(v, -largest), largest), largest)
         tl.store(copy + row * copy_r + c, finite.to(copy.dtype.element_ty), mask=in_c)
+
+
+@triton.jit
+def _share(code, PARTS: tl.constexpr):
+    """Of the largest in the block, as `codes.py` says."""
+    share = code.to(tl.float32) * 0.0
+    for e in tl.static_range(8):
+        if PARTS >> e > 0:
+            count: tl.constexpr = PARTS >> e
+            power: tl.constexpr = 10.0**-e
+            found = (0.1 + 0.9 * (code - count + 1).to(tl.float32) / count) * power
+            share = tl.where((code >= count) & (code < 2 * count), found, share)
+    return share
+
+
+@triton.jit
+def _code(size, top, dice, PARTS: tl.constexpr):
+    """int32; `dice` has 16 bits."""
+    share = size / tl.where(top > 0, top, 1.0)
+    share = tl.where(share == share, share, 0.0)
+    place = share * 0.0
+    for e in tl.static_range(8):
+        if PARTS >> e > 0:
+            count: tl.constexpr = PARTS >> e
+            power: tl.constexpr = 10.0**e
+            end: tl.constexpr = 10.0**-e
+            inside = share * power if count == 1 else (share * power - 0.1) / 0.9 * count
+            place = tl.where(share <= end, count - 1 + inside, place)
+    code = tl.floor(place + dice.to(tl.float32) / 65536).to(tl.int32)
+    return tl.minimum(code, 2 * PARTS - 1)

@@ -1,11 +1,52 @@
-"""What one optimizer step reads and changes. Suffixes: R rows of the bank, C columns."""
+"""What one optimizer step reads and changes. Suffixes: R rows of the bank, C columns, B blocks."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-__all__ = ["Bank", "Update"]
+__all__ = ["BLOCK", "Bank", "Moments", "Update"]
+
+BLOCK = 256  # columns of one row that share a scale, in 8 bits
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Both moments of the gradient, (R, C) fp32 each; or uint8 codes of the first and of the root
+    of the second, with the largest of each block (R, B) fp32: see `codes.py`."""
+
+    mean_RC: Tensor
+    square_RC: Tensor
+    mean_scale_RB: Tensor | None = None
+    root_scale_RB: Tensor | None = None
+
+    @classmethod
+    def zeros(cls, rows: int, columns: int, device: torch.device, *, in_8_bits: bool) -> "Moments":
+        def zeros(width: int, dtype: torch.dtype | None = None) -> Tensor:
+            return torch.zeros(rows, width, device=device, dtype=dtype)
+
+        if not in_8_bits:
+            return cls(zeros(columns), zeros(columns))
+        blocks = -(-columns // BLOCK)
+        first, second = (zeros(columns, torch.uint8) for _ in range(2))
+        return cls(first, second, zeros(blocks), zeros(blocks))
+
+    @property
+    def in_8_bits(self) -> bool:
+        return self.mean_scale_RB is not None
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """By the names under which they are kept, in the order of the fields."""
+        found = {
+            "mean": self.mean_RC,
+            "square": self.square_RC,
+            "mean_scale": self.mean_scale_RB,
+            "root_scale": self.root_scale_RB,
+        }
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +59,7 @@ class Bank:
 
     value_RC: Tensor
     grad_RC: Tensor
-    mean_RC: Tensor
-    square_RC: Tensor
+    moments: Moments
     copy_RC: Tensor | None = None
 
 

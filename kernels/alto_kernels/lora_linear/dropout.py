@@ -13,7 +13,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from alto_kernels.lora_linear.plan import Segment
 
-__all__ = ["dropout_key", "keep_mask", "threshold"]
+__all__ = ["dropout_key", "hashes", "keep_mask", "threshold"]
 
 _MASK = 0xFFFFFFFF
 _GOLDEN = 0x9E3779B9
@@ -41,9 +41,14 @@ def keep_mask(
     tokens_T = torch.arange(segment.first_token, end_token, dtype=torch.int64, device=device)
     pairs = torch.arange((num_columns + 1) // 2, dtype=torch.int64, device=device)
     row_T = _mix_tensor((tokens_T & _MASK) ^ key)
-    hashes = _mix_tensor((row_T[:, None] + pairs * _GOLDEN) & _MASK)
-    bits_TI = torch.stack([hashes & 0xFFFF, hashes >> 16], dim=-1).flatten(1)[:, :num_columns]
+    found = hashes(row_T, pairs)
+    bits_TI = torch.stack([found & 0xFFFF, found >> 16], dim=-1).flatten(1)[:, :num_columns]
     return bits_TI >= threshold(segment.dropout)
+
+
+def hashes(keys_T: Tensor, columns_I: Tensor) -> Tensor:
+    """(T, I) int64 that hold 32 bits each, from keys of 32 bits and numbers of columns."""
+    return _mix_tensor((keys_T[:, None] + columns_I * _GOLDEN) & _MASK)
 
 
 def _absorb(key: int, part: int) -> int:
