@@ -2,22 +2,26 @@
 
     PYTHONPATH=kernels python -m bench.lora_linear --out rows.jsonl --commit COMMIT
 
-A row is written only where our result is as exact as PyTorch's own (see `error_ratio`).
+With `--lorafusion FOLDER` the kernels of LoRAFusion in that folder are one more peer. A row is
+written only where our result is as exact as PyTorch's own (see `error_ratio`).
 """
 
 import argparse
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import exp, log
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from triton.errors import TritonError
 
 from alto_exec.profiling.this_machine import this_machine
 from alto_kernels.lora_linear import lora_linear_group, lora_linear_group_ref
 from alto_runs.profile import Direction, KernelRow, Machine
-from bench.lora_cases import BATCHES, SHAPES, Batch, Operands, Shape, operands
-from bench.lora_peers import PEERS
+from bench.lora_cases import BARS, BATCHES, SHAPES, Batch, Operands, Shape, operands
+from bench.lora_peers import PEERS, Peer
+from bench.lorafusion import lorafusion
 from bench.rows import KERNELS, append
 from bench.timing import medians
 
@@ -28,34 +32,49 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--commit", required=True)
-    parser.add_argument("--peers", default=",".join(PEERS))
+    parser.add_argument("--peers", default=",".join(PEERS), help="frozen and ours are always there")
     parser.add_argument("--models", default="8B,1B")
+    parser.add_argument("--batches", default=",".join(batch.name for batch in BATCHES))
+    parser.add_argument("--lorafusion", type=Path, metavar="FOLDER")
     arguments = parser.parse_args()
-    peers = arguments.peers.split(",")
-    for batch in BATCHES:
+    names = dict.fromkeys(["frozen", "ours", *arguments.peers.split(",")])
+    peers = {name: PEERS[name] for name in names}
+    if arguments.lorafusion is not None:
+        peers["lorafusion"] = lorafusion(arguments.lorafusion)
+    chosen = arguments.batches.split(",")
+    for batch in (batch for batch in BATCHES if batch.name in chosen):
         for model in arguments.models.split(","):
             shapes = [shape for shape in SHAPES if shape.model == model]
             ratios = [_measure(shape, batch, peers, arguments) for shape in shapes]
-            means = {
-                name: exp(sum(log(r[name]) for r in ratios) / len(ratios))
-                for name in peers
-                if all(name in r for r in ratios)
-            }
-            print(f"{model} {batch.name:14} geometric mean   {_line(means)}", flush=True)
+            print(summary(model, batch, ratios), flush=True)
+
+
+def summary(model: str, batch: Batch, ratios: Sequence[Mapping[str, float]]) -> str:
+    """One line: geometric means of the groups by peer, and what they are held to."""
+    means = {
+        name: exp(sum(log(r[name]) for r in ratios) / len(ratios))
+        for name in ratios[0]
+        if all(name in r for r in ratios)
+    }
+    line = f"{model} {batch.name:14} geometric mean   {_line(means)}"
+    bar = BARS.get((model, batch.name))
+    if bar is None:
+        return line
+    return f"{line}   bar {bar:.2f} {'met' if means['ours'] <= bar else 'MISSED'}"
 
 
 def _measure(
-    shape: Shape, batch: Batch, peers: list[str], arguments: argparse.Namespace
+    shape: Shape, batch: Batch, peers: Mapping[str, Peer], arguments: argparse.Namespace
 ) -> dict[str, float]:
     """Time of each peer over that of the frozen linears; a row of the profile for each."""
     o = operands(shape, batch, torch.device("cuda"))
     exactness = error_ratio(o)
     runs = {}
-    for name in peers:
-        run = PEERS[name](o)
+    for name, peer in peers.items():
         try:
+            run = peer(o)
             run()
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, TritonError) as error:
             print(f"{name} does not run here: {str(error).splitlines()[0][:100]}")
         else:
             runs[name] = run

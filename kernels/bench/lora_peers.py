@@ -13,9 +13,10 @@ from torch.nn.functional import linear
 from alto_kernels.lora_linear import lora_linear_group
 from bench.lora_cases import Operands
 
-__all__ = ["PEERS", "Run"]
+__all__ = ["PEERS", "Peer", "Run"]
 
 Run = Callable[[], object]
+Peer = Callable[[Operands], Run]
 
 
 def frozen(o: Operands) -> Run:
@@ -88,7 +89,7 @@ def padded_bmm(o: Operands) -> Run:
     return lambda: torch.autograd.grad(forward(), [o.x, *flat], o.dy)
 
 
-PEERS: Mapping[str, Callable[[Operands], Run]] = {
+PEERS: Mapping[str, Peer] = {
     "frozen": frozen,
     "ours": ours,
     "grouped_mm": grouped_mm,
