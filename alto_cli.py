@@ -4,7 +4,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -69,15 +69,25 @@ def _simulate(options: argparse.Namespace) -> int:
         policy=policy,
         profile=options.profile,
         gpu=options.gpu,
+        conditions=options.conditions,
     )
     if options.seeds is None:
         return _print_result(simulation.run(options.out), options)
-    results = []
-    for result in simulation.run_seeds(options.seeds, options.out):
-        results.append(result)
-        folder = result.directory.path
-        print(f"{folder}: {len(results)} of {options.seeds}", file=sys.stderr, flush=True)
+    results = list(_shown(simulation.run_seeds(options.seeds, options.out), options.seeds))
     return _print_seeds(results, options)
+
+
+def _shown(results: Iterator["Result"], count: int) -> Iterator["Result"]:
+    """Hands results on: past a bar on a terminal, past a line for each elsewhere."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import track
+
+        yield from track(results, "seeds", count, console=Console(stderr=True))
+        return
+    for number, result in enumerate(results, start=1):
+        print(f"{result.directory.path}: {number} of {count}", file=sys.stderr, flush=True)
+        yield result
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -242,20 +252,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_tune(verbs)
 
-    simulate = verbs.add_parser("simulate", help="the same loop on a simulated cluster")
-    simulate.add_argument("workload", type=Path, metavar="TRACE|STUDY.yaml|DIR")
-    simulate.add_argument("--policy", metavar="NAME", help="default: that of the workload")
-    simulate.add_argument("--gpus", type=_count, default=1, metavar="N")
-    simulate.add_argument(
-        "--profile", type=Path, metavar="FILE", help="the machine, as alto profile measured it"
-    )
-    simulate.add_argument("--gpu", metavar="NAME", help="another kind, estimated by data sheets")
-    simulate.add_argument(
-        "--seeds", type=_count, metavar="N", help="as many runs, each with losses of its own"
-    )
-    simulate.add_argument("--out", type=Path, required=True, metavar="DIR")
-    simulate.add_argument("--json", action="store_true", help="print metrics.json")
-    simulate.set_defaults(run=_simulate)
+    _add_simulate(verbs)
 
     replay = verbs.add_parser("replay", help="decide again; exit 1 at the first difference")
     replay.add_argument("run_directory", type=Path, metavar="DIR")
@@ -290,6 +287,29 @@ def _parser() -> argparse.ArgumentParser:
     profile.set_defaults(run=_profile)
     _add_service(verbs)
     return parser
+
+
+def _add_simulate(verbs: "argparse._SubParsersAction[_Parser]") -> None:
+    simulate = verbs.add_parser("simulate", help="the same loop on a simulated cluster")
+    simulate.add_argument("workload", type=Path, metavar="TRACE|STUDY.yaml|DIR")
+    simulate.add_argument("--policy", metavar="NAME", help="default: that of the workload")
+    simulate.add_argument("--gpus", type=_count, default=1, metavar="N")
+    simulate.add_argument(
+        "--profile", type=Path, metavar="FILE", help="the machine, as alto profile measured it"
+    )
+    simulate.add_argument("--gpu", metavar="NAME", help="another kind, estimated by data sheets")
+    simulate.add_argument(
+        "--conditions",
+        type=Path,
+        metavar="FILE.yaml",
+        help="failures, latencies, placement, and what the policy believes of durations",
+    )
+    simulate.add_argument(
+        "--seeds", type=_count, metavar="N", help="as many runs, each with losses of its own"
+    )
+    simulate.add_argument("--out", type=Path, required=True, metavar="DIR")
+    simulate.add_argument("--json", action="store_true", help="print metrics.json")
+    simulate.set_defaults(run=_simulate)
 
 
 def _add_tune(verbs: "argparse._SubParsersAction[_Parser]") -> None:

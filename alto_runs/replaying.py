@@ -10,7 +10,10 @@ from alto_policy.view import Policy
 from alto_runs.directory import RunDirectory, read_run_log
 from alto_runs.errors import UserError
 
-__all__ = ["catch_up", "describe", "follow_log", "replay_run"]
+__all__ = ["BELIEF", "catch_up", "describe", "follow_log", "replay_run"]
+
+
+BELIEF = "belief"  # of a header's facts: the policy knew more than is in the log
 
 
 def replay_run(path: Path) -> tuple[int, Difference | None]:
@@ -19,6 +22,10 @@ def replay_run(path: Path) -> tuple[int, Difference | None]:
     log = read_run_log(log_path)
     if log.header is None:
         raise UserError(f"{log_path}: line 1: no header, which names the policy that decided")
+    if (belief := dict(log.header.made_by).get(BELIEF)) is not None:
+        raise UserError(
+            f"{log_path}: decided by {belief}, which the log does not hold; simulate it again"
+        )
     controller = Controller(build(log.header.policy), Cluster(log.header.gpus))
     return len(log.entries), follow_log(log, controller, log_path)
 

@@ -13,8 +13,10 @@ from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
 from alto_runs.garbage import uncollected
 from alto_runs.profile import read_profile, shipped_profile
+from alto_runs.replaying import BELIEF
 from alto_runs.result import Result
 from alto_runs.versions import versions
+from alto_sim.conditions import AS_IT_IS, Conditions, believed, read_conditions
 from alto_sim.hardware import gpus_of
 from alto_sim.load import Loaded, load_workload
 from alto_sim.simulate import simulate
@@ -27,7 +29,7 @@ class Simulation:
     """A workload by its path; `policy` in place of its own.
 
     A `profile`, which is a file, and a `gpu` by name stand for the machine; to another GPU than
-    the measured one times are carried over by data sheets.
+    the measured one times are carried over by data sheets. `conditions` is a file of `Conditions`.
     """
 
     path: Path
@@ -35,15 +37,16 @@ class Simulation:
     policy: Settings | None = None
     profile: Path | None = None
     gpu: str | None = None
+    conditions: Path | None = None
 
     def run(self, out: Path) -> Result:
         """Raises UserError."""
         with uncollected():
-            return self._play(self._load(), out)
+            return self._play(self._load(), self._conditions(), out)
 
     def run_seeds(self, count: int, out: Path) -> Iterator[Result]:
         """Runs in `out`/seed-0 and so on, as they end; raises UserError where no seed matters."""
-        if not self._load().is_drawn:
+        if not (self._load().is_drawn or self._conditions().is_drawn):
             raise UserError("--seeds: nothing is drawn in this workload, every seed gives the same")
         folders = [out / f"seed-{seed}" for seed in range(count)]
         RunDirectory.create(out)
@@ -58,7 +61,7 @@ class Simulation:
 
     def _run_seed(self, seed: int, out: Path) -> Path:
         with uncollected():
-            self._play(self._load(seed), out)
+            self._play(self._load(seed), self._conditions().seeded(seed), out)
         return out
 
     def _load(self, seed: int = 0) -> Loaded:
@@ -67,7 +70,20 @@ class Simulation:
         rows = read_profile(self.profile or shipped_profile())
         return load_workload(self.path, seed=seed, profile=StepProfile(rows, gpu=self.gpu))
 
-    def _play(self, loaded: Loaded, out: Path) -> Result:
-        made_by = (*versions("simpy").items(), *loaded.facts)
-        gpus, settings = gpus_of(self.num_gpus), self.policy or loaded.settings
-        return simulate(loaded.workload, settings, gpus, out, made_by=made_by)
+    def _conditions(self) -> Conditions:
+        return AS_IT_IS if self.conditions is None else read_conditions(self.conditions)
+
+    def _play(self, loaded: Loaded, conditions: Conditions, out: Path) -> Result:
+        workload = conditions.around(loaded.workload)
+        folder = Path() if self.conditions is None else self.conditions.parent
+        estimate, place = believed(conditions, workload, folder)
+        belief = () if conditions.is_plain else ((BELIEF, f"the conditions of {self.conditions}"),)
+        return simulate(
+            workload,
+            self.policy or loaded.settings,
+            gpus_of(self.num_gpus, gpus_per_node=conditions.gpus_per_node),
+            out,
+            place=place,
+            estimate=estimate,
+            made_by=(*versions("simpy").items(), *loaded.facts, *belief),
+        )

@@ -26,6 +26,7 @@ VERBS = {
         "--gpus N",
         "--profile FILE",
         "--gpu NAME",
+        "--conditions FILE.yaml",
         "--seeds N",
         "--out DIR",
         "--json",

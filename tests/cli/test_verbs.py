@@ -1,6 +1,7 @@
 """What verbs do for a cluster's user: seeds, exports, profiles."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,17 @@ def test_seeds_run_side_by_side(tmp_path: Path, capsys: Capture) -> None:
     assert (alone / "run.jsonl").read_bytes() == (out / "seed-0" / "run.jsonl").read_bytes()
     page = typed(capsys, "report", out / "seed-0", out / "seed-1", "--out", tmp_path / "page")
     assert page.status == 0
+
+
+def test_a_terminal_shows_a_bar(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    path, out = trace(tmp_path, "Llama-3.1-8B-Instruct"), tmp_path / "runs"
+    answer = typed(capsys, "simulate", path, "--gpus", "2", "--seeds", "1", "--out", out)
+    assert answer.status == 0
+    assert "100%" in answer.err
+    assert "1 of 1" not in answer.err
 
 
 def test_seeds_where_nothing_is_drawn(tmp_path: Path, capsys: Capture) -> None:

@@ -1,0 +1,124 @@
+"""Conditions of a simulated cluster from a file: what goes wrong, and what the policy believes."""
+
+from pathlib import Path
+
+import pytest
+
+from alto_policy.decisions import StartExecutor
+from alto_policy.events import ExecutorUp, NodeDown, NodeUp
+from alto_policy.policies.sjf import SjfSettings
+from alto_runs.errors import UserError
+from alto_runs.replaying import replay_run
+from alto_runs.result import Result
+from alto_sim.conditions import read_conditions
+from alto_sim.seeds import Simulation
+
+ROWS = [(f"j{i}", 0, 100 + 10 * i, 2) for i in range(8)]
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    """Eight jobs of two GPUs and 100 to 170 seconds, all of them there at once."""
+    columns = "job_id,submit_s,duration_s,num_gpus,tenant,model,batch_size,iterations"
+    lines = [f"{name},{at},{seconds},{width},,,," for name, at, seconds, width in ROWS]
+    path = tmp_path / "trace.csv"
+    path.write_text("\n".join([columns, *lines, ""]))
+    return path
+
+
+def simulated(trace: Path, conditions: str, name: str = "run") -> Result:
+    path = trace.with_name(f"{name}.yaml")
+    path.write_text(conditions)
+    simulation = Simulation(path=trace, num_gpus=4, policy=SjfSettings(), conditions=path)
+    return simulation.run(trace.with_name(name))
+
+
+def started(result: Result) -> list[str]:
+    return [
+        decision.task
+        for entry in result.log.entries
+        for decision in entry.decisions
+        if isinstance(decision, StartExecutor)
+    ]
+
+
+def test_nodes_fail_and_are_repaired(trace: Path) -> None:
+    result = simulated(
+        trace, "gpus_per_node: 2\nfaults: { node_mtbf: 150, node_repair: 30, seed: 1 }\n"
+    )
+    events = [entry.event for entry in result.log.entries]
+    assert any(isinstance(event, NodeDown) for event in events)
+    assert any(isinstance(event, NodeUp) for event in events)
+    assert replay_run(result.directory.path)[1] is None
+
+
+def test_latencies_take_the_place_of_the_workloads_own(trace: Path) -> None:
+    result = simulated(trace, "latencies: { load: 7.5, start: 1 }\n")
+    ups = [e.event.t for e in result.log.entries if isinstance(e.event, ExecutorUp)]
+    assert ups[:2] == [8.5, 8.5]
+
+
+def test_a_wrong_belief_changes_the_order_and_not_the_durations(trace: Path) -> None:
+    right = simulated(trace, "belief: { error: 0.0 }\n", "right")
+    wrong = simulated(trace, "belief: { error: 0.5, seed: 3 }\n", "wrong")
+    assert started(right) == [name for name, *_ in ROWS]
+    assert sorted(started(wrong)) == started(right) != started(wrong)
+    served = [sum(s.end - s.start for s in j.residencies) for j in wrong.history.jobs.values()]
+    assert served == pytest.approx([seconds for _, _, seconds, _ in ROWS])
+
+
+def test_a_run_that_is_decided_by_a_belief_is_not_replayed_without_it(trace: Path) -> None:
+    result = simulated(trace, "placement: { objective: mean-completion }\n")
+    with pytest.raises(UserError, match=r"decided by the conditions of .*run.yaml, which the log"):
+        replay_run(result.directory.path)
+
+
+def test_placement_orders_by_its_objective(trace: Path) -> None:
+    longest = simulated(trace, "placement: { objective: makespan }\n", "makespan")
+    shortest = simulated(trace, "placement: { objective: mean-completion }\n", "mean")
+    assert started(longest)[2] == "j7"  # the first two start as they arrive
+    assert started(shortest)[2] == "j2"
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_seeds_move_every_cause(seed: int, tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("faults: { node_mtbf: 9, seed: 4 }\nbelief: { error: 0.1, seed: 5 }\n")
+    found = read_conditions(path)
+    assert found.is_drawn
+    seeded = found.seeded(seed)
+    assert seeded.belief is not None
+    assert (seeded.faults.seed, seeded.belief.seed) == (4 + seed, 5 + seed)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("fautls: {}", "fautls: unknown key, did you mean 'faults'?"),
+        ("faults: 3", "faults: expected fields with values"),
+        ("faults: { node_mtbf: -3 }", "faults.node_mtbf: node_mtbf must be above 0 seconds"),
+        ("latencies: { strat: 1 }", "latencies.strat: unknown key, did you mean 'start'?"),
+        ("latencies: { start: -1 }", "latencies.start: expected seconds, at least 0"),
+        ("gpus_per_node: 0", "gpus_per_node: expected a whole number, at least 1"),
+        ("belief: { error: -1 }", "belief.error: error must be at least 0"),
+        (
+            "placement: { objective: speed }",
+            "placement.objective: expected one of makespan, mean-completion",
+        ),
+        (
+            "placement: { exact: 1, objective: mean-completion }",
+            "placement.exact: exact must be left out for mean-completion",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line(text: str, what: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_conditions(path)
+    assert str(caught.value) == f"{path}: {what}"
+
+
+def test_jobs_of_a_trace_have_no_profile(trace: Path) -> None:
+    with pytest.raises(UserError, match="declare their own durations"):
+        simulated(trace, "belief: { profile: some.jsonl }\n")
