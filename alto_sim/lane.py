@@ -70,7 +70,8 @@ class Lane:
         self._task = task
         self._launch_seconds = overheads.launch * slowdown
         self._first_report_seconds = overheads.first_report
-        self._first_times = FirstTimes(overheads, task)
+        first = overheads.first_pass * slowdown
+        self._first_times = FirstTimes(first, task) if first else None
         self._launched = 0  # jobs that were given a place since the last pass
         self._slowdown = slowdown
         self._curves = curves
@@ -80,7 +81,7 @@ class Lane:
         self._members: list[Trainee] = []
         self._coming: list[Trainee] = []
         self._begun = 0.0  # when the passes under way began; may lie ahead, after an evaluation
-        self._first = 0.0  # seconds that the first of them takes more
+        self._first = 0.0  # seconds that they take more, being of a new size
         self._seconds = 0.0  # of a pass
         self._planned = 0  # passes until the pending event
         self._generation = 0  # of the pending event; earlier ones are void
@@ -169,11 +170,13 @@ class Lane:
             return
         specs = [member.spec for member in self._members]
         self._seconds = self._step_time.pass_seconds(specs, self._task) * self._slowdown
-        self._first = self._first_times.of_pass(specs) * self._slowdown
         self._schedule(min([member.due - member.passes for member in self._members]))
 
     def _schedule(self, passes: int) -> None:
         self._planned = passes
+        if self._first_times is not None:
+            specs = (member.spec for member in self._members)
+            self._first = self._first_times.of_passes(specs, self._seconds, passes)
         self._generation += 1
         generation = self._generation
 
@@ -184,7 +187,9 @@ class Lane:
         self._clock.at(self._begun + self._first + passes * self._seconds, end)
 
     def _end_passes(self) -> None:
-        self._first_times.passed(member.spec for member in self._members)
+        if self._first_times is not None:
+            specs = (member.spec for member in self._members)
+            self._first_times.passed(specs, self._seconds, self._first)
         due: list[Trainee] = []
         going_on: list[Trainee] = []
         for member in self._members:

@@ -34,23 +34,34 @@ def size_class(tokens: float) -> int:
 
 
 class FirstTimes:
-    """Which sizes of passes one GPU of an executor has met."""
+    """What passes of new sizes take more on one GPU of an executor.
 
-    def __init__(self, overheads: Overheads, task: Task) -> None:
-        self._overheads = overheads
+    The first size is paid for at once. A smaller one does as well in what was made for a larger
+    one, at that one's time, until this has cost as much as its own would.
+    """
+
+    def __init__(self, whole: float, task: Task) -> None:
+        """A size costs `whole` seconds."""
+        self._whole = whole
         self._task = task
-        self._passes: set[int] = set()
+        self._seconds: dict[int, float] = {}  # of a pass, by the class of its size
+        self._paid: dict[int, float] = {}
 
-    def of_pass(self, jobs: Iterable[Job]) -> float:
-        """Seconds that the next pass of the jobs takes more."""
-        if self._overheads.first_pass == 0 or self._size(jobs) in self._passes:
-            return 0.0
-        return self._overheads.first_pass
+    def of_passes(self, jobs: Iterable[Job], seconds: float, count: int) -> float:
+        """Seconds that so many passes of the jobs take more than their own `seconds` each."""
+        size = self._size(jobs)
+        left = self._whole - self._paid.get(size, 0.0)
+        larger = [known for other, known in self._seconds.items() if other > size]
+        if left <= 0 or not larger:
+            return max(0.0, left)
+        return min(left, count * max(0.0, min(larger) - seconds))
 
-    def passed(self, jobs: Iterable[Job]) -> None:
-        """The jobs have made a pass."""
-        if self._overheads.first_pass:
-            self._passes.add(self._size(jobs))
+    def passed(self, jobs: Iterable[Job], seconds: float, more: float) -> None:
+        """The jobs have made passes of so many seconds each, and `more` of all of them."""
+        size = self._size(jobs)
+        self._paid[size] = self._paid.get(size, 0.0) + more
+        if self._paid[size] >= self._whole:
+            self._seconds[size] = seconds
 
     def _size(self, jobs: Iterable[Job]) -> int:
         return size_class(sum(tokens_of(job, self._task) for job in jobs))

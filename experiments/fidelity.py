@@ -4,7 +4,7 @@
 
 Each run is simulated with its own losses and the times fitted to each of the runs of its machine;
 only rows of another run's times are predictions. Error of a job: of the moment at which it left for
-good. Executors tell of their work since these runs of an H100 were recorded: of those the times
+good. Executors tell of their work since these runs of an H100 were recorded: of these the times
 between reports are fitted, and the tokens of their data are counted here.
 """
 
