@@ -8,12 +8,20 @@ from alto_policy.memory import Load, MemoryModel
 from alto_policy.packing import by_batch_size
 from alto_policy.types import Job, Task
 
-__all__ = ["Layout", "PassCosts", "choose_layout"]
+__all__ = ["Layout", "PassCosts", "Spread", "choose_layout", "count_whole_layers"]
 
 
 class Layout(StrEnum):
     COPIES = "copies"  # each GPU for itself
     SHARDS = "shards"  # each GPU keeps a part, and gathers the others' when it needs them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Of a task's backbone over its GPUs."""
+
+    layout: Layout
+    whole_layers: int = 0  # that each GPU keeps whole, though the others are in shards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +42,13 @@ def choose_layout(task: Task, copies: MemoryModel, shards: MemoryModel, costs: P
     if _speed(task, shards, costs, costs.gathering) > _speed(task, copies, costs, 0.0):
         return Layout.SHARDS
     return Layout.COPIES
+
+
+def count_whole_layers(task: Task, shards: MemoryModel, layer_bytes: int) -> int:
+    """Layers that each GPU can keep whole, each for so many bytes more, and still hold the jobs
+    that it would hold beside shards alone: none of those has to be gathered."""
+    loads = _dealt(by_batch_size(task.jobs), task, shards)
+    return max(0, shards.capacity - max(shards.held(load) for load in loads)) // layer_bytes
 
 
 def _num_fitting(task: Task, memory: MemoryModel) -> int:

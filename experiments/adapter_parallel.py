@@ -77,6 +77,7 @@ class Bench:
     end: float  # on the clock of the leader
     machine: Machine
     out: Path | None
+    whole_layers: int  # of a sharded backbone
 
     def has_time(self, seconds: float) -> bool:
         """The leader's clock decides."""
@@ -213,7 +214,7 @@ def check(bench: Bench, name: str) -> None:
 
 def sharded(bench: Bench, name: str) -> ShardedDecoder:
     model = with_layers_made_in_turn(config_of(name), bench.ranks.device, bench.dtype)
-    return ShardedDecoder(model, bench.ranks)
+    return ShardedDecoder(model, bench.ranks, whole_layers=bench.whole_layers)
 
 
 def whole(bench: Bench, name: str) -> Decoder:
@@ -318,6 +319,9 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", choices=POINTS, default=list(POINTS))
     parser.add_argument("--points", type=int, default=9, help="so many of each method at most")
     parser.add_argument("--check", help="model of the comparison of losses; the last by default")
+    parser.add_argument(
+        "--whole-layers", type=int, default=0, help="of a sharded backbone, that are never sent"
+    )
     parser.add_argument("--seconds", type=float, default=420.0)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -326,8 +330,13 @@ def main() -> None:
     ranks = join_launched_ranks(device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     machine = this_machine(ranks.device, "experiments/adapter_parallel.py")
-    bench = Bench(ranks, dtype, end, machine, options.out)
-    bench.tell(ranks=ranks.size, gpu=machine.gpu, **versions("torch", "transformers", "peft"))
+    bench = Bench(ranks, dtype, end, machine, options.out, options.whole_layers)
+    bench.tell(
+        ranks=ranks.size,
+        gpu=machine.gpu,
+        whole_layers=options.whole_layers,
+        **versions("torch", "transformers", "peft"),
+    )
     check(bench, options.check or options.models[-1])
     for name, method in plan(options.models, options.methods):
         if not bench.has_time(POINT_SECONDS):

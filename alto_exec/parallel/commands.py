@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from alto_exec.executor import Report
 from alto_policy.codec import codec_of
 from alto_policy.events import Departure
-from alto_policy.layout import Layout
+from alto_policy.layout import Spread
 from alto_policy.memory import MemoryModel
 from alto_policy.types import JobId, TaskId
 
@@ -32,7 +32,7 @@ class Start:
     """Come up as an executor of the task; the one before is given up."""
 
     task: TaskId
-    layout: Layout
+    spread: Spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ class Assist:
     """Load the task's backbone in shards, and take part in passes that the leader makes."""
 
     task: TaskId
+    spread: Spread
 
 
 @dataclass(frozen=True, slots=True)

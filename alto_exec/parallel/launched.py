@@ -15,13 +15,13 @@ from alto_exec.inbox import Inbox
 from alto_exec.machine import gpu_of, settle
 from alto_exec.parallel.commands import Assist, Finish, command_text
 from alto_exec.parallel.member import Loader, Member
-from alto_exec.parallel.placing import layout_of, load_shards
+from alto_exec.parallel.placing import load_shards, spread_of
 from alto_exec.parallel.ranks import Ranks, join_launched_ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.parallel.team import Team
 from alto_exec.preparation import PreparedTask, prepare
 from alto_exec.site import Start, TaskFiles, TrainingBackend
-from alto_policy.layout import Layout
+from alto_policy.layout import Layout, Spread
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Gpu, GpuId, Job, JobId, Task, TaskId
 from alto_policy.view import ClusterView
@@ -37,13 +37,13 @@ __all__ = ["LeadingRank", "follow", "joined"]
 class LeadingRank:
     """The site of the leader. Each task trains on all ranks, which so have it one after another.
 
-    The layout of backbones is chosen for each task if it is not given.
+    How a backbone lies on them is chosen for each task if it is not given.
     """
 
-    def __init__(self, ranks: Ranks, layout: Layout | None = None) -> None:
+    def __init__(self, ranks: Ranks, spread: Spread | None = None) -> None:
         self._ranks = ranks
-        self._layout = layout
-        self._layouts: dict[TaskId, Layout] = {}
+        self._spread = spread
+        self._spreads: dict[TaskId, Spread] = {}
         self._starts: dict[TaskId, Start] = {}
         self._jobs: dict[JobId, Job] = {}
         self.has_begun = False
@@ -79,10 +79,10 @@ class LeadingRank:
                 return None
             self._starts[task.id] = begun
             self._jobs.update((job.id, job) for job in task.jobs)
-            layout = self._layout or layout_of(begun.prepared, begun.spec, self._ranks)
-            self._layouts[task.id] = layout
+            spread = self._spread or spread_of(begun.prepared, begun.spec, self._ranks)
+            self._spreads[task.id] = spread
             team = Team(self._ranks, member)
-            return team, team.start(task.id, layout)
+            return team, team.start(task.id, spread)
 
         yield ExecBackend(inbox, start, files.directory_of, past)
 
@@ -94,10 +94,11 @@ class LeadingRank:
 
         def load(one: PreparedTask) -> FrozenModel:
             self._release(helped)
-            if self._layouts.get(one.task.id) is not Layout.SHARDS:
+            spread = self._spreads.get(one.task.id)
+            if spread is None or spread.layout is Layout.COPIES:
                 return one.load(study.executor)
-            self._ranks.tell(command_text(Assist(one.task.id)))
-            helped.append(load_shards(one, study.executor, self._ranks))
+            self._ranks.tell(command_text(Assist(one.task.id, spread)))
+            helped.append(load_shards(one, study.executor, self._ranks, spread))
             return helped[0]
 
         found = compare(study, prepared, result, load)
@@ -152,13 +153,15 @@ def joined(study: Study) -> Iterator[LeadingRank | None]:
 
 
 def _loader(ranks: Ranks, starts: dict[TaskId, Start]) -> Loader:
-    def load(task: TaskId) -> FrozenModel:
-        return load_shards(starts[task].prepared, starts[task].spec, ranks)
+    def load(task: TaskId, spread: Spread) -> FrozenModel:
+        return load_shards(starts[task].prepared, starts[task].spec, ranks, spread)
 
-    def start(task: TaskId, layout: Layout) -> tuple[Executor, MemoryModel]:
+    def start(task: TaskId, spread: Spread) -> tuple[Executor, MemoryModel]:
         prepared, spec, directory = starts[task].prepared, starts[task].spec, starts[task].directory
-        if layout is Layout.COPIES:
+        if spread.layout is Layout.COPIES:
             return prepared.start(spec, directory)
-        return prepared.start(spec, directory, lambda spec: load_shards(prepared, spec, ranks))
+        return prepared.start(
+            spec, directory, lambda spec: load_shards(prepared, spec, ranks, spread)
+        )
 
     return Loader(load, start)

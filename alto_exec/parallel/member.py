@@ -23,7 +23,7 @@ from alto_exec.parallel.commands import (
 )
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
-from alto_policy.layout import Layout
+from alto_policy.layout import Spread
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Job, JobId, TaskId
 
@@ -34,8 +34,8 @@ __all__ = ["Loader", "Member"]
 class Loader:
     """How a rank comes to a task's backbone, and to an executor on it."""
 
-    load: Callable[[TaskId], FrozenModel]  # in shards
-    start: Callable[[TaskId, Layout], tuple[Executor, MemoryModel]]
+    load: Callable[[TaskId, Spread], FrozenModel]  # in shards
+    start: Callable[[TaskId, Spread], tuple[Executor, MemoryModel]]
 
 
 class Member:
@@ -55,13 +55,13 @@ class Member:
 
     def obey(self, command: Command) -> Answer:
         match command:
-            case Start(task=task, layout=layout):
+            case Start(task=task, spread=spread):
                 self._executor = None  # its memory comes first
-                self._executor, memory = self._loader.start(task, layout)
+                self._executor, memory = self._loader.start(task, spread)
                 answer = Answer(memory=memory)
-            case Assist(task=task):
+            case Assist(task=task, spread=spread):
                 self._executor = None
-                _settle(self._loader.load(task))
+                _settle(self._loader.load(task, spread))
                 return Answer()
             case Launch() | Leave() | ResumeAll() | Advance():
                 assert self._executor is not None

@@ -11,13 +11,13 @@ from alto_exec.models.load import load_backbone
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.preparation import PreparedTask, bank_of
-from alto_policy.layout import Layout, PassCosts, choose_layout
+from alto_policy.layout import Layout, PassCosts, Spread, choose_layout, count_whole_layers
 from alto_runs.study import ExecutorSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["layout_of", "load_shards"]
+__all__ = ["load_shards", "spread_of"]
 
 # Measured on H100s: what a layer's launches take the host, products with frozen weights, and the
 # bytes that come in from the other GPUs in a second by which a pass gets longer.
@@ -26,7 +26,7 @@ _FLOPS_PER_WEIGHT = 4  # of a token: forward, and the gradient of the input
 _MARGIN = 0.9  # of the memory, as when a model of it is measured
 
 
-def layout_of(prepared: PreparedTask, spec: ExecutorSpec, ranks: Ranks) -> Layout:
+def spread_of(prepared: PreparedTask, spec: ExecutorSpec, ranks: Ranks) -> Spread:
     """Chosen from the shapes of the model alone, before any weight is read."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -34,7 +34,7 @@ def layout_of(prepared: PreparedTask, spec: ExecutorSpec, ranks: Ranks) -> Layou
         prepared.model, local_files_only=True, trust_remote_code=False
     )
     if not can_be_written_out(config):
-        return Layout.COPIES
+        return Spread(layout=Layout.COPIES)
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype_of(spec))
     sizes = _Sizes.of(model)
@@ -44,13 +44,25 @@ def layout_of(prepared: PreparedTask, spec: ExecutorSpec, ranks: Ranks) -> Layou
         counted = replace(counted, capacity=int(_MARGIN * torch.cuda.mem_get_info()[1]))
     copies = replace(counted, fixed=sizes.weights)
     shards = replace(counted, fixed=sizes.on_one_of(ranks.size))
-    return choose_layout(prepared.task, copies, shards, sizes.costs(ranks.size))
+    layout = choose_layout(prepared.task, copies, shards, sizes.costs(ranks.size))
+    if layout is Layout.COPIES:
+        return Spread(layout=layout)
+    room = count_whole_layers(prepared.task, shards, sizes.more_for_whole_layer(ranks.size))
+    return Spread(layout=layout, whole_layers=min(room, sizes.layers))
 
 
-def load_shards(prepared: PreparedTask, spec: ExecutorSpec, ranks: Ranks) -> ShardedDecoder:
+def load_shards(
+    prepared: PreparedTask, spec: ExecutorSpec, ranks: Ranks, spread: Spread
+) -> ShardedDecoder:
     """This rank's part of the backbone, by way of the main memory."""
     model = load_backbone(prepared.model, device=torch.device("cpu"), dtype=dtype_of(spec))
-    return ShardedDecoder(model, ranks, prepared.spec.targets, recompute=spec.recompute is True)
+    return ShardedDecoder(
+        model,
+        ranks,
+        prepared.spec.targets,
+        recompute=spec.recompute is True,
+        whole_layers=spread.whole_layers,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +86,10 @@ class _Sizes:
         """A part of each layer, two whole ones, and what is not split."""
         whole = self.weights - self.of_layers + 2 * self.of_layers // self.layers
         return whole + self.of_layers // num_ranks
+
+    def more_for_whole_layer(self, num_ranks: int) -> int:
+        """Bytes of a layer that are not this rank's part of it."""
+        return self.of_layers // self.layers * (num_ranks - 1) // num_ranks
 
     def costs(self, num_ranks: int) -> PassCosts:
         received = 2 * self.of_layers * (num_ranks - 1) / num_ranks

@@ -12,7 +12,7 @@ from alto_exec.decoder import Decoder
 from alto_exec.modules import ALL_LINEAR
 from alto_exec.objective import Weigh
 from alto_exec.parallel.ranks import Ranks
-from alto_exec.parallel.sharded_layers import Pass, ShardedLayers
+from alto_exec.parallel.sharded_layers import Pass, ShardedLayers, spread_evenly
 from alto_exec.peft_format import BaseModel
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class ShardedDecoder:
     """A FrozenModel, one on each rank. Before a pass the ranks agree on what is gathered for.
 
     The adapters, their gradients and optimizers stay with the rank that owns the job: nothing of
-    them is sent. Embeddings, head and norms are whole on every rank.
+    them is sent. Embeddings, head and norms are whole on every rank, and so many `whole_layers`.
     """
 
     def __init__(
@@ -35,10 +35,12 @@ class ShardedDecoder:
         targets: str | Sequence[str] = ALL_LINEAR,
         *,
         recompute: bool = False,
+        whole_layers: int = 0,
     ) -> None:
         """The model may be on the CPU: a layer at a time is taken from there."""
         self._ranks = ranks
-        self.layers = ShardedLayers(ranks)
+        num_layers = model.config.num_hidden_layers
+        self.layers = ShardedLayers(ranks, spread_evenly(whole_layers, num_layers))
         self._decoder = Decoder(model, targets, recompute=recompute, keeper=self.layers)
 
     @property

@@ -1,10 +1,11 @@
 """Frozen layers of which every rank keeps a shard, and gathers the whole when it is their turn.
 
-Two layers are whole at a time: one is computed with while the next one comes in. Nothing is ever
-sent but shards of frozen weights, and they are the same in every pass.
+Two of them are whole at a time: one is computed with while the next one comes in. Nothing is ever
+sent but shards of frozen weights, and they are the same in every pass. Some layers may stay whole
+on every rank, and are never sent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from enum import IntEnum
 from itertools import accumulate
@@ -15,7 +16,7 @@ from torch import Tensor
 from alto_exec.decoder import FrozenLinear, Layer, Split
 from alto_exec.parallel.ranks import Ranks
 
-__all__ = ["Pass", "ShardedLayers"]
+__all__ = ["Pass", "ShardedLayers", "spread_evenly"]
 
 _WHOLE = 2  # layers that are whole at a time
 _ALIGNMENT = 128  # numbers: tensor descriptors of Hopper want their matrices aligned
@@ -34,10 +35,14 @@ class Pass(IntEnum):
 class ShardedLayers:
     """A LayerKeeper. All layers have matrices of the same shapes."""
 
-    def __init__(self, ranks: Ranks) -> None:
+    def __init__(self, ranks: Ranks, whole: Collection[int] = ()) -> None:
+        """The layers with the numbers `whole` stay so."""
         self.device = ranks.device
         self._ranks = ranks
-        self._shards: list[Tensor] = []
+        self._stay = frozenset(whole)
+        self._num_layers = 0
+        self._shards: dict[int, Tensor] = {}  # by the layer
+        self._places: dict[int, int] = {}  # where a layer is gathered, by turns
         self._whole: list[Tensor] = []  # the weights of the layers that are at hand, each flat
         self._held: list[int | None] = [None] * _WHOLE  # whose they are
         self._coming: dict[int, dist.Work] = {}  # by the layer
@@ -48,16 +53,19 @@ class ShardedLayers:
     @property
     def num_bytes(self) -> int:
         """Of the shards of this rank."""
-        return sum(shard.nbytes for shard in self._shards)
+        return sum(shard.nbytes for shard in self._shards.values())
 
     @property
     def bytes_per_gather(self) -> int:
         """What comes in from the other ranks for a layer."""
-        return self._shards[0].nbytes * (self._ranks.size - 1)
+        return max((s.nbytes for s in self._shards.values()), default=0) * (self._ranks.size - 1)
 
     def keep(self, layer: Layer) -> Layer:
         """Take over this rank's shard; norms and biases stay whole."""
-        number, weights = len(self._shards), [group.weight_OI for group in layer.groups]
+        number, weights = self._num_layers, [group.weight_OI for group in layer.groups]
+        self._num_layers += 1
+        if number in self._stay:
+            return self._on_device(layer, [weight.to(self.device) for weight in weights])
         sizes = [-(-weight.numel() // _ALIGNMENT) * _ALIGNMENT for weight in weights]
         starts = list(accumulate(sizes, initial=0))
         part = -(-starts[-1] // (self._ranks.size * _ALIGNMENT)) * _ALIGNMENT
@@ -68,36 +76,23 @@ class ShardedLayers:
             self._whole = [flat.new_empty(flat.shape, device=self.device) for _ in range(_WHOLE)]
         assert flat.shape == self._whole[0].shape
         mine = flat[part * self._ranks.rank : part * (self._ranks.rank + 1)]
-        self._shards.append(mine.to(self.device, copy=True))
+        self._places[number] = len(self._shards) % _WHOLE
+        self._shards[number] = mine.to(self.device, copy=True)
         # `data` counts the changes of the views apart: what a backward pass reads has not changed
         # since it was computed with, though the memory held another layer in between.
-        whole = self._whole[number % _WHOLE].data
-        views = iter(
-            [
-                whole[start : start + weight.numel()].view(weight.shape)
-                for weight, start in zip(weights, starts, strict=False)
-            ]
-        )
-
-        def of(split: Split) -> Split:
-            groups = tuple(self._moved(group, next(views)) for group in split.groups)
-            return replace(split, groups=groups)
-
-        return Layer(
-            attention_norm_H=layer.attention_norm_H.to(self.device),
-            qkv=of(layer.qkv),
-            out=of(layer.out),
-            mlp_norm_H=layer.mlp_norm_H.to(self.device),
-            gate_up=of(layer.gate_up),
-            down=of(layer.down),
-        )
+        whole = self._whole[self._places[number]].data
+        views = [
+            whole[start : start + weight.numel()].view(weight.shape)
+            for weight, start in zip(weights, starts, strict=False)
+        ]
+        return self._on_device(layer, views)
 
     def begin(self, kind: Pass) -> None:
         """Have the first layers at hand."""
-        numbers = range(len(self._shards))
+        numbers = range(self._num_layers)
         self._order = numbers if kind is Pass.FORWARD else (*numbers, *reversed(numbers))
         self._position = 0
-        for number in numbers[:_WHOLE]:
+        for number in tuple(self._shards)[:_WHOLE]:
             self._fetch(number)
             self._await(number)
 
@@ -105,10 +100,11 @@ class ShardedLayers:
         number = self._order[self._position]
         self._position += 1
         self._await(number)
-        # What is computed with the layer before has been launched, so its place is free: on a GPU
-        # the collective waits for it, and the computation for the collective when it is needed.
-        if self._position < len(self._order):
-            self._fetch(self._order[self._position])
+        # What is computed with the shards before has been launched, so their place is free: on a
+        # GPU the collective waits for it, and the computation for the collective when it is needed.
+        coming = self._order[self._position :]
+        if (sharded := next((each for each in coming if each in self._shards), None)) is not None:
+            self._fetch(sharded)
 
     def finish(self) -> None:
         """Whatever this rank did not compute, the others did."""
@@ -116,7 +112,7 @@ class ShardedLayers:
             self.turn()
 
     def _fetch(self, number: int) -> None:
-        place = number % _WHOLE
+        place = self._places[number]
         if self._held[place] == number:
             return
         self._held[place] = number
@@ -131,6 +127,28 @@ class ShardedLayers:
         if (work := self._coming.pop(number, None)) is not None:
             work.wait()
 
+    def _on_device(self, layer: Layer, weights: Sequence[Tensor]) -> Layer:
+        """With these weights for the layer's groups, in their order."""
+        following = iter(weights)
+
+        def of(split: Split) -> Split:
+            groups = tuple(self._moved(group, next(following)) for group in split.groups)
+            return replace(split, groups=groups)
+
+        return Layer(
+            attention_norm_H=layer.attention_norm_H.to(self.device),
+            qkv=of(layer.qkv),
+            out=of(layer.out),
+            mlp_norm_H=layer.mlp_norm_H.to(self.device),
+            gate_up=of(layer.gate_up),
+            down=of(layer.down),
+        )
+
     def _moved(self, group: FrozenLinear, weight_OI: Tensor) -> FrozenLinear:
         bias_O = None if group.bias_O is None else group.bias_O.to(self.device)
         return replace(group, weight_OI=weight_OI, bias_O=bias_O)
+
+
+def spread_evenly(count: int, num_layers: int) -> frozenset[int]:
+    """Numbers of so many layers, far apart: between them there is time for a layer to come in."""
+    return frozenset((2 * each + 1) * num_layers // (2 * count) for each in range(count))

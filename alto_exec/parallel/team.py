@@ -21,7 +21,7 @@ from alto_exec.parallel.commands import (
 from alto_exec.parallel.member import Member
 from alto_exec.parallel.ranks import Ranks
 from alto_policy.events import Departure
-from alto_policy.layout import Layout
+from alto_policy.layout import Spread
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Job, JobId, TaskId
 
@@ -60,9 +60,9 @@ class Team:
     def forget(self, job: JobId) -> None:
         """A rank that a job has left knows nothing of it."""
 
-    def start(self, task: TaskId, layout: Layout) -> MemoryModel:
+    def start(self, task: TaskId, spread: Spread) -> MemoryModel:
         """Come up with the task's backbone; what each of the ranks can hold."""
-        models = [answer.memory for answer in self._all(Start(task, layout))]
+        models = [answer.memory for answer in self._all(Start(task, spread))]
         found = [model for model in models if model is not None]
         here = self._ranks.size if self._ranks.device.type == "cpu" else 1  # ranks share its memory
         return replace(

@@ -21,7 +21,7 @@ LAYERS = 3
 
 def measure(out: str, ranks: Ranks, folder: Path) -> None:
     machine = this_machine(torch.device("cpu"), "test", commit="none")
-    bench = Bench(ranks, torch.float32, time.monotonic() + 1000, machine, folder / out)
+    bench = Bench(ranks, torch.float32, time.monotonic() + 1000, machine, folder / out, 1)
     model = str(folder.parent / "model")
     check(bench, model)
     for method in OURS:

@@ -13,7 +13,7 @@ from alto_exec import tune
 from alto_exec.parallel.launched import LeadingRank, follow
 from alto_exec.parallel.ranks import LOST_RANK_STATUS, Ranks
 from alto_exec.tuning import tune_at
-from alto_policy.layout import Layout
+from alto_policy.layout import Layout, Spread
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import Study
@@ -29,7 +29,7 @@ def train_in_shards(study: Study, ranks: Ranks, folder: Path) -> None:
     if not ranks.is_leader:
         follow(ranks)
         return
-    site = LeadingRank(ranks, Layout.SHARDS)
+    site = LeadingRank(ranks, Spread(layout=Layout.SHARDS, whole_layers=1))
     tune_at(site, study, folder / "run", resume=True, console=QUIET)
     site.dismiss()
 

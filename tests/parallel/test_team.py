@@ -18,7 +18,7 @@ from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.parallel.team import Team
 from alto_policy.events import Departure
-from alto_policy.layout import Layout
+from alto_policy.layout import Layout, Spread
 from alto_policy.memory import MemoryModel
 from alto_policy.types import TaskId
 from alto_runs.directory import RunDirectory
@@ -66,15 +66,15 @@ def train_together(ranks: Ranks, folder: Path) -> tuple[Story, MemoryModel, int]
         model = ShardedDecoder(model_of("llama"), ranks)
         kind = Narrow if ranks.rank == 1 else Executor
         loader = Loader(
-            load=lambda task: model,
-            start=lambda task, layout: (new_executor(kind, model, folder), MEMORY),
+            load=lambda task, spread: model,
+            start=lambda task, spread: (new_executor(kind, model, folder), MEMORY),
         )
         member = Member(ranks, {each.id: each for each in JOBS}, loader)
         if not ranks.is_leader:
             member.follow()
             return None
         team, story = Team(ranks, member), Story()
-        memory = team.start(TaskId("task"), Layout.SHARDS)
+        memory = team.start(TaskId("task"), Spread(layout=Layout.SHARDS))
         for each, rank in ((STEADY, 1), (WIDE, 0), (SHORT, 1), (BROKEN, 0)):
             story.hear(team.launch(each, rank))
         places = dict(play(team, story))

@@ -1,6 +1,6 @@
 import pytest
 
-from alto_policy.layout import Layout, PassCosts, choose_layout
+from alto_policy.layout import Layout, PassCosts, choose_layout, count_whole_layers
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
 
@@ -56,3 +56,16 @@ def test_the_busiest_gpu_tells_how_long_a_pass_is() -> None:
     """With shards there is room for one more job, but beside another: all others wait for both."""
     copies, shards = memory(fixed=30), memory(fixed=20)
     assert chosen((7, 7, 7, 7, 1), copies, shards, 0.0) is Layout.COPIES
+
+
+@pytest.mark.parametrize(
+    ("num_jobs", "expected"),
+    [
+        pytest.param(4, 2, id="one on each GPU"),
+        pytest.param(5, 2, id="the busiest GPU tells"),
+        pytest.param(28, 0, id="all of the room is for jobs"),
+        pytest.param(99, 0, id="more than fit at a time"),
+    ],
+)
+def test_layers_that_stay_whole_take_no_room_of_a_job(num_jobs: int, expected: int) -> None:
+    assert count_whole_layers(task((1,) * num_jobs), memory(fixed=30), 25) == expected
