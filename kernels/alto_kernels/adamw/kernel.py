@@ -21,7 +21,9 @@ def adamw_step(bank: Bank, updates: Sequence[Update], losses: Tensor | None = No
     device, columns = bank.value_RC.device, bank.value_RC.shape[1]
     tiles = triton.cdiv(columns, _TILE)
     ranks = np.array([u.end_rank - u.first_rank for u in updates])
-    rows = _on_device(torch.from_numpy(_row_table(updates)), device)
+    in_8_bits = bank.moments.in_8_bits
+    table = _row_table(updates, ranks, with_dice=in_8_bits)
+    rows = _on_device(torch.from_numpy(table), device)
     starts = np.cumsum((0, *ranks), dtype=np.int32)
     bounds = _on_device(torch.from_numpy(starts), device)
     factors = _on_device(torch.tensor([u.factors for u in updates]), device)
@@ -36,7 +38,7 @@ def adamw_step(bank: Bank, updates: Sequence[Update], losses: Tensor | None = No
         squares, bounds, factors, scales, tiles, BLOCK=_SUM_BLOCK, num_warps=8
     )
     moments, copy = bank.moments, bank.value_RC if bank.copy_RC is None else bank.copy_RC
-    in_8_bits, largest = moments.in_8_bits, torch.finfo(copy.dtype).max
+    largest = torch.finfo(copy.dtype).max
     mean_scale = moments.mean_scale_RB if in_8_bits else scales
     root_scale = moments.root_scale_RB if in_8_bits else scales
     _step_kernel[grid](
@@ -49,18 +51,15 @@ def adamw_step(bank: Bank, updates: Sequence[Update], losses: Tensor | None = No
     )  # fmt: skip
 
 
-def _row_table(updates: Sequence[Update]) -> np.ndarray:
+def _row_table(updates: Sequence[Update], ranks: np.ndarray, *, with_dice: bool) -> np.ndarray:
     """(rows that step, 3) int32: the row of the bank, whose it is, and dice."""
-    rows = [
-        (row, number, key)
-        for number, u in enumerate(updates)
-        for row, key in zip(
-            range(u.first_rank, u.end_rank),
-            row_keys(u.step, u.end_rank - u.first_rank),
-            strict=True,
-        )
-    ]
-    return np.array(rows, dtype=np.int64).astype(np.uint32).view(np.int32)
+    rows = np.concatenate([np.arange(u.first_rank, u.end_rank) for u in updates])
+    jobs = np.repeat(np.arange(len(updates)), ranks)
+    keys = np.zeros_like(rows)
+    if with_dice:
+        counts = zip(updates, ranks, strict=True)
+        keys = np.array([key for u, count in counts for key in row_keys(u.step, count)])
+    return np.stack((rows, jobs, keys), 1).astype(np.uint32).view(np.int32)
 
 
 def _on_device(table: Tensor, device: torch.device) -> Tensor:
