@@ -37,6 +37,9 @@ from alto_policy.view import ClusterView, ExecutorStatus, Status
 __all__ = ["Dispatch", "Placement"]
 
 Placement = Callable[[Sequence[Task], ClusterView], Sequence[Task]]
+"""Of tasks that wait those that start now, in order. Asked of all of them where GPUs are free;
+of one that begins to wait where none is: nothing can start, and whatever it believes of the task
+it may work out ahead."""
 
 
 class Dispatch:
@@ -84,14 +87,14 @@ class Dispatch:
         if isinstance(event, TaskArrived):
             if event.task.num_gpus > self.gangs(cluster).widest:
                 return tuple(Stop(job.id, ExitReason.TOO_LARGE) for job in event.task.jobs)
-            self._wait(event.task)
+            self._wait(event.task, cluster)
             return self._start_executors(cluster)
         if isinstance(event, ExecutorUp):
             task = cluster.tasks()[event.task]
             return self._attend(task, cluster, _too_large(task, cluster))
         if isinstance(event, ExecutorDown | NodeUp):
             for task in _returned(event, cluster):
-                self._wait(task)
+                self._wait(task, cluster)
             return self._start_executors(cluster)
         if isinstance(event, TaskCancelled):
             ends = tuple(_cancel(cluster.tasks()[event.task], cluster))
@@ -148,9 +151,11 @@ class Dispatch:
             self._gangs = Gangs(cluster.gpus, same_node=self.same_node)
         return self._gangs
 
-    def _wait(self, task: Task) -> None:
+    def _wait(self, task: Task, cluster: ClusterView) -> None:
         if self._place is None:
             self._queue.add(task, self.key(task))
+        elif not cluster.free_gpus():  # it can make up its mind on one task now, not on a thousand
+            self._place((task,), cluster)
 
     def _start_executors(self, cluster: ClusterView) -> tuple[StartExecutor, ...]:
         free = cluster.free_gpus()
@@ -168,7 +173,7 @@ class Dispatch:
                 break
             task = cluster.tasks()[task_id]
             if task.num_gpus > widest:
-                self._wait(task)
+                self._wait(task, cluster)
                 break
             gang, free = gangs.take(free, task.num_gpus)
             starts.append(StartExecutor(task_id, gang))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from alto_policy.frozen import quick
 from alto_policy.types import Job
 
-__all__ = ["Load", "MeasuredPasses", "MemoryModel"]
+__all__ = ["Load", "MeasuredPasses", "MemoryModel", "load_of"]
 
 _TILE_ROWS = 128  # of a batch, in which the adapters' kernels cut it
 _LEAST_WIDTH = 16  # of a block of those kernels, in units of rank
@@ -36,6 +36,21 @@ class Load:
             self.rank_tokens + rank * tokens,
             max(self.widest, rank),
         )
+
+
+def load_of(jobs: Iterable[Job], max_length: int) -> Load:
+    """In one loop, without a load for each job: packing and durations ask for many."""
+    count = ranks = all_tokens = rank_tokens = widest = 0
+    for job in jobs:
+        chosen = job.hyperparameters
+        rank, tokens = chosen.rank, chosen.batch_size * max_length
+        count += 1
+        ranks += rank
+        all_tokens += tokens
+        rank_tokens += rank * tokens
+        if rank > widest:
+            widest = rank
+    return Load(count, ranks, all_tokens, rank_tokens, widest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,14 +114,7 @@ class MemoryModel:
 
     def bytes(self, jobs: Iterable[Job], max_length: int) -> int:
         """Most bytes held while `jobs` train together on sequences of up to `max_length` tokens."""
-        count = ranks = all_tokens = rank_tokens = widest = 0
-        for job in jobs:
-            chosen = job.hyperparameters
-            rank, tokens = chosen.rank, chosen.batch_size * max_length
-            count, ranks, all_tokens = count + 1, ranks + rank, all_tokens + tokens
-            rank_tokens += rank * tokens
-            widest = max(widest, rank)
-        return self.held(Load(count, ranks, all_tokens, rank_tokens, widest))
+        return self.held(load_of(jobs, max_length))
 
     def held(self, load: Load) -> int:
         kept = self.fixed + self.per_rank * load.ranks

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 
 from alto_policy.decisions import Launch
-from alto_policy.memory import Load, MemoryModel
+from alto_policy.memory import Load, MemoryModel, load_of
 from alto_policy.types import GpuId, Job, JobId, Task
 
 __all__ = ["by_batch_size", "fits_alone", "pack"]
@@ -32,8 +32,8 @@ def pack(
         limit = limit if count is None else min(limit, count)
     rooms = [_Room(gpu, memory, limit) for gpu in residents]
     for room, held in zip(rooms, residents.values(), strict=True):
-        for job in held:
-            room.take(room.load.plus(job, task.max_length))
+        if held:
+            room.take(load_of(held, task.max_length), len(held))
     for job in jobs:
         room = rooms[0] if len(rooms) == 1 else max(rooms, key=_emptiness)  # the first of equals
         if room.places <= 0:
@@ -61,10 +61,10 @@ class _Room:
         self._memory = memory
         self.bytes = memory.capacity - memory.held(self.load)  # still free
 
-    def take(self, load: Load) -> None:
-        """One job more is there, and this is what they are together."""
+    def take(self, load: Load, count: int = 1) -> None:
+        """So many jobs more are there, and this is what all are together."""
         self.load = load
-        self.places -= 1
+        self.places -= count
         self.bytes = self._memory.capacity - self._memory.held(load)
 
 

@@ -96,7 +96,7 @@ def schedule(order: Sequence[int], items: Sequence[Item], pool: Pool) -> list[fl
     now, free, left = 0.0, pool.free, len(order)
     while left:
         while free and (first := _first(waiting, free)) is not None:
-            index = waiting[first].pop()[1]
+            index = order[waiting[first].pop()]
             free -= first
             starts[index] = now
             heappush(ends, (now + items[index].seconds, first))
@@ -248,25 +248,22 @@ class _Places:
         return (self.state >> 33) % self.count
 
 
-def _by_width(
-    order: Sequence[int], items: Sequence[Item], pool: Pool
-) -> dict[int, list[tuple[int, int]]]:
-    """Ranks and indices of each width, the first of the order at the end of its list."""
-    waiting: dict[int, list[tuple[int, int]]] = {}
+def _by_width(order: Sequence[int], items: Sequence[Item], pool: Pool) -> dict[int, list[int]]:
+    """Places in the order of each width, the first at the end of its list."""
+    waiting: dict[int, list[int]] = {}
     for rank in range(len(order) - 1, -1, -1):
-        index = order[rank]
-        waiting.setdefault(items[index].width, []).append((rank, index))
+        waiting.setdefault(items[order[rank]].width, []).append(rank)
     if (widest := max(waiting, default=0)) > pool.gpus:
         raise ValueError(f"width must be at most {pool.gpus}, got {widest}")
     return waiting
 
 
-def _first(waiting: dict[int, list[tuple[int, int]]], free: int) -> int | None:
+def _first(waiting: dict[int, list[int]], free: int) -> int | None:
     """The width of the first in the order that fits."""
-    best, rank = None, 0
-    for width, ranked in waiting.items():
-        if width <= free and ranked and (best is None or ranked[-1][0] < rank):
-            best, rank = width, ranked[-1][0]
+    best, first = None, 0
+    for width, ranks in waiting.items():
+        if width <= free and ranks and (best is None or ranks[-1] < first):
+            best, first = width, ranks[-1]
     return best
 
 

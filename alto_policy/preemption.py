@@ -122,7 +122,7 @@ class Preemptive(ABC, Dispatch):
             case ExecutorDown(t=now, task=task_id):
                 self._end_stay(self._services[task_id], now, cluster)
 
-    def _wait(self, task: Task) -> None:
+    def _wait(self, task: Task, cluster: ClusterView) -> None:
         """The order of those that wait changes with time: no queue can hold it."""
 
     def _start_executors(self, cluster: ClusterView) -> tuple[StartExecutor, ...]:

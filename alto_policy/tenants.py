@@ -97,6 +97,8 @@ class FairShare:
     def place(self, tasks: Sequence[Task], cluster: ClusterView) -> Sequence[Task]:
         """Those of the waiting tasks that start now, in order; ties in the order of arrival."""
         free, held = len(cluster.free_gpus()), self._held(cluster)
+        if not free:
+            return ()
         waiting: dict[str, list[Task]] = {}
         for task in tasks:
             waiting.setdefault(task.tenant, []).append(task)

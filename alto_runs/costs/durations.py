@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Protocol
 
-from alto_policy.memory import Load, MemoryModel
+from alto_policy.memory import Load, MemoryModel, load_of
 from alto_policy.packing import by_batch_size
 from alto_policy.types import Job, JobId, Task, TaskId
 from alto_policy.view import ClusterView, Status
@@ -64,17 +64,22 @@ class TaskDurations:
 
     def __call__(self, task: Task, cluster: ClusterView) -> float:
         """The share of the work that is left tells the time that is left."""
+        share = self._share_left(task, cluster)
+        if cluster.executor(task.id) is None:  # it starts, or starts again
+            return self._start_seconds + (self.seconds(task) - self._start_seconds) * share
+        return self.seconds(task) * share
+
+    def _share_left(self, task: Task, cluster: ClusterView) -> float:
+        if len(cluster.jobs(task.id, Status.QUEUED)) == len(task.jobs):
+            return 1.0  # as of most tasks that wait
         works = self._works_of(task)
         done = sum(works[job] for job in cluster.jobs(task.id, Status.ENDED))
         for status in (Status.RUNNING, Status.PAUSED, Status.PAUSING, Status.STOPPING):
             for job in cluster.jobs(task.id, status):
                 if history := cluster.history(job):
-                    left = self._expected(cluster.spec(job), history[-1].step)
-                    done += works[job] - _weight(cluster.spec(job)) * left
-        share = max(0.0, 1 - done / sum(works.values()))
-        if cluster.executor(task.id) is None:  # it starts, or starts again
-            return self._start_seconds + (self.seconds(task) - self._start_seconds) * share
-        return self.seconds(task) * share
+                    spec = cluster.spec(job)
+                    done += works[job] - _weight(spec) * self._expected(spec, history[-1].step)
+        return max(0.0, 1 - done / sum(works.values()))
 
     def _works_of(self, task: Task) -> dict[JobId, float]:
         """What each job is expected to train before it has begun."""
@@ -111,9 +116,12 @@ class TaskDurations:
         lanes = [(0.0, number) for number in range(task.num_gpus)]
         members: list[list[tuple[Job, int]]] = [[] for _ in lanes]
         loads, emptiest = [Load() for _ in lanes], 0
-        while queue and _has_room(queue[-1][0], loads[emptiest], memory, task):
+        while queue:
+            together = _joined(loads[emptiest], queue[-1][0], memory, task)
+            if together is None:
+                break
             members[emptiest].append(queue.pop())
-            loads[emptiest] = loads[emptiest].plus(members[emptiest][-1][0], task.max_length)
+            loads[emptiest] = together
             emptiest = min(range(len(lanes)), key=lambda number: loads[number].tokens)
         end = 0.0
         while lanes:
@@ -151,19 +159,21 @@ def _fill(
     here: list[tuple[Job, int]], queue: list[tuple[Job, int]], memory: MemoryModel, task: Task
 ) -> None:
     """Let as many as fit join, the last of the queue first."""
-    load = Load()
-    for job, _ in here:
-        load = load.plus(job, task.max_length)
-    while queue and _has_room(queue[-1][0], load, memory, task):
+    load = load_of((job for job, _ in here), task.max_length)
+    while queue and (together := _joined(load, queue[-1][0], memory, task)) is not None:
         here.append(queue.pop())
-        load = load.plus(here[-1][0], task.max_length)
+        load = together
 
 
-def _has_room(job: Job, load: Load, memory: MemoryModel, task: Task) -> bool:
-    """A job that fits nowhere is given an empty GPU: its executor will tell otherwise."""
-    if load.jobs == 0:
-        return True
+def _joined(load: Load, job: Job, memory: MemoryModel, task: Task) -> Load | None:
+    """What they are together, or None without room for the job.
+
+    A job that fits nowhere is given an empty GPU: its executor will tell otherwise.
+    """
     together = load.plus(job, task.max_length)
-    if memory.max_jobs is not None and together.jobs > memory.max_jobs:
-        return False
-    return memory.held(together) <= memory.capacity
+    if load.jobs > 0:
+        if memory.max_jobs is not None and together.jobs > memory.max_jobs:
+            return None
+        if memory.held(together) > memory.capacity:
+            return None
+    return together

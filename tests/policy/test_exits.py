@@ -1,11 +1,12 @@
 import math
+import random
 from dataclasses import fields
 
 import pytest
 
 from alto_policy.decisions import ExitReason
 from alto_policy.events import LossReported
-from alto_policy.exits import ExitRules, exit_reason, smooth
+from alto_policy.exits import ExitRules, exit_reason, is_diverging, is_overfitting, smooth
 from alto_policy.types import JobId
 
 RULES = ExitRules(
@@ -106,3 +107,20 @@ def test_rules_quote_the_field_and_value_at_fault(field: str, value: float, mess
 @pytest.mark.parametrize(("field", "value"), [("gap", 0.0), ("smoothing", 1.0), ("window", 2)])
 def test_rules_may_be_as_strict_as_they_can(field: str, value: float) -> None:
     assert getattr(ExitRules(**{field: value}), field) == value  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_long_history_is_judged_by_all_that_its_rules_reach(seed: int) -> None:
+    dice = random.Random(seed)
+    rules = ExitRules(smoothing=0.5, window=3, slope=0.0, divergence_patience=3, gap=0.3)
+    train, val = [3.0], [3.0]
+    for _ in range(dice.randrange(3, 15)):
+        train.append(train[-1] + dice.uniform(-0.3, 0.6))
+        val.append(val[-1] + dice.uniform(-0.3, 0.8))
+    smoothed = smooth(train, rules.smoothing)
+    ends = range(len(val), 0, -1)
+    diverging = [is_diverging(smoothed[:end], val[:end], rules) for end in ends]
+    overfitting = [is_overfitting(smoothed[:end], val[:end], rules) for end in ends]
+    expected = OVERFITTED if all(overfitting[:2]) else None
+    expected = DIVERGED if all(diverging[:3]) else expected
+    assert exit_reason(history(train, val), rules) is expected

@@ -116,3 +116,19 @@ def test_a_policy_names_gpus_for_what_the_planner_starts() -> None:
     controller = Controller(build(FifoSettings(), place=Planner(remaining)), Cluster(gpus(3)))
     decided = controller.handle(TaskArrived(0.0, task("a", [job("a0")], 2)))
     assert decided == (StartExecutor(TaskId("a"), (GpuId(0), GpuId(1))),)
+
+
+def test_what_is_believed_of_a_task_is_worked_out_as_it_begins_to_wait() -> None:
+    asked: list[str] = []
+
+    def believed(task: Task, cluster: ClusterView) -> float:
+        asked.append(task.id)
+        return SECONDS[task.id]
+
+    scene = Scene(Planner(believed))
+    scene.arrive("a", 2)
+    assert scene.arrive("b") == scene.arrive("c") == []
+    assert asked == ["a", "b", "c"]  # before any GPU is free
+    scene.come_up("a")
+    assert scene.end("a") == ["c", "b"]
+    assert asked == ["a", "b", "c"]

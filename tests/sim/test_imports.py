@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "transformers", "pandas", "matplotlib", "pyarrow", "triton", "ray")
+HEAVY = ("torch", "transformers", "pandas", "matplotlib", "pyarrow", "triton", "ray", "pydantic")
 
 
 @pytest.mark.parametrize("module", ["alto_sim.simulate", "alto_sim.load", "alto_sim.importers"])
