@@ -1,5 +1,6 @@
 """What a simulated cluster is like, and what its policy believes: a YAML file beside the workload.
 
+rows: tuning
 gpus_per_node: 4
 faults: { node_mtbf: 86400, node_repair: 1800, straggler_share: 0.1, seed: 1 }
 latencies: { start: 20, load: 60 }
@@ -11,6 +12,7 @@ import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,15 @@ from alto_sim.failures import NO_FAULTS, Faults
 from alto_sim.latencies import Latencies
 from alto_sim.workload import Workload
 
-__all__ = ["AS_IT_IS", "Belief", "Conditions", "PlacementRule", "believed", "read_conditions"]
+__all__ = [
+    "AS_IT_IS",
+    "Belief",
+    "Conditions",
+    "PlacementRule",
+    "Rows",
+    "believed",
+    "read_conditions",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +75,16 @@ class PlacementRule:
             raise ValueError(f"exact must be left out for {self.objective.value}, got {self.exact}")
 
 
+class Rows(StrEnum):
+    """What a row of a cluster's trace is read as."""
+
+    RIGID = "rigid"  # a job that lasts as long as it lasted
+    TUNING = "tuning"  # a search of the paper's models and grids, drawn; see `retune`
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
+    rows: Rows = Rows.RIGID
     gpus_per_node: int = 8
     faults: Faults = NO_FAULTS
     latencies: Mapping[str, float] = field(default_factory=dict)  # in place of the workload's own
@@ -190,6 +208,11 @@ def _parse(document: Mapping[str, Any]) -> Conditions:
             if type(value) is not int or value < 1:
                 raise FieldError((name,), "expected a whole number, at least 1")
             given[name] = value
+            continue
+        if name == "rows":
+            if value not in list(Rows):
+                raise FieldError((name,), f"expected one of {', '.join(Rows)}")
+            given[name] = Rows(value)
             continue
         if not isinstance(value, dict):
             raise FieldError((name,), "expected fields with values")

@@ -16,6 +16,7 @@ from alto_runs.errors import UserError
 from alto_runs.executor_work import read_work
 from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.records import read_records
+from alto_sim.generator import TaskMix, retune
 from alto_sim.importers import AT_ONCE, is_cluster_trace, read_trace, rigid
 from alto_sim.workload import Workload, profiled, recorded, synthetic
 
@@ -39,18 +40,33 @@ class Loaded:
     is_drawn: bool = False  # its losses are generated: another seed gives others
 
 
-def load_workload(path: Path, *, seed: int = 0, profile: StepProfile | None = None) -> Loaded:
+def load_workload(
+    path: Path,
+    *,
+    seed: int = 0,
+    profile: StepProfile | None = None,
+    mix: TaskMix | None = None,
+) -> Loaded:
     """On the machine that the profile was measured on, or is carried over to; without one, a run
     is on its own machine, and a study on that of the shipped profile.
 
-    Raises UserError. The jobs of a cluster's trace are rigid; messages in it take no time.
+    Raises UserError. The jobs of a cluster's trace are rigid, and messages in it take no time; with
+    a `mix` they are tuning tasks drawn from it, which keep their arrivals and widths.
     """
+    if mix is not None and not is_cluster_trace(path):
+        raise UserError(
+            f"{path}: its tasks are what they are, expected a trace of a cluster's jobs"
+        )
     if is_cluster_trace(path):
-        if profile is not None:
+        if mix is None and profile is not None:
             raise UserError(f"{path}: its jobs take as long as they took, whatever the machine")
         trace = read_trace(path)
         for reason, count in trace.dropped.items():
             log.warning("%s: left out %d jobs: %s", path, count, reason)
+        if mix is not None:
+            tasks = retune(rigid(trace, AT_ONCE).arrivals, mix, seed=seed)
+            log_of_tasks = RunLog(None, tuple(Entry(arrival, ()) for arrival in tasks))
+            return _drawn(log_of_tasks, AltoSettings(), seed, profile)
         return Loaded(workload=rigid(trace, AT_ONCE), settings=FifoSettings())
     if path.is_dir():
         directory = RunDirectory.open(path)

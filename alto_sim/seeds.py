@@ -16,7 +16,8 @@ from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.replaying import BELIEF
 from alto_runs.result import Result
 from alto_runs.versions import versions
-from alto_sim.conditions import AS_IT_IS, Conditions, believed, read_conditions
+from alto_sim.conditions import AS_IT_IS, Conditions, Rows, believed, read_conditions
+from alto_sim.generator import PAPER_MIX
 from alto_sim.hardware import gpus_of
 from alto_sim.load import Loaded, load_workload
 from alto_sim.simulate import simulate
@@ -65,10 +66,11 @@ class Simulation:
         return out
 
     def _load(self, seed: int = 0) -> Loaded:
+        mix = PAPER_MIX if self._conditions().rows is Rows.TUNING else None
         if self.profile is None and self.gpu is None:
-            return load_workload(self.path, seed=seed)
-        rows = read_profile(self.profile or shipped_profile())
-        return load_workload(self.path, seed=seed, profile=StepProfile(rows, gpu=self.gpu))
+            return load_workload(self.path, seed=seed, mix=mix)
+        profile = StepProfile(read_profile(self.profile or shipped_profile()), gpu=self.gpu)
+        return load_workload(self.path, seed=seed, profile=profile, mix=mix)
 
     def _conditions(self) -> Conditions:
         return AS_IT_IS if self.conditions is None else read_conditions(self.conditions)

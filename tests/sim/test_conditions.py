@@ -46,6 +46,8 @@ def test_nodes_fail_and_are_repaired(trace: Path) -> None:
     result = simulated(
         trace, "gpus_per_node: 2\nfaults: { node_mtbf: 150, node_repair: 30, seed: 1 }\n"
     )
+    assert result.log.header is not None
+    assert [gpu.node for gpu in result.log.header.gpus] == ["node0"] * 2 + ["node1"] * 2
     events = [entry.event for entry in result.log.entries]
     assert any(isinstance(event, NodeDown) for event in events)
     assert any(isinstance(event, NodeUp) for event in events)
@@ -80,6 +82,16 @@ def test_placement_orders_by_its_objective(trace: Path) -> None:
     assert started(shortest)[2] == "j2"
 
 
+def test_rows_of_a_trace_as_tuning_tasks(trace: Path) -> None:
+    lines = trace.read_text().splitlines()
+    trace.write_text("\n".join([*lines[:3], ""]))
+    rigid, tuning = simulated(trace, "rows: rigid\n", "rigid"), simulated(trace, "rows: tuning\n")
+    assert [len(task.jobs) for task in rigid.history.tasks] == [1, 1]
+    assert all(len(task.jobs) > 50 for task in tuning.history.tasks)
+    assert [task.num_gpus for task in tuning.history.tasks] == [2, 2]
+    assert any(job.reports for job in tuning.history.jobs.values())
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_seeds_move_every_cause(seed: int, tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
@@ -100,6 +112,7 @@ def test_seeds_move_every_cause(seed: int, tmp_path: Path) -> None:
         ("latencies: { strat: 1 }", "latencies.strat: unknown key, did you mean 'start'?"),
         ("latencies: { start: -1 }", "latencies.start: expected seconds, at least 0"),
         ("gpus_per_node: 0", "gpus_per_node: expected a whole number, at least 1"),
+        ("rows: wide", "rows: expected one of rigid, tuning"),
         ("belief: { error: -1 }", "belief.error: error must be at least 0"),
         (
             "placement: { objective: speed }",
