@@ -5,7 +5,7 @@ another as one. Suffixes: T tokens of the batch, H hidden, d half of a head, O o
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -77,6 +77,30 @@ class Layer:
     def groups(self) -> tuple[FrozenLinear, ...]:
         splits = (self.qkv, self.out, self.gate_up, self.down)
         return tuple(group for split in splits for group in split.groups)
+
+    def over(self, weights: Sequence[Tensor]) -> "Layer":
+        """With these weights for the groups, in their order, on the device where they are."""
+        following, device = iter(weights), weights[0].device
+
+        def of(split: Split) -> Split:
+            groups = tuple(
+                replace(
+                    group,
+                    weight_OI=next(following),
+                    bias_O=None if group.bias_O is None else group.bias_O.to(device),
+                )
+                for group in split.groups
+            )
+            return replace(split, groups=groups)
+
+        return Layer(
+            attention_norm_H=self.attention_norm_H.to(device),
+            qkv=of(self.qkv),
+            out=of(self.out),
+            mlp_norm_H=self.mlp_norm_H.to(device),
+            gate_up=of(self.gate_up),
+            down=of(self.down),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +174,7 @@ class Decoder:
 
     @property
     def most_recorded_tokens(self) -> int:
-        """Of a pass worth recording; 0 where none can be, as with a keeper and its collectives."""
+        """Of a pass worth recording; 0 where none can be, as where layers take turns."""
         sizes = {size for shape in self.shapes for size in (shape.inputs, shape.outputs)}
         if self.device.type != "cuda" or self.recompute or not has_kernels(self.dtype, sizes):
             return 0
@@ -161,7 +185,9 @@ class Decoder:
     @property
     def num_bytes(self) -> int:
         """Memory of the frozen weights."""
-        return sum(tensor.nbytes for tensor in {t.data_ptr(): t for t in self._weights()}.values())
+        kept = 0 if self._keeper is None else self._keeper.num_bytes
+        here = {tensor.data_ptr(): tensor.nbytes for tensor in self._weights()}
+        return kept + sum(here.values())
 
     def loss_sums(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
         """(shares,) fp32 or wider: the losses of each share's target tokens, summed."""

@@ -23,6 +23,15 @@ class LayerKeeper(Protocol):
         """Take over the weights of the next layer; what is handed back holds them in its turn."""
         ...
 
+    @property
+    def num_bytes(self) -> int:
+        """Of what it keeps beside the layers that are at hand."""
+        ...
+
+    def start(self) -> None:
+        """A pass begins."""
+        ...
+
     def turn(self) -> None:
         """The next layer of the pass is about to be computed, or differentiated."""
         ...
@@ -39,10 +48,12 @@ def cross(
 
     Behind the last layer, `is_last`, there is no other to be computed.
     """
+    if delta_TH is None:  # before the first layer
+        keeper.start()
+        keeper.turn()
+        return h_TH, delta_TH
     if not is_last:
         keeper.turn()
-    if delta_TH is None:  # before the first layer
-        return h_TH, delta_TH
     crossed: tuple[Tensor, Tensor] = _Crossing.apply(h_TH, delta_TH, keeper)  # type: ignore[no-untyped-call]
     return crossed
 

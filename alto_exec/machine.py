@@ -55,6 +55,7 @@ def facts(spec: ExecutorSpec, gpus: Sequence[Gpu], kernel: str) -> tuple[tuple[s
         "threads": str(spec.threads),
         "recompute": _RECOMPUTE[spec.recompute],
         "optimizer states": spec.optimizer_states,
+        "frozen weights": spec.frozen_weights,
         "kernel": kernel,
         **versions("torch", "transformers", "triton" if spec.device == "cuda" else "numpy"),
     }

@@ -19,6 +19,7 @@ from alto_exec.memory import measured_memory_model, memory_model
 from alto_exec.metering import Meter
 from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
 from alto_exec.modules import check_targets
+from alto_exec.quantized_layers import QuantizedLayers, quantizer
 from alto_exec.seating import Space
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Task, TokenCounts
@@ -85,10 +86,19 @@ class PreparedTask:
 
     def load(self, executor: ExecutorSpec) -> FrozenModel:
         """A copy of the backbone on the device, written out where its architecture allows it."""
-        device = torch.device(executor.device)
-        model = load_backbone(self.model, device=device, dtype=dtype_of(executor))
+        device, kind = torch.device(executor.device), executor.frozen_weights
+        # What is to be packed comes to the device a layer at a time.
+        first = device if kind == "plain" else torch.device("cpu")
+        model = load_backbone(self.model, device=first, dtype=dtype_of(executor))
         if can_be_written_out(model.config):
-            return Decoder(model, self.spec.targets, recompute=executor.recompute is True)
+            keeper = None if kind == "plain" else QuantizedLayers(kind, device)
+            recompute = executor.recompute is True
+            return Decoder(model, self.spec.targets, recompute=recompute, keeper=keeper)
+        if kind != "plain":
+            raise UserError(
+                f"executor.frozen_weights: value {kind!r}: weights of this model's architecture "
+                f"({model.config.model_type}) cannot be packed here; leave it out"
+            )
         if executor.recompute:
             raise UserError(
                 "executor.recompute: value true: activations of this model's architecture "
@@ -128,6 +138,8 @@ def prepare(study: Study, num_gpus: int = 1) -> Sequence[PreparedTask]:
     Whatever is wrong with one is found here, before anything trains. Raises UserError that begins
     with the task's name where there are several.
     """
+    if study.executor.frozen_weights != "plain":
+        quantizer(study.executor.frozen_weights)
     prepared = []
     for name, spec in study.tasks.items():
         try:

@@ -150,6 +150,7 @@ class ExecutorSpec(_Spec):
     memory_gb: Number | None = None
     recompute: bool | None = None  # activations again in the backward pass, to save memory
     optimizer_states: Literal["float32", "int8"] = "float32"
+    frozen_weights: Literal["plain", "int8", "nf4"] = "plain"  # of the backbone's layers
 
 
 class TaskSpec(_Spec):

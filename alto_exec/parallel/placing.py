@@ -27,13 +27,14 @@ _MARGIN = 0.9  # of the memory, as when a model of it is measured
 
 
 def spread_of(prepared: PreparedTask, spec: ExecutorSpec, ranks: Ranks) -> Spread:
-    """Chosen from the shapes of the model alone, before any weight is read."""
+    """Chosen from the shapes of the model alone, before any weight is read. What is packed in few
+    bits is copied."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(
         prepared.model, local_files_only=True, trust_remote_code=False
     )
-    if not can_be_written_out(config):
+    if spec.frozen_weights != "plain" or not can_be_written_out(config):
         return Spread(layout=Layout.COPIES)
     with torch.device("meta"):
         model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype_of(spec))

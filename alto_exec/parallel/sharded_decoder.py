@@ -67,7 +67,7 @@ class ShardedDecoder:
     @property
     def num_bytes(self) -> int:
         """Memory of the frozen weights on this rank: shards, what is whole, layers at hand."""
-        return self._decoder.num_bytes + self.layers.num_bytes
+        return self._decoder.num_bytes
 
     @property
     def end_tokens(self) -> frozenset[int]:

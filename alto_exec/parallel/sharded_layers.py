@@ -6,14 +6,13 @@ on every rank, and are never sent.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from enum import IntEnum
 from itertools import accumulate
 
 import torch.distributed as dist
 from torch import Tensor
 
-from alto_exec.decoder import FrozenLinear, Layer, Split
+from alto_exec.decoder import Layer
 from alto_exec.parallel.ranks import Ranks
 
 __all__ = ["Pass", "ShardedLayers", "spread_evenly"]
@@ -65,7 +64,7 @@ class ShardedLayers:
         number, weights = self._num_layers, [group.weight_OI for group in layer.groups]
         self._num_layers += 1
         if number in self._stay:
-            return self._on_device(layer, [weight.to(self.device) for weight in weights])
+            return layer.over([weight.to(self.device) for weight in weights])
         sizes = [-(-weight.numel() // _ALIGNMENT) * _ALIGNMENT for weight in weights]
         starts = list(accumulate(sizes, initial=0))
         part = -(-starts[-1] // (self._ranks.size * _ALIGNMENT)) * _ALIGNMENT
@@ -85,7 +84,7 @@ class ShardedLayers:
             whole[start : start + weight.numel()].view(weight.shape)
             for weight, start in zip(weights, starts, strict=False)
         ]
-        return self._on_device(layer, views)
+        return layer.over(views)
 
     def begin(self, kind: Pass) -> None:
         """Have the first layers at hand."""
@@ -95,6 +94,9 @@ class ShardedLayers:
         for number in tuple(self._shards)[:_WHOLE]:
             self._fetch(number)
             self._await(number)
+
+    def start(self) -> None:
+        """The ranks have begun together."""
 
     def turn(self) -> None:
         number = self._order[self._position]
@@ -126,27 +128,6 @@ class ShardedLayers:
     def _await(self, number: int) -> None:
         if (work := self._coming.pop(number, None)) is not None:
             work.wait()
-
-    def _on_device(self, layer: Layer, weights: Sequence[Tensor]) -> Layer:
-        """With these weights for the layer's groups, in their order."""
-        following = iter(weights)
-
-        def of(split: Split) -> Split:
-            groups = tuple(self._moved(group, next(following)) for group in split.groups)
-            return replace(split, groups=groups)
-
-        return Layer(
-            attention_norm_H=layer.attention_norm_H.to(self.device),
-            qkv=of(layer.qkv),
-            out=of(layer.out),
-            mlp_norm_H=layer.mlp_norm_H.to(self.device),
-            gate_up=of(layer.gate_up),
-            down=of(layer.down),
-        )
-
-    def _moved(self, group: FrozenLinear, weight_OI: Tensor) -> FrozenLinear:
-        bias_O = None if group.bias_O is None else group.bias_O.to(self.device)
-        return replace(group, weight_OI=weight_OI, bias_O=bias_O)
 
 
 def spread_evenly(count: int, num_layers: int) -> frozenset[int]:

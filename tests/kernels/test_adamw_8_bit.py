@@ -32,7 +32,7 @@ def kept() -> Moments:
     mean, square = uneven()
     for row in range(ROWS):
         one = slice(row, row + 1)
-        codes.store(moments, one, mean[one], square[one], [row])
+        codes.store(moments, one, mean[one], square[one], torch.tensor([row]))
     return moments
 
 
@@ -76,7 +76,7 @@ def test_every_code_is_kept_as_itself() -> None:
     assert moments.root_scale_RB is not None
     moments.mean_scale_RB[:], moments.root_scale_RB[:] = 3.0, 0.02
     mean, square = codes.load(moments, slice(0, ROWS))
-    codes.store(again, slice(0, ROWS), mean, square, [7] * ROWS)
+    codes.store(again, slice(0, ROWS), mean, square, torch.arange(ROWS))
     differ = (again.mean_RC.int() - moments.mean_RC.int()).abs()
     assert differ.max() <= 1
     assert (differ > 0).float().mean() < 1e-3, "but for what the last bit of fp32 decides"

@@ -26,15 +26,15 @@ MEAN_PARTS, ROOT_PARTS = 64, 128  # of the first decade
 _SIGN = 128
 
 
-def row_keys(step: int, num_rows: int) -> list[int]:
-    """32 bits of dice for each row of a job in its step."""
-    return [dropout_key(step, row) for row in range(num_rows)]
+def row_keys(step: int, num_rows: int) -> Tensor:
+    """(r,) int64 in main memory: 32 bits of dice for each row of a job in its step."""
+    return hashes(torch.tensor([dropout_key(step)]), torch.arange(num_rows))[0]
 
 
-def dice_of(keys: list[int], columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def dice_of(keys_r: Tensor, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """(r, C) each, from 0 to 1: for the first moment and for the second."""
-    keys_r = torch.tensor(keys, dtype=torch.int64, device=device)
-    bits_rC = hashes(keys_r, torch.arange(columns, dtype=torch.int64, device=device))
+    columns_C = torch.arange(columns, dtype=torch.int64, device=device)
+    bits_rC = hashes(keys_r.to(device), columns_C)
     return (bits_rC & 0xFFFF) / 65536, (bits_rC >> 16) / 65536
 
 
@@ -53,13 +53,13 @@ def load(moments: Moments, rows: slice) -> tuple[Tensor, Tensor]:
 
 
 def store(
-    moments: Moments, rows: slice, mean_rC: Tensor, square_rC: Tensor, keys: list[int]
+    moments: Moments, rows: slice, mean_rC: Tensor, square_rC: Tensor, keys_r: Tensor
 ) -> None:
     """Write both moments of some rows of one job, with its dice."""
     assert moments.mean_scale_RB is not None
     assert moments.root_scale_RB is not None
     columns = mean_rC.shape[1]
-    dice_rC, other_dice_rC = dice_of(keys, columns, mean_rC.device)
+    dice_rC, other_dice_rC = dice_of(keys_r, columns, mean_rC.device)
     moments.mean_scale_RB[rows] = _largest(mean_rC.abs())
     share_rC = _shares(mean_rC.abs(), moments.mean_scale_RB[rows])
     code_rC = _code(share_rC, dice_rC, MEAN_PARTS)

@@ -58,7 +58,7 @@ def _row_table(updates: Sequence[Update], ranks: np.ndarray, *, with_dice: bool)
     keys = np.zeros_like(rows)
     if with_dice:
         counts = zip(updates, ranks, strict=True)
-        keys = np.array([key for u, count in counts for key in row_keys(u.step, count)])
+        keys = np.concatenate([row_keys(u.step, int(count)).numpy() for u, count in counts])
     return np.stack((rows, jobs, keys), 1).astype(np.uint32).view(np.int32)
 
 
