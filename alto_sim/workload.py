@@ -66,10 +66,11 @@ def synthetic(trace: RunLog, *, seed: int = 0) -> Workload:
 def profiled(workload: Workload, profile: StepProfile) -> Workload:
     """The workload on the machine that was profiled: its step times, and memory by backbone.
 
-    Raises UserError for a backbone whose shape is not known.
+    What its own executors took beside their passes is left behind. Raises UserError for a backbone
+    whose shape is not known.
     """
     measured = {a.task.id: profile.memory_model(a.task) for a in workload.arrivals}
-    return replace(workload, step_time=profile, measured=measured)
+    return replace(workload, step_time=profile, overheads=NO_OVERHEADS, measured=measured)
 
 
 def recorded(log: RunLog, work: Sequence[Work] = ()) -> Workload:

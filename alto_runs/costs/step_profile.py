@@ -92,7 +92,7 @@ class StepProfile:
         self._bytes = _fit_bytes(self._steps)
         self._evaluation = _evaluation_factor(rows, self.kernels, self._seconds.factors, self._own)
         self._passes: dict[tuple[str, int, Crew], float] = {}
-        self._evaluations: dict[tuple[str, int, Crew], float] = {}
+        self._evaluations: dict[tuple[str, int, int, Crew], float] = {}
         self._shape_of: dict[str, ModelShape] = {}
 
     def shape_of(self, task: Task) -> ModelShape:
@@ -115,9 +115,9 @@ class StepProfile:
         return self._labelled(found, work, measured, is_scaled=False)
 
     def pass_seconds(self, jobs: Iterable[Job], task: Task) -> float:
-        """One fused pass of the jobs, each with one batch of the longest sequences."""
+        """One fused pass of the jobs, each with one batch of sequences of the mean length."""
         crew = crew_of(jobs)
-        key = (task.backbone, task.max_length, crew)
+        key = (task.backbone, _length(task), crew)
         if key not in self._passes:
             work = self._work(crew, task)
             terms = second_terms(work, self._ceilings)
@@ -129,9 +129,12 @@ class StepProfile:
         if not jobs:
             return 0.0
         crew = crew_of(jobs)
-        key = (task.backbone, task.max_length, crew)
+        length, of_one = _length(task), self.validation_sequences
+        if task.tokens is not None:
+            of_one = max(1, round(task.tokens.validation / length))
+        key = (task.backbone, length, of_one, crew)
         if key not in self._evaluations:
-            sequences, factors = self.validation_sequences * len(jobs), self._seconds.factors
+            sequences, factors = of_one * len(jobs), self._seconds.factors
             found = evaluation_seconds(self._work(crew, task), sequences, factors, self._ceilings)
             self._evaluations[key] = self._evaluation * found
         return self._evaluations[key]
@@ -159,7 +162,7 @@ class StepProfile:
         return work_of(
             crew,
             self.shape_of(task),
-            task.max_length,
+            _length(task),
             kernels=self.kernels,
             recompute=self.recompute,
         )
@@ -174,6 +177,10 @@ class StepProfile:
             return Prediction(found.value, spread, Basis.ESTIMATED)
         is_inside = _is_inside(work, [work_of_row(row) for row in rows])
         return Prediction(found.value, spread, Basis.MEASURED if is_inside else Basis.MODELLED)
+
+
+def _length(task: Task) -> int:
+    return max(1, round(task.mean_length))
 
 
 def work_of_row(row: StepRow) -> PassWork:

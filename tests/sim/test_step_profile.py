@@ -10,7 +10,7 @@ import pytest
 from alto_policy.events import TaskArrived
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.runlog import Entry
-from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
+from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId, TokenCounts
 from alto_runs.costs.check import check_profile, check_text
 from alto_runs.costs.gpus import sheet_of
 from alto_runs.costs.shapes import KNOWN_SHAPES, shape_of
@@ -213,6 +213,19 @@ def test_evaluations_follow_their_measurements() -> None:
         3 * measured.evaluation_seconds(one, task(one)), rel=0.1
     )
     assert plain.evaluation_seconds([], task(one)) == 0
+
+
+def test_known_tokens_stand_for_the_longest_sequences() -> None:
+    profile = StepProfile(ROWS, validation_sequences=64)
+    one = [job("a")]
+    longest = replace(task(one), max_length=2048)
+    known = replace(longest, tokens=TokenCounts(per_sample=511.6, validation=512 * 64))
+    short = replace(longest, max_length=512)
+    assert profile.pass_seconds(one, known) == profile.pass_seconds(one, short)
+    assert profile.pass_seconds(one, known) < profile.pass_seconds(one, longest)
+    assert profile.evaluation_seconds(one, known) == profile.evaluation_seconds(one, short)
+    twice = replace(known, tokens=TokenCounts(per_sample=511.6, validation=2 * 512 * 64))
+    assert profile.evaluation_seconds(one, twice) > 1.5 * profile.evaluation_seconds(one, known)
 
 
 def test_a_simulation_takes_its_time_from_a_profile() -> None:
