@@ -55,7 +55,13 @@ def _tune(options: argparse.Namespace) -> int:
     from alto_exec import tune
     from alto_exec.parallel.ranks import is_launched_beside_another
 
-    result = tune(study, options.out, resume=options.resume, cluster=options.cluster)
+    result = tune(
+        study,
+        options.out,
+        resume=options.resume,
+        cluster=options.cluster,
+        publish=options.publish,
+    )
     return 0 if is_launched_beside_another() else _print_result(result, options)
 
 
@@ -322,6 +328,9 @@ def _add_tune(verbs: "argparse._SubParsersAction[_Parser]") -> None:
         "--cluster",
         metavar="ADDRESS",
         help="train on a Ray cluster: local (all GPUs of this machine), auto or HOST:PORT",
+    )
+    tune.add_argument(
+        "--publish", metavar="URL", help="copy the results there: a path or a URL that fsspec knows"
     )
     tune.add_argument(
         "--dry-run", action="store_true", help="print jobs, memory and predicted time only"

@@ -21,6 +21,7 @@ from alto_policy.view import Status
 from alto_runs.comparison import write_comparisons
 from alto_runs.directory import LogWriter, RunDirectory, read_run_log, write_atomically
 from alto_runs.errors import UserError
+from alto_runs.publishing import Shelf
 from alto_runs.replaying import catch_up
 from alto_runs.result import Result, write_result
 from alto_runs.study import Study, first_difference, load_study, resolved_yaml
@@ -35,33 +36,39 @@ def tune(
     resume: bool = False,
     console: Console | None = None,
     cluster: str | None = None,
+    publish: str | None = None,
 ) -> Result:
     """Train the tasks of a study, or of a study file, into the folder `out`.
 
     With `resume` a run that was cut short goes on; one that had not begun yet begins. Progress
     goes to `console`, or to stderr. Trains on the device of this machine; or on the Ray cluster at
     the address `cluster`, where `local` makes one of all devices of this machine. Where torchrun
-    has launched several processes, they train together. Raises UserError.
+    has launched several processes, they train together. Results are copied to the fsspec URL
+    `publish` when they are final. Raises UserError.
     """
     if cluster is None and num_launched_ranks() > 1:
-        return _tune_together(study, out, resume, console)
+        return _tune_together(study, out, resume, console, publish)
     if cluster is None:
-        return tune_at(ThisMachine(), study, out, resume=resume, console=console)
+        return tune_at(ThisMachine(), study, out, resume=resume, console=console, publish=publish)
     from alto_exec.ray_cluster import connected
 
     with connected(cluster) as site:
-        return tune_at(site, study, out, resume=resume, console=console)
+        return tune_at(site, study, out, resume=resume, console=console, publish=publish)
 
 
 def _tune_together(
-    study: Study | str | Path, out: str | Path, resume: bool, console: Console | None
+    study: Study | str | Path,
+    out: str | Path,
+    resume: bool,
+    console: Console | None,
+    publish: str | None,
 ) -> Result:
     from alto_exec.parallel.launched import joined
 
     study = study if isinstance(study, Study) else load_study(Path(study))
     with joined(study) as site:
         if site is not None:
-            return tune_at(site, study, out, resume=resume, console=console)
+            return tune_at(site, study, out, resume=resume, console=console, publish=publish)
     return Result(Path(out))
 
 
@@ -72,17 +79,24 @@ def tune_at(
     *,
     resume: bool = False,
     console: Console | None = None,
+    publish: str | None = None,
 ) -> Result:
     """As `tune`, where the site is known."""
+    shelf = None if publish is None else Shelf.at(publish, "--publish")
     study = study if isinstance(study, Study) else load_study(Path(study))
     directory = RunDirectory.reopen(Path(out)) if resume else RunDirectory.create(Path(out))
     study = _settled(study, directory, site)
     prepared = prepare(study, site.num_gpus_of_task)
-    write_atomically(directory.study_path, resolved_yaml(study))
+    text = resolved_yaml(study)
+    if shelf is not None:
+        shelf.claim(text, is_new=not resume)
+    write_atomically(directory.study_path, text)
     _train(study, prepared, directory, console or Console(stderr=True), site)
     result = write_result(directory)
     if not directory.comparison_path.exists():
         write_comparisons(directory.comparison_path, site.compare(study, prepared, result))
+    if shelf is not None:
+        shelf.publish(directory)
     return result
 
 

@@ -126,9 +126,13 @@ class RunDirectory:
         """The job's adapter of the best validation loss, in PEFT's format."""
         return self.jobs_path / checked_name(job)
 
+    @property
+    def best_path(self) -> Path:
+        return self.path / "best"
+
     def best_folder(self, task: TaskId) -> Path:
         """The task's best adapter, in PEFT's format."""
-        return self.path / "best" / checked_name(task)
+        return self.best_path / checked_name(task)
 
     def checkpoint_path(self, job: JobId) -> Path:
         """What the job needs to go on."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from alto_runs.directory import read_run_log
 from alto_runs.errors import UserError
+from alto_runs.publishing import Shelf
 from alto_service.admission import Admission
 from alto_service.folder import ServiceDirectory
 from alto_service.settings import ServiceSettings
@@ -61,6 +62,8 @@ def serve(
     directory = ServiceDirectory.open(path)
     with directory.held():
         _check_policy(directory, settings)
+        if settings.publish is not None:
+            Shelf.at(settings.publish, "publish")
         store = Store(directory.store_path)
         crew = Crew((directory.path, settings, admission.roots, cluster))
         crew.start()

@@ -14,12 +14,16 @@ __all__ = ["ServiceSettings", "load_settings"]
 
 
 class ServiceSettings(BaseModel):
-    """One policy decides on all studies; `executor` holds where a study leaves a choice open."""
+    """One policy decides on all studies; `executor` holds where a study leaves a choice open.
+
+    Below `publish`, a URL of fsspec's, each study has a folder for its results.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     policy: PolicySettings = AltoSettings()
     executor: ExecutorSpec = ExecutorSpec()
+    publish: str | None = None
 
 
 def load_settings(path: Path) -> ServiceSettings:

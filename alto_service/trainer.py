@@ -21,12 +21,13 @@ from alto_runs.comparison import write_comparisons
 from alto_runs.directory import LogWriter, read_run_log
 from alto_runs.errors import UserError
 from alto_runs.history import follow
+from alto_runs.publishing import Shelf
 from alto_runs.replaying import catch_up
 from alto_runs.result import write_result
 from alto_service.admission import Admission
 from alto_service.database import State
 from alto_service.desk import Desk, StudyFile
-from alto_service.folder import ServiceDirectory, number_of_task
+from alto_service.folder import ServiceDirectory, number_of_task, study_id
 from alto_service.handover import Handover, tasks_of
 from alto_service.preparing import PreparedStudy, prepare_admitted, settle_once
 from alto_service.settings import ServiceSettings
@@ -34,6 +35,10 @@ from alto_service.settings import ServiceSettings
 __all__ = ["train_studies"]
 
 _MOST_FAILURES = 3
+_CHANGED = (
+    "study: its files, or how this version of ALTO reads them, are not what they were when it was "
+    "submitted"
+)
 _LOCK_SECONDS = 10.0  # that a trainer before this one may take to die
 
 
@@ -67,7 +72,9 @@ def train_studies(
         past = Past.of(log.entries)
         if has_failed:
             _suspect(past.executors, handover)
-        studies = _Studies(header, ledger, handover, _Place(admission, directory, site))
+        shelf = None if settings.publish is None else Shelf.at(settings.publish, "publish")
+        place = _Place(admission, directory, site, shelf)
+        studies = _Studies(header, ledger, handover, place)
         studies.recall(log)
         files = TaskFiles(studies.start_of, directory.study_of_task, studies.fail)
         with site.backend(studies, files, path, past, ledger) as backend:
@@ -111,11 +118,24 @@ def _suspect(tasks: Sequence[TaskId], handover: Handover) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """What studies may name, where their results go, and where they train."""
+    """What studies may name, where they train, and where their results go."""
 
     admission: Admission
     directory: ServiceDirectory
     site: Site
+    shelf: Shelf | None
+
+    def publish(self, number: int) -> str | None:
+        """What kept the study's results from being published."""
+        if self.shelf is None:
+            return None
+        directory, shelf = self.directory.study(number), self.shelf.below(study_id(number))
+        try:
+            shelf.claim(directory.study_path.read_text(encoding="utf-8"), is_new=False)
+            shelf.publish(directory)
+        except UserError as error:
+            return f"trained, but not published: {error}"
+        return None
 
 
 class _Studies:
@@ -206,7 +226,7 @@ class _Studies:
             return None
         this = prepared.get(task.id)
         if this is None or this.task != task:
-            self.fail(task.id, "study: its files are not what they were when it was submitted")
+            self.fail(task.id, _CHANGED)
             return None
         return Start(this, study.executor, self._directory.study(number))
 
@@ -241,6 +261,8 @@ class _Studies:
             except (UserError, OSError) as fault:
                 state, error = State.FAILED, str(fault)
         self._prepared.pop(study.number, None)
+        if state is State.DONE:
+            error = self._place.publish(study.number)
         shutil.rmtree(directory.path / "checkpoints", ignore_errors=True)
         self._handover.end(study.number, state, error)
 

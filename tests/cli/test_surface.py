@@ -17,6 +17,7 @@ VERBS = {
         "--policy NAME",
         "--resume",
         "--cluster ADDRESS",
+        "--publish URL",
         "--dry-run",
         "--json",
     ],

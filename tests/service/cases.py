@@ -88,15 +88,21 @@ class Workers:
     """The checker and the trainer of a front, to be killed at any moment."""
 
     front: Front
+    settings: ServiceSettings = SETTINGS
+    cluster: str | None = None  # address of Ray's
     processes: tuple[BaseProcess, ...] = ()
 
     def start(self) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
-        arguments = (self.front.directory.path, SETTINGS, self.front.admission.roots)
+        arguments = (self.front.directory.path, self.settings, self.front.admission.roots)
         self.processes = (
             context.Process(target=check_submissions, args=arguments),
-            context.Process(target=train_studies, args=arguments, kwargs={"has_failed": False}),
+            context.Process(
+                target=train_studies,
+                args=arguments,
+                kwargs={"has_failed": False, "cluster": self.cluster},
+            ),
         )
         for process in self.processes:
             process.start()
@@ -108,7 +114,7 @@ class Workers:
 
     def wait(self, holds: Callable[[StudyRow], bool], number: int = 1) -> StudyRow:
         """Until it holds of the study; both processes live as long as it takes."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while True:
             row = self.front.store.study(number)
             assert row is not None

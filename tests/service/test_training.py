@@ -61,18 +61,22 @@ def is_over(row: StudyRow) -> bool:
     return row.state.is_final
 
 
-def test_studies_end_as_under_the_command(workers: Workers, tuned: Result) -> None:
+def test_studies_end_as_under_the_command(workers: Workers, tuned: Result, tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf"
+    (shelf / "s2" / "study.yaml").mkdir(parents=True)
+    workers.settings = SETTINGS.model_copy(update={"publish": f"file://{shelf}"})
     submit(workers.front, "small", "other")
     workers.start()
     for number in (1, 2):
         row = workers.wait(is_over, number)
-        assert (row.state, row.error) == (State.DONE, None)
+        assert row.state is State.DONE
         directory = workers.front.directory.study(number)
         assert_same_board(directory, tuned.leaderboard)
         (comparison,) = read_comparisons(directory.comparison_path)
         assert_same_values(comparison.val_loss, tuned.leaderboard[0].best_val_loss or 0.0)
         assert (directory.best_folder(comparison.task) / "adapter_model.safetensors").is_file()
     workers.kill()
+    assert_published(workers.front, shelf)
     client = client_of(workers.front)
     status = client.get("/studies/s1").json()
     assert status["jobs"] == {"ended": 6}
@@ -84,6 +88,23 @@ def test_studies_end_as_under_the_command(workers: Workers, tuned: Result) -> No
     assert_streams_hold_the_log(workers.front)
     count, difference = replay_run(workers.front.directory.path)
     assert (count > 20, difference) == (True, None)
+
+
+def assert_published(front: Front, shelf: Path) -> None:
+    """The first study; where the second should be something stands in the way."""
+    errors = [row.error for number in (1, 2) if (row := front.store.study(number))]
+    assert errors[0] is None
+    assert (errors[1] or "").startswith("trained, but not published: publish: value 'file://")
+    directory = front.directory.study(1)
+    files = [
+        *directory.best_path.rglob("adapter_*"),
+        directory.study_path,
+        directory.leaderboard_path,
+    ]
+    assert len(files) >= 4
+    for path in files:
+        there = shelf / "s1" / path.relative_to(directory.path)
+        assert there.read_bytes() == path.read_bytes()
 
 
 def assert_streams_hold_the_log(front: Front) -> None:

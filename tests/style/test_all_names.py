@@ -78,6 +78,7 @@ def test_the_ways_in() -> None:
         "resume",
         "console",
         "cluster",
+        "publish",
     ]
     assert simulate.__all__ == ["play", "simulate"]
     parameters = inspect.signature(simulate.simulate).parameters

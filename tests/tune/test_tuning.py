@@ -19,7 +19,7 @@ from alto_policy.events import Departure, JobLeft, LossReported
 from alto_policy.runlog import Entry
 from alto_policy.types import JobId
 from alto_runs.comparison import read_comparisons
-from alto_runs.directory import LogWriter
+from alto_runs.directory import LogWriter, RunDirectory
 from alto_runs.errors import UserError
 from alto_runs.history import Outcome
 from alto_runs.replaying import replay_run
@@ -59,6 +59,20 @@ def test_the_log_replays_byte_for_byte(result: Result) -> None:
     num_entries, difference = replay_run(result.directory.path)
     assert num_entries == len(result.log.entries) > 0
     assert difference is None
+
+
+def test_results_are_published_once_they_are_final(result: Result, tmp_path: Path) -> None:
+    """Also when they were so long ago."""
+    out, there = result.directory, RunDirectory(tmp_path / "there")
+    study = load_study(out.study_path)
+    tune(study, out.path, resume=True, console=SILENT, publish=f"file://{there.path}")
+    for name in ("log_path", "study_path", "leaderboard_path", "metrics_path", "comparison_path"):
+        assert getattr(there, name).read_bytes() == getattr(out, name).read_bytes()
+    adapter = Path("best", "small", "adapter_model.safetensors")
+    assert (there.path / adapter).read_bytes() == (out.path / adapter).read_bytes()
+    with pytest.raises(UserError, match=r"--publish: value '.*': another run was published there"):
+        tune(study, tmp_path / "run", console=SILENT, publish=str(there.path))
+    assert not any((tmp_path / "run").iterdir())
 
 
 def test_the_simulator_stops_the_same_jobs_for_the_same_reasons(result: Result) -> None:
