@@ -16,6 +16,7 @@ from alto_policy.codec import MalformedError, codec_of
 from alto_runs.errors import UserError
 
 __all__ = [
+    "JOB_SIZES",
     "CopyRow",
     "Direction",
     "EvaluationRow",
@@ -33,6 +34,9 @@ __all__ = [
     "read_profiles",
     "shipped_profile",
 ]
+
+# Sequences and their length, that one job brings to a pass: ours and the peers' are measured over.
+JOB_SIZES = ((1, 128), (1, 512), (2, 512), (4, 512), (8, 512), (16, 512))
 
 
 class Trained(StrEnum):

@@ -17,13 +17,11 @@ import torch
 from alto_exec.profiling.stopwatch import median_seconds
 from alto_exec.profiling.synthetic import config_of, random_model, random_samples, shape_of
 from alto_exec.profiling.this_machine import this_machine
-from alto_runs.profile import Machine, ModelShape, StepRow, Trained, dump_rows
+from alto_runs.profile import JOB_SIZES, Machine, ModelShape, StepRow, Trained, dump_rows
 from experiments.step_peers import PEERS
 
 RANK = 16
-# Batch size and length.
-PEFT = ((1, 128), (1, 512), (2, 512), (4, 512), (8, 512), (16, 512))
-FROZEN = ((16, 512),)
+FROZEN = ((16, 512),)  # batch size and length
 LOSSES_AGREE = 5e-3  # relative, in bfloat16
 
 
@@ -41,7 +39,7 @@ def main() -> None:
         for model in options.models:
             config = config_of(model)
             shape = shape_of(config, model)
-            for size in PEFT if name == "peft" else FROZEN:
+            for size in JOB_SIZES if name == "peft" else FROZEN:
                 gc.collect()
                 torch.cuda.empty_cache()
                 try:

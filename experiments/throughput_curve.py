@@ -15,7 +15,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
-from alto_runs.profile import StepRow, read_profiles, shipped_profile
+from alto_runs.profile import JOB_SIZES, StepRow, read_profiles, shipped_profile
 from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of
 from experiments.exhibit import Exhibit, Table, Verdict
 
@@ -24,7 +24,6 @@ __all__ = ["Point", "exhibit", "points_of"]
 _PEERS = Path(__file__).parent / "data" / "step_peers_h100.jsonl"
 _MODELS = ("SmolLM2-135M", "Llama-3.2-1B")
 _RANK = 16
-_SIZES = ((1, 128), (1, 512), (2, 512), (4, 512), (8, 512), (16, 512))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ def points_of(rows: Sequence[StepRow]) -> tuple[Point, ...]:
     """By model, then by tokens; the peers by PEFT are those with a commit."""
     found = []
     for model in _MODELS:
-        for batch_size, length in _SIZES:
+        for batch_size, length in JOB_SIZES:
             alike = [
                 row
                 for row in rows

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from alto_runs.profile import JOB_SIZES
+
 __all__ = ["EvaluationCase", "StepCase", "evaluation_cases", "step_cases"]
 
 
@@ -27,22 +29,17 @@ class EvaluationCase:
     length: int
 
 
+_MOST_JOBS, _MOST_TOKENS = 32, 16_384  # of a pass in which one job's size is that of many
+
 # One job and many, over the tokens that a job brings to a pass; then ranks and lengths.
 _ON_GPU = (
-    StepCase(1, 16, 1, 128),
-    StepCase(32, 16, 1, 128),
-    StepCase(1, 16, 1, 512),
+    *(StepCase(1, 16, *size) for size in JOB_SIZES),
+    *(
+        StepCase(min(_MOST_JOBS, _MOST_TOKENS // (batch_size * length)), 16, batch_size, length)
+        for batch_size, length in JOB_SIZES
+    ),
     StepCase(4, 16, 1, 512),
     StepCase(16, 16, 1, 512),
-    StepCase(32, 16, 1, 512),
-    StepCase(1, 16, 2, 512),
-    StepCase(16, 16, 2, 512),
-    StepCase(1, 16, 4, 512),
-    StepCase(8, 16, 4, 512),
-    StepCase(1, 16, 8, 512),
-    StepCase(4, 16, 8, 512),
-    StepCase(1, 16, 16, 512),
-    StepCase(2, 16, 16, 512),
     StepCase(1, 128, 1, 512),
     StepCase(8, 64, 1, 512),
     StepCase(16, 16, 1, 512, recompute=True),
