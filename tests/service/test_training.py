@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from alto_exec import tune
+from alto_policy.events import TaskArrived
 from alto_runs.comparison import read_comparisons
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
@@ -129,7 +130,7 @@ def test_each_ends_in_its_own_way(workers: Workers, root: Path) -> None:
     """Refused, failed since its data has changed, cancelled while it waits and while it trains."""
     client = client_of(workers.front)
     long = STUDY.format(name="trained").replace("samples: 16", "samples: 9999")
-    client.post("/studies", json={"study": long})
+    client.post("/studies", json={"study": long, "tenant": "team", "priority": 2})
     submit(workers.front, "waiting")
     (root / "gone.jsonl").write_text((root / "train.jsonl").read_text())
     text = STUDY.format(name="changed").replace("train.jsonl", "gone.jsonl")
@@ -157,6 +158,10 @@ def test_each_ends_in_its_own_way(workers: Workers, root: Path) -> None:
     assert {(row["reason"], row["steps"]) for row in board} == {("cancelled", 0)}
     done = client.post("/studies/s2/cancel").json()
     assert done["state"] == "cancelled"
+    workers.kill()
+    events = [entry.event for entry in Result(workers.front.directory.path).log.entries]
+    tasks = [event.task for event in events if isinstance(event, TaskArrived)]
+    assert [(task.tenant, task.priority) for task in tasks] == [("team", 2), ("", 0), ("", 0)]
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
