@@ -62,15 +62,16 @@ def _timed(study: Path, out: Path, flags: tuple[str, ...]) -> Run:
     events = [entry.event for entry in Result(out).log.entries]
     changes = [event for event in events if isinstance(event, ExecutorUp | ExecutorDown)]
     first_up, last_down = changes[0].t, changes[-1].t
+    between = tuple(
+        round(up.t - down.t, 3)
+        for down, up in pairwise(changes)
+        if isinstance(down, ExecutorDown) and isinstance(up, ExecutorUp)
+    )
     return Run(
         command=seconds,
         start=seconds - (last_down - first_up),
-        training=last_down - first_up,
-        between_executors=tuple(
-            round(up.t - down.t, 3)
-            for down, up in pairwise(changes)
-            if isinstance(down, ExecutorDown) and isinstance(up, ExecutorUp)
-        ),
+        training=last_down - first_up - sum(between),
+        between_executors=between,
         reports=sum(isinstance(event, LossReported) for event in events),
     )
 
