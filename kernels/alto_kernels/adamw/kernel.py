@@ -153,10 +153,9 @@ def _share(code, PARTS: tl.constexpr):
     share = code.to(tl.float32) * 0.0
     for e in tl.static_range(8):
         if PARTS >> e > 0:
-            count: tl.constexpr = PARTS >> e
-            power: tl.constexpr = 10.0**-e
-            found = (0.1 + 0.9 * (code - count + 1).to(tl.float32) / count) * power
-            share = tl.where((code >= count) & (code < 2 * count), found, share)
+            part = (code - (PARTS >> e) + 1).to(tl.float32) / (PARTS >> e)
+            is_in = (code >= PARTS >> e) & (code < 2 * (PARTS >> e))
+            share = tl.where(is_in, (0.1 + 0.9 * part) * 10.0**-e, share)
     return share
 
 
@@ -168,10 +167,9 @@ def _code(size, top, dice, PARTS: tl.constexpr):
     place = share * 0.0
     for e in tl.static_range(8):
         if PARTS >> e > 0:
-            count: tl.constexpr = PARTS >> e
-            power: tl.constexpr = 10.0**e
-            end: tl.constexpr = 10.0**-e
-            inside = share * power if count == 1 else (share * power - 0.1) / 0.9 * count
-            place = tl.where(share <= end, count - 1 + inside, place)
+            inside = share * 10.0**e
+            if PARTS >> e > 1:
+                inside = (inside - 0.1) / 0.9 * (PARTS >> e)
+            place = tl.where(share <= 10.0**-e, (PARTS >> e) - 1 + inside, place)
     code = tl.floor(place + dice.to(tl.float32) / 65536).to(tl.int32)
     return tl.minimum(code, 2 * PARTS - 1)
