@@ -224,15 +224,16 @@ class _Plan:
         self._cluster = cluster
         self._gangs = gangs
         self._free = cluster.free_gpus()
-        self._room = self._free  # what is free now or soon
+        room = list(self._free)  # what is free now or soon
         self._holds: dict[TaskId, tuple[GpuId, ...]] = {}  # of those that may yield
         for task, service in holders.items():
             executor = cluster.executor(task)
             assert executor is not None
             if service.yields or executor.status is ExecutorStatus.STOPPING:
-                self._add_room(executor.gpus)
+                room += executor.gpus
             elif may_preempt:
                 self._holds[task] = executor.gpus
+        self._room = tuple(sorted(room))
         self._victims: list[Service] = []  # may yield, the least urgent last
 
     @property
@@ -273,14 +274,11 @@ class _Plan:
         """Now if its GPUs are free, else they are kept for it."""
         if self._gangs.fits(self._free, task.num_gpus):
             gang, self._free = self._gangs.take(self._free, task.num_gpus)
-            self._room = tuple(gpu for gpu in self._room if gpu not in gang)
+            self._room = tuple([gpu for gpu in self._room if gpu not in gang])
             yield StartExecutor(task.id, gang)
         else:
             gang, self._room = self._gangs.take(self._room, task.num_gpus)
-            self._free = tuple(gpu for gpu in self._free if gpu not in gang)
-
-    def _add_room(self, gpus: tuple[GpuId, ...]) -> None:
-        self._room = tuple(sorted((*self._room, *gpus)))
+            self._free = tuple([gpu for gpu in self._free if gpu not in gang])
 
 
 def _yield_gpus(service: Service, cluster: ClusterView) -> Iterator[Pause | StopExecutor]:
