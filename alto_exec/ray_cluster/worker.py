@@ -33,6 +33,7 @@ __all__ = ["Worker"]
 log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0
+_ANSWER_SECONDS = 0.2  # that a report may be without an answer before others go on
 
 
 class Worker:
@@ -60,6 +61,7 @@ class Worker:
         self._tokens_trained = 0
         self._heard_at = time.monotonic()
         self._pass_began: float | None = None  # none is under way
+        self._answers_due = 0.0  # to the reports of the last pass
         self._stays: dict[JobId, int] = {}
         threading.Thread(target=self._work, name="training", daemon=True).start()
 
@@ -87,7 +89,7 @@ class Worker:
             self._tell(Ready(memory))
             while True:
                 self._carry_out_orders(executor)
-                if executor.training:
+                if self._may_train(executor):
                     self._advance(executor)
         except UserError as error:
             self._tell(Broken(str(error), is_mistake=True))
@@ -99,8 +101,9 @@ class Worker:
         """All that have come; if nobody trains or listens, waits for more."""
         with self._changed:
             self._pass_began = None
-            while not self._orders and not (executor.training and self._is_listened_to()):
-                self._changed.wait(_TICK_SECONDS)
+            while not self._orders and not self._may_train(executor):
+                patience = self._answers_due - time.monotonic()
+                self._changed.wait(patience if patience > 0 else _TICK_SECONDS)
                 if self._silence() > self._orphan_seconds:
                     self._end()
             orders = tuple(self._orders)
@@ -136,8 +139,17 @@ class Worker:
             return
         with self._changed:
             self._tokens_trained = executor.tokens_trained
+            self._answers_due = time.monotonic() + _ANSWER_SECONDS
         for report in reports:
             self._tell_report(report)
+
+    def _may_train(self, executor: Executor) -> bool:
+        """Whether somebody trains and listens. Jobs that have reported together go on together:
+        answered one by one, they would train alone, and never meet again."""
+        if not executor.training or self._silence() > self._hold_seconds:
+            return False
+        is_answered = len(executor.training) == len(executor.residents)
+        return is_answered or time.monotonic() >= self._answers_due
 
     def _tell_report(self, report: Report) -> None:
         self._tell(Reported(report.job, self._stays[report.job], report.step, report.losses))
@@ -149,6 +161,3 @@ class Worker:
 
     def _silence(self) -> float:
         return time.monotonic() - self._heard_at
-
-    def _is_listened_to(self) -> bool:
-        return self._silence() <= self._hold_seconds

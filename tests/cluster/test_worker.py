@@ -16,6 +16,7 @@ from alto_runs.errors import UserError
 from tests.policy.cases import memory
 
 JOB = Job(id=JobId("job"), hyperparameters=Hyperparameters(), steps=4, reports=2)
+TWIN = Job(id=JobId("twin"), hyperparameters=Hyperparameters(), steps=4, reports=2)
 OTHER = Job(id=JobId("other"), hyperparameters=Hyperparameters(), steps=1000, reports=1)
 
 
@@ -62,7 +63,7 @@ class Steps:
         for job in tuple(self.training):
             self.steps[job] += 1
             self.tokens_trained += 1
-            if job == JOB.id and self.steps[job] % 2 == 0:
+            if job in (JOB.id, TWIN.id) and self.steps[job] % 2 == 0:
                 self.training.remove(job)
                 self.waiting[job] = self.steps[job]
                 reports.append(Report(job, self.steps[job], Losses(1.0, 2.0)))
@@ -124,6 +125,22 @@ def test_others_train_while_a_job_waits(worker: Worker, steps: Steps) -> None:
     assert hear.next() is None
     assert steps.steps[OTHER.id] > before
     assert steps.steps[JOB.id] == 2
+
+
+def test_jobs_that_report_together_go_on_together(worker: Worker, steps: Steps) -> None:
+    """Though they are answered one by one."""
+    hear = Listener(worker)
+    hear.next()
+    worker.order([Join(JOB, 1), Join(TWIN, 1)])
+    for number in (2, 4):
+        told = [hear.next(), hear.next()]
+        assert told == [Reported(each, 1, number, Losses(1.0, 2.0)) for each in (JOB.id, TWIN.id)]
+        if number == JOB.steps:
+            break
+        worker.order([Release(JOB.id, number)])
+        threading.Event().wait(0.1)
+        assert steps.steps[JOB.id] == number
+        worker.order([Release(TWIN.id, number)])
 
 
 def test_orders_that_come_twice_are_carried_out_once(worker: Worker, steps: Steps) -> None:
