@@ -33,7 +33,7 @@ __all__ = ["Worker"]
 log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0
-_ANSWER_SECONDS = 0.2  # that a report may be without an answer before others go on
+_ANSWER_SECONDS = 1.0  # that news may be without an answer before training goes on
 
 
 class Worker:
@@ -61,7 +61,7 @@ class Worker:
         self._tokens_trained = 0
         self._heard_at = time.monotonic()
         self._pass_began: float | None = None  # none is under way
-        self._answers_due = 0.0  # to the reports of the last pass
+        self._answers_due = 0.0  # to the last news
         self._stays: dict[JobId, int] = {}
         threading.Thread(target=self._work, name="training", daemon=True).start()
 
@@ -139,16 +139,16 @@ class Worker:
             return
         with self._changed:
             self._tokens_trained = executor.tokens_trained
-            self._answers_due = time.monotonic() + _ANSWER_SECONDS
         for report in reports:
             self._tell_report(report)
 
     def _may_train(self, executor: Executor) -> bool:
-        """Whether somebody trains and listens. Jobs that have reported together go on together:
-        answered one by one, they would train alone, and never meet again."""
+        """Whether somebody trains and listens, and all answers are there. Jobs that come or report
+        at the same time so go on together: one by one they would train alone, and never meet."""
         if not executor.training or self._silence() > self._hold_seconds:
             return False
-        is_answered = len(executor.training) == len(executor.residents)
+        # Who confirms news has sent what was decided on them.
+        is_answered = not self._news and len(executor.training) == len(executor.residents)
         return is_answered or time.monotonic() >= self._answers_due
 
     def _tell_report(self, report: Report) -> None:
@@ -157,6 +157,7 @@ class Worker:
     def _tell(self, news: News) -> None:
         with self._changed:
             self._news.append(news)
+            self._answers_due = time.monotonic() + _ANSWER_SECONDS
             self._changed.notify_all()
 
     def _silence(self) -> float:

@@ -116,7 +116,10 @@ def test_a_job_waits_at_its_report_and_trains_on_when_released(worker: Worker) -
     assert hear.next() == Left(JOB.id, 1, Departure.FINISHED)
 
 
-def test_others_train_while_a_job_waits(worker: Worker, steps: Steps) -> None:
+def test_others_train_while_a_job_waits(
+    worker: Worker, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alto_exec.ray_cluster.worker._ANSWER_SECONDS", 0.05)
     hear = Listener(worker)
     hear.next()
     worker.order([Join(JOB, 1), Join(OTHER, 1)])
@@ -127,8 +130,12 @@ def test_others_train_while_a_job_waits(worker: Worker, steps: Steps) -> None:
     assert steps.steps[JOB.id] == 2
 
 
-def test_jobs_that_report_together_go_on_together(worker: Worker, steps: Steps) -> None:
+def test_jobs_that_report_together_go_on_together(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Though they are answered one by one."""
+    monkeypatch.setattr("alto_exec.ray_cluster.worker._ANSWER_SECONDS", 1000.0)
+    worker = worker_of(steps)
     hear = Listener(worker)
     hear.next()
     worker.order([Join(JOB, 1), Join(TWIN, 1)])
@@ -141,6 +148,24 @@ def test_jobs_that_report_together_go_on_together(worker: Worker, steps: Steps) 
         threading.Event().wait(0.1)
         assert steps.steps[JOB.id] == number
         worker.order([Release(TWIN.id, number)])
+
+
+def test_jobs_that_come_together_begin_together(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though they come one by one: what the first is an answer to is confirmed after the last."""
+    monkeypatch.setattr("alto_exec.ray_cluster.worker._ANSWER_SECONDS", 1000.0)
+    worker = worker_of(steps)
+    hear = Listener(worker)
+    assert isinstance(hear.next(), Ready)
+    worker.order([Join(JOB, 1)])
+    threading.Event().wait(0.1)
+    assert not steps.steps.get(JOB.id)
+    worker.order([Join(TWIN, 1)])
+    assert {hear.next(), hear.next()} == {
+        Reported(each, 1, 2, Losses(1.0, 2.0)) for each in (JOB.id, TWIN.id)
+    }
+    assert steps.steps == {JOB.id: 2, TWIN.id: 2}
 
 
 def test_orders_that_come_twice_are_carried_out_once(worker: Worker, steps: Steps) -> None:
@@ -185,13 +210,14 @@ def test_news_are_told_until_they_are_confirmed(worker: Worker) -> None:
 def test_a_worker_that_nobody_listens_to_trains_no_more_and_then_gives_up(steps: Steps) -> None:
     gone = threading.Event()
     worker = worker_of(steps, hold=0.2, orphan=1.5, end=gone.set)
+    worker.listen(0, 5.0)
     worker.order([Join(OTHER, 1)])
-    worker.listen(0, 0.0)
+    worker.listen(1, 0.0)
     threading.Event().wait(0.6)
     held_at = steps.steps[OTHER.id]
     threading.Event().wait(0.2)
     assert steps.steps[OTHER.id] == held_at > 0
-    worker.listen(0, 0.0)
+    worker.listen(1, 0.0)
     threading.Event().wait(0.3)
     assert steps.steps[OTHER.id] > held_at
     assert gone.wait(5.0)
