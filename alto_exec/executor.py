@@ -106,11 +106,8 @@ class Executor:
         """
         resident = self._residents.pop(job, None) or self._waiting.pop(job)
         if keep:
-            within_step = resident.passes > 0
             while resident.passes:
-                self._train([resident])
-            if within_step and _is_due(resident):
-                self._make_reports([resident])
+                self._make_reports(self._train([resident]))
         self.keeper.keep_best(resident.job)
         if keep and not self.keeper.is_durable:
             self._seating.park(resident)
@@ -131,9 +128,7 @@ class Executor:
         held = self._residents.get(job.id) or self._waiting.get(job.id)
         resident = held or self._seating.seat(job, self._seated)
         while resident.progress.step < step and not resident.is_lost:
-            self._train([resident])
-            if resident.passes == 0 and _is_due(resident):
-                self._make_reports([resident])
+            self._make_reports(self._train([resident]))
         if held is None:
             self._seating.park(resident)
 
@@ -161,8 +156,7 @@ class Executor:
         """Make one fused pass; the reports that became due by it."""
         if self._seating.is_short:
             self._seating.tighten(self._seated)
-        self._train(list(self._residents.values()))
-        due = [r for r in self._residents.values() if r.passes == 0 and _is_due(r)]
+        due = self._train(list(self._residents.values()))
         for resident in due:
             self._waiting[resident.job.id] = self._residents.pop(resident.job.id)
         if not due:
@@ -185,7 +179,8 @@ class Executor:
             torch.cuda.empty_cache()
         return last
 
-    def _train(self, residents: Sequence[Resident]) -> None:
+    def _train(self, residents: Sequence[Resident]) -> list[Resident]:
+        """One fused pass; those whose report became due by it."""
         start = time.monotonic()
         tokens = train_pass(
             self.backbone,
@@ -197,10 +192,13 @@ class Executor:
         )
         self._meter.trained(residents, tokens, time.monotonic() - start)
         self.tokens_trained += tokens
+        return [resident for resident in residents if resident.passes == 0 and _is_due(resident)]
 
     def _make_reports(self, due: Sequence[Resident]) -> list[Report]:
         """Evaluate all of them together, keep the adapters that are the best so far, and the
         states."""
+        if not due:
+            return []
         sound = [resident for resident in due if not resident.is_lost]
         found = validation_losses(
             self.backbone,

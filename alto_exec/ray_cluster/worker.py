@@ -145,11 +145,12 @@ class Worker:
     def _may_train(self, executor: Executor) -> bool:
         """Whether somebody trains and listens, and all answers are there. Jobs that come or report
         at the same time so go on together: one by one they would train alone, and never meet."""
-        if not executor.training or self._silence() > self._hold_seconds:
-            return False
-        # Who confirms news has sent what was decided on them.
-        is_answered = not self._news and len(executor.training) == len(executor.residents)
-        return is_answered or time.monotonic() >= self._answers_due
+        with self._changed:
+            if not executor.training or self._silence() > self._hold_seconds:
+                return False
+            # Who confirms news has sent what was decided on them.
+            is_answered = not self._news and len(executor.training) == len(executor.residents)
+            return is_answered or time.monotonic() >= self._answers_due
 
     def _tell_report(self, report: Report) -> None:
         self._tell(Reported(report.job, self._stays[report.job], report.step, report.losses))
