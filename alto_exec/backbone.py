@@ -11,8 +11,8 @@ from alto_exec.attention import use_packed_attention
 from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.batch import PackedBatch
 from alto_exec.modules import ALL_LINEAR, end_tokens_of, short_names, target_names
-from alto_exec.objective import Weigh
 from alto_exec.peft_format import BaseModel
+from alto_exec.weighing import Weigh
 from alto_kernels.lora_linear import Plan, lora_linear_group
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.batch import PackedBatch
 from alto_exec.layer_order import LayerKeeper, cross
 from alto_exec.modules import ALL_LINEAR, end_tokens_of, short_names, target_names
-from alto_exec.objective import FixedWeights, Weigh
 from alto_exec.peft_format import BaseModel
 from alto_exec.replay import Replays
+from alto_exec.weighing import FixedWeights, Weigh
 from alto_kernels.linear_cross_entropy import linear_cross_entropy, take_rows
 from alto_kernels.lora_linear import AdaptedGroup, has_kernels, lora_linear_group
 from alto_kernels.rms_norm import add_rms_norm
@@ -191,18 +191,18 @@ class Decoder:
 
     def loss_sums(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
         """(shares,) fp32 or wider: the losses of each share's target tokens, summed."""
-        weights_N = torch.zeros(len(batch.targets_N), device=self.device)
+        none = FixedWeights(torch.zeros(len(batch.targets_N), device=self.device))
         if self._can_be_recorded(bank, batch):
-            return batch.share_sums(self._evaluations.train(bank, batch, weights_N))
-        return batch.share_sums(self._evaluate(bank, batch, FixedWeights(weights_N)))
+            return batch.share_sums(self._evaluations.train(bank, batch, none))
+        return batch.share_sums(self._evaluate(bank, batch, none))
 
     def train(self, bank: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
         """(N,) loss of each target; the gradients of their weighted sum are added to the bank.
 
         What is handed back is good until the next pass.
         """
-        if isinstance(weigh, FixedWeights) and self._can_be_recorded(bank, batch):
-            return self._replays.train(bank, batch, weigh.weights_N)
+        if self._can_be_recorded(bank, batch):
+            return self._replays.train(bank, batch, weigh)
         self._replays.clear()
         self._evaluations.clear()
         return self._train(bank, batch, weigh)

@@ -11,8 +11,9 @@ from alto_exec.bank import AdapterBank, Slot
 from alto_exec.batch import Share, pack
 from alto_exec.data.samples import Example, Pair, Sample
 from alto_exec.frozen_model import FrozenModel
-from alto_exec.objective import References, margins, pair_losses
+from alto_exec.objective import References, pair_losses
 from alto_exec.residence import Resident
+from alto_exec.weighing import margins
 
 __all__ = [
     "FROZEN",

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.batch import PackedBatch
-from alto_exec.objective import Weigh
 from alto_exec.peft_format import BaseModel
+from alto_exec.weighing import Weigh
 
 __all__ = ["FrozenModel"]
 

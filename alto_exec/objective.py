@@ -1,9 +1,10 @@
 """What jobs minimise: the weight of each target in a pass, and the loss of each job from them.
 
-Suffixes: N targets of the batch, P pairs of the jobs, F pairs that the frozen model sees as well.
+Suffixes: N targets of the batch, A answers, P pairs of the jobs, F pairs that the frozen model sees
+as well.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,33 +16,25 @@ from torch.nn.functional import softplus
 
 from alto_exec.batch import Share, on_device
 from alto_exec.data.samples import Pair, Sample
+from alto_exec.weighing import (
+    UNSEEN,
+    FixedWeights,
+    PairTable,
+    PairWeights,
+    Weigh,
+    loss_dtype,
+    margins,
+)
 
 __all__ = [
     "Computes",
-    "FixedWeights",
     "Objective",
     "PairsOfJob",
     "Preferences",
     "References",
     "TokenMeans",
-    "Weigh",
-    "margins",
     "pair_losses",
-    "sums_of_answers",
 ]
-
-Weigh = Callable[[Tensor], Tensor]
-"""From the (N,) losses of a pass to the (N,) weights with which their gradients are summed."""
-
-
-@dataclass(frozen=True, slots=True)
-class FixedWeights:
-    """Weights that are known before the losses: such a pass can be recorded and replayed."""
-
-    weights_N: Tensor
-
-    def __call__(self, losses_N: Tensor) -> Tensor:
-        return self.weights_N
 
 
 class Objective(Protocol):
@@ -80,8 +73,7 @@ class TokenMeans:
         self._counts = [_num_targets(samples) for samples in of_step]
 
     def weigh(self, model: Computes) -> FixedWeights:
-        wide = torch.float64 if model.dtype == torch.float64 else torch.float32
-        weights_K = torch.tensor(self._counts, dtype=wide).reciprocal().numpy()
+        weights_K = torch.tensor(self._counts, dtype=loss_dtype(model.dtype)).reciprocal().numpy()
         (weights_N,) = on_device([np.repeat(weights_K, self._parts)], model.device)
         return FixedWeights(weights_N)
 
@@ -118,71 +110,46 @@ class Preferences:
     """
 
     def __init__(self, of_pass: Sequence[PairsOfJob], references: References) -> None:
+        known = references.known
         self._of_pass = of_pass
-        self._known = references.known
+        self._known = known
         self._pairs = [pair for job in of_pass for pair in job.pairs]
-        self._new = tuple(dict.fromkeys(p for p in self._pairs if p not in references.known))
-        self._answers = [a for pair in (*self._pairs, *self._new) for a in pair.samples]
+        told = [known.get(pair) for pair in self._pairs]
+        unknown = (p for p, losses in zip(self._pairs, told, strict=True) if losses is None)
+        number = {pair: f for f, pair in enumerate(dict.fromkeys(unknown))}
+        self._new = tuple(number)
+        self._table = PairTable(
+            targets_P2=_num_targets_of(self._pairs),
+            targets_F2=_num_targets_of(self._new),
+            known_P2=np.array([losses or (0.0, 0.0) for losses in told]),
+            frozen_of_P=np.array([number.get(pair, UNSEEN) for pair in self._pairs]),
+            betas_P=np.array([job.beta for job in of_pass for _ in job.pairs]),
+            parts_P=np.array([1 / job.in_step for job in of_pass for _ in job.pairs]),
+        )
 
     @property
     def frozen_shares(self) -> tuple[Share, ...]:
-        answers = tuple(self._answers[2 * len(self._pairs) :])
+        answers = tuple(answer for pair in self._new for answer in pair.samples)
         return (Share(answers, slot=None),) if answers else ()
 
     def weigh(self, model: Computes) -> Weigh:
-        counts = np.array([answer.num_targets for answer in self._answers])
-        (targets,) = on_device([counts], model.device)
-
-        def weights(losses_N: Tensor) -> Tensor:
-            sums_P2, references_P2 = self._sums(losses_N)
-            betas_P, parts_P = self._factors(losses_N)
-            # The derivative of -log sigmoid(margin) by an answer's summed loss.
-            pull_P = betas_P * torch.sigmoid(-margins(sums_P2, references_P2, betas_P)) * parts_P
-            pull_P2 = torch.stack([pull_P, -pull_P], dim=1)
-            pulls = torch.cat([pull_P2.flatten(), pull_P2.new_zeros(2 * len(self._new))])
-            return pulls.repeat_interleave(targets, output_size=len(losses_N))
-
-        return weights
+        return PairWeights(self._table, model.device, loss_dtype(model.dtype))
 
     def job_losses(self, losses_N: NDArray[np.floating]) -> list[float]:
         """What is seen of the frozen model here is known from now on."""
-        losses = torch.from_numpy(losses_N).double()
-        sums_P2, references_P2 = self._sums(losses)
-        betas_P, parts_P = self._factors(losses)
-        losses_P = pair_losses(margins(sums_P2, references_P2, betas_P)) * parts_P
-        for pair, (chosen, rejected) in zip(self._pairs, references_P2.tolist(), strict=True):
+        table, pairs = self._table, len(self._pairs)
+        targets = np.concatenate([table.targets_P2, table.targets_F2]).ravel()
+        first = np.cumsum(targets) - targets
+        sums_A2 = np.add.reduceat(losses_N.astype(np.float64), first).reshape(-1, 2)
+        references_P2 = table.known_P2.copy()
+        is_new_P = table.frozen_of_P != UNSEEN
+        references_P2[is_new_P] = sums_A2[pairs:][table.frozen_of_P[is_new_P]]
+        for pair, (chosen, rejected) in zip(self._new, sums_A2[pairs:].tolist(), strict=True):
             self._known.setdefault(pair, (chosen, rejected))
-        jobs = losses_P.split([len(job.pairs) for job in self._of_pass])
-        return [float(part.sum()) for part in jobs]
-
-    def _sums(self, losses_N: Tensor) -> tuple[Tensor, Tensor]:
-        """(P, 2) twice: under the jobs, and under the frozen model."""
-        sums = sums_of_answers(losses_N, self._answers)
-        sums_P2, sums_F2 = sums[: len(self._pairs)], sums[len(self._pairs) :]
-        number = {pair: f for f, pair in enumerate(self._new)}
-        known = [(0.0, 0.0) if p in number else self._known[p] for p in self._pairs]
-        references_P2 = losses_N.new_tensor(known)
-        places = [place for place, pair in enumerate(self._pairs) if pair in number]
-        references_P2[places] = sums_F2[[number[self._pairs[place]] for place in places]]
-        return sums_P2, references_P2
-
-    def _factors(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """(P,) twice: each pair's beta, and its part in the mean of its job's step."""
-        betas = [job.beta for job in self._of_pass for _ in job.pairs]
-        parts = [1 / job.in_step for job in self._of_pass for _ in job.pairs]
-        return like.new_tensor(betas), like.new_tensor(parts)
-
-
-def sums_of_answers(losses_N: Tensor, answers: Sequence[Sample]) -> Tensor:
-    """(pairs, 2): the losses of each answer's targets, summed; chosen and rejected take turns."""
-    parts = losses_N.split([answer.num_targets for answer in answers])
-    return torch.stack([part.sum() for part in parts]).view(-1, 2)
-
-
-def margins(sums_P2: Tensor, references_P2: Tensor, betas_P: Tensor) -> Tensor:
-    """(P,): by how much more than the frozen model a job prefers the chosen answer."""
-    gains_P2 = references_P2 - sums_P2
-    return betas_P * (gains_P2[:, 0] - gains_P2[:, 1])
+        margins_P = margins(*map(torch.from_numpy, (sums_A2[:pairs], references_P2, table.betas_P)))
+        losses_P = pair_losses(margins_P).numpy() * table.parts_P
+        ends = np.cumsum([len(job.pairs) for job in self._of_pass])
+        return [float(part.sum()) for part in np.split(losses_P, ends[:-1])]
 
 
 def pair_losses(margins_P: Tensor) -> Tensor:
@@ -192,3 +159,9 @@ def pair_losses(margins_P: Tensor) -> Tensor:
 
 def _num_targets(samples: Sequence[Sample]) -> int:
     return sum(sample.num_targets for sample in samples)
+
+
+def _num_targets_of(pairs: Sequence[Pair]) -> NDArray[np.int64]:
+    """(pairs, 2)"""
+    counts = [answer.num_targets for pair in pairs for answer in pair.samples]
+    return np.array(counts, dtype=np.int64).reshape(-1, 2)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from alto_exec.bank import AdapterBank
 from alto_exec.batch import PackedBatch
-from alto_exec.objective import FixedWeights, Weigh
+from alto_exec.weighing import Weigh, WeighShape
 from alto_kernels.lora_linear import TablesShape, room_for
 from alto_kernels.varlen_attention import CumulativeLengths
 
@@ -25,7 +25,7 @@ _LEAST_ROWS = 512  # fewer take no less time: that of a thousand launches
 _LEAST_TARGETS = 128
 _LEAST_LENGTH = 128  # of the longest sequence: attention works on so many rows at a time
 _MOST_RECORDINGS = 32  # the one replayed longest ago makes room
-_RECORDING_ROWS = 300_000  # computed in the time that recording takes; measured on a small model
+_RECORDING_ROWS = 100_000  # computed in the time that recording takes; measured on a small model
 _SPARE = 16  # a training pass is recorded with room for a sixteenth more than its batch has
 _MEMORY = 2  # free for each byte that a pass takes: what is recorded keeps its memory
 
@@ -41,9 +41,10 @@ class PassShape:
     sequences: int
     longest: int
     tables: TablesShape
+    weigh: WeighShape
 
     @classmethod
-    def around(cls, batch: PackedBatch, spare: float = 0.0) -> "PassShape":
+    def around(cls, batch: PackedBatch, weigh: Weigh, spare: float = 0.0) -> "PassShape":
         """With room for this batch and for others like it, `spare` of it more in any case."""
         rows = room_for(int((1 + spare) * len(batch.tokens_T)), _LEAST_ROWS)
         longest = max(_LEAST_LENGTH, _power_of_two(batch.lengths.longest))
@@ -56,6 +57,7 @@ class PassShape:
             sequences=room_for(len(batch.lengths.lengths)) + -(-rows // (2 * longest)),
             longest=longest,
             tables=TablesShape.around(batch.plan.tables(batch.tokens_T.device), rows),
+            weigh=weigh.shape(spare),
         )
 
     def takes(self, batch: PackedBatch, shape: "PassShape") -> bool:
@@ -70,16 +72,17 @@ class PassShape:
             and self.tables.max_segment >= shape.tables.max_segment
             and self.tables.rank_width >= shape.tables.rank_width
             and self.tables.has_dropout == shape.tables.has_dropout
+            and self.weigh.takes(shape.weigh)
         )
 
 
 class Room:
-    """A batch and its weights in buffers of a shape.
+    """A batch and its weighing in buffers of a shape.
 
     The rows left over are sequences that no adapter meets, the targets left over weigh nothing.
     """
 
-    def __init__(self, shape: PassShape, batch: PackedBatch, weights_N: Tensor) -> None:
+    def __init__(self, shape: PassShape, batch: PackedBatch, weigh: Weigh) -> None:
         self._shape = shape
         device = batch.tokens_T.device
         self.batch = PackedBatch(
@@ -91,11 +94,15 @@ class Room:
             targets_per_share=(shape.targets,),
             plan=batch.plan.with_room(shape.tables, device),
         )
-        self.weights_N = weights_N.new_zeros(shape.targets)
-        self.fill(batch, weights_N)
+        self.weigh = weigh.with_room(shape.weigh, shape.targets)
+        self._fill_batch(batch)
 
-    def fill(self, batch: PackedBatch, weights_N: Tensor) -> None:
+    def fill(self, batch: PackedBatch, weigh: Weigh) -> None:
         """Write a batch of the same shape over the one before."""
+        self.weigh.refill(weigh)
+        self._fill_batch(batch)
+
+    def _fill_batch(self, batch: PackedBatch) -> None:
         room = self.batch
         room.plan.refill(batch.plan, batch.tokens_T.device)
         room.lengths.ends.copy_(self._lengths(batch).ends)
@@ -104,7 +111,6 @@ class Room:
         # The last row of a batch predicts nothing, so its gradient is nobody's.
         _fill(room.predicting_rows, batch.predicting_rows, rest=self._shape.rows - 1)
         _fill(room.targets_N, batch.targets_N)
-        _fill(self.weights_N, weights_N)
 
     def _lengths(self, batch: PackedBatch) -> CumulativeLengths:
         """The rows left over in sequences no longer than the shape's, then empty ones."""
@@ -126,43 +132,45 @@ class Replays:
         self._spare = 1 / _SPARE if varies else 0.0
         self._row_bytes = row_bytes
         self._recordings: dict[PassShape, _Recording] = {}
-        self._wasted: dict[PassShape, int] = {}  # rows, in larger shapes
+        self._wasted: dict[PassShape, int] = {}  # rows of each, since it last made room for another
         self._bank: weakref.ref[AdapterBank] | None = None  # whose addresses are recorded
 
-    def train(self, bank: AdapterBank, batch: PackedBatch, weights_N: Tensor) -> Tensor:
+    def train(self, bank: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
         """What `train` computes; good until the next pass."""
         if self._bank is None or self._bank() is not bank:
             self.clear()
             self._bank = weakref.ref(bank)
             bank.memory.watch(self)
-        shape = self._shape_for(batch)
+        shape = self._shape_for(batch, weigh)
         needed = shape.rows * self._row_bytes
         if shape not in self._recordings and needed > _free_bytes():
             self.clear()
         recording = self._recordings.pop(shape, None)
         if recording is None:
-            recording = _Recording(self._train, Room(shape, batch, weights_N))
+            recording = _Recording(self._train, Room(shape, batch, weigh))
         else:
-            recording.room.fill(batch, weights_N)
+            recording.room.fill(batch, weigh)
             if recording.graph is None and _MEMORY * needed <= _free_bytes():
                 recording.record(bank, self._pool())
         self._recordings[shape] = recording
         if len(self._recordings) > _MOST_RECORDINGS:
             del self._recordings[next(iter(self._recordings))]
-        return recording.run(bank)[: len(weights_N)]
+        return recording.run(bank)[: len(batch.targets_N)]
 
-    def _shape_for(self, batch: PackedBatch) -> PassShape:
-        """The smallest that is known and has room: until what that computes for nothing has cost
-        as much as another recording does."""
-        own = PassShape.around(batch)
+    def _shape_for(self, batch: PackedBatch, weigh: Weigh) -> PassShape:
+        """The smallest that is known and has room: until what that computes for nothing, for
+        whichever batches, has cost as much as another recording does."""
+        own = PassShape.around(batch, weigh)
+        new = PassShape.around(batch, weigh, self._spare)
         known = [shape for shape in self._recordings if shape.takes(batch, own)]
-        if known:
-            least = min(known, key=lambda shape: shape.rows)
-            self._wasted[own] = self._wasted.get(own, 0) + least.rows - own.rows
-            if self._wasted[own] <= _RECORDING_ROWS:
-                return least
-            self._wasted[own] = 0
-        return PassShape.around(batch, self._spare)
+        if not known:
+            return new
+        least = min(known, key=lambda shape: shape.rows)
+        self._wasted[least] = self._wasted.get(least, 0) + max(0, least.rows - new.rows)
+        if self._wasted[least] <= _RECORDING_ROWS:
+            return least
+        self._wasted[least] = 0
+        return new
 
     def clear(self) -> None:
         """Give the memory back: a pass that is not recorded may need it, or a bank that moves."""
@@ -190,12 +198,12 @@ class _Recording:
         """Nothing is computed by that."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            self._losses_N = self._train(bank, self.room.batch, FixedWeights(self.room.weights_N))
+            self._losses_N = self._train(bank, self.room.batch, self.room.weigh)
         self.graph = graph
 
     def run(self, bank: AdapterBank) -> Tensor:
         if self.graph is None or self._losses_N is None:
-            return self._train(bank, self.room.batch, FixedWeights(self.room.weights_N))
+            return self._train(bank, self.room.batch, self.room.weigh)
         self.graph.replay()
         return self._losses_N
 

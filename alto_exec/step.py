@@ -23,10 +23,10 @@ from alto_exec.objective import (
     Preferences,
     References,
     TokenMeans,
-    Weigh,
 )
 from alto_exec.optimizer import update_of
 from alto_exec.residence import Resident
+from alto_exec.weighing import Weigh
 from alto_kernels.adamw import adamw
 from alto_kernels.lora_linear import dropout_key
 from alto_policy.types import JobId

@@ -10,10 +10,10 @@ from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.batch import PackedBatch
 from alto_exec.decoder import Decoder
 from alto_exec.modules import ALL_LINEAR
-from alto_exec.objective import Weigh
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_layers import Pass, ShardedLayers, spread_evenly
 from alto_exec.peft_format import BaseModel
+from alto_exec.weighing import Weigh
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

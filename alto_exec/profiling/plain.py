@@ -15,7 +15,7 @@ from alto_exec.batch import Share, pack
 from alto_exec.data.samples import Sample
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.modules import ALL_LINEAR, target_names
-from alto_exec.objective import FixedWeights
+from alto_exec.weighing import FixedWeights
 from alto_runs.errors import UserError
 
 if TYPE_CHECKING:

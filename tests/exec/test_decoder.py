@@ -13,7 +13,7 @@ from alto_exec.batch import PackedBatch, Share, pack
 from alto_exec.data.samples import Sample
 from alto_exec.decoder import Decoder, can_be_written_out
 from alto_exec.frozen_model import FrozenModel
-from alto_exec.objective import FixedWeights
+from alto_exec.weighing import FixedWeights
 from tests.exec.comparing import assert_close
 from tests.exec.tiny_models import TINY_MODELS, VOCABULARY_SIZE, tiny_llama, tiny_qwen2
 

@@ -9,7 +9,7 @@ from alto_exec.bank import AdapterBank
 from alto_exec.batch import Share, pack
 from alto_exec.decoder import Decoder
 from alto_exec.frozen_model import FrozenModel
-from alto_exec.objective import FixedWeights
+from alto_exec.weighing import FixedWeights
 from tests.exec.comparing import Trajectory, assert_same_training
 from tests.exec.packed_loop import PackedRun, a_job, ragged_samples
 from tests.exec.tiny_models import tiny_llama

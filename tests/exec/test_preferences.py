@@ -16,7 +16,8 @@ from alto_exec.bank import AdapterBank
 from alto_exec.data.order import batch_indices
 from alto_exec.data.samples import Pair, Sample, encode_pair
 from alto_exec.evaluate import FROZEN, Adapter, validation_losses
-from alto_exec.objective import FixedWeights, PairsOfJob, Preferences, References, TokenMeans
+from alto_exec.objective import PairsOfJob, Preferences, References, TokenMeans
+from alto_exec.weighing import FixedWeights
 from alto_policy.types import Job
 from alto_runs.records import Completion, Preference
 from tests.exec.comparing import Trajectory, assert_close, assert_same_training

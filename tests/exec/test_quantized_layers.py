@@ -11,9 +11,9 @@ from torch import Tensor
 from alto_exec.bank import AdapterBank
 from alto_exec.batch import Share, pack
 from alto_exec.decoder import Decoder
-from alto_exec.objective import FixedWeights
 from alto_exec.preparation import prepare
 from alto_exec.quantized_layers import Format, QuantizedLayers, quantizer
+from alto_exec.weighing import FixedWeights
 from alto_runs.errors import UserError
 from alto_runs.study import load_study
 from tests.exec.comparing import assert_identical
@@ -91,13 +91,14 @@ def test_a_pass_that_is_given_up_leaves_the_next_one_right() -> None:
     packed = Decoder(tiny_llama()[0], keeper=QuantizedLayers("int8", CPU))
     expected = passes(Decoder(unpacked_model("int8")))
 
-    def fail(_: Tensor) -> Tensor:
-        raise torch.OutOfMemoryError
+    class Failing(FixedWeights):
+        def __call__(self, losses_N: Tensor) -> Tensor:
+            raise torch.OutOfMemoryError
 
     bank = AdapterBank(packed.shapes, CPU, rows=0)
     batch = pack([Share(tuple(ragged_samples(2)), bank.join(bank.fresh(2, 0)), 1.0)], CPU)
     with pytest.raises(torch.OutOfMemoryError):
-        packed.train(bank, batch, fail)
+        packed.train(bank, batch, Failing(torch.empty(0)))
     for found, right in zip(passes(packed), expected, strict=True):
         assert_identical(found, right)
 

@@ -14,8 +14,8 @@ from alto_exec.bank import AdapterBank, LinearShape, Slot
 from alto_exec.batch import PackedBatch, Share, pack
 from alto_exec.data.samples import Sample
 from alto_exec.decoder import Decoder
-from alto_exec.objective import FixedWeights, Weigh
 from alto_exec.replay import PassShape, Replays, Room
+from alto_exec.weighing import FixedWeights, Weigh
 from tests.exec.comparing import assert_close, assert_identical
 from tests.exec.tiny_models import VOCABULARY_SIZE, tiny_llama
 
@@ -34,7 +34,7 @@ def adapters(model: Decoder, rows: int = 12) -> tuple[AdapterBank, tuple[Slot, .
     return bank, tuple(bank.join(bank.fresh(4, seed)) for seed in range(len(NOW)))
 
 
-def batch_of(slots: Sequence[Slot], lengths: tuple[int, ...]) -> tuple[PackedBatch, Tensor]:
+def batch_of(slots: Sequence[Slot], lengths: tuple[int, ...]) -> tuple[PackedBatch, FixedWeights]:
     """A batch and the weights of its targets."""
     dice = torch.Generator().manual_seed(sum(lengths))
     shares = []
@@ -43,25 +43,25 @@ def batch_of(slots: Sequence[Slot], lengths: tuple[int, ...]) -> tuple[PackedBat
         sample = Sample(tuple(tokens), (False, *(i % 3 < 2 for i in range(length - 1))))
         shares.append(Share((sample,), slot, 2.0, 0.1 * number, number, 0))
     batch = pack(shares, DEVICE)
-    return batch, torch.rand(len(batch.targets_N), generator=dice).to(DEVICE)
+    return batch, FixedWeights(torch.rand(len(batch.targets_N), generator=dice).to(DEVICE))
 
 
 def test_both_batches_have_one_shape() -> None:
     _, slots = adapters(a_model())
-    shapes = {PassShape.around(batch_of(slots, lengths)[0]) for lengths in (BEFORE, NOW)}
+    shapes = {PassShape.around(*batch_of(slots, lengths)) for lengths in (BEFORE, NOW)}
     assert len(shapes) == 1
 
 
 def test_room_changes_neither_losses_nor_gradients() -> None:
     model = a_model()
     (bank, slots), (same_bank, _) = adapters(model), adapters(model)
-    batch, weights_N = batch_of(slots, NOW)
-    room = Room(PassShape.around(batch), batch, weights_N)
-    found_N = model.train(bank, room.batch, FixedWeights(room.weights_N))
-    assert len(found_N) > len(weights_N)
+    batch, weigh = batch_of(slots, NOW)
+    room = Room(PassShape.around(batch, weigh), batch, weigh)
+    found_N = model.train(bank, room.batch, room.weigh)
+    expected_N = model.train(same_bank, batch, weigh)
+    assert len(found_N) > len(expected_N)
     assert len(room.batch.tokens_T) > len(batch.tokens_T)
-    expected_N = model.train(same_bank, batch, FixedWeights(weights_N))
-    assert_close(found_N[: len(weights_N)], expected_N, "losses")
+    assert_close(found_N[: len(expected_N)], expected_N, "losses")
     assert_close(bank.grad_RC, same_bank.grad_RC, "gradients")
     assert same_bank.grad_RC.any()
 
@@ -69,10 +69,10 @@ def test_room_changes_neither_losses_nor_gradients() -> None:
 def test_nothing_is_left_of_the_batch_before() -> None:
     _, slots = adapters(a_model())
     before, now = batch_of(slots, BEFORE), batch_of(slots, NOW)
-    used = Room(PassShape.around(before[0]), *before)
+    used = Room(PassShape.around(*before), *before)
     used.fill(*now)
-    new = Room(PassShape.around(now[0]), *now)
-    assert_identical(used.weights_N, new.weights_N)
+    new = Room(PassShape.around(*now), *now)
+    assert_identical(used.weigh(torch.empty(0)), new.weigh(torch.empty(0)))
     assert_identical(used.batch.lengths.ends, new.batch.lengths.ends)
     for field in ("tokens_T", "positions_T", "predicting_rows", "targets_N"):
         assert_identical(getattr(used.batch, field), getattr(new.batch, field), field)
@@ -111,8 +111,8 @@ def test_when_a_pass_is_launched_recorded_and_replayed(monkeypatch: pytest.Monke
     replays = Replays(train, row_bytes=1)
 
     def counts(lengths: tuple[int, ...]) -> tuple[int, int]:
-        batch, weights_N = batch_of(slots, lengths)
-        assert_identical(replays.train(bank, batch, weights_N), weights_N)
+        batch, weigh = batch_of(slots, lengths)
+        assert_identical(replays.train(bank, batch, weigh), weigh.weights_N)
         return len(calls), Graph.replays
 
     assert counts(BEFORE) == (1, 0)
@@ -168,24 +168,25 @@ def test_a_larger_recording_serves_until_it_has_wasted_what_another_costs(
 
     bank, slots = adapters(a_model())
     replays = Replays(train, row_bytes=1)
-    large, small = batch_of(slots, (70, 60, 60)), batch_of(slots, (6, 6, 6))
+    large, small, smaller = (batch_of(slots, (n + 10, n, n)) for n in (60, 8, 6))
     for batch in (large, large):
         replays.train(bank, *batch)
     assert len(set(rows)) == 1
-    wasted = rows[0] - PassShape.around(small[0]).rows
-    monkeypatch.setattr(replay, "_RECORDING_ROWS", 3 * wasted)
-    for _ in range(3):
-        assert_identical(replays.train(bank, *small), small[1])
+    # What is wasted counts, whichever batches it is wasted on.
+    needs = [PassShape.around(*batch, spare=1 / 16).rows for batch in (small, smaller)]
+    monkeypatch.setattr(replay, "_RECORDING_ROWS", 2 * (2 * rows[0] - sum(needs)))
+    for batch in (small, smaller, small, smaller):
+        assert_identical(replays.train(bank, *batch), batch[1].weights_N)
     assert len(set(rows)) == 1
-    assert_identical(replays.train(bank, *small), small[1])
-    assert min(rows) < rows[0] - wasted // 2
+    assert_identical(replays.train(bank, *small), small[1].weights_N)
+    assert min(rows) < rows[0] // 2
 
 
 def test_a_shape_takes_what_its_launches_can_compute() -> None:
     _, slots = adapters(a_model())
-    batch, _ = batch_of(slots, NOW)
-    own = PassShape.around(batch)
-    roomy = PassShape.around(batch, spare=1.0)
+    batch, weigh = batch_of(slots, NOW)
+    own = PassShape.around(batch, weigh)
+    roomy = PassShape.around(batch, weigh, spare=1.0)
     assert roomy.takes(batch, own)
     for field in ("rows", "targets", "longest"):
         less = {field: getattr(own, field) - 1}
@@ -209,8 +210,8 @@ def test_a_recorded_pass_is_a_launched_one(monkeypatch: pytest.MonkeyPatch) -> N
 
     def gradients(of: Decoder, into: AdapterBank, lengths: tuple[int, ...]) -> tuple[Tensor, ...]:
         into.grad_RC.zero_()
-        batch, weights_N = batch_of(slots, lengths)
-        losses_N = of.train(into, batch, FixedWeights(weights_N)).clone()
+        batch, weigh = batch_of(slots, lengths)
+        losses_N = of.train(into, batch, weigh).clone()
         return losses_N, into.grad_RC[:12].clone()
 
     for rows in (12, 32):

@@ -163,7 +163,8 @@ def _share(code, PARTS: tl.constexpr):
 def _code(size, top, dice, PARTS: tl.constexpr):
     """int32; `dice` has 16 bits."""
     share = size / tl.where(top > 0, top, 1.0)
-    share = tl.where(share == share, share, 0.0)
+    # Division on a card is not exact: the largest may come out above one, where no code is.
+    share = tl.minimum(tl.where(share == share, share, 0.0), 1.0)
     place = share * 0.0
     for e in tl.static_range(8):
         if PARTS >> e > 0:

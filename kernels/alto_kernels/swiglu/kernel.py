@@ -1,4 +1,7 @@
-"""Triton kernels and their launchers: one program for a block of one row."""
+"""Triton kernels and their launchers: one program for a block of one row.
+
+Rows come first in the grid: the other dimensions of a grid end at 65,535.
+"""
 
 import triton
 import triton.language as tl
@@ -10,7 +13,7 @@ _BLOCK = 2048
 def swiglu_fwd(gate_TF: Tensor, up_TF: Tensor) -> Tensor:
     T, F = gate_TF.shape
     y_TF = gate_TF.new_empty(T, F)
-    _fwd_kernel[(triton.cdiv(F, _BLOCK), T)](
+    _fwd_kernel[(T, triton.cdiv(F, _BLOCK))](
         gate_TF, up_TF, y_TF, F, gate_TF.stride(0), up_TF.stride(0), BLOCK=_BLOCK, num_warps=4
     )
     return y_TF
@@ -21,7 +24,7 @@ def swiglu_bwd(dy_TF: Tensor, gate_TF: Tensor, up_TF: Tensor) -> tuple[Tensor, T
     dy_TF = dy_TF.contiguous()
     T, F = gate_TF.shape
     d_T2F = gate_TF.new_empty(T, 2 * F)
-    _bwd_kernel[(triton.cdiv(F, _BLOCK), T)](
+    _bwd_kernel[(T, triton.cdiv(F, _BLOCK))](
         dy_TF, gate_TF, up_TF, d_T2F, F, gate_TF.stride(0), up_TF.stride(0),
         BLOCK=_BLOCK, num_warps=4,
     )  # fmt: skip
@@ -30,8 +33,8 @@ def swiglu_bwd(dy_TF: Tensor, gate_TF: Tensor, up_TF: Tensor) -> tuple[Tensor, T
 
 @triton.jit
 def _fwd_kernel(gate, up, y, F, gate_t, up_t, BLOCK: tl.constexpr):
-    t = tl.program_id(1).to(tl.int64)
-    f = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    t = tl.program_id(0).to(tl.int64)
+    f = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     in_f = f < F
     b_gate = tl.load(gate + t * gate_t + f, mask=in_f, other=0.0).to(tl.float32)
     b_up = tl.load(up + t * up_t + f, mask=in_f, other=0.0)
@@ -41,8 +44,8 @@ def _fwd_kernel(gate, up, y, F, gate_t, up_t, BLOCK: tl.constexpr):
 
 @triton.jit
 def _bwd_kernel(dy, gate, up, d, F, gate_t, up_t, BLOCK: tl.constexpr):
-    t = tl.program_id(1).to(tl.int64)
-    f = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    t = tl.program_id(0).to(tl.int64)
+    f = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     in_f = f < F
     b_gate = tl.load(gate + t * gate_t + f, mask=in_f, other=0.0).to(tl.float32)
     b_up = tl.load(up + t * up_t + f, mask=in_f, other=0.0).to(tl.float32)

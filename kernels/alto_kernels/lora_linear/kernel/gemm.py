@@ -62,7 +62,7 @@ def _descriptor(tensor: Tensor, block: list[int]) -> TensorDescriptor:
     return TensorDescriptor(tensor, list(tensor.shape), list(tensor.stride()), block)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T", "programs"])
 def _gemm_kernel(
     x_desc, w_desc, s_desc, bank_desc, y_desc, bias, ends, tile_pairs, pairs, T, N, K, members,
     width, programs,

@@ -264,7 +264,8 @@ def _multiply(
     tma.store_wait(pendings=0)
 
 
-@gluon.jit
+# What differs from batch to batch: else each kind of number there would compile it anew.
+@gluon.jit(do_not_specialize=["T", "items", "chunks", "producers"])
 def _gemm_kernel(
     x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc,
     bias, s, flags, ends, tile_pairs, pairs, segments, factors,
