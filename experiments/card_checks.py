@@ -100,7 +100,8 @@ def run_checks(
 def _run(check: Check, path: Path, seconds: float) -> Outcome:
     """Its output goes to the file as it comes, so that nothing of one cut off is lost."""
     start = time.monotonic()
-    search = os.pathsep.join([str(_ROOT), str(_ROOT / "kernels")])
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    search = os.pathsep.join([str(_ROOT), str(_ROOT / "kernels"), *filter(None, known)])
     with path.open("w+", encoding="utf-8") as output:
         try:
             done = subprocess.run(

@@ -48,6 +48,19 @@ def test_swiglu_on_the_columns_of_one_tensor(width: int, dtype: torch.dtype) -> 
     compare(on_columns(SwiGlu.apply), on_columns(swiglu_ref), [both], [], dtype)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not ON_GPU, reason="takes the interpreter minutes")
+def test_more_rows_than_a_grid_has_in_its_other_dimensions() -> None:
+    both = normal(65_600, 16, dtype=torch.bfloat16)
+    compare(
+        lambda both: SwiGlu.apply(both[:, :8], both[:, 8:]),
+        lambda both: swiglu_ref(both[:, :8], both[:, 8:]),
+        [both],
+        [],
+        torch.bfloat16,
+    )
+
+
 def test_off_the_gpu_torch_computes() -> None:
     x = torch.randn(3, 2, 8)
     assert torch.equal(swiglu(x, x), swiglu_ref(x, x))
