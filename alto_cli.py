@@ -1,26 +1,24 @@
 """The command line: verbs and flags, no logic."""
 
 import argparse
-import json
 import logging
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from alto_runs.errors import UserError
+from alto_service.verbs import add_verbs
 
 if TYPE_CHECKING:
     from alto_policy.policies import Settings
     from alto_runs.result import Result
     from alto_runs.study import Study
-    from alto_service.client import Answer, Client
 
 __all__ = ["main"]
 
 _SHIPPED = Path()
-_PORT = 8377
-_SERVER = f"http://127.0.0.1:{_PORT}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,11 +74,37 @@ def _simulate(options: argparse.Namespace) -> int:
         profile=options.profile,
         gpu=options.gpu,
         conditions=options.conditions,
+        curves=options.losses,
     )
     if options.seeds is None:
         return _print_result(simulation.run(options.out), options)
     results = list(_shown(simulation.run_seeds(options.seeds, options.out), options.seeds))
     return _print_seeds(results, options)
+
+
+def _workload(options: argparse.Namespace) -> int:
+    from alto_sim.recipe import AtLoad, Recipe
+
+    gap = options.gap
+    if gap is None:
+        if options.gpus is None:
+            raise UserError("--gpus: missing, expected the number of GPUs of the --load")
+        gap = AtLoad(
+            share=options.load, num_gpus=options.gpus, profile=options.profile, gpu=options.gpu
+        )
+    elif (options.gpus, options.profile, options.gpu) != (None, None, None):
+        raise UserError("--gpus, --profile and --gpu go with --load: with --gap nothing is timed")
+    recipe = Recipe(
+        num_tasks=options.tasks,
+        gap=gap,
+        arrivals=options.arrivals,
+        mix=options.mix,
+        seed=options.seed,
+    )
+    tasks = recipe.write(options.out)
+    jobs = sum(len(arrival.task.jobs) for arrival in tasks)
+    print(f"{options.out}: {len(tasks)} tasks, {jobs} jobs, the last after {tasks[-1].t:,.0f} s")
+    return 0
 
 
 def _shown(results: Iterator["Result"], count: int) -> Iterator["Result"]:
@@ -139,55 +163,6 @@ def _profile(options: argparse.Namespace) -> int:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _serve(options: argparse.Namespace) -> int:
-    from alto_service.serving import serve
-    from alto_service.settings import ServiceSettings, load_settings
-
-    settings = load_settings(options.settings) if options.settings else ServiceSettings()
-    serve(
-        options.out,
-        options.root,
-        host=options.host,
-        port=options.port,
-        tokens=options.tokens,
-        settings=settings,
-        cluster=options.cluster,
-    )
-    return 0
-
-
-def _submit(options: argparse.Namespace) -> int:
-    study = _client(options).submit(options.study, tenant=options.tenant, priority=options.priority)
-    return _print_studies(study, options)
-
-
-def _status(options: argparse.Namespace) -> int:
-    client = _client(options)
-    studies = client.studies() if options.id is None else client.status(options.id)
-    return _print_studies(studies, options)
-
-
-def _cancel(options: argparse.Namespace) -> int:
-    return _print_studies(_client(options).cancel(options.id), options)
-
-
-def _client(options: argparse.Namespace) -> "Client":
-    from alto_service.client import Client
-
-    return Client(options.server, options.token_file)
-
-
-def _print_studies(answer: "Answer | list[Answer]", options: argparse.Namespace) -> int:
-    from alto_runs.summary import stdout_console
-    from alto_service.client import print_studies
-
-    if options.json:
-        print(json.dumps(answer, indent=2))
-    else:
-        print_studies(answer, stdout_console())
-    return 0
 
 
 def _print_result(result: "Result", options: argparse.Namespace) -> int:
@@ -260,6 +235,8 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_simulate(verbs)
 
+    _add_workload(verbs)
+
     replay = verbs.add_parser("replay", help="decide again; exit 1 at the first difference")
     replay.add_argument("run_directory", type=Path, metavar="DIR")
     replay.set_defaults(run=_replay)
@@ -291,7 +268,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     profile.add_argument("--quick", action="store_true", help="a few passes of each model only")
     profile.set_defaults(run=_profile)
-    _add_service(verbs)
+    add_verbs(verbs)
     return parser
 
 
@@ -311,11 +288,45 @@ def _add_simulate(verbs: "argparse._SubParsersAction[_Parser]") -> None:
         help="failures, latencies, placement, and what the policy believes of durations",
     )
     simulate.add_argument(
+        "--losses",
+        type=Path,
+        metavar="DIR",
+        help="of every job, by another trainer: DIR/<job>/trainer_state.json",
+    )
+    simulate.add_argument(
         "--seeds", type=_count, metavar="N", help="as many runs, each with losses of its own"
     )
     simulate.add_argument("--out", type=Path, required=True, metavar="DIR")
     simulate.add_argument("--json", action="store_true", help="print metrics.json")
     simulate.set_defaults(run=_simulate)
+
+
+def _add_workload(verbs: "argparse._SubParsersAction[_Parser]") -> None:
+    workload = verbs.add_parser("workload", help="generate tuning tasks as a trace to simulate")
+    workload.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl", help="new")
+    workload.add_argument("--tasks", type=_count, required=True, metavar="N")
+    workload.add_argument(
+        "--arrivals",
+        default="poisson",
+        metavar="poisson|bursty|WORKLOAD",
+        help="default: poisson; a trace, study or run stands for its rhythm",
+    )
+    workload.add_argument(
+        "--mix", type=Path, metavar="FILE.yaml", help="models, grids, data, tenants; or the paper's"
+    )
+    rate = workload.add_mutually_exclusive_group(required=True)
+    rate.add_argument("--gap", type=_at_least_0, metavar="SECONDS", help="mean of the gaps")
+    rate.add_argument(
+        "--load",
+        type=_above_0,
+        metavar="SHARE",
+        help="of the time of --gpus that all jobs take, each trained to its end; 1 is full",
+    )
+    workload.add_argument("--gpus", type=_count, metavar="N", help="of the cluster, for --load")
+    workload.add_argument("--profile", type=Path, metavar="FILE", help="its machine, for --load")
+    workload.add_argument("--gpu", metavar="NAME", help="another kind, estimated by data sheets")
+    workload.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: 0")
+    workload.set_defaults(run=_workload)
 
 
 def _add_tune(verbs: "argparse._SubParsersAction[_Parser]") -> None:
@@ -339,58 +350,37 @@ def _add_tune(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     tune.set_defaults(run=_tune)
 
 
-def _add_service(verbs: "argparse._SubParsersAction[_Parser]") -> None:
-    serve = verbs.add_parser("serve", help="a service that trains the studies of many tenants")
-    serve.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder it lives in")
-    serve.add_argument(
-        "--root",
-        type=Path,
-        action="append",
-        required=True,
-        metavar="DIR",
-        help="studies may name data and models below it; may be given many times",
-    )
-    serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="default: loopback")
-    serve.add_argument("--port", type=_port, default=_PORT, metavar="N", help=f"default: {_PORT}")
-    serve.add_argument("--tokens", type=Path, metavar="FILE", help="lines of TENANT TOKEN")
-    serve.add_argument(
-        "--settings", type=Path, metavar="FILE.yaml", help="policy and executor of all studies"
-    )
-    serve.add_argument("--cluster", metavar="ADDRESS", help="train on a Ray cluster, as tune does")
-    serve.set_defaults(run=_serve)
-
-    submit = verbs.add_parser("submit", help="hand a study to a service")
-    submit.add_argument("study", type=Path, metavar="STUDY.yaml")
-    submit.add_argument("--tenant", metavar="NAME", help="default: that of the token")
-    submit.add_argument(
-        "--priority", type=int, default=0, metavar="N", help="among those of the tenant, high first"
-    )
-    submit.set_defaults(run=_submit)
-
-    status = verbs.add_parser("status", help="studies of a service, or one of them")
-    status.add_argument("id", nargs="?", metavar="ID")
-    status.set_defaults(run=_status)
-
-    cancel = verbs.add_parser("cancel", help="end a study of a service")
-    cancel.add_argument("id", metavar="ID")
-    cancel.set_defaults(run=_cancel)
-
-    for verb in (submit, status, cancel):
-        verb.add_argument("--server", default=_SERVER, metavar="URL", help=f"default: {_SERVER}")
-        verb.add_argument("--token-file", type=Path, metavar="FILE", help="holds nothing else")
-        verb.add_argument("--json", action="store_true", help="print what the service answers")
-
-
-def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not int(text) < 1 << 16:
-        raise argparse.ArgumentTypeError(f"value {text!r}: expected a number below 65536")
-    return int(text)
-
-
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"value {text!r}: expected a whole number above 0")
     return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"value {text!r}: expected a whole number, at least 0")
+    return int(text)
+
+
+def _at_least_0(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"value {text!r}: expected a number, at least 0")
+    return value
+
+
+def _above_0(text: str) -> float:
+    value = _number(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"value {text!r}: expected a number above 0")
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 if __name__ == "__main__":

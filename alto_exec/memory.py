@@ -73,7 +73,7 @@ class _Measured:
 
     def num_fitting(self, task: Task) -> int:
         """Jobs that an empty device could hold."""
-        return sum(self.model.fits((job,), task.max_length) for job in task.jobs)
+        return self.model.num_fitting(task.jobs, task.max_length)
 
     def tokens_per_second(self, task: Task) -> float:
         """With as many jobs side by side as fit, in the order of packing."""

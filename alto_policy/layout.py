@@ -10,6 +10,11 @@ from alto_policy.types import Job, Task
 
 __all__ = ["Layout", "PassCosts", "Spread", "choose_layout", "count_whole_layers"]
 
+# Measured on H100s: what a layer's launches take the host, products with frozen weights, and the
+# bytes that come in from the other GPUs in a second by which a pass gets longer.
+_LAUNCH_SECONDS, _FLOPS_PER_SECOND, _GATHERED_BYTES_PER_SECOND = 5e-3, 5e14, 3.2e11
+_FLOPS_PER_WEIGHT = 4  # of a token: forward, and the gradient of the input
+
 
 class Layout(StrEnum):
     COPIES = "copies"  # each GPU for itself
@@ -32,11 +37,23 @@ class PassCosts:
     per_token: float
     gathering: float  # added by the other GPUs' shards; measured, little of it hides
 
+    @classmethod
+    def estimated(
+        cls, *, layers: int, layer_bytes: int, parameters: int, num_gpus: int
+    ) -> "PassCosts":
+        """From the sizes of a frozen backbone, and of all its layers, at the rates of an H100."""
+        received = 2 * layer_bytes * (num_gpus - 1) / num_gpus  # forward and back
+        return cls(
+            per_pass=_LAUNCH_SECONDS * layers,
+            per_token=_FLOPS_PER_WEIGHT * parameters / _FLOPS_PER_SECOND,
+            gathering=received / _GATHERED_BYTES_PER_SECOND,
+        )
+
 
 def choose_layout(task: Task, copies: MemoryModel, shards: MemoryModel, costs: PassCosts) -> Layout:
     """Copies, unless a job fits beside shards alone, or shards leave room for so many more jobs
     that the GPUs train faster in spite of the gathering."""
-    fitting = [_num_fitting(task, memory) for memory in (copies, shards)]
+    fitting = [memory.num_fitting(task.jobs, task.max_length) for memory in (copies, shards)]
     if fitting[0] < fitting[1]:
         return Layout.SHARDS
     if _speed(task, shards, costs, costs.gathering) > _speed(task, copies, costs, 0.0):
@@ -49,11 +66,6 @@ def count_whole_layers(task: Task, shards: MemoryModel, layer_bytes: int) -> int
     that it would hold beside shards alone: none of those has to be gathered."""
     loads = _dealt(by_batch_size(task.jobs), task, shards)
     return max(0, shards.capacity - max(shards.held(load) for load in loads)) // layer_bytes
-
-
-def _num_fitting(task: Task, memory: MemoryModel) -> int:
-    """Jobs that an empty GPU could hold."""
-    return sum(memory.fits([job], task.max_length) for job in task.jobs)
 
 
 def _speed(task: Task, memory: MemoryModel, costs: PassCosts, gathering: float) -> float:

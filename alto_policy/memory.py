@@ -128,3 +128,7 @@ class MemoryModel:
         if self.max_jobs is not None and len(jobs) > self.max_jobs:
             return False
         return self.bytes(jobs, max_length) <= self.capacity
+
+    def num_fitting(self, jobs: Iterable[Job], max_length: int) -> int:
+        """Those that an empty GPU could hold, each by itself."""
+        return sum(self.fits((job,), max_length) for job in jobs)

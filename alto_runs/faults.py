@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from alto_runs.fields import FieldError, Path, unknown_key
+from alto_runs.fields import FieldError, Path, descend, dotted, quoted, unknown_key
 
 __all__ = ["first_fault"]
 
@@ -51,11 +51,11 @@ def first_fault(
         what = unknown_key(path[-1], _known_at(path[:-1], top, task))
     place, value = _in_document(path[:-1] if is_key else path, document)
     if is_key:
-        return f"{_dotted(place)}: key {_quoted(path[-1])}: {what}".removeprefix(": ")
+        return f"{dotted(place)}: key {quoted(path[-1])}: {what}".removeprefix(": ")
     if fault["type"] == "missing":
         is_own = path[0] != "tasks" or "tasks" in document
-        return f"{_dotted(path if is_own else path[2:])}: this field is missing"
-    return f"{_dotted(place)}: value {_quoted(value)}: {what}"
+        return f"{dotted(path if is_own else path[2:])}: this field is missing"
+    return f"{dotted(place)}: value {quoted(value)}: {what}"
 
 
 def _known_at(path: Path, top: type[BaseModel], task: type[BaseModel]) -> list[str]:
@@ -71,31 +71,8 @@ def _known_at(path: Path, top: type[BaseModel], task: type[BaseModel]) -> list[s
 
 def _in_document(path: Path, document: Any) -> tuple[Path, Any]:
     """Where the user wrote it, and what: a task has its fields from the top level too."""
-    place, value = _descend(path, document)
+    place, value = descend(path, document)
     if len(path) < 2 or path[0] != "tasks" or place == path:
         return place, value
-    shared, shared_value = _descend(path[2:], document)
+    shared, shared_value = descend(path[2:], document)
     return (shared, shared_value) if len(shared) > len(place) - 2 else (place, value)
-
-
-def _descend(path: Path, value: Any) -> tuple[Path, Any]:
-    """As far down the path as the value goes."""
-    for depth, part in enumerate(path):
-        inner = dict(enumerate(value)) if isinstance(value, list) else value
-        if not isinstance(inner, dict) or part not in inner:
-            return path[:depth], value
-        value = inner[part]
-    return path, value
-
-
-def _dotted(path: Path) -> str:
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return "".join(parts).removeprefix(".")
-
-
-def _quoted(value: Any) -> str:
-    """As YAML has it; a long one is cut."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower() if value is not None else "null"
-    text = repr(value) if isinstance(value, str | int | float | list | dict) else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,6 +1,7 @@
 """Dataclasses of the policy package from the fields that a user has written."""
 
 import math
+import re
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import is_dataclass
 from difflib import get_close_matches
@@ -9,11 +10,24 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from alto_policy.codec import MalformedError, codec_of
 
-__all__ = ["FieldError", "decode_fields", "encode_fields", "unknown_key"]
+__all__ = [
+    "FieldError",
+    "Path",
+    "change_fields",
+    "decode_fields",
+    "descend",
+    "dotted",
+    "encode_fields",
+    "quoted",
+    "told",
+    "unknown_key",
+]
 
 T = TypeVar("T")
 Path = tuple[str | int, ...]
 
+_PARTS = re.compile(r"[^.\[\]]+")
+_OF_A_CLASS = re.compile(r"^[A-Z]\w+ ((?:needs the|has no) field )")  # whose name nobody knows
 _LARGEST = 1e15  # products of two settings are still numbers of single precision
 
 _WORDS = {
@@ -46,21 +60,28 @@ def unknown_key(key: object, known: list[str]) -> str:
 
 def decode_fields(kind: Callable[..., T], given: Mapping[Any, Any]) -> T:
     """An instance with the given fields, its defaults elsewhere; raises FieldError."""
+    return change_fields(kind(), given)
+
+
+def change_fields(value: T, given: Mapping[Any, Any]) -> T:
+    """The same with the given fields in place of its own; raises FieldError."""
+    kind: Any = type(value)
     _check_fields(kind, given)
     codec = codec_of(kind)
     try:
-        value: T = codec.decode(_merged(codec.encode(kind()), given))
+        changed: T = codec.decode(_merged(codec.encode(value), given))
     except MalformedError as error:
-        path = tuple(error.path.split(".")) if error.path else ()
-        what, _, _ = error.what.rpartition(", got ")
+        path: Path = tuple(
+            int(part) if part.isdigit() else part for part in _PARTS.findall(error.path)
+        )
+        what = error.what.rpartition(", got ")[0] or error.what
         first_word = what.split(" ", 1)[0]  # a rule of the dataclass begins with the field's name
-        inner = given
-        for name in path:
-            inner = inner.get(name, {}) if isinstance(inner, Mapping) else {}
-        if isinstance(inner, Mapping) and first_word in inner:
+        place, inner = descend(path, given)
+        if place == path and isinstance(inner, Mapping) and first_word in inner:
             path = (*path, first_word)
-        raise FieldError(path, _WORDS.get(what, what)) from error
-    return value
+        what = _OF_A_CLASS.sub(r"\1", _WORDS.get(what, what))
+        raise FieldError(path, what) from error
+    return changed
 
 
 def encode_fields(value: Hashable) -> dict[str, Any]:
@@ -68,6 +89,38 @@ def encode_fields(value: Hashable) -> dict[str, Any]:
     kind: Hashable = type(value)
     encoded: dict[str, Any] = codec_of(kind).encode(value)
     return encoded
+
+
+def told(error: FieldError, document: Any) -> str:
+    """`field.path: value ...: what would be right`, of a file that holds the document."""
+    place, value = descend(error.path, document)
+    if place != error.path:
+        return f"{dotted(error.path)}: {error.what}"
+    return f"{dotted(place)}: value {quoted(value)}: {error.what}"
+
+
+def descend(path: Path, value: Any) -> tuple[Path, Any]:
+    """As far down the path as the value goes."""
+    for depth, part in enumerate(path):
+        inner = dict(enumerate(value)) if isinstance(value, list) else value
+        if not isinstance(inner, dict) or part not in inner:
+            return path[:depth], value
+        value = inner[part]
+    return path, value
+
+
+def dotted(path: Path) -> str:
+    """As one writes it: `models[0].weight`."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return "".join(parts).removeprefix(".")
+
+
+def quoted(value: Any) -> str:
+    """As YAML has it; a long one is cut."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower() if value is not None else "null"
+    text = repr(value) if isinstance(value, str | int | float | list | dict) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _check_fields(kind: Any, given: Mapping[Any, Any]) -> None:

@@ -23,11 +23,12 @@ from alto_policy.planner import Planner
 from alto_policy.types import Task
 from alto_policy.view import ClusterView
 from alto_runs.costs.durations import TaskDurations
+from alto_runs.costs.machine_costs import Machine
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.cpsat import CpSat
 from alto_runs.document import read_document
 from alto_runs.errors import UserError
-from alto_runs.fields import FieldError, decode_fields, unknown_key
+from alto_runs.fields import FieldError, decode_fields, told, unknown_key
 from alto_runs.profile import read_profile
 from alto_sim.failures import NO_FAULTS, Faults
 from alto_sim.latencies import Latencies
@@ -122,8 +123,7 @@ def read_conditions(path: Path) -> Conditions:
     try:
         return _parse(document)
     except FieldError as error:
-        place = ".".join(map(str, error.path))
-        raise UserError(f"{path}: {place}: {error.what}") from error
+        raise UserError(f"{path}: {told(error, document)}") from error
 
 
 def believed(
@@ -190,10 +190,10 @@ def _declared(task: Task, cluster: ClusterView) -> float:
 def _durations(belief: Belief, workload: Workload, folder: Path) -> TaskDurations:
     times, memory = workload.step_time, workload.memory_of
     if belief.profile is not None:
-        profile = StepProfile(read_profile(folder / belief.profile))
-        times, memory = profile, profile.memory_model
+        machine = Machine(StepProfile(read_profile(folder / belief.profile)))
+        times, memory = machine, machine.memory_model
         for arrival in workload.arrivals:
-            profile.shape_of(arrival.task)  # a backbone of unknown shape is said now
+            memory(arrival.task)  # a backbone of unknown shape is said now
     latencies = workload.latencies
     return TaskDurations(times, memory, start_seconds=latencies.start + latencies.load)
 

@@ -1,17 +1,25 @@
-"""Curves that other trainers wrote."""
+"""Curves that other trainers wrote: a folder with one `trainer_state.json` for each job.
+
+`FOLDER/<job>/trainer_state.json`, or that of the last checkpoint, `FOLDER/<job>/checkpoint-N/`.
+"""
 
 import json
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from alto_policy.types import JobId
+from alto_policy.types import Job, JobId
 from alto_runs.errors import UserError
 from alto_sim.curves import Losses, RecordedCurves
 
 __all__ = ["read_trainer_state", "read_trainer_states"]
+
+log = logging.getLogger(__name__)
+
+_NAME = "trainer_state.json"
 
 
 def read_trainer_state(path: Path) -> dict[int, Losses]:
@@ -41,9 +49,43 @@ def read_trainer_state(path: Path) -> dict[int, Losses]:
     return reports
 
 
-def read_trainer_states(paths: Mapping[JobId, Path]) -> RecordedCurves:
-    """The curves of several jobs, each from its own file."""
-    return RecordedCurves({job: read_trainer_state(path) for job, path in paths.items()})
+def read_trainer_states(folder: Path, jobs: Sequence[Job]) -> RecordedCurves:
+    """The curves of several jobs, each from its own file; what they cannot tell is warned of.
+    Raises UserError."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder, expected one with a folder for each job")
+    curves = {job.id: read_trainer_state(_state_of(folder, job.id)) for job in jobs}
+    steps = [(job.id, step) for job in jobs for step in _report_steps(job)]
+    if held := sum(step not in curves[job] for job, step in steps):
+        log.warning(
+            "%s: %d of %d reports are at steps without an evaluation, and take the one before",
+            folder,
+            held,
+            len(steps),
+        )
+    return RecordedCurves(curves)
+
+
+def _report_steps(job: Job) -> Iterator[int]:
+    step = 0
+    while step < job.steps:
+        step = job.next_report_step(step)
+        yield step
+
+
+def _state_of(folder: Path, job: JobId) -> Path:
+    """The file of the whole run, else of its last checkpoint."""
+    path = folder / job / _NAME
+    if path.is_file():
+        return path
+    steps = {
+        int(step): found
+        for found in (folder / job).glob(f"checkpoint-*/{_NAME}")
+        if (step := found.parent.name.removeprefix("checkpoint-")).isdecimal()
+    }
+    if not steps:
+        raise UserError(f"{path}: no such file, expected the curve of job {job!r}")
+    return steps[max(steps)]
 
 
 def _history(path: Path) -> list[Any]:

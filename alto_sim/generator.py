@@ -94,6 +94,14 @@ class Search:
     ranks: tuple[int, ...]
     batch_sizes: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        for name in ("learning_rates", "ranks", "batch_sizes"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"{name} must be one value or more, none twice, got {values}")
+        for _ in self.points():  # each of them is checked
+            pass
+
     def points(self) -> Iterable[Hyperparameters]:
         for rate, rank, batch_size in product(self.learning_rates, self.ranks, self.batch_sizes):
             yield Hyperparameters(
@@ -110,6 +118,12 @@ class ModelChoice:
     search: Search
     weight: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.num_gpus < 1:
+            raise ValueError(f"num_gpus must be at least 1, got {self.num_gpus}")
+        if not 0 < self.weight < math.inf:
+            raise ValueError(f"weight must be above 0, got {self.weight}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSize:
@@ -119,6 +133,14 @@ class DataSize:
     spread: float = 0.8  # standard deviation of the logarithm
     least: int = 200
     most: int = 50_000
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.least <= self.most:
+            raise ValueError(f"least must be in [1, {self.most}], got {self.least}")
+        if self.median < 1:
+            raise ValueError(f"median must be at least 1, got {self.median}")
+        if not 0 <= self.spread < math.inf:
+            raise ValueError(f"spread must be at least 0, got {self.spread}")
 
     def draw(self, dice: random.Random) -> int:
         size = math.exp(dice.gauss(math.log(self.median), self.spread))
@@ -139,6 +161,15 @@ class TaskMix:
     def __post_init__(self) -> None:
         if not self.models:
             raise ValueError("models must be one at least, got none")
+        for name in ("lengths", "tenants"):
+            weights = [weight for _, weight in getattr(self, name)]
+            if not weights or not all(0 < weight < math.inf for weight in weights):
+                raise ValueError(f"{name} must have weights above 0, got {weights}")
+        if min(length for length, _ in self.lengths) < 1:
+            raise ValueError(f"lengths must be at least 1, got {self.lengths}")
+        for name in ("epochs", "reports"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
     def draw(self, name: str, dice: random.Random, num_gpus: int | None = None) -> Task:
         """A task; one of `num_gpus` is of a model that asks for no more, and keeps its width.

@@ -1,7 +1,7 @@
 """Whatever can be simulated, by its path: a study, a trace, or a run that has ended."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,12 +10,14 @@ from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.runlog import Entry, RunLog
+from alto_runs.costs.machine_costs import Machine
 from alto_runs.costs.step_profile import Basis, StepProfile
 from alto_runs.directory import RunDirectory, is_plain_name, read_run_log
 from alto_runs.errors import UserError
 from alto_runs.executor_work import read_work
 from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.records import read_records
+from alto_sim.curves_import import read_trainer_states
 from alto_sim.generator import TaskMix, retune
 from alto_sim.importers import AT_ONCE, is_cluster_trace, read_trace, rigid
 from alto_sim.workload import Workload, profiled, recorded, synthetic
@@ -46,13 +48,27 @@ def load_workload(
     seed: int = 0,
     profile: StepProfile | None = None,
     mix: TaskMix | None = None,
+    curves: Path | None = None,
 ) -> Loaded:
     """On the machine that the profile was measured on, or is carried over to; without one, a run
     is on its own machine, and a study on that of the shipped profile.
 
     Raises UserError. The jobs of a cluster's trace are rigid, and messages in it take no time; with
-    a `mix` they are tuning tasks drawn from it, which keep their arrivals and widths.
+    a `mix` they are tuning tasks drawn from it, which keep their arrivals and widths. Losses that
+    would be generated are those of a folder of `curves`, if one is given.
     """
+    loaded = _load(path, seed, profile, mix)
+    if curves is None:
+        return loaded
+    if not loaded.is_drawn:
+        raise UserError(f"{path}: its jobs have losses of their own, or none")
+    jobs = [job for arrival in loaded.workload.arrivals for job in arrival.task.jobs]
+    workload = replace(loaded.workload, curves=read_trainer_states(curves, jobs))
+    facts = (("losses", f"trainer states in {curves}"), *loaded.facts)
+    return replace(loaded, workload=workload, facts=facts, is_drawn=False)
+
+
+def _load(path: Path, seed: int, profile: StepProfile | None, mix: TaskMix | None) -> Loaded:
     if mix is not None and not is_cluster_trace(path):
         raise UserError(
             f"{path}: its tasks are what they are, expected a trace of a cluster's jobs"
@@ -117,6 +133,9 @@ def _facts(workload: Workload, profile: StepProfile) -> tuple[tuple[str, str], .
 
 def _basis(workload: Workload, profile: StepProfile) -> Basis:
     """How far the weakest of the answers stands from a measurement, for jobs alone."""
+    times = workload.step_time
+    if isinstance(times, Machine) and any(times.is_split(a.task) for a in workload.arrivals):
+        return Basis.ESTIMATED
     works = {
         profile.work((job,), arrival.task)
         for arrival in workload.arrivals

@@ -30,7 +30,8 @@ class Simulation:
     """A workload by its path; `policy` in place of its own.
 
     A `profile`, which is a file, and a `gpu` by name stand for the machine; to another GPU than
-    the measured one times are carried over by data sheets. `conditions` is a file of `Conditions`.
+    the measured one times are carried over by data sheets. `conditions` is a file of `Conditions`,
+    `curves` a folder of losses that another trainer wrote.
     """
 
     path: Path
@@ -39,6 +40,7 @@ class Simulation:
     profile: Path | None = None
     gpu: str | None = None
     conditions: Path | None = None
+    curves: Path | None = None
 
     def run(self, out: Path) -> Result:
         """Raises UserError."""
@@ -68,9 +70,9 @@ class Simulation:
     def _load(self, seed: int = 0) -> Loaded:
         mix = PAPER_MIX if self._conditions().rows is Rows.TUNING else None
         if self.profile is None and self.gpu is None:
-            return load_workload(self.path, seed=seed, mix=mix)
+            return load_workload(self.path, seed=seed, mix=mix, curves=self.curves)
         profile = StepProfile(read_profile(self.profile or shipped_profile()), gpu=self.gpu)
-        return load_workload(self.path, seed=seed, profile=profile, mix=mix)
+        return load_workload(self.path, seed=seed, profile=profile, mix=mix, curves=self.curves)
 
     def _conditions(self) -> Conditions:
         return AS_IT_IS if self.conditions is None else read_conditions(self.conditions)

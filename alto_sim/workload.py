@@ -10,6 +10,7 @@ from alto_policy.memory import MemoryModel
 from alto_policy.runlog import RunLog
 from alto_policy.types import JobId, Task, TaskId
 from alto_runs.costs.durations import PassTimes
+from alto_runs.costs.machine_costs import Machine
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.executor_work import Work
 from alto_runs.history import Outcome, follow
@@ -69,8 +70,9 @@ def profiled(workload: Workload, profile: StepProfile) -> Workload:
     What its own executors took beside their passes is left behind. Raises UserError for a backbone
     whose shape is not known.
     """
-    measured = {a.task.id: profile.memory_model(a.task) for a in workload.arrivals}
-    return replace(workload, step_time=profile, overheads=NO_OVERHEADS, measured=measured)
+    machine = Machine(profile)
+    measured = {a.task.id: machine.memory_model(a.task) for a in workload.arrivals}
+    return replace(workload, step_time=machine, overheads=NO_OVERHEADS, measured=measured)
 
 
 def recorded(log: RunLog, work: Sequence[Work] = ()) -> Workload:

@@ -35,6 +35,7 @@ from alto_policy.policies.alto import Alto, AltoSettings
 from alto_policy.policies.alto_plus import AltoPlus, AltoPlusSettings
 from alto_policy.types import Job, JobId, Task, TaskId
 from alto_runs.costs.durations import TaskDurations
+from alto_runs.costs.sharded import Sharded
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.history import Follower
 from alto_runs.metrics import Metrics, measure
@@ -46,7 +47,6 @@ from alto_sim.generator import PAPER_MIX, Search
 from alto_sim.hardware import gpus_of
 from alto_sim.workload import DEFAULT_LATENCIES, Workload
 from experiments.exhibit import Exhibit, Table, Verdict
-from experiments.sharded import Sharded
 
 __all__ = ["BARS", "Bar", "exhibit", "makespan_of", "tasks_of"]
 
@@ -103,13 +103,14 @@ def makespan_of(tasks: Sequence[Task], bar: Bar, seed: int) -> Metrics:
     """Of one simulated run in which all tasks arrive at time zero."""
     single, wide = _profiles()
     times = Sharded(single, wide, adapter_parallel=bar.batching)
-    memory = times.memory(tasks, None if bar.batching else 1)
+    most_jobs = None if bar.batching else 1
+    memory = {task.id: times.memory_model(task, most_jobs) for task in tasks}
     workload = Workload(
         arrivals=tuple(TaskArrived(0.0, task) for task in tasks),
         curves=GeneratedCurves(tasks, seed=seed),
         step_time=times,
         latencies=DEFAULT_LATENCIES,
-        measured={task.id: memory[task.id] for task in tasks},
+        measured=memory,
     )
     place: Placement | None = None
     if bar.scheduling:

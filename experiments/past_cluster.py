@@ -19,12 +19,12 @@ from matplotlib.figure import Figure
 
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
-from alto_policy.memory import MemoryModel
 from alto_policy.planner import Planner
 from alto_policy.policies.alto import Alto, AltoSettings
 from alto_policy.types import Task
 from alto_policy.view import ClusterView
 from alto_runs.costs.durations import ExpectedExits, TaskDurations
+from alto_runs.costs.sharded import Sharded
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.history import Follower
 from alto_runs.metrics import measure
@@ -36,7 +36,6 @@ from alto_sim.generator import PAPER_MIX, DataSize, Poisson, TaskMix, arrivals_a
 from alto_sim.hardware import gpus_of
 from alto_sim.workload import DEFAULT_LATENCIES, Workload
 from experiments.exhibit import Exhibit, Table, Verdict
-from experiments.sharded import Sharded
 
 __all__ = ["exhibit", "mean_slowdown"]
 
@@ -59,11 +58,8 @@ def mean_slowdown(error: float, load: float, num_gpus: int, seed: int) -> float:
     """Over the tasks of one simulated run."""
     times = _times()
 
-    def memory_of(task: Task) -> MemoryModel:
-        return times.memory([task])[task.id]
-
     durations = TaskDurations(
-        times, memory_of, start_seconds=DEFAULT_LATENCIES.load, exits=ExpectedExits()
+        times, times.memory_model, start_seconds=DEFAULT_LATENCIES.load, exits=ExpectedExits()
     )
     arrivals = arrivals_at_load(
         _MIX,
@@ -87,7 +83,7 @@ def mean_slowdown(error: float, load: float, num_gpus: int, seed: int) -> float:
         curves=GeneratedCurves([arrival.task for arrival in arrivals], seed=seed),
         step_time=times,
         latencies=DEFAULT_LATENCIES,
-        measured={arrival.task.id: memory_of(arrival.task) for arrival in arrivals},
+        measured={arrival.task.id: times.memory_model(arrival.task) for arrival in arrivals},
     )
     gpus = gpus_of(num_gpus)
     cluster = Cluster(gpus)

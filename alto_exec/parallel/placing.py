@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["load_shards", "spread_of"]
 
-# Measured on H100s: what a layer's launches take the host, products with frozen weights, and the
-# bytes that come in from the other GPUs in a second by which a pass gets longer.
-_LAUNCH_SECONDS, _FLOPS_PER_SECOND, _GATHERED_BYTES_PER_SECOND = 5e-3, 5e14, 3.2e11
-_FLOPS_PER_WEIGHT = 4  # of a token: forward, and the gradient of the input
 _MARGIN = 0.9  # of the memory, as when a model of it is measured
 
 
@@ -93,9 +89,9 @@ class _Sizes:
         return self.of_layers // self.layers * (num_ranks - 1) // num_ranks
 
     def costs(self, num_ranks: int) -> PassCosts:
-        received = 2 * self.of_layers * (num_ranks - 1) / num_ranks
-        return PassCosts(
-            per_pass=_LAUNCH_SECONDS * self.layers,
-            per_token=_FLOPS_PER_WEIGHT * self.parameters / _FLOPS_PER_SECOND,
-            gathering=received / _GATHERED_BYTES_PER_SECOND,
+        return PassCosts.estimated(
+            layers=self.layers,
+            layer_bytes=self.of_layers,
+            parameters=self.parameters,
+            num_gpus=num_ranks,
         )

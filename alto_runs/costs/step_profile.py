@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from enum import StrEnum
 from statistics import fmean, median
@@ -94,6 +95,12 @@ class StepProfile:
         self._passes: dict[tuple[str, int, Crew], float] = {}
         self._evaluations: dict[tuple[str, int, int, Crew], float] = {}
         self._shape_of: dict[str, ModelShape] = {}
+
+    def recomputing(self) -> "StepProfile":
+        """The same measurements, with activations computed again in the backward pass."""
+        again = copy(self)
+        again.recompute, again._passes, again._evaluations = True, {}, {}
+        return again
 
     def shape_of(self, task: Task) -> ModelShape:
         if task.backbone not in self._shape_of:

@@ -28,9 +28,22 @@ VERBS = {
         "--profile FILE",
         "--gpu NAME",
         "--conditions FILE.yaml",
+        "--losses DIR",
         "--seeds N",
         "--out DIR",
         "--json",
+    ],
+    "workload": [
+        "--out FILE.jsonl",
+        "--tasks N",
+        "--arrivals poisson|bursty|WORKLOAD",
+        "--mix FILE.yaml",
+        "--gap SECONDS",
+        "--load SHARE",
+        "--gpus N",
+        "--profile FILE",
+        "--gpu NAME",
+        "--seed N",
     ],
     "replay": ["DIR"],
     "report": ["DIR", "--out DIR", "--csv", "--parquet", "--trace"],
@@ -59,7 +72,7 @@ VERBS = {
 ALONE = """
 import sys
 import alto_cli
-import alto_sim.seeds, alto_runs.export, alto_runs.costs.check
+import alto_sim.seeds, alto_sim.recipe, alto_runs.export, alto_runs.costs.check
 import alto_runs.replaying, alto_runs.report.page
 import alto_service.serving, alto_service.app, alto_service.client
 heavy = {"torch", "transformers", "triton", "ray", "ortools"} & set(sys.modules)
@@ -109,8 +122,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ([], "the following arguments are required: VERB; alto --help tells more"),
         (
             ["tine"],
-            "argument VERB: invalid choice: 'tine' (choose from 'tune', 'simulate', 'replay', "
-            "'report', 'profile', 'serve', 'submit', 'status', 'cancel'); alto --help tells more",
+            "argument VERB: invalid choice: 'tine' (choose from 'tune', 'simulate', 'workload', "
+            "'replay', 'report', 'profile', 'serve', 'submit', 'status', 'cancel'); "
+            "alto --help tells more",
         ),
         (
             ["tune"],

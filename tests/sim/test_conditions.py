@@ -106,21 +106,24 @@ def test_seeds_move_every_cause(seed: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("fautls: {}", "fautls: unknown key, did you mean 'faults'?"),
-        ("faults: 3", "faults: expected fields with values"),
-        ("faults: { node_mtbf: -3 }", "faults.node_mtbf: node_mtbf must be above 0 seconds"),
-        ("latencies: { strat: 1 }", "latencies.strat: unknown key, did you mean 'start'?"),
-        ("latencies: { start: -1 }", "latencies.start: expected seconds, at least 0"),
-        ("gpus_per_node: 0", "gpus_per_node: expected a whole number, at least 1"),
-        ("rows: wide", "rows: expected one of rigid, tuning"),
-        ("belief: { error: -1 }", "belief.error: error must be at least 0"),
+        ("fautls: {}", "fautls: value {}: unknown key, did you mean 'faults'?"),
+        ("faults: 3", "faults: value 3: expected fields with values"),
+        (
+            "faults: { node_mtbf: -3 }",
+            "faults.node_mtbf: value -3: node_mtbf must be above 0 seconds",
+        ),
+        ("latencies: { strat: 1 }", "latencies.strat: value 1: unknown key, did you mean 'start'?"),
+        ("latencies: { start: -1 }", "latencies.start: value -1: expected seconds, at least 0"),
+        ("gpus_per_node: 0", "gpus_per_node: value 0: expected a whole number, at least 1"),
+        ("rows: wide", "rows: value 'wide': expected one of rigid, tuning"),
+        ("belief: { error: -1 }", "belief.error: value -1: error must be at least 0"),
         (
             "placement: { objective: speed }",
-            "placement.objective: expected one of makespan, mean-completion",
+            "placement.objective: value 'speed': expected one of makespan, mean-completion",
         ),
         (
             "placement: { exact: 1, objective: mean-completion }",
-            "placement.exact: exact must be left out for mean-completion",
+            "placement.exact: value 1: exact must be left out for mean-completion",
         ),
     ],
 )

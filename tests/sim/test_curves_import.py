@@ -1,9 +1,9 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from alto_policy.types import JobId
 from alto_runs.errors import UserError
 from alto_sim.curves import Losses
 from alto_sim.curves_import import read_trainer_state, read_trainer_states
@@ -27,9 +27,17 @@ def test_a_report_holds_the_training_since_the_last_one(tmp_path: Path) -> None:
     assert math.isnan(found[4].val)
 
 
-def test_curves_of_jobs(tmp_path: Path) -> None:
-    curves = read_trainer_states({JobId("a"): state(tmp_path, STATE)})
-    assert curves.losses(job("a", 4, 2), 2) == Losses(1.5, 1.25)
+def test_curves_of_jobs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a").mkdir()
+    state(tmp_path / "a", STATE)
+    spec = job("a", 4, 2)
+    curves = read_trainer_states(tmp_path, [spec])
+    assert curves.losses(spec, 2) == Losses(1.5, 1.25)
+    assert caplog.messages == []
+    read_trainer_states(tmp_path, [replace(spec, reports=4)])
+    assert caplog.messages == [
+        f"{tmp_path}: 2 of 4 reports are at steps without an evaluation, and take the one before"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -77,11 +77,11 @@ def test_settings_are_written_as_they_are_read() -> None:
     [
         ({"within": "sjf"}, ("within",)),
         ({"within": {"name": "alto", "warmpu": 1}}, ("within", "warmpu")),
-        ({"tenants": [{"nam": "a"}]}, ("tenants[0]",)),
+        ({"tenants": [{"nam": "a"}]}, ("tenants", 0)),
         ({"tenants": "a"}, ("tenants",)),
     ],
 )
-def test_a_mistake_names_its_field(fields: dict[str, object], path: tuple[str, ...]) -> None:
+def test_a_mistake_names_its_field(fields: dict[str, object], path: tuple[str | int, ...]) -> None:
     with pytest.raises(FieldError) as caught:
         parse_settings({"name": "shared", **fields})
     assert caught.value.path == path

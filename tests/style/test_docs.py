@@ -11,7 +11,11 @@ from tests.style.sources import ROOT
 DOCUMENTS = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md") if path.exists()]
 README = [path for path in DOCUMENTS if path.name == "README.md"]
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-VERBS = set(re.findall(r'add_parser\(\s*"([a-z]+)"', (ROOT / "alto_cli.py").read_text()))
+VERBS = {
+    verb
+    for name in ("alto_cli.py", "alto_service/verbs.py")
+    for verb in re.findall(r'add_parser\(\s*"([a-z]+)"', (ROOT / name).read_text())
+}
 MADE = ("runs/", "report.html", "leaderboard.json", "metrics.json", "run.jsonl", "best/", "jobs/")
 PATH = re.compile(r"[\w.-]+(?:/[\w.<>*-]+)+/?|[\w-]+\.(?:py|md|toml|txt|yaml|jsonl)")
 

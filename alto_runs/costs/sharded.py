@@ -7,19 +7,19 @@ the two overlap.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Hyperparameters, Job, Task
 from alto_runs.costs.step_profile import StepProfile
 
-__all__ = ["GATHER_BYTES_PER_SECOND", "Sharded"]
+__all__ = ["GATHER_BYTES_PER_SECOND", "WEIGHT_BYTES", "Sharded"]
 
 # NVLink of an H100 SXM: 450 GB/s in one direction (data sheet), of which all-gathers of large
 # layers reach about four fifths: an assumption.
 GATHER_BYTES_PER_SECOND = 360e9
-_WEIGHT_BYTES = 2
+WEIGHT_BYTES = 2
 _GATHERS = 2  # in the forward and in the backward pass; a frozen backbone reduces no gradients
 
 
@@ -55,21 +55,16 @@ class Sharded:
     def gather_seconds(self, task: Task) -> float:
         """All weights that other ranks hold, once in each direction."""
         shape = self.wide.shape_of(task)
-        others = _WEIGHT_BYTES * shape.parameters * (task.num_gpus - 1) / task.num_gpus
+        others = WEIGHT_BYTES * shape.parameters * (task.num_gpus - 1) / task.num_gpus
         return _GATHERS * others / GATHER_BYTES_PER_SECOND
 
-    def memory(
-        self, tasks: Iterable[Task], max_jobs: int | None = None
-    ) -> Mapping[str, MemoryModel]:
-        """By task, on one rank: its share of the weights and two whole layers."""
-        return {task.id: self._memory(task, max_jobs) for task in tasks}
-
-    def _memory(self, task: Task, max_jobs: int | None) -> MemoryModel:
+    def memory_model(self, task: Task, max_jobs: int | None = None) -> MemoryModel:
+        """On one rank: its share of the weights and two whole layers."""
         if task.num_gpus == 1:
             return self.single.memory_model(task, max_jobs)
         whole, shape = self.wide.memory_model(task, max_jobs), self.wide.shape_of(task)
-        weights = _WEIGHT_BYTES * shape.parameters
-        layer = _WEIGHT_BYTES * shape.block_parameters / shape.layers
+        weights = WEIGHT_BYTES * shape.parameters
+        layer = WEIGHT_BYTES * shape.block_parameters / shape.layers
         fixed = whole.fixed - weights + weights / task.num_gpus + 2 * layer
         return replace(whole, fixed=math.ceil(fixed))
 

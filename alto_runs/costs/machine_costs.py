@@ -1,0 +1,91 @@
+"""One kind of GPU as executors use it, for tasks of one GPU and of several."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from alto_policy.layout import Layout, PassCosts, choose_layout
+from alto_policy.memory import MemoryModel
+from alto_policy.packing import by_batch_size
+from alto_policy.types import Job, Task, TaskId
+from alto_runs.costs.durations import PassTimes
+from alto_runs.costs.sharded import WEIGHT_BYTES, Sharded
+from alto_runs.costs.step_profile import StepProfile
+
+__all__ = ["Machine"]
+
+_GAIN = 1.05  # in tokens a second, from which on recomputation is worth it
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """To train a task: step times, and the memory of one of its GPUs."""
+
+    times: PassTimes
+    memory: MemoryModel
+    is_split: bool = False
+
+    def num_fitting(self, task: Task) -> int:
+        return self.memory.num_fitting(task.jobs, task.max_length)
+
+    def tokens_per_second(self, task: Task) -> float:
+        """With as many jobs side by side as fit, in the order of packing."""
+        jobs: list[Job] = []
+        for job in by_batch_size(task.jobs):
+            if self.memory.fits([*jobs, job], task.max_length):
+                jobs.append(job)
+        sequences = sum(job.hyperparameters.batch_size for job in jobs)
+        return sequences / self.times.pass_seconds(jobs, task) if jobs else 0.0
+
+
+class Machine:
+    """Times of passes, and memory. A task's activations are kept or computed again, and its
+    backbone is copied to each of its GPUs or split over them, as an executor would choose."""
+
+    def __init__(self, profile: StepProfile) -> None:
+        self._plain, self._again = profile, profile.recomputing()
+        self._shards = Sharded(profile, self._again)
+        self._ways: dict[tuple[TaskId, int], _Way] = {}
+
+    def pass_seconds(self, jobs: Iterable[Job], task: Task) -> float:
+        return self._way(task).times.pass_seconds(jobs, task)
+
+    def evaluation_seconds(self, jobs: Sequence[Job], task: Task) -> float:
+        return self._way(task).times.evaluation_seconds(jobs, task)
+
+    def memory_model(self, task: Task) -> MemoryModel:
+        return self._way(task).memory
+
+    def is_split(self, task: Task) -> bool:
+        """Whether the backbone is split over the task's GPUs, which no profile has measured."""
+        return self._way(task).is_split
+
+    def _way(self, task: Task) -> _Way:
+        key = task.id, task.num_gpus
+        if key not in self._ways:
+            self._ways[key] = self._chosen(task)
+        return self._ways[key]
+
+    def _chosen(self, task: Task) -> _Way:
+        copies = self._copies(task)
+        if task.num_gpus == 1:
+            return copies
+        shape, shards = self._plain.shape_of(task), self._shards.memory_model(task)
+        costs = PassCosts.estimated(
+            layers=shape.layers,
+            layer_bytes=WEIGHT_BYTES * shape.block_parameters,
+            parameters=shape.parameters,
+            num_gpus=task.num_gpus,
+        )
+        if choose_layout(task, copies.memory, shards, costs) is Layout.COPIES:
+            return copies
+        return _Way(self._shards, shards, is_split=True)
+
+    def _copies(self, task: Task) -> _Way:
+        plain = _Way(self._plain, self._plain.memory_model(task))
+        if plain.memory.fits(task.jobs, task.max_length):
+            return plain
+        again = _Way(self._again, self._again.memory_model(task))
+        if again.num_fitting(task) > plain.num_fitting(task):
+            return again
+        gain = again.tokens_per_second(task) / max(plain.tokens_per_second(task), 1e-9)
+        return again if gain > _GAIN else plain
