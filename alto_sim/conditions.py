@@ -5,11 +5,10 @@ gpus_per_node: 4
 faults: { node_mtbf: 86400, node_repair: 1800, straggler_share: 0.1, seed: 1 }
 latencies: { start: 20, load: 60 }
 belief: { profile: another.jsonl, error: 0.2 }
-placement: { objective: mean-completion }
+placement: { objective: mean-completion, widths: [1, 2, 4] }
 """
 
 import math
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
@@ -22,40 +21,23 @@ from alto_policy.placement import Objective
 from alto_policy.planner import Planner
 from alto_policy.types import Task
 from alto_policy.view import ClusterView
-from alto_runs.costs.durations import TaskDurations
-from alto_runs.costs.machine_costs import Machine
-from alto_runs.costs.step_profile import StepProfile
 from alto_runs.cpsat import CpSat
 from alto_runs.document import read_document
 from alto_runs.errors import UserError
 from alto_runs.fields import FieldError, decode_fields, told, unknown_key
-from alto_runs.profile import read_profile
+from alto_sim.belief import Belief, BelievedCosts
 from alto_sim.failures import NO_FAULTS, Faults
 from alto_sim.latencies import Latencies
 from alto_sim.workload import Workload
 
 __all__ = [
     "AS_IT_IS",
-    "Belief",
     "Conditions",
     "PlacementRule",
     "Rows",
     "believed",
     "read_conditions",
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Belief:
-    """How the policy comes to the durations of tasks; the truth is the workload's own."""
-
-    profile: str | None = None  # file of the step times that it believes, in place of the true ones
-    error: float = 0.0  # sigma of a log-normal factor of median 1 on each task's duration
-    seed: int = 0  # of the factors
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.error < math.inf:
-            raise ValueError(f"error must be at least 0, got {self.error}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +48,7 @@ class PlacementRule:
     nodes: int = 2_000  # orders that the search looks at
     reserve: bool = False
     exact: float | None = None  # deterministic seconds of CP-SAT after it, for makespan alone
+    widths: tuple[int, ...] = ()  # GPUs that a task may have, else those that it asks for
 
     def __post_init__(self) -> None:
         if self.nodes < 1:
@@ -74,6 +57,8 @@ class PlacementRule:
             raise ValueError(f"exact must be above 0, got {self.exact}")
         if self.exact is not None and self.objective is not Objective.MAKESPAN:
             raise ValueError(f"exact must be left out for {self.objective.value}, got {self.exact}")
+        if len(set(self.widths)) < len(self.widths) or min(self.widths, default=1) < 1:
+            raise ValueError(f"widths must be at least 1, none twice, got {list(self.widths)}")
 
 
 class Rows(StrEnum):
@@ -127,32 +112,26 @@ def read_conditions(path: Path) -> Conditions:
 
 
 def believed(
-    conditions: Conditions, workload: Workload, folder: Path
+    conditions: Conditions, workload: Workload, costs: BelievedCosts
 ) -> tuple[DurationEstimate, Placement | None]:
-    """What the policy takes a task to last, and its placement; a profile is seen from `folder`.
+    """What the policy takes a task to last, and its placement.
 
     Jobs of a cluster's trace declare their durations; tuning tasks are worked out from step times.
-    Raises UserError.
     """
-    belief = conditions.belief
     if conditions.is_plain:
         return declared_seconds, None
-    belief = belief or Belief()
     if workload.durations:
-        if belief.profile is not None:
-            raise UserError("belief.profile: the jobs of this trace declare their own durations")
         seconds, remaining = declared_seconds, _declared
     else:
-        durations = _durations(belief, workload, folder)
+        durations = costs.durations()
         seconds, remaining = durations.seconds, durations
-    error = _Errors(belief)
     rule = conditions.placement
 
     def estimate(task: Task) -> float:
-        return seconds(task) * error.of(task)
+        return seconds(task) * costs.error(task)
 
     def left(task: Task, cluster: ClusterView) -> float:
-        return remaining(task, cluster) * error.of(task)
+        return remaining(task, cluster) * costs.error(task)
 
     return estimate, None if rule is None else _planner(rule, left)
 
@@ -167,35 +146,8 @@ def _planner(rule: PlacementRule, left: Callable[[Task, ClusterView], float]) ->
     )
 
 
-class _Errors:
-    """One factor for each task, whatever the order in which they are asked for."""
-
-    def __init__(self, belief: Belief) -> None:
-        self._belief = belief
-        self._known: dict[str, float] = {}
-
-    def of(self, task: Task) -> float:
-        if self._belief.error == 0:
-            return 1.0
-        if task.id not in self._known:
-            dice = random.Random(f"{self._belief.seed}/belief/{task.id}")
-            self._known[task.id] = dice.lognormvariate(0.0, self._belief.error)
-        return self._known[task.id]
-
-
 def _declared(task: Task, cluster: ClusterView) -> float:
     return declared_seconds(task)
-
-
-def _durations(belief: Belief, workload: Workload, folder: Path) -> TaskDurations:
-    times, memory = workload.step_time, workload.memory_of
-    if belief.profile is not None:
-        machine = Machine(StepProfile(read_profile(folder / belief.profile)))
-        times, memory = machine, machine.memory_model
-        for arrival in workload.arrivals:
-            memory(arrival.task)  # a backbone of unknown shape is said now
-    latencies = workload.latencies
-    return TaskDurations(times, memory, start_seconds=latencies.start + latencies.load)
 
 
 def _parse(document: Mapping[str, Any]) -> Conditions:

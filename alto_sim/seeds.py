@@ -16,10 +16,12 @@ from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.replaying import BELIEF
 from alto_runs.result import Result
 from alto_runs.versions import versions
+from alto_sim.belief import Belief, BelievedCosts
 from alto_sim.conditions import AS_IT_IS, Conditions, Rows, believed, read_conditions
 from alto_sim.generator import PAPER_MIX
 from alto_sim.hardware import gpus_of
 from alto_sim.load import Loaded, load_workload
+from alto_sim.molding import molded
 from alto_sim.simulate import simulate
 
 __all__ = ["Simulation"]
@@ -80,7 +82,10 @@ class Simulation:
     def _play(self, loaded: Loaded, conditions: Conditions, out: Path) -> Result:
         workload = conditions.around(loaded.workload)
         folder = Path() if self.conditions is None else self.conditions.parent
-        estimate, place = believed(conditions, workload, folder)
+        costs = BelievedCosts(conditions.belief or Belief(), workload, folder)
+        if conditions.placement is not None and conditions.placement.widths:
+            workload = molded(workload, conditions.placement.widths, self.num_gpus, costs)
+        estimate, place = believed(conditions, workload, costs)
         belief = () if conditions.is_plain else ((BELIEF, f"the conditions of {self.conditions}"),)
         return simulate(
             workload,

@@ -54,6 +54,8 @@ class Workload:
     cancellations: tuple[TaskCancelled, ...] = ()
 
     def memory_of(self, task: Task) -> MemoryModel:
+        if isinstance(self.step_time, Machine):
+            return self.step_time.memory_model(task)
         return self.measured.get(task.id, self.memory)
 
 
@@ -65,14 +67,15 @@ def synthetic(trace: RunLog, *, seed: int = 0) -> Workload:
 
 
 def profiled(workload: Workload, profile: StepProfile) -> Workload:
-    """The workload on the machine that was profiled: its step times, and memory by backbone.
+    """The workload on the machine that was profiled: its step times, and its memory.
 
     What its own executors took beside their passes is left behind. Raises UserError for a backbone
     whose shape is not known.
     """
     machine = Machine(profile)
-    measured = {a.task.id: machine.memory_model(a.task) for a in workload.arrivals}
-    return replace(workload, step_time=machine, overheads=NO_OVERHEADS, measured=measured)
+    for arrival in workload.arrivals:
+        machine.memory_model(arrival.task)
+    return replace(workload, step_time=machine, overheads=NO_OVERHEADS)
 
 
 def recorded(log: RunLog, work: Sequence[Work] = ()) -> Workload:

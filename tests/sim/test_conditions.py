@@ -1,17 +1,21 @@
 """Conditions of a simulated cluster from a file: what goes wrong, and what the policy believes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from alto_policy.decisions import StartExecutor
-from alto_policy.events import ExecutorUp, NodeDown, NodeUp
+from alto_policy.events import ExecutorUp, NodeDown, NodeUp, TaskArrived
 from alto_policy.policies.sjf import SjfSettings
+from alto_policy.runlog import Entry, dump_entry
 from alto_runs.errors import UserError
+from alto_runs.history import Outcome
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_sim.conditions import read_conditions
 from alto_sim.seeds import Simulation
+from tests.sim.cases import job, task
 
 ROWS = [(f"j{i}", 0, 100 + 10 * i, 2) for i in range(8)]
 
@@ -122,6 +126,10 @@ def test_seeds_move_every_cause(seed: int, tmp_path: Path) -> None:
             "placement.objective: value 'speed': expected one of makespan, mean-completion",
         ),
         (
+            "placement: { widths: [2, 2] }",
+            "placement.widths: value [2, 2]: widths must be at least 1, none twice",
+        ),
+        (
             "placement: { exact: 1, objective: mean-completion }",
             "placement.exact: value 1: exact must be left out for mean-completion",
         ),
@@ -136,5 +144,44 @@ def test_a_mistake_is_one_line(text: str, what: str, tmp_path: Path) -> None:
 
 
 def test_jobs_of_a_trace_have_no_profile(trace: Path) -> None:
-    with pytest.raises(UserError, match="declare their own durations"):
+    with pytest.raises(UserError, match="profile: jobs of this trace have durations of their own"):
         simulated(trace, "belief: { profile: some.jsonl }\n")
+
+
+def tuning_tasks(folder: Path, arrivals: tuple[float, ...], backbone: str) -> Path:
+    """A trace of searches of eight jobs, each of which asks for one GPU."""
+    path = folder / "tasks.jsonl"
+    lines = []
+    for number, t in enumerate(arrivals):
+        jobs = [job(f"t{number}-{i}", 400, 4) for i in range(8)]
+        made = replace(task(f"t{number}", jobs), backbone=backbone, max_length=512)
+        lines.append(dump_entry(Entry(TaskArrived(t, made), ())))
+    path.write_text("\n".join([*lines, ""]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arrivals", "backbone", "widths", "chosen"),
+    [
+        pytest.param((0.0,), "Llama-3.1-8B", "1, 2, 4", [4], id="alone: as wide as it gains"),
+        pytest.param((0.0,) * 4, "Llama-3.1-8B", "1, 2, 4", [1] * 4, id="together: side by side"),
+        pytest.param((0.0, 9.0), "Llama-3.1-8B", "1, 2, 4", [4, 4], id="unaware of one another"),
+        pytest.param((0.0,) * 4, "Llama-3.1-70B", "1, 2, 4", [4] * 4, id="as wide as it must be"),
+        pytest.param((0.0,), "Llama-3.1-8B", "2, 8", [2], id="no wider than the cluster"),
+    ],
+)
+def test_widths_are_chosen(
+    arrivals: tuple[float, ...], backbone: str, widths: str, chosen: list[int], tmp_path: Path
+) -> None:
+    path = tuning_tasks(tmp_path, arrivals, backbone)
+    result = simulated(path, f"placement: {{ widths: [{widths}] }}\n")
+    assert [each.num_gpus for each in result.history.tasks] == chosen
+    assert all(job.outcome is Outcome.FINISHED for job in result.history.jobs.values())
+
+
+def test_widths_that_cannot_be_chosen(trace: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"placement\.widths: the jobs of this workload keep their"):
+        simulated(trace, "placement: { widths: [1, 2] }\n")
+    path = tuning_tasks(tmp_path, (0.0,), "Llama-3.1-8B")
+    with pytest.raises(UserError, match=r"widths: value \[8\]: expected one up to"):
+        simulated(path, "placement: { widths: [8] }\n")
