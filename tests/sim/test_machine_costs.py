@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from alto_policy.types import Hyperparameters, Task
+from alto_policy.types import Hyperparameters, JobId, Task
 from alto_runs.costs.machine_costs import Machine
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.profile import read_profile
@@ -60,3 +60,12 @@ def test_a_width_is_part_of_the_question(profile: StepProfile) -> None:
     machine = Machine(profile)
     wide = [machine.memory_model(asked("Llama-3.1-70B", width, 512)).fixed for width in (4, 8)]
     assert wide[1] < wide[0] < machine.memory_model(asked("Llama-3.1-70B", 1, 512)).fixed
+
+
+def test_one_job_that_fits_in_no_other_way_is_enough(profile: StepProfile) -> None:
+    many, large = (asked("Llama-3.1-8B", 1, 2048, size, jobs) for size, jobs in ((4, 20), (16, 1)))
+    one = replace(large.jobs[0], id=JobId("large"))
+    mixed = replace(many, jobs=(*many.jobs, one))
+    plain, again = profile.memory_model(many), profile.recomputing().memory_model(many)
+    assert Machine(profile).memory_model(many) == plain  # it trains faster so
+    assert Machine(profile).memory_model(mixed) == again
