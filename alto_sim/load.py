@@ -10,8 +10,9 @@ from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.runlog import Entry, RunLog
-from alto_runs.costs.machine_costs import Machine
+from alto_runs.costs.machine_costs import CHOSEN, ExecutorChoices, Machine
 from alto_runs.costs.step_profile import Basis, StepProfile
+from alto_runs.costs.storage import Storage
 from alto_runs.directory import RunDirectory, is_plain_name, read_run_log
 from alto_runs.errors import UserError
 from alto_runs.executor_work import read_work
@@ -23,7 +24,7 @@ from alto_sim.importers import AT_ONCE, is_cluster_trace, read_trace, rigid
 from alto_sim.workload import Workload, profiled, recorded, synthetic
 
 if TYPE_CHECKING:
-    from alto_runs.study import Study, TaskSpec
+    from alto_runs.study import ExecutorSpec, Study, TaskSpec
 
 __all__ = ["Loaded", "load_workload"]
 
@@ -92,7 +93,7 @@ def _load(path: Path, seed: int, profile: StepProfile | None, mix: TaskMix | Non
         from alto_runs.study import load_study  # with pydantic half of the time to start
 
         study = load_study(path)
-        return _drawn(_trace_of(study), study.policy, seed, profile)
+        return _drawn(_trace_of(study), study.policy, seed, profile, _choices(study.executor))
     run = read_run_log(path)
     _check_arrivals(run, path)
     if any(not isinstance(entry.event, TaskArrived | TaskCancelled) for entry in run.entries):
@@ -107,41 +108,62 @@ def _on_machine(workload: Workload, settings: Settings, profile: StepProfile | N
     return Loaded(workload=workload, settings=settings, facts=_facts(workload, profile))
 
 
-def _drawn(trace: RunLog, settings: Settings, seed: int, given: StepProfile | None) -> Loaded:
+def _drawn(
+    trace: RunLog,
+    settings: Settings,
+    seed: int,
+    given: StepProfile | None,
+    choices: ExecutorChoices = CHOSEN,
+) -> Loaded:
     """On the machine of the shipped profile, if none is given and all backbones' shapes are
     known."""
     workload = synthetic(trace, seed=seed)
     profile = given or StepProfile(read_profile(shipped_profile()))
     try:
-        workload = profiled(workload, profile)
+        workload = profiled(workload, profile, choices)
         facts = _facts(workload, profile)
     except UserError as error:
         if given is not None:
             raise
         log.warning("step times and memory are those of an 8B backbone: %s", error)
         facts = (("profile", "none: an 8B backbone on one H100"),)
+        workload = replace(workload, memory=choices.bounded(workload.memory))
     facts = (("seed", str(seed)), *facts)
     return Loaded(workload=workload, settings=settings, facts=facts, is_drawn=True)
+
+
+def _choices(executor: "ExecutorSpec") -> ExecutorChoices:
+    return ExecutorChoices(
+        storage=Storage(
+            frozen_weights=executor.frozen_weights, optimizer_states=executor.optimizer_states
+        ),
+        recompute=executor.recompute,
+        max_jobs=executor.max_jobs,
+        memory_gb=executor.memory_gb,
+    )
 
 
 def _facts(workload: Workload, profile: StepProfile) -> tuple[tuple[str, str], ...]:
     return (
         ("profile", f"{profile.gpu}, {profile.kernels}"),
-        ("step_times", _basis(workload, profile).value),
+        ("step_times", _basis(workload).value),
     )
 
 
-def _basis(workload: Workload, profile: StepProfile) -> Basis:
+def _basis(workload: Workload) -> Basis:
     """How far the weakest of the answers stands from a measurement, for jobs alone."""
-    times = workload.step_time
-    if isinstance(times, Machine) and any(times.is_split(a.task) for a in workload.arrivals):
+    machine = workload.step_time
+    assert isinstance(machine, Machine)
+    tasks = [arrival.task for arrival in workload.arrivals]
+    if any(machine.is_split(task) for task in tasks):
         return Basis.ESTIMATED
     works = {
-        profile.work((job,), arrival.task)
-        for arrival in workload.arrivals
-        for job in arrival.task.jobs
+        (profile, profile.work((job,), task))
+        for task in tasks
+        for profile in (machine.profile_of(task),)
+        for job in task.jobs
     }
-    found = {profile.seconds(work).basis for work in works}
+    found = {profile.seconds(work).basis for profile, work in works}
     return max(found, key=list(Basis).index)
 
 

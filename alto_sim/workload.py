@@ -10,7 +10,7 @@ from alto_policy.memory import MemoryModel
 from alto_policy.runlog import RunLog
 from alto_policy.types import JobId, Task, TaskId
 from alto_runs.costs.durations import PassTimes
-from alto_runs.costs.machine_costs import Machine
+from alto_runs.costs.machine_costs import CHOSEN, ExecutorChoices, Machine
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.executor_work import Work
 from alto_runs.history import Outcome, follow
@@ -66,13 +66,15 @@ def synthetic(trace: RunLog, *, seed: int = 0) -> Workload:
     return Workload(arrivals=arrivals, curves=curves, cancellations=_cancellations(trace))
 
 
-def profiled(workload: Workload, profile: StepProfile) -> Workload:
+def profiled(
+    workload: Workload, profile: StepProfile, choices: ExecutorChoices = CHOSEN
+) -> Workload:
     """The workload on the machine that was profiled: its step times, and its memory.
 
     What its own executors took beside their passes is left behind. Raises UserError for a backbone
     whose shape is not known.
     """
-    machine = Machine(profile)
+    machine = Machine(profile, choices)
     for arrival in workload.arrivals:
         machine.memory_model(arrival.task)
     return replace(workload, step_time=machine, overheads=NO_OVERHEADS)

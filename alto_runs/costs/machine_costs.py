@@ -1,7 +1,7 @@
 """One kind of GPU as executors use it, for tasks of one GPU and of several."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from alto_policy.layout import Layout, PassCosts, choose_layout
 from alto_policy.memory import MemoryModel
@@ -10,10 +10,29 @@ from alto_policy.types import Job, Task, TaskId
 from alto_runs.costs.durations import PassTimes
 from alto_runs.costs.sharded import WEIGHT_BYTES, Sharded
 from alto_runs.costs.step_profile import StepProfile
+from alto_runs.costs.storage import PLAIN, Storage
 
-__all__ = ["Machine"]
+__all__ = ["CHOSEN", "ExecutorChoices", "Machine"]
 
 _GAIN = 1.05  # in tokens a second, from which on recomputation is worth it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorChoices:
+    """What a study says of its executors; None where they choose."""
+
+    storage: Storage = PLAIN
+    recompute: bool | None = None
+    max_jobs: int | None = None
+    memory_gb: float | None = None
+
+    def bounded(self, memory: MemoryModel) -> MemoryModel:
+        gigabytes = self.memory_gb
+        capacity = memory.capacity if gigabytes is None else int(gigabytes * 1e9)
+        return replace(memory, capacity=capacity, max_jobs=self.max_jobs)
+
+
+CHOSEN = ExecutorChoices()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +60,11 @@ class Machine:
     """Times of passes, and memory. A task's activations are kept or computed again, and its
     backbone is copied to each of its GPUs or split over them, as an executor would choose."""
 
-    def __init__(self, profile: StepProfile) -> None:
-        self._plain, self._again = profile, profile.recomputing()
-        self._shards = Sharded(profile, self._again)
+    def __init__(self, profile: StepProfile, choices: ExecutorChoices = CHOSEN) -> None:
+        self._choices = choices
+        self._plain = profile.kept(choices.storage, recompute=False)
+        self._again = profile.kept(choices.storage, recompute=True)
+        self._shards = Sharded(self._plain, self._again)
         self._ways: dict[tuple[TaskId, int], _Way] = {}
 
     def pass_seconds(self, jobs: Iterable[Job], task: Task) -> float:
@@ -59,6 +80,10 @@ class Machine:
         """Whether the backbone is split over the task's GPUs, which no profile has measured."""
         return self._way(task).is_split
 
+    def profile_of(self, task: Task) -> StepProfile:
+        """By which one GPU's passes are told."""
+        return self._again if self._way(task).times is self._again else self._plain
+
     def _way(self, task: Task) -> _Way:
         key = task.id, task.num_gpus
         if key not in self._ways:
@@ -67,9 +92,10 @@ class Machine:
 
     def _chosen(self, task: Task) -> _Way:
         copies = self._copies(task)
-        if task.num_gpus == 1:
+        if task.num_gpus == 1 or self._choices.storage.packed_bytes is not None:
             return copies
-        shape, shards = self._plain.shape_of(task), self._shards.memory_model(task)
+        shape = self._plain.shape_of(task)
+        shards = self._choices.bounded(self._shards.memory_model(task))
         costs = PassCosts.estimated(
             layers=shape.layers,
             layer_bytes=WEIGHT_BYTES * shape.block_parameters,
@@ -81,10 +107,14 @@ class Machine:
         return _Way(self._shards, shards, is_split=True)
 
     def _copies(self, task: Task) -> _Way:
-        plain = _Way(self._plain, self._plain.memory_model(task))
+        plain, again = (
+            _Way(profile, self._choices.bounded(profile.memory_model(task)))
+            for profile in (self._plain, self._again)
+        )
+        if self._choices.recompute is not None:
+            return again if self._choices.recompute else plain
         if plain.memory.fits(task.jobs, task.max_length):
             return plain
-        again = _Way(self._again, self._again.memory_model(task))
         if again.num_fitting(task) > plain.num_fitting(task):
             return again
         gain = again.tokens_per_second(task) / max(plain.tokens_per_second(task), 1e-9)

@@ -11,6 +11,7 @@ from alto_policy.memory import MemoryModel
 from alto_policy.types import Job, Task
 from alto_runs.costs.gpus import DataSheet, sheet_of
 from alto_runs.costs.shapes import KNOWN_SHAPES, shape_of
+from alto_runs.costs.storage import PLAIN, Storage
 from alto_runs.costs.surrogate import Estimate, Surrogate, fit_surrogate
 from alto_runs.costs.work import (
     BYTE_TERMS,
@@ -74,6 +75,7 @@ class StepProfile:
     ) -> None:
         rows = tuple(rows)
         self.recompute = recompute
+        self.storage = PLAIN
         self.validation_sequences = validation_sequences
         self._shapes = (*(shapes or {}).values(), *KNOWN_SHAPES)
         steps = _of_gpu([row for row in rows if isinstance(row, StepRow)], gpu)
@@ -96,11 +98,16 @@ class StepProfile:
         self._evaluations: dict[tuple[str, int, int, Crew], float] = {}
         self._shape_of: dict[str, ModelShape] = {}
 
-    def recomputing(self) -> "StepProfile":
-        """The same measurements, with activations computed again in the backward pass."""
-        again = copy(self)
-        again.recompute, again._passes, again._evaluations = True, {}, {}
-        return again
+    def kept(self, storage: Storage, *, recompute: bool) -> "StepProfile":
+        """The same measurements for executors that keep weights, states and activations so."""
+        other = copy(self)
+        other.storage, other.recompute, other._passes, other._evaluations = (
+            storage,
+            recompute,
+            {},
+            {},
+        )
+        return other
 
     def shape_of(self, task: Task) -> ModelShape:
         if task.backbone not in self._shape_of:
@@ -151,7 +158,9 @@ class StepProfile:
         shape, factors = self.shape_of(task), self._bytes.factors
 
         def held(tokens: int, rank: int) -> float:
-            work = PassWork(shape, 1, tokens, tokens, rank, rank * tokens, self.recompute)
+            work = PassWork(
+                shape, 1, tokens, tokens, rank, rank * tokens, self.recompute, storage=self.storage
+            )
             return sum(f * t for f, t in zip(factors, byte_terms(work), strict=True))
 
         fixed, per_rank = held(0, 0), held(0, 1) - held(0, 0)
@@ -172,6 +181,7 @@ class StepProfile:
             _length(task),
             kernels=self.kernels,
             recompute=self.recompute,
+            storage=self.storage,
         )
 
     def _labelled(
@@ -250,6 +260,7 @@ def _is_inside(work: PassWork, measured: Sequence[PassWork]) -> bool:
         for each in measured
         if each.shape == work.shape
         and each.recompute == work.recompute
+        and each.storage == work.storage
         and (each.ranks > 0) == (work.ranks > 0)
     ]
 

@@ -12,6 +12,7 @@ from functools import cache
 
 from alto_policy.types import Job
 from alto_runs.costs.recording import most_recorded_tokens
+from alto_runs.costs.storage import PLAIN, Storage
 from alto_runs.profile import ModelShape
 
 __all__ = [
@@ -30,8 +31,8 @@ __all__ = [
     "work_of",
 ]
 
-_STATE_BYTES = 18  # of an adapter's weight: bfloat16 copy, float32 master, gradient, two moments
-_STEP_BYTES = 30  # read and written for a weight by one AdamW step
+_WEIGHT_STATE_BYTES = 10  # of an adapter's weight: bfloat16 copy, float32 master and gradient
+_WEIGHT_STEP_BYTES = 14  # read and written of them by one AdamW step; moments are both
 _EVALUATION_TOKENS = 2048  # in one forward pass of an evaluation
 _STEP_WIDTH = 5000  # that doubles the time of a replayed layer; measured
 _AGAIN = 1.6  # the launches of a layer that is computed again; measured
@@ -91,6 +92,7 @@ class PassWork:
     weight_bytes: int = 2
     is_recorded: bool = False  # replayed, not launched
     is_tiled: bool = False  # the linears by our own products
+    storage: Storage = PLAIN
 
     @property
     def mean_rank(self) -> float:
@@ -126,9 +128,17 @@ def is_recorded(kernels: str, shape: ModelShape, tokens: int, *, recompute: bool
 
 
 def work_of(
-    crew: Crew, shape: ModelShape, length: int, *, kernels: str, recompute: bool
+    crew: Crew,
+    shape: ModelShape,
+    length: int,
+    *,
+    kernels: str,
+    recompute: bool,
+    storage: Storage = PLAIN,
 ) -> PassWork:
-    """The pass of these jobs, every sequence of full length."""
+    """The pass of these jobs, every sequence of full length. Layers that are packed take turns in
+    one memory, and are not recorded."""
+    can_record = storage.packed_bytes is None
     return PassWork(
         shape=shape,
         jobs=crew.jobs,
@@ -137,8 +147,10 @@ def work_of(
         ranks=crew.ranks,
         rank_tokens=length * crew.rank_rows,
         recompute=recompute,
-        is_recorded=is_recorded(kernels, shape, length * crew.rows, recompute=recompute),
+        is_recorded=can_record
+        and is_recorded(kernels, shape, length * crew.rows, recompute=recompute),
         is_tiled=kernels == OWN_KERNELS,
+        storage=storage,
     )
 
 
@@ -150,11 +162,11 @@ def second_terms(work: PassWork, ceilings: Ceilings) -> tuple[float, ...]:
     return (
         0.0 if work.is_recorded else shape.layers * (_AGAIN if work.recompute else 1.0),
         _blocks_seconds(work, ceilings) + 2 * _head_seconds(work, ceilings),
-        tokens * shape.layers * _block_bytes(shape) * passes * 1.5 / ceilings.bytes_per_second,
+        _elementwise_bytes(work, passes) / ceilings.bytes_per_second,
         2 * tokens * shape.vocabulary / ceilings.bytes_per_second,
         shape.layers * attention / ceilings.flops_per_second,
         _adapter_seconds(work, ceilings),
-        _STEP_BYTES * _adapter(shape) * work.ranks / ceilings.bytes_per_second,
+        _step_bytes(work) * _adapter(shape) * work.ranks / ceilings.bytes_per_second,
         _replay_work(shape) if work.is_recorded else 0.0,
     )
 
@@ -164,13 +176,14 @@ def byte_terms(work: PassWork) -> tuple[float, ...]:
     shape, tokens = work.shape, work.tokens
     kept = 2 * (5 * shape.hidden + 3 * shape.intermediate)  # of a token, by one block
     layers = shape.layers * 2 * shape.hidden + kept if work.recompute else shape.layers * kept
+    state = _WEIGHT_STATE_BYTES + work.storage.moment_bytes
     return (
-        work.weight_bytes * shape.parameters,
+        _frozen_bytes(work),
         1e9,
         tokens * layers,
         2 * tokens * shape.vocabulary,
         2 * len(shape.linears) * work.rank_tokens * (1 if work.recompute else shape.layers),
-        _STATE_BYTES * shape.adapter_parameters * work.ranks,
+        state * shape.adapter_parameters * work.ranks,
     )
 
 
@@ -233,6 +246,31 @@ def _product(work: PassWork, inputs: int, outputs: int, ceilings: Ceilings) -> f
         flops = 2 * rounds * _PROCESSORS * _TILE[0] * _TILE[1] * inputs
     moved = work.weight_bytes * (inputs * outputs + work.tokens * (inputs + outputs))
     return max(flops / ceilings.flops_per_second, moved / ceilings.bytes_per_second)
+
+
+def _frozen_bytes(work: PassWork) -> float:
+    """Where layers are packed, one of them is there whole besides."""
+    shape, packed = work.shape, work.storage.packed_bytes
+    if packed is None:
+        return work.weight_bytes * shape.parameters
+    others = shape.parameters - shape.block_parameters
+    whole = shape.block_parameters / shape.layers
+    return packed * shape.block_parameters + work.weight_bytes * (others + whole)
+
+
+def _elementwise_bytes(work: PassWork, passes: int) -> float:
+    """Of norms, sums, rotation and gate; and of unpacking, forward and back, which writes a weight,
+    reads it and writes it where it is used."""
+    shape, packed = work.shape, work.storage.packed_bytes
+    moved = work.tokens * shape.layers * _block_bytes(shape) * passes * 1.5
+    if packed is None:
+        return moved
+    return moved + 2 * (packed + 3 * work.weight_bytes) * shape.block_parameters
+
+
+def _step_bytes(work: PassWork) -> float:
+    """Moved for an adapter's weight by one AdamW step."""
+    return _WEIGHT_STEP_BYTES + 2 * work.storage.moment_bytes
 
 
 def _block_bytes(shape: ModelShape) -> int:

@@ -2,15 +2,19 @@
 choose."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from alto_policy.types import Hyperparameters, JobId, Task
-from alto_runs.costs.machine_costs import Machine
+from alto_runs.costs.machine_costs import ExecutorChoices, Machine
 from alto_runs.costs.step_profile import StepProfile
+from alto_runs.costs.storage import PLAIN, Storage
 from alto_runs.profile import read_profile
+from alto_sim.load import load_workload
 from tests.sim.cases import job, task
 from tests.sim.profiles import SHIPPED
+from tests.tune.small_study import write_records
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +57,9 @@ def test_activations_are_computed_again_where_a_job_fits_in_no_other_way(
     assert not profile.memory_model(of).fits(of.jobs, of.max_length)
     assert machine.memory_model(of).fits(of.jobs, of.max_length)
     assert machine.pass_seconds(of.jobs, of) > profile.pass_seconds(of.jobs, of)
-    assert machine.pass_seconds(of.jobs, of) == profile.recomputing().pass_seconds(of.jobs, of)
+    assert machine.pass_seconds(of.jobs, of) == profile.kept(PLAIN, recompute=True).pass_seconds(
+        of.jobs, of
+    )
 
 
 def test_a_width_is_part_of_the_question(profile: StepProfile) -> None:
@@ -66,6 +72,64 @@ def test_one_job_that_fits_in_no_other_way_is_enough(profile: StepProfile) -> No
     many, large = (asked("Llama-3.1-8B", 1, 2048, size, jobs) for size, jobs in ((4, 20), (16, 1)))
     one = replace(large.jobs[0], id=JobId("large"))
     mixed = replace(many, jobs=(*many.jobs, one))
-    plain, again = profile.memory_model(many), profile.recomputing().memory_model(many)
+    plain, again = (
+        profile.memory_model(many),
+        profile.kept(PLAIN, recompute=True).memory_model(many),
+    )
     assert Machine(profile).memory_model(many) == plain  # it trains faster so
     assert Machine(profile).memory_model(mixed) == again
+
+
+@pytest.mark.parametrize(
+    ("choices", "jobs"),
+    [
+        pytest.param(ExecutorChoices(max_jobs=3), 3, id="as many jobs as it is told"),
+        pytest.param(ExecutorChoices(memory_gb=17), 0, id="the memory it is told"),
+        pytest.param(ExecutorChoices(recompute=False), 11, id="activations kept"),
+        pytest.param(ExecutorChoices(recompute=True), 45, id="activations computed again"),
+        pytest.param(
+            ExecutorChoices(recompute=False, storage=Storage(frozen_weights="nf4")),
+            13,
+            id="weights in 4 bits",
+        ),
+    ],
+)
+def test_what_a_study_says_of_its_executors(
+    choices: ExecutorChoices, jobs: int, profile: StepProfile
+) -> None:
+    of = asked("Llama-3.1-8B", 1, 1024, jobs=60)
+    memory = Machine(profile, choices).memory_model(of)
+    fitting = [n for n in range(61) if memory.fits(of.jobs[:n], of.max_length)]
+    assert max(fitting) == jobs
+
+
+def test_what_is_packed_is_copied_and_takes_longer(profile: StepProfile) -> None:
+    of = asked("Llama-3.1-70B", 4, 512)
+    packed = Machine(profile, ExecutorChoices(storage=Storage(frozen_weights="nf4")))
+    assert Machine(profile).is_split(of)
+    assert not packed.is_split(of)
+    assert packed.memory_model(of).fits(of.jobs[:1], of.max_length)
+    small = asked("Llama-3.2-1B", 1, 512)
+    assert packed.pass_seconds(small.jobs, small) > 1.02 * profile.pass_seconds(small.jobs, small)
+
+
+def test_names_of_storage() -> None:
+    with pytest.raises(ValueError, match="frozen_weights must be one of plain, int8, nf4, got 'x'"):
+        Storage(frozen_weights="x")
+
+
+def test_a_study_is_simulated_as_its_executors_are_asked_to_train(tmp_path: Path) -> None:
+    write_records(tmp_path / "train.jsonl", 20, seed=0)
+    asked_for = "memory_gb: 5, max_jobs: 7, frozen_weights: int8, optimizer_states: int8"
+    study = (
+        f"name: s\nmodel: nobody/Llama-3.2-1B\ndata: {{ train: train.jsonl }}\n"
+        f"executor: {{ {asked_for} }}\n"
+    )
+    (tmp_path / "study.yaml").write_text(study)
+    workload = load_workload(tmp_path / "study.yaml").workload
+    memory = workload.memory_of(workload.arrivals[0].task)
+    assert (memory.capacity, memory.max_jobs) == (5_000_000_000, 7)
+    plain = StepProfile(read_profile(SHIPPED)).memory_model(workload.arrivals[0].task)
+    saved = 973_078_528 * (2 - 1 - 4 / 256 - 2 / 16)  # weights of 16 layers, one of them whole
+    assert plain.fixed - memory.fixed == pytest.approx(saved, rel=0.05)
+    assert memory.per_rank == pytest.approx(plain.per_rank * 12.03 / 18, rel=0.05)
