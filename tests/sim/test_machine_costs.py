@@ -109,8 +109,10 @@ def test_what_is_packed_is_copied_and_takes_longer(profile: StepProfile) -> None
     assert Machine(profile).is_split(of)
     assert not packed.is_split(of)
     assert packed.memory_model(of).fits(of.jobs[:1], of.max_length)
-    small = asked("Llama-3.2-1B", 1, 512)
-    assert packed.pass_seconds(small.jobs, small) > 1.02 * profile.pass_seconds(small.jobs, small)
+    large, small = asked("Llama-3.1-8B", 1, 512), Storage(frozen_weights="int8")
+    machines = (Machine(profile), packed, Machine(profile, ExecutorChoices(storage=small)))
+    seconds = [machine.pass_seconds(large.jobs, large) for machine in machines]
+    assert seconds == sorted(set(seconds))  # the more codes there are, the longer it takes
 
 
 def test_names_of_storage() -> None:

@@ -23,7 +23,11 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from alto_kernels.lora_linear.kernel.device import num_programs
-from alto_kernels.lora_linear.kernel.hopper_flags import wait_for, wait_for_launches
+from alto_kernels.lora_linear.kernel.hopper_flags import (
+    thread_barrier,
+    wait_for,
+    wait_for_launches,
+)
 from alto_kernels.lora_linear.kernel.hopper_shrink import (
     chunks_of,
     fetch_shrink,
@@ -228,7 +232,7 @@ def _multiply(
             acc = warpgroup_mma(x_ring.index(at), w, acc, is_async=True)
             acc = warpgroup_mma_wait(num_outstanding=1, deps=(acc,))
             # All warps are past the step before this one: its buffers are free.
-            gl.thread_barrier()
+            thread_barrier()
             mbarrier.arrive(empty.index((turn + STAGES - 1) % STAGES), pred=k > 0)
             turn += 1
 
@@ -243,11 +247,11 @@ def _multiply(
                     mbarrier.wait(full.index(at), (turn // STAGES) & 1)
                     acc = warpgroup_mma(left, right, acc, is_async=True)
                     acc = warpgroup_mma_wait(num_outstanding=1, deps=(acc,))
-                    gl.thread_barrier()
+                    thread_barrier()
                     mbarrier.arrive(empty.index((turn + STAGES - 1) % STAGES))
                     turn += 1
         acc = warpgroup_mma_wait(num_outstanding=0, deps=(acc,))
-        gl.thread_barrier()
+        thread_barrier()
         mbarrier.arrive(empty.index((turn + STAGES - 1) % STAGES))
 
         if HAS_BIAS:

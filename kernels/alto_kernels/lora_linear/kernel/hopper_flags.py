@@ -7,7 +7,10 @@ between them beside the release and the acquire.
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 
-__all__ = ["publish", "wait_for", "wait_for_launches"]
+__all__ = ["publish", "thread_barrier", "wait_for", "wait_for_launches"]
+
+# Of the warps of one partition; renamed in Triton 3.7.
+thread_barrier = gl.barrier if hasattr(gl, "barrier") else gl.thread_barrier
 
 
 @gluon.jit
@@ -26,7 +29,7 @@ def wait_for_launches():
 @gluon.jit
 def publish(flag):
     """Tell that what this partition has stored is there to be read."""
-    gl.thread_barrier()
+    thread_barrier()
     gl.inline_asm_elementwise(
         "fence.proxy.async; st.release.gpu.global.b32 [$1], 1; mov.u32 $0, 0;",
         "=r,l",

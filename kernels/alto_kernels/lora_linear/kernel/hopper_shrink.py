@@ -16,7 +16,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma_wait,
 )
 
-from alto_kernels.lora_linear.kernel.hopper_flags import publish
+from alto_kernels.lora_linear.kernel.hopper_flags import publish, thread_barrier
 from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
 
 __all__ = ["chunks_of", "fetch_shrink", "multiply_shrink", "producers_of"]
@@ -147,7 +147,7 @@ def multiply_shrink(
                 a_part = narrow.index(slot + part).permute((1, 0))
                 acc = warpgroup_mma(x_part, a_part, acc, is_async=True)
             acc = warpgroup_mma_wait(num_outstanding=0, deps=(acc,))
-            gl.thread_barrier()
+            thread_barrier()
             mbarrier.arrive(empty.index(at))
             turn += 1
         index = gl.load(pairs + 3 * pair)

@@ -1,0 +1,101 @@
+"""Run as a program, without the interpreter: every kernel is compiled for sm_90 where there is no
+card. Its launchers are called as on a card; a launch compiles, down to the card's own code, and
+starts nothing. Prints the kernels that were compiled, a line for each."""
+
+import sys
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from triton.backends.compiler import GPUTarget
+from triton.backends.driver import DriverBase
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+from alto_kernels.adamw import Bank, Moments, Update
+from alto_kernels.adamw.kernel import adamw_step
+from alto_kernels.linear_cross_entropy.kernel import softmax_losses
+from alto_kernels.lora_linear import fused
+from alto_kernels.lora_linear.path import Path
+from alto_kernels.rms_norm.kernel import add_rms_norm_bwd, add_rms_norm_fwd
+from alto_kernels.rope.kernel import rotate
+from alto_kernels.swiglu.kernel import swiglu_bwd, swiglu_fwd
+from tests.kernels.lora_linear.cases import Case, draw, ours
+
+BF16 = torch.bfloat16
+
+
+class _NoCard:
+    """What Triton asks of a device: that it is an H100."""
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+
+def compile_at_launch() -> set[str]:
+    """The names of what is launched from now on, as they are found."""
+    found: set[str] = set()
+    run = JITFunction.run
+
+    def compiled(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
+        kernel = run(self, *args, grid=grid, warmup=True, **options)
+        assert kernel.asm["cubin"]
+        inside = " with s made inside" if options.get("MAKES_S") else ""
+        found.add(f"{self.fn.__module__}.{self.fn.__name__}{inside}")
+        return kernel
+
+    setattr(JITFunction, "run", compiled)  # noqa: B010 - a method is none of its types
+    driver.set_active(cast(DriverBase, _NoCard()))
+    return found
+
+
+def halves(*shape: int) -> Tensor:
+    return torch.ones(shape, dtype=BF16)
+
+
+def lora_linears() -> None:
+    """Both products, one pass over dy and several, dropout, bias, members, s made inside."""
+    narrow = Case((128, 60), (16, 16), 256, (256, 256), bias=True)
+    wide = Case((600, 40), (64, 8), 256, (64, 64), dropouts=(0.1, 0.0))
+    for is_hopper in (False, True):
+        vars(fused)["is_hopper"] = lambda device, is_hopper=is_hopper: is_hopper
+        for case in (narrow, wide):
+            ours(case, draw(case, BF16), BF16, Path.FUSED)
+    ours(wide, draw(wide, BF16), BF16, Path.ADDED)
+
+
+def others() -> None:
+    for delta in (None, halves(4, 96)):
+        new_TH, _, scale_T = add_rms_norm_fwd(halves(4, 96), delta, halves(96), 1e-5)
+        add_rms_norm_bwd(delta, halves(4, 96), new_TH, scale_T, halves(96))
+    swiglu_fwd(halves(4, 96), halves(4, 96))
+    swiglu_bwd(halves(4, 96), halves(4, 96), halves(4, 96))
+    parts = (halves(4, 64), halves(4, 32), halves(4, 32))
+    for backwards in (False, True):
+        rotate(parts, torch.ones(4, 8), torch.ones(4, 8), backwards=backwards)
+    for needs_gradient in (False, True):
+        targets = torch.zeros(4, dtype=torch.int64)
+        softmax_losses(halves(4, 500), targets, torch.zeros(4), needs_gradient)
+
+
+def optimizer_steps() -> None:
+    for in_8_bits in (False, True):
+        for copy in (None, halves(8, 300)):
+            value, gradient = torch.ones(2, 8, 300).unbind()
+            moments = Moments.zeros(8, 300, value.device, in_8_bits=in_8_bits)
+            losses = None if copy is None else torch.zeros(1)
+            adamw_step(Bank(value, gradient, moments, copy), [Update(0, 8, 1, 1e-3)], losses)
+
+
+if __name__ == "__main__":
+    found = compile_at_launch()
+    others()
+    optimizer_steps()
+    lora_linears()
+    sys.stdout.write("\n".join(sorted(found)))

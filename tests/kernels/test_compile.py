@@ -1,0 +1,38 @@
+"""Kernels are interpreted in all other tests; here each of them is compiled for the card."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.style.sources import ROOT
+
+FOLDER = ROOT / "kernels" / "alto_kernels"
+
+
+def launched() -> set[str]:
+    """Kernels that a module launches: `kernel[grid](...)`."""
+    found = set()
+    for path in FOLDER.rglob("*.py"):
+        module = ".".join(path.relative_to(FOLDER.parent).with_suffix("").parts)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Subscript):
+                assert isinstance(node.func.value, ast.Name)
+                found.add(f"{module}.{node.func.value.id}")
+    return found
+
+
+def test_every_kernel_compiles_for_the_card(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment |= {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "TRITON_CACHE_DIR": str(tmp_path),  # nothing was compiled before
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    command = [sys.executable, "-m", "tests.kernels.compile_all"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    inside = "alto_kernels.lora_linear.kernel.gemm_hopper._gemm_kernel with s made inside"
+    assert set(done.stdout.splitlines()) == {*launched(), inside}
+    assert len(launched()) >= 16
