@@ -44,7 +44,7 @@ def compile_at_launch() -> set[str]:
     run = JITFunction.run
 
     def compiled(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
-        kernel = run(self, *args, grid=grid, warmup=True, **options)
+        kernel = run(self, *args, grid=grid, warmup=True, **options)  # type: ignore[no-untyped-call]
         assert kernel.asm["cubin"]
         inside = " with s made inside" if options.get("MAKES_S") else ""
         found.add(f"{self.fn.__module__}.{self.fn.__name__}{inside}")

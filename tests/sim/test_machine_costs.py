@@ -109,6 +109,8 @@ def test_what_is_packed_is_copied_and_takes_longer(profile: StepProfile) -> None
     assert Machine(profile).is_split(of)
     assert not packed.is_split(of)
     assert packed.memory_model(of).fits(of.jobs[:1], of.max_length)
+    bounded = ExecutorChoices(storage=Storage(frozen_weights="nf4"), memory_gb=30)
+    assert not Machine(profile, bounded).is_split(of)
     large, small = asked("Llama-3.1-8B", 1, 512), Storage(frozen_weights="int8")
     machines = (Machine(profile), packed, Machine(profile, ExecutorChoices(storage=small)))
     seconds = [machine.pass_seconds(large.jobs, large) for machine in machines]
