@@ -4,8 +4,8 @@ Recorded grids are the run logs of exits-off runs under `traces/recorded`. As lo
 none, and where many tasks are needed, curves are generated; they are labelled so.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -114,13 +114,14 @@ def curve_set(
 @cache
 def recorded_logs(folder: Path = RECORDED) -> tuple[tuple[str, RunLog], ...]:
     """All run logs of the folder, by their path from two folders above it."""
-    paths = sorted(folder.rglob("*.jsonl"))
+    paths = sorted(folder.rglob("run.jsonl"))
     return tuple((str(path.relative_to(folder.parents[1])), read_run_log(path)) for path in paths)
 
 
 @cache
 def recorded_sets(folder: Path = RECORDED) -> tuple[CurveSet, ...]:
-    """A set for each task of each log without exits."""
+    """A set for each task of each log without exits, of the jobs that came to their end in it: a
+    run may have been cut off."""
     sets = []
     for path, log in recorded_logs(folder):
         if log.header is None or not isinstance(
@@ -131,9 +132,21 @@ def recorded_sets(folder: Path = RECORDED) -> tuple[CurveSet, ...]:
         for entry in log.entries:
             if isinstance(entry.event, LossReported):
                 reports.setdefault(entry.event.job, []).append(entry.event)
-        tasks = [e.event.task for e in log.entries if isinstance(e.event, TaskArrived)]
-        sets += [curve_set(t.id, path, t, reports, is_generated=False) for t in tasks]
+        arrived = [e.event.task for e in log.entries if isinstance(e.event, TaskArrived)]
+        for task in arrived:
+            jobs = tuple(job for job in task.jobs if _is_whole(job, reports.get(job.id, ())))
+            origin = path if len(jobs) == len(task.jobs) else f"{path}, {len(jobs)} whole jobs"
+            ended = replace(task, jobs=jobs)
+            sets.append(curve_set(task.id, origin, ended, reports, is_generated=False))
     return tuple(sets)
+
+
+def _is_whole(job: Job, reports: Sequence[LossReported]) -> bool:
+    """Whether the job was trained to its end, or was lost before."""
+    if not reports:
+        return False
+    last = reports[-1]
+    return last.step == job.steps or not np.isfinite([last.train_loss, last.val_loss]).all()
 
 
 def generated_sets(count: int, *, first_seed: int = 0) -> tuple[CurveSet, ...]:

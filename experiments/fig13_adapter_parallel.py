@@ -21,7 +21,7 @@ from experiments.exhibit import Exhibit, Table, Verdict
 
 __all__ = ["exhibit", "speedup"]
 
-_PROFILE = "h100x4.jsonl"
+_PROFILE, _OF_TWO_GPUS = "h100x4.jsonl", "h100x2.jsonl"
 _OURS, _PEER, _ALONE = "adapter-parallel", "fsdp2-peft", "one-gpu"
 _JOBS, _LENGTH, _BATCHES = 8, 256, (1, 2, 4, 8)
 _PAPER_PEAK, _PAPER_PEAK_BATCH = 4.7, 2
@@ -29,7 +29,7 @@ _SCALED_JOBS = 32  # the GPUs are full
 
 
 def exhibit() -> Exhibit:
-    rows = [row for row in read_profile(shipped_profile(_PROFILE)) if isinstance(row, GangRow)]
+    rows, of_two = _gangs(_PROFILE), _gangs(_OF_TWO_GPUS)
     models = tuple(dict.fromkeys(row.model.name for row in rows))
     figure, panels = panels_of(3.2, len(models))
     for axes, model in zip(panels, models, strict=True):
@@ -51,7 +51,7 @@ def exhibit() -> Exhibit:
     }
     return Exhibit(
         verdict=_verdict(gains),
-        found=tuple(_sentences(rows, models, gains)),
+        found=(*_sentences(rows, models, gains), *_scaling_on_two(of_two)),
         table=Table(
             (
                 "model", "method", "GPUs", "jobs", "batch", "tokens", "tokens/s", "over FSDP2",
@@ -59,10 +59,14 @@ def exhibit() -> Exhibit:
             ),
             tuple(_line(row, rows) for row in rows),
         ),
-        logs=(f"`kernels/profiles/{_PROFILE}`",),
+        logs=tuple(f"`kernels/profiles/{name}`" for name in (_PROFILE, _OF_TWO_GPUS)),
         seeds="Medians of five steps in one call on one machine, no error bars.",
         figure=figure,
     )  # fmt: skip
+
+
+def _gangs(profile: str) -> list[GangRow]:
+    return [row for row in read_profile(shipped_profile(profile)) if isinstance(row, GangRow)]
 
 
 def speedup(rows: Iterable[GangRow], model: str, batch_size: int) -> float | None:
@@ -128,6 +132,19 @@ def _of_perfect_scaling(rows: Iterable[GangRow], model: str) -> float | None:
         return None
     ours, alone = full[_OURS], full[_ALONE]
     return ours.tokens_per_second / (ours.gpus * alone.tokens_per_second)
+
+
+def _scaling_on_two(rows: Sequence[GangRow]) -> Iterable[str]:
+    """With layers that stay whole, and with fewer multiprocessors for the collectives."""
+    alone = next(r for r in rows if r.method == _ALONE and r.jobs == _SCALED_JOBS)
+    for row in rows:
+        if row.method == _OURS and row.jobs == _SCALED_JOBS:
+            share = row.tokens_per_second / (row.gpus * alone.tokens_per_second)
+            how = row.machine.source.partition(";")[0].removeprefix("experiments/")
+            yield (
+                f"{row.model.name} on two GPUs, {_SCALED_JOBS} jobs of {row.length} tokens, "
+                f"{how}: {share:.3f} of twice the tokens/s of one GPU."
+            )
 
 
 def _series(rows: Iterable[GangRow], model: str, method: str) -> list[tuple[int, float]]:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 ON_GPU = torch.cuda.is_available()
-DEVICE = torch.device("cuda" if ON_GPU else "cpu")
+DEVICE = torch.device("cuda:0" if ON_GPU else "cpu")
 HALF = torch.bfloat16 if ON_GPU else torch.float16  # Triton's interpreter has no bf16 dot
 # On the GPU the kernels are for 16 bits; the interpreter checks their arithmetic in fp32 as well.
 DTYPES = [torch.bfloat16, torch.float16] if ON_GPU else [torch.float32, torch.float16]
