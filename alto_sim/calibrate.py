@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 import numpy as np
 
@@ -59,20 +58,21 @@ def fit_work(work: Iterable[Work]) -> Fitted | None:
 
 
 def _fit_passes(rows: Sequence[TrainingWork]) -> tuple[float, float, float]:
-    """Seconds of a pass and of a token, and what the first pass of a size takes more."""
+    """Seconds of a pass and of a token, and what passes of a new size take more: that is all that
+    steady ones leave over, since a size is made room for more than once as batches vary."""
     known: set[int] = set()
-    firsts: list[TrainingWork] = []
     steady: list[TrainingWork] = []
     for row in rows:
         size = size_class(row.tokens / row.passes)
-        (steady if size in known else firsts).append(row)
+        if size in known:
+            steady.append(row)
         known.add(size)
-    chosen = steady or firsts
+    chosen = steady or rows
     per_pass, per_token = _weighed(
         [(row.passes, row.tokens) for row in chosen], [row.seconds for row in chosen]
     )
-    more = fmean(row.seconds - per_pass * row.passes - per_token * row.tokens for row in firsts)
-    return per_pass, per_token, max(0.0, more)
+    more = sum(row.seconds - per_pass * row.passes - per_token * row.tokens for row in rows)
+    return per_pass, per_token, max(0.0, more / len(known))
 
 
 def _weighed(work: Sequence[tuple[float, ...]], seconds: Sequence[float]) -> list[float]:
