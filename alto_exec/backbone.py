@@ -76,6 +76,10 @@ class Backbone:
         return cast(int, self._model.get_output_embeddings().weight.shape[0])
 
     @property
+    def replayed_passes(self) -> int:
+        return 0
+
+    @property
     def end_tokens(self) -> frozenset[int]:
         """Tokens after which the model has said all it wants to say."""
         return end_tokens_of(self._model)

@@ -189,6 +189,10 @@ class Decoder:
         here = {tensor.data_ptr(): tensor.nbytes for tensor in self._weights()}
         return kept + sum(here.values())
 
+    @property
+    def replayed_passes(self) -> int:
+        return self._replays.replayed
+
     def loss_sums(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
         """(shares,) fp32 or wider: the losses of each share's target tokens, summed."""
         none = FixedWeights(torch.zeros(len(batch.targets_N), device=self.device))

@@ -181,7 +181,7 @@ class Executor:
 
     def _train(self, residents: Sequence[Resident]) -> list[Resident]:
         """One fused pass; those whose report became due by it."""
-        start = time.monotonic()
+        start, replayed = time.monotonic(), self.backbone.replayed_passes
         tokens = train_pass(
             self.backbone,
             self.bank,
@@ -190,7 +190,12 @@ class Executor:
             ahead=self._ahead,
             references=self._references,
         )
-        self._meter.trained(residents, tokens, time.monotonic() - start)
+        self._meter.trained(
+            residents,
+            tokens,
+            time.monotonic() - start,
+            is_replay=self.backbone.replayed_passes > replayed,
+        )
         self.tokens_trained += tokens
         return [resident for resident in residents if resident.passes == 0 and _is_due(resident)]
 

@@ -37,6 +37,11 @@ class FrozenModel(Protocol):
         """Tokens after which the model has said all it wants to say."""
         ...
 
+    @property
+    def replayed_passes(self) -> int:
+        """Training passes so far that were not launched but replayed."""
+        ...
+
     def loss_sums(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
         """(shares,) fp32 or wider: the losses of each share's target tokens, summed."""
         ...

@@ -19,6 +19,7 @@ class _Passes:
     passes: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    replayed: int = 0
 
 
 class Meter:
@@ -31,7 +32,14 @@ class Meter:
         self._launches = (0, 0.0)  # jobs and seconds
         self._reported: set[JobId] = set()
 
-    def trained(self, residents: Sequence[Resident], tokens: int, seconds: float) -> None:
+    def trained(
+        self,
+        residents: Sequence[Resident],
+        tokens: int,
+        seconds: float,
+        *,
+        is_replay: bool = False,
+    ) -> None:
         """One pass; it is over when its losses are known."""
         jobs = tuple(resident.job.id for resident in residents)
         if self._passes is None or self._passes.jobs != jobs or self._launches[0]:
@@ -40,6 +48,7 @@ class Meter:
         self._passes.passes += 1
         self._passes.tokens += tokens
         self._passes.seconds += seconds
+        self._passes.replayed += is_replay
 
     @contextmanager
     def evaluation(self, jobs: Sequence[JobId], tokens: int) -> Iterator[None]:
@@ -79,6 +88,7 @@ class Meter:
                     passes=done.passes,
                     tokens=done.tokens,
                     seconds=done.seconds,
+                    replayed=done.replayed,
                 )
             )
         jobs, seconds = self._launches

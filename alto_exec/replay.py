@@ -128,6 +128,7 @@ class Replays:
     def __init__(self, train: Train, row_bytes: int, *, varies: bool = True) -> None:
         """A pass takes at most `row_bytes` for each row of its batch; unless that `varies`, the
         same batches come again and again."""
+        self.replayed = 0  # passes so far
         self._train = train
         self._spare = 1 / _SPARE if varies else 0.0
         self._row_bytes = row_bytes
@@ -150,6 +151,7 @@ class Replays:
             recording = _Recording(self._train, Room(shape, batch, weigh))
         else:
             recording.room.fill(batch, weigh)
+            self.replayed += recording.graph is not None
             if recording.graph is None and _MEMORY * needed <= _free_bytes():
                 recording.record(bank, self._pool())
         self._recordings[shape] = recording

@@ -25,6 +25,7 @@ class TrainingWork:
     passes: int
     tokens: int
     seconds: float
+    replayed: int = 0  # passes of a size that was recorded before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

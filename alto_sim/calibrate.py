@@ -58,21 +58,25 @@ def fit_work(work: Iterable[Work]) -> Fitted | None:
 
 
 def _fit_passes(rows: Sequence[TrainingWork]) -> tuple[float, float, float]:
-    """Seconds of a pass and of a token, and what passes of a new size take more: that is all that
-    steady ones leave over, since a size is made room for more than once as batches vary."""
-    known: set[int] = set()
-    steady: list[TrainingWork] = []
-    for row in rows:
-        size = size_class(row.tokens / row.passes)
-        if size in known:
-            steady.append(row)
-        known.add(size)
-    chosen = steady or rows
-    per_pass, per_token = _weighed(
-        [(row.passes, row.tokens) for row in chosen], [row.seconds for row in chosen]
-    )
-    more = sum(row.seconds - per_pass * row.passes - per_token * row.tokens for row in rows)
-    return per_pass, per_token, max(0.0, more / len(known))
+    """Seconds of a pass and of a token, and what passes of a new size take more in all.
+
+    Executors that replay passes tell how many they did not. Otherwise it is all that steady passes
+    leave over: as batches vary, a size is new more than once.
+    """
+    sizes = [size_class(row.tokens / row.passes) for row in rows]
+    if any(row.replayed for row in rows):
+        per_pass, per_token, anew = _weighed(
+            [(row.passes, row.tokens, row.passes - row.replayed) for row in rows],
+            [row.seconds for row in rows],
+        )
+        more = anew * sum(row.passes - row.replayed for row in rows)
+    else:
+        steady = [row for n, row in enumerate(rows) if sizes[n] in sizes[:n]] or rows
+        per_pass, per_token = _weighed(
+            [(row.passes, row.tokens) for row in steady], [row.seconds for row in steady]
+        )
+        more = sum(row.seconds - per_pass * row.passes - per_token * row.tokens for row in rows)
+    return per_pass, per_token, max(0.0, more / len(set(sizes)))
 
 
 def _weighed(work: Sequence[tuple[float, ...]], seconds: Sequence[float]) -> list[float]:

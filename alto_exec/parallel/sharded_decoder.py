@@ -70,6 +70,10 @@ class ShardedDecoder:
         return self._decoder.num_bytes
 
     @property
+    def replayed_passes(self) -> int:
+        return self._decoder.replayed_passes
+
+    @property
     def end_tokens(self) -> frozenset[int]:
         """Tokens after which the model has said all it wants to say."""
         return self._decoder.end_tokens

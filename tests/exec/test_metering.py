@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from alto_exec.backbone import Backbone
 from alto_exec.bank import AdapterBank
+from alto_exec.batch import PackedBatch
 from alto_exec.data.dataset import Dataset, Dropped
 from alto_exec.executor import Executor
 from alto_exec.metering import Meter
+from alto_exec.weighing import Weigh
 from alto_policy.types import Hyperparameters, Job, JobId, TaskId
 from alto_runs.directory import RunDirectory
 from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
@@ -22,8 +25,8 @@ def job(name: str, rank: int, steps: int, reports: int) -> Job:
     return Job(id=JobId(name), hyperparameters=chosen, steps=steps, reports=reports)
 
 
-def new_executor(folder: Path, rows: list[Work]) -> Executor:
-    backbone = Backbone(tiny_model("llama"))
+def new_executor(folder: Path, rows: list[Work], kind: type[Backbone] = Backbone) -> Executor:
+    backbone = kind(tiny_model("llama"))
     return Executor(
         backbone,
         Dataset(tuple(ragged_samples()), tuple(VALIDATION), Dropped(0, 0), 0),
@@ -70,6 +73,33 @@ def test_passes_of_other_jobs_are_another_row(tmp_path: Path) -> None:
             executor.leave(name, keep=False)
     found = [(row.jobs, row.passes) for row in rows if isinstance(row, TrainingWork)]
     assert found == [(2, 1), (1, 5)]
+
+
+def test_replays_are_told(tmp_path: Path) -> None:
+    class Replaying(Backbone):
+        passes = 0
+
+        @property
+        def replayed_passes(self) -> int:
+            """The first pass is launched."""
+            return max(0, self.passes - 1)
+
+        def train(self, bank: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
+            self.passes += 1
+            return super().train(bank, batch, weigh)
+
+    rows: list[Work] = []
+    executor = new_executor(tmp_path, rows, Replaying)
+    executor.launch(job("first", 4, 6, 1))
+    for _ in range(3):
+        executor.advance()
+    executor.leave(JobId("first"), keep=False)
+    executor.launch(job("second", 4, 6, 1))
+    executor.advance()
+    executor.launch(job("third", 4, 6, 1))
+    executor.advance()
+    found = [(row.passes, row.replayed) for row in rows if isinstance(row, TrainingWork)]
+    assert found == [(3, 2), (1, 1)]
 
 
 def test_every_evaluation_tells_its_tokens(told: tuple[Executor, list[Work]]) -> None:

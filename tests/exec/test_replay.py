@@ -132,6 +132,7 @@ def test_when_a_pass_is_launched_recorded_and_replayed(monkeypatch: pytest.Monke
     replays.clear()
     assert counts(NOW) == (8, 6)
     assert counts(NOW) == (9, 6)
+    assert replays.replayed == 3, "of six, three were recorded just before"
 
 
 def test_recordings_give_their_memory_back_before_the_bank_moves() -> None:

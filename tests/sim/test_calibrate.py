@@ -49,6 +49,27 @@ def test_time_between_two_stays_teaches_nothing() -> None:
     assert seconds == pytest.approx(TRUE.pass_seconds(JOBS[:1], TASK) * 4 + TRUE.per_evaluation)
 
 
+def test_passes_that_were_not_replayed_are_told_from_those_that_were() -> None:
+    passes = [(1000, 10, 9), (1000, 30, 30), (1000, 5, 3), (100, 40, 38), (400, 20, 19), (30, 9, 8)]
+    found = fit_work(
+        TrainingWork(
+            task=TASK.id,
+            jobs=1,
+            ranks=8,
+            passes=times,
+            replayed=replayed,
+            tokens=times * tokens,
+            seconds=times * (0.5 + 0.25 * tokens) + 6.0 * (times - replayed),
+        )
+        for tokens, times, replayed in passes
+    )
+    assert found is not None
+    assert found.step_time.per_pass == pytest.approx(0.5)
+    assert found.step_time.per_token == pytest.approx(0.25)
+    sizes = 2  # of up to 512 tokens, and of a thousand
+    assert found.overheads.first_pass == pytest.approx(6.0 * 7 / sizes)
+
+
 def test_what_executors_told_is_fitted_and_first_times_are_set_apart() -> None:
     passes = [(1000, 10, 8.0), (100, 20, 0.0), (1000, 5, 0.0), (100, 40, 0.0), (3000, 4, 4.0)]
     rows: list[Work] = [
