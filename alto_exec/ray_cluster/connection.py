@@ -15,8 +15,10 @@ from alto_exec.inbox import Inbox
 from alto_exec.machine import settle
 from alto_exec.preparation import PreparedTask
 from alto_exec.ray_cluster.devices import gpus_of, nodes
-from alto_exec.ray_cluster.fleet import NAMESPACE, Fleet
+from alto_exec.ray_cluster.fleet import Fleet
 from alto_exec.ray_cluster.head import RayBackend
+from alto_exec.ray_cluster.nurseries import Nurseries
+from alto_exec.ray_cluster.quarters import NAMESPACE
 from alto_exec.ray_cluster.remote import Patience
 from alto_exec.site import TaskFiles, TrainingBackend
 from alto_policy.types import Gpu
@@ -40,6 +42,8 @@ class RayCluster:
 
     def __init__(self, patience: Patience | None = None) -> None:
         self._patience = patience or Patience()
+        self._nurseries = Nurseries()
+        self._nurseries.tend(nodes())
 
     def settle(self, spec: ExecutorSpec) -> ExecutorSpec:
         return settle(spec, has_cuda=any(node.has_cuda for node in nodes()))
@@ -54,7 +58,7 @@ class RayCluster:
     def backend(
         self, inbox: Inbox, files: TaskFiles, path: Path, past: Past, view: ClusterView
     ) -> Iterator[TrainingBackend]:
-        backend = RayBackend(inbox, files, Fleet(path, self._patience), past, view)
+        backend = RayBackend(inbox, files, Fleet(path, self._patience, self._nurseries), past, view)
         try:
             yield backend
         finally:

@@ -4,7 +4,6 @@ A run counts its GPUs once, at its start. A node that is lost takes none of them
 placed on one of its GPUs goes to a free GPU of another node, or waits until there is one.
 """
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,14 +33,15 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one node gives to an executor."""
+    """What a node gives to an executor: so many of its devices."""
 
-    node: str
-    resources: tuple[tuple[str, float], ...]
+    node: str  # its id
+    device: str  # what Ray calls them
+    count: int
 
     @classmethod
     def of(cls, node: Node, count: int) -> "Share":
-        return cls(node.id, ((_GPU, float(count)),) if node.has_gpus else (("CPU", 1.0),))
+        return cls(node.id, _GPU if node.has_gpus else "CPU", count)
 
 
 def nodes() -> tuple[Node, ...]:
@@ -75,7 +75,7 @@ class Devices:
 
     def __init__(self, gpus: Sequence[Gpu]) -> None:
         self._home = {gpu.id: gpu.node for gpu in gpus}
-        self._held: dict[TaskId, Counter[str]] = {}  # by id of the node
+        self._held: dict[TaskId, Share] = {}
 
     def take(
         self,
@@ -83,31 +83,27 @@ class Devices:
         gpus: Sequence[GpuId],
         found: Sequence[Node],
         suspected: Collection[str] = (),
-    ) -> tuple[Share, ...] | None:
-        """Devices of the nodes that the GPUs are of, or of others that live; None if too few are
-        free. GPUs of one node stay together. Nodes `suspected` (by their ids) come last."""
+    ) -> Share | None:
+        """Devices of the node that the GPUs are of, or of another that lives; None if there are
+        too few on each. Nodes `suspected` (by their ids) come last."""
+        homes = {self._home[gpu] for gpu in gpus}
         free = {node.name: node.num_devices - self._num_held(node.id) for node in found}
-        by_name = {node.name: node for node in found}
-        taken = Counter[str]()
-        for home, count in Counter(self._home[gpu] for gpu in gpus).items():
-            with_room = [node for node in found if free[node.name] >= count]
-            if not with_room:
-                return None
-            name = max(
-                with_room,
-                key=lambda node: (node.id not in suspected, node.name == home, free[node.name]),
-            ).name
-            free[name] -= count
-            taken[name] += count
-        self._held[task] = Counter({by_name[name].id: count for name, count in taken.items()})
-        return tuple(Share.of(by_name[name], count) for name, count in taken.items())
+        with_room = [node for node in found if free[node.name] >= len(gpus)]
+        if not with_room:
+            return None
+        chosen = max(
+            with_room,
+            key=lambda node: (node.id not in suspected, node.name in homes, free[node.name]),
+        )
+        self._held[task] = Share.of(chosen, len(gpus))
+        return self._held[task]
 
-    def hold(self, task: TaskId, held: Mapping[str, int]) -> None:
+    def hold(self, task: TaskId, share: Share) -> None:
         """Note what an executor of before has."""
-        self._held[task] = Counter(held)
+        self._held[task] = share
 
     def give_back(self, task: TaskId) -> None:
         self._held.pop(task, None)
 
     def _num_held(self, node: str) -> int:
-        return sum(held[node] for held in self._held.values())
+        return sum(share.count for share in self._held.values() if share.node == node)

@@ -1,100 +1,83 @@
-"""Brings executors up as actors of a Ray cluster, and finds those that an earlier head has left.
+"""Brings executors up on a Ray cluster, and finds those that an earlier head has left.
 
-An actor and its placement group bear the same name: run, task, and which of the task's executors it
-is. They outlive the head that made them.
+All that it makes on the cluster bears a name that begins with that of the run.
 """
 
-from collections.abc import Collection, Mapping
-from functools import partial
+import time
+from collections.abc import Collection
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from uuid import uuid4
 
-from alto_exec.backend import StartedExecutor
-from alto_exec.ray_cluster.devices import Share
-from alto_exec.ray_cluster.remote import LISTENERS, Patience, RemoteExecutor
-from alto_exec.ray_cluster.worker import Worker
+from alto_exec.ray_cluster.devices import Node, Share
+from alto_exec.ray_cluster.duty import Duty
+from alto_exec.ray_cluster.nurseries import Nurseries
+from alto_exec.ray_cluster.quarters import NAMESPACE, Quarters, find_quarters, make_quarters
+from alto_exec.ray_cluster.remote import Patience, RemoteExecutor
 from alto_exec.site import Start
 from alto_policy.types import TaskId
-from alto_runs.errors import UserError
 
-__all__ = ["NAMESPACE", "Fleet"]
+__all__ = ["Fleet"]
 
-NAMESPACE = "alto"
+_VACANT_SECONDS = 10.0  # that devices are kept for the next task of this run
+_KNOCK_SECONDS = 10.0  # for a berth to tell whose it is
 
 
 class Fleet:
-    """The executors of one run."""
+    """The executors of one run, and their quarters: the next executor moves in where one has
+    moved out."""
 
-    def __init__(self, place: Path, patience: Patience) -> None:
+    def __init__(self, place: Path, patience: Patience, nurseries: Nurseries) -> None:
         """Of the run in the folder `place`."""
         self._place = place.resolve()
         self._patience = patience
+        self._nurseries = nurseries
         digest = blake2b(str(self._place).encode(), digest_size=8).hexdigest()
-        self._run = f"alto/{digest}"
+        self._run = f"alto/{digest}/"
+        self._left: dict[str, Quarters] | None = None  # by an earlier head, by tenant
+        self._vacant: dict[str, tuple[Quarters, float]] = {}  # by name; since when
 
     @property
     def max_losses(self) -> int:
         return self._patience.max_losses
 
-    def start(
-        self, task: TaskId, number: int, start: Start, shares: tuple[Share, ...]
-    ) -> RemoteExecutor:
-        """Executor `number` of the task on these shares of nodes; on the first one it is led."""
+    def start(self, task: TaskId, number: int, start: Start, share: Share) -> RemoteExecutor:
+        """Executor `number` of the task on this share of a node."""
         import ray
-        from ray.util.placement_group import placement_group
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        name = self._name(task, number)
-        bundles = [dict(share.resources) for share in shares]
-        group = placement_group(
-            bundles,
-            strategy="PACK",
-            name=name,
-            lifetime="detached",
-            bundle_label_selector=[{"ray.io/node-id": share.node} for share in shares],
-        )
-        strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0)
-        as_actor: Any = ray.remote  # its types do not know of concurrency groups
-        actor_class = as_actor(concurrency_groups=LISTENERS)(Worker)
-        actor = actor_class.options(
-            name=name,
-            namespace=NAMESPACE,
-            lifetime="detached",
-            num_cpus=bundles[0].get("CPU", 0),
-            num_gpus=bundles[0].get("GPU", 0),
-            max_restarts=0,
-            scheduling_strategy=strategy,
-        ).remote(
-            partial(_start, start, self._place),
-            _give_up,
-            self._patience.hold,
-            self._patience.orphan,
-        )
-        places = frozenset(share.node for share in shares)
-        return RemoteExecutor(name, actor, group, places, self._patience)
+        quarters = self._vacant_for(share)
+        if quarters is None:
+            name = f"{self._run}{uuid4().hex}"
+            quarters = make_quarters(name, share, self._nurseries, self._patience.orphan)
+        duty = Duty(start, self._place, self._patience.hold)
+        tenant = _tenant(task, number)
+        quarters.house(tenant, [ray.cloudpickle.dumps(duty)] * share.count)
+        return RemoteExecutor(tenant, quarters, self._patience)
 
-    def attach(self, task: TaskId, number: int) -> tuple[RemoteExecutor, Mapping[str, int]] | None:
-        """The task's executor `number`, if it is still there, and how many devices of which nodes
-        it holds."""
-        import ray
-        from ray.util.placement_group import get_placement_group, placement_group_table
+    def vacate(self, quarters: Quarters) -> None:
+        """Nobody trains there any more. They are sound, and kept for a while."""
+        self._vacant[quarters.name] = quarters, time.monotonic()
 
-        name = self._name(task, number)
-        try:
-            actor = ray.get_actor(name, NAMESPACE)
-            group = get_placement_group(name)
-        except ValueError:  # there is none of that name
+    def tend(self, found: Collection[Node]) -> None:
+        """Be ready to start executors on these nodes, and keep nothing that is not used."""
+        self._nurseries.tend(found)
+        living = {node.id for node in found}
+        for quarters, since in tuple(self._vacant.values()):
+            is_late = time.monotonic() - since > _VACANT_SECONDS
+            if is_late or quarters.share.node not in living:
+                self._close(quarters)
+
+    def attach(self, task: TaskId, number: int) -> RemoteExecutor | None:
+        """The task's executor `number` as an earlier head has left it; None if it is gone."""
+        if self._left is None:
+            self._left = self._find_left()
+        tenant = _tenant(task, number)
+        if (quarters := self._left.pop(tenant, None)) is None:
             return None
-        table: Mapping[str, Any] = placement_group_table(group)
-        held = {
-            node: max(1, int(table["bundles"][index].get("GPU", 1)))
-            for index, node in table["bundles_to_node_id"].items()
-        }
-        return RemoteExecutor(name, actor, group, frozenset(held), self._patience), held
+        return RemoteExecutor(tenant, quarters, self._patience)
 
-    def sweep(self, kept: Collection[tuple[TaskId, int]]) -> None:
-        """End what earlier heads of this run have left, but for those kept."""
+    def sweep(self, kept: Collection[str]) -> None:
+        """End what earlier heads of this run have left, but for quarters with the names kept."""
         import ray
         from ray.util.placement_group import (
             get_placement_group,
@@ -102,34 +85,56 @@ class Fleet:
             remove_placement_group,
         )
 
-        names = {self._name(task, number) for task, number in kept}
-
         def is_left(name: str) -> bool:
-            return name.startswith(f"{self._run}/") and name not in names
+            return name.startswith(self._run) and name.partition("#")[0] not in kept
 
-        for actor in ray.util.list_named_actors(all_namespaces=True):
-            if actor["namespace"] == NAMESPACE and is_left(actor["name"]):
-                ray.kill(ray.get_actor(actor["name"], NAMESPACE), no_restart=True)
+        for name in self._names_of_actors():
+            if is_left(name):
+                ray.kill(ray.get_actor(name, NAMESPACE), no_restart=True)
         for group in placement_group_table().values():
             if group["state"] != "REMOVED" and is_left(group["name"]):
                 remove_placement_group(get_placement_group(group["name"]))
 
-    def _name(self, task: TaskId, number: int) -> str:
-        return f"{self._run}/{task}/{number}"
+    def close(self) -> None:
+        for quarters, _ in tuple(self._vacant.values()):
+            self._close(quarters)
+
+    def _vacant_for(self, share: Share) -> Quarters | None:
+        """Others that are vacant on its node make room."""
+        on_node = [one for one, _ in self._vacant.values() if one.share.node == share.node]
+        for quarters in on_node:
+            if quarters.share == share:
+                del self._vacant[quarters.name]
+                return quarters
+        for quarters in on_node:
+            self._close(quarters)
+        return None
+
+    def _close(self, quarters: Quarters) -> None:
+        del self._vacant[quarters.name]
+        quarters.close()
+
+    def _find_left(self) -> dict[str, Quarters]:
+        import ray
+        from ray.exceptions import RayError
+
+        left: dict[str, Quarters] = {}
+        for name in {name.partition("#")[0] for name in self._names_of_actors()}:
+            if (quarters := find_quarters(name)) is not None:
+                try:
+                    tenant = ray.get(quarters.berths[0].tenant.remote(), timeout=_KNOCK_SECONDS)
+                except RayError:  # it is dead, or hangs
+                    continue
+                left[tenant] = quarters
+        return left
+
+    def _names_of_actors(self) -> list[str]:
+        import ray
+
+        named = ray.util.list_named_actors(all_namespaces=True)
+        of_alto = [each["name"] for each in named if each["namespace"] == NAMESPACE]
+        return sorted(name for name in of_alto if name.startswith(self._run))
 
 
-def _start(start: Start, place: Path) -> StartedExecutor:
-    """In the executor's process."""
-    if not place.is_dir():
-        raise UserError(
-            f"{place}: is not seen from every node of the cluster, expected a folder on a disk "
-            "that all share"
-        )
-    return start()
-
-
-def _give_up() -> None:
-    """In the executor's process: give its GPUs back, which ends the process."""
-    from ray.util.placement_group import get_current_placement_group, remove_placement_group
-
-    remove_placement_group(get_current_placement_group())
+def _tenant(task: TaskId, number: int) -> str:
+    return f"{task}/{number}"

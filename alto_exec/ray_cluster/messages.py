@@ -5,24 +5,34 @@ hears again what it had not yet confirmed. A stay counts the launches of a job, 
 belongs to an earlier one is known as such.
 """
 
+import json
 from dataclasses import dataclass
 
 from alto_exec.residence import Losses
+from alto_policy.codec import codec_of
 from alto_policy.events import Departure
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Job, JobId
 
 __all__ = [
     "Broken",
+    "Call",
     "Join",
     "Leave",
     "Left",
     "News",
     "Order",
+    "Orders",
     "Pulse",
     "Ready",
     "Release",
     "Reported",
+    "call_text",
+    "orders_text",
+    "pulse_text",
+    "read_call",
+    "read_orders",
+    "read_pulse",
 ]
 
 
@@ -48,6 +58,23 @@ class Leave:
 
 
 Order = Join | Release | Leave
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """With them so many of the executor's news have been answered, from the first ever."""
+
+    orders: tuple[Order, ...]
+    answered: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Asks for a pulse: as soon as there are news, or after so many seconds. Those `confirmed` are
+    in the log, and need not be told again."""
+
+    confirmed: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +118,30 @@ class Pulse:
     news: tuple[News, ...]
     tokens_trained: int
     pass_seconds: float  # that the pass under way has taken; evaluations are part of it
+
+
+def orders_text(orders: Orders) -> str:
+    return codec_of(Orders).dump(orders)
+
+
+def read_orders(text: str) -> Orders:
+    orders: Orders = codec_of(Orders).decode(json.loads(text))
+    return orders
+
+
+def call_text(call: Call) -> str:
+    return codec_of(Call).dump(call)
+
+
+def read_call(text: str) -> Call:
+    call: Call = codec_of(Call).decode(json.loads(text))
+    return call
+
+
+def pulse_text(pulse: Pulse) -> str:
+    return codec_of(Pulse).dump(pulse)
+
+
+def read_pulse(text: str) -> Pulse:
+    pulse: Pulse = codec_of(Pulse).decode(json.loads(text))
+    return pulse

@@ -8,25 +8,27 @@ from typing import Any, assert_never
 
 from alto_exec.ray_cluster.messages import (
     Broken,
+    Call,
     Join,
     Leave,
     Left,
     News,
     Order,
-    Pulse,
+    Orders,
     Ready,
     Release,
     Reported,
+    call_text,
+    orders_text,
+    read_pulse,
 )
+from alto_exec.ray_cluster.quarters import Quarters
 from alto_policy.events import Departure
 from alto_policy.types import Job, JobId
 
-__all__ = ["LISTENERS", "LostError", "Patience", "RemoteExecutor"]
+__all__ = ["LostError", "Patience", "RemoteExecutor"]
 
 log = logging.getLogger(__name__)
-
-# Calls of one group are carried out in the order in which they were made.
-LISTENERS = {"orders": 1, "listeners": 1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,25 +51,25 @@ class LostError(Exception):
 
 
 class RemoteExecutor:
-    """Orders go out at once; a pulse is asked for again and again.
+    """A pulse is asked for again and again, and then all orders go out that have come since.
 
-    News count as confirmed when they are asked for the next time: by then the log holds them.
+    News count as confirmed and answered when they are asked for the next time: by then the log
+    holds them, and what was decided on them.
     """
 
-    def __init__(
-        self, name: str, actor: Any, group: Any, nodes: frozenset[str], patience: Patience
-    ) -> None:
-        self._name = name
-        self.nodes = nodes  # ids of those that it is on
+    def __init__(self, tenant: str, quarters: Quarters, patience: Patience) -> None:
+        self.quarters = quarters
+        self._tenant = tenant
         self.residents: dict[JobId, int] = {}  # with the number of their stay
         self.is_ready = False
         self.is_stopping = False
+        self.has_moved_out = False  # its process has ended, and its quarters are sound
         self.tokens_trained = 0
-        self._actor = actor
-        self._group = group
         self._patience = patience
         self._listening: Any = None
+        self._orders: list[Order] = []  # that have not gone out
         self._num_heard = 0  # news of it
+        self._num_answered = 0
         self._heard_at: float | None = None
         self._unreachable_since: float | None = None
         self._begun_at = time.monotonic()
@@ -89,11 +91,15 @@ class RemoteExecutor:
             self._order(Leave(job, stay, how))
 
     def listening(self) -> Any:
-        """Resolves at the next pulse."""
+        """Resolves at the next pulse. All that was decided on the last ones has been ordered."""
+        if self._orders or self._num_answered < self._num_heard:
+            told = orders_text(Orders(tuple(self._orders), self._num_heard))
+            self.quarters.order(told)
+            self._orders.clear()
+            self._num_answered = self._num_heard
         if self._listening is None:
-            self._listening = self._actor.listen.options(concurrency_group="listeners").remote(
-                self._num_heard, self._patience.pulse
-            )
+            call = call_text(Call(self._num_heard, self._patience.pulse))
+            self._listening = self.quarters.listen(self._tenant, call)
         return self._listening
 
     def hear(self) -> Sequence[News]:
@@ -103,7 +109,7 @@ class RemoteExecutor:
 
         listening, self._listening = self._listening, None
         try:
-            pulse: Pulse = ray.get(listening)
+            answer: str = ray.get(listening)
         except ActorUnavailableError as error:
             now = time.monotonic()
             self._unreachable_since = self._unreachable_since or now
@@ -113,13 +119,17 @@ class RemoteExecutor:
             return ()
         except RayError as error:
             raise LostError(str(error).splitlines()[0]) from error
+        if not answer:
+            self.has_moved_out = True
+            raise LostError("its process has ended")
         self._heard_at, self._unreachable_since = time.monotonic(), None
+        pulse = read_pulse(answer)
         self.tokens_trained = pulse.tokens_trained
         if pulse.pass_seconds > self._patience.stalled_pass:
             raise LostError(f"its pass takes {pulse.pass_seconds:.0f} s")
         is_slow = pulse.pass_seconds > self._patience.slow_pass
         if is_slow and not self._is_slow:
-            log.warning("%s: has been in one pass for %.0f s", self._name, pulse.pass_seconds)
+            log.warning("%s: has been in one pass for %.0f s", self._tenant, pulse.pass_seconds)
         self._is_slow = is_slow
         fresh = pulse.news[max(0, self._num_heard - pulse.first) :]
         self._num_heard = pulse.first + len(pulse.news)
@@ -128,23 +138,23 @@ class RemoteExecutor:
     def check(self, living: frozenset[str]) -> None:
         """Raises LostError if it has been silent for too long, or its node is dead."""
         now = time.monotonic()
-        if dead := self.nodes - living:
-            raise LostError(f"node {min(dead)[:8]} is dead")
+        if self.quarters.share.node not in living:
+            raise LostError(f"node {self.quarters.share.node[:8]} is dead")
         if self._heard_at is not None and now - self._heard_at > self._patience.silence:
             raise LostError(f"silent for {now - self._heard_at:.0f} s")
         if self._heard_at is None and now - self._begun_at > self._patience.start:
-            if not self._group.wait(timeout_seconds=0):
+            if not self.quarters.are_there():
                 self._begun_at = now  # others hold its GPUs
             else:
                 raise LostError(f"has not begun within {self._patience.start:.0f} s")
 
-    def end(self) -> None:
-        """End its process, whatever it is doing, and give its GPUs back to the cluster."""
-        import ray
-        from ray.util.placement_group import remove_placement_group
-
-        ray.kill(self._actor, no_restart=True)
-        remove_placement_group(self._group)
+    def stop(self) -> None:
+        """Have its process ended; it is lost when that is gone."""
+        self.is_stopping = True
+        if self._heard_at is None:
+            self.quarters.close()  # it may wait for its GPUs, or for its process
+        else:
+            self.quarters.clear()
 
     def _concerns_us(self, news: News) -> bool:
         """Whether it is new, and of this stay of its job; keeps account of who is there."""
@@ -165,4 +175,4 @@ class RemoteExecutor:
                 assert_never(news)
 
     def _order(self, order: Order) -> None:
-        self._actor.order.options(concurrency_group="orders").remote((order,))
+        self._orders.append(order)

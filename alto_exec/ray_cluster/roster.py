@@ -45,16 +45,15 @@ class Roster:
 
     def attach(self, task: TaskId, number: int) -> RemoteExecutor | None:
         """The executor as an earlier head has left it; None if it is gone."""
-        if (found := self._fleet.attach(task, number)) is None:
+        if (executor := self._fleet.attach(task, number)) is None:
             return None
-        executor, held = found
-        self._devices.hold(task, held)
+        self._devices.hold(task, executor.quarters.share)
         self._executors[task], self._numbers[task] = executor, number
         return executor
 
     def sweep(self) -> None:
         """End what earlier heads have left and nobody was attached to."""
-        self._fleet.sweep([(task, self._numbers[task]) for task in self._executors])
+        self._fleet.sweep([one.quarters.name for one in self._executors.values()])
 
     def start(self, task: TaskId, number: int, start: Start, gpus: tuple[GpuId, ...]) -> None:
         """Have executor `number` of the task started as soon as there are devices for it."""
@@ -68,34 +67,37 @@ class Roster:
         found, now = nodes(), time.monotonic()
         suspected = {node for node, until in self._suspected.items() if now < until}
         for task, (start, gpus) in tuple(self._unplaced.items()):
-            if shares := self._devices.take(task, gpus, found, suspected):
+            if share := self._devices.take(task, gpus, found, suspected):
                 del self._unplaced[task]
                 number = self._numbers[task]
-                self._executors[task] = self._fleet.start(task, number, start, shares)
+                self._executors[task] = self._fleet.start(task, number, start, share)
 
     def stop(self, task: TaskId) -> bool:
         """True if it is gone at once; else it is told to be lost when it is."""
         if self._unplaced.pop(task, None) is not None:
             return True
         if executor := self._executors.get(task):
-            executor.is_stopping = True
-            executor.end()
+            executor.stop()
         return False
 
     def remove(self, task: TaskId) -> bool:
         """Strike off one that is lost; whether it was asked to go."""
         executor = self._executors.pop(task)
-        executor.end()
         self._devices.give_back(task)
         self._tokens_of_gone += executor.tokens_trained
-        if not executor.is_stopping:
-            until = time.monotonic() + _SUSPICION_SECONDS
-            self._suspected.update(dict.fromkeys(executor.nodes, until))
+        if executor.has_moved_out:
+            self._fleet.vacate(executor.quarters)
+        else:
+            executor.quarters.close()
+            if not executor.is_stopping:
+                until = time.monotonic() + _SUSPICION_SECONDS
+                self._suspected[executor.quarters.share.node] = until
         return executor.is_stopping
 
     def close(self) -> None:
         for task in tuple(self._executors):
             self.remove(task)
+        self._fleet.close()
 
     def listen(self, seconds: float) -> Iterator[tuple[TaskId, News]]:
         """News of whoever speaks first, within so many seconds."""
@@ -117,7 +119,9 @@ class Roster:
             yield from self._check()
 
     def _check(self) -> Iterator[tuple[TaskId, News]]:
-        living = frozenset(node.id for node in nodes())
+        found = nodes()
+        self._fleet.tend(found)
+        living = frozenset(node.id for node in found)
         self._checked_at = time.monotonic()
         for task, executor in tuple(self._executors.items()):
             try:

@@ -5,7 +5,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import assert_never
 
 import torch
@@ -13,11 +13,13 @@ import torch
 from alto_exec.executor import Executor, Report
 from alto_exec.ray_cluster.messages import (
     Broken,
+    Call,
     Join,
     Leave,
     Left,
     News,
     Order,
+    Orders,
     Pulse,
     Ready,
     Release,
@@ -40,24 +42,21 @@ class Worker:
     """One thread trains; those of the caller only pass messages.
 
     A worker that nobody has listened to for `hold_seconds` trains no more, since its place may have
-    been given to another; after `orphan_seconds` it calls `end`.
+    been given to another.
     """
 
     def __init__(
         self,
         start: Callable[[], tuple[Executor, MemoryModel]],
-        end: Callable[[], None],
         hold_seconds: float,
-        orphan_seconds: float,
     ) -> None:
         self._start = start
-        self._end = end
         self._hold_seconds = hold_seconds
-        self._orphan_seconds = orphan_seconds
         self._changed = threading.Condition()  # guards all that both sides use
         self._orders: deque[Order] = deque()
         self._news: list[News] = []  # those that are not confirmed
         self._confirmed = 0
+        self._answered = 0
         self._tokens_trained = 0
         self._heard_at = time.monotonic()
         self._pass_began: float | None = None  # none is under way
@@ -65,19 +64,19 @@ class Worker:
         self._stays: dict[JobId, int] = {}
         threading.Thread(target=self._work, name="training", daemon=True).start()
 
-    def order(self, orders: Sequence[Order]) -> None:
+    def order(self, orders: Orders) -> None:
         with self._changed:
-            self._orders.extend(orders)
+            self._orders.extend(orders.orders)
+            self._answered = max(self._answered, orders.answered)
             self._changed.notify_all()
 
-    def listen(self, confirmed: int, seconds: float) -> Pulse:
-        """News past the `confirmed` ones as soon as there are any, or none after the seconds."""
+    def listen(self, call: Call) -> Pulse:
         with self._changed:
             self._heard_at = time.monotonic()
             self._changed.notify_all()
-            del self._news[: max(0, confirmed - self._confirmed)]
-            self._confirmed = max(confirmed, self._confirmed)
-            self._changed.wait_for(lambda: bool(self._news), seconds)
+            del self._news[: max(0, call.confirmed - self._confirmed)]
+            self._confirmed = max(call.confirmed, self._confirmed)
+            self._changed.wait_for(lambda: bool(self._news), call.seconds)
             self._heard_at = time.monotonic()
             began = self._heard_at if self._pass_began is None else self._pass_began
             seconds = self._heard_at - began
@@ -86,16 +85,16 @@ class Worker:
     def _work(self) -> None:
         try:
             executor, memory = self._start()
-            self._tell(Ready(memory))
+            self._tell([Ready(memory)])
             while True:
                 self._carry_out_orders(executor)
                 if self._may_train(executor):
                     self._advance(executor)
         except UserError as error:
-            self._tell(Broken(str(error), is_mistake=True))
+            self._tell([Broken(str(error), is_mistake=True)])
         except Exception:
             log.exception("training ended in an error")
-            self._tell(Broken(traceback.format_exc().rstrip().rpartition("\n")[2]))
+            self._tell([Broken(traceback.format_exc().rstrip().rpartition("\n")[2])])
 
     def _carry_out_orders(self, executor: Executor) -> None:
         """All that have come; if nobody trains or listens, waits for more."""
@@ -104,29 +103,29 @@ class Worker:
             while not self._orders and not self._may_train(executor):
                 patience = self._answers_due - time.monotonic()
                 self._changed.wait(patience if patience > 0 else _TICK_SECONDS)
-                if self._silence() > self._orphan_seconds:
-                    self._end()
             orders = tuple(self._orders)
             self._orders.clear()
             self._pass_began = time.monotonic()
-        for order in orders:
-            self._carry_out(order, executor)
+        joins = [order for order in orders if isinstance(order, Join) and self._is_new(order)]
+        if joins:
+            executor.expect([join.job for join in joins])
+        self._tell([news for order in orders for news in self._carry_out(order, executor)])
 
-    def _carry_out(self, order: Order, executor: Executor) -> None:
+    def _carry_out(self, order: Order, executor: Executor) -> Iterator[News]:
         match order:
             case Join(job=job, stay=stay):
-                if stay > self._stays.get(job.id, 0):
+                if self._is_new(order):
                     self._stays[job.id] = stay
                     if report := executor.launch(job):
-                        self._tell_report(report)
+                        yield self._reported(report)
             case Release(job=job_id, step=step):
                 if how := executor.resume(job_id, step):
                     executor.leave(job_id, keep=True)
-                    self._tell(Left(job_id, self._stays[job_id], how))
+                    yield Left(job_id, self._stays[job_id], how)
             case Leave(job=job_id, stay=stay, how=how):
                 if stay == self._stays.get(job_id) and job_id in executor.residents:
                     executor.leave(job_id, keep=how is Departure.PAUSED)
-                    self._tell(Left(job_id, stay, how))
+                    yield Left(job_id, stay, how)
             case _:
                 assert_never(order)
 
@@ -135,12 +134,11 @@ class Worker:
             reports = executor.advance()
         except torch.OutOfMemoryError:
             job = executor.evict()
-            self._tell(Left(job, self._stays[job], Departure.EVICTED))
+            self._tell([Left(job, self._stays[job], Departure.EVICTED)])
             return
         with self._changed:
             self._tokens_trained = executor.tokens_trained
-        for report in reports:
-            self._tell_report(report)
+        self._tell([self._reported(report) for report in reports])
 
     def _may_train(self, executor: Executor) -> bool:
         """Whether somebody trains and listens, and all answers are there. Jobs that come or report
@@ -148,16 +146,23 @@ class Worker:
         with self._changed:
             if not executor.training or self._silence() > self._hold_seconds:
                 return False
-            # Who confirms news has sent what was decided on them.
-            is_answered = not self._news and len(executor.training) == len(executor.residents)
+            num_told = self._confirmed + len(self._news)
+            is_answered = self._answered >= num_told and not self._orders
+            is_answered = is_answered and len(executor.training) == len(executor.residents)
             return is_answered or time.monotonic() >= self._answers_due
 
-    def _tell_report(self, report: Report) -> None:
-        self._tell(Reported(report.job, self._stays[report.job], report.step, report.losses))
+    def _is_new(self, join: Join) -> bool:
+        return join.stay > self._stays.get(join.job.id, 0)
 
-    def _tell(self, news: News) -> None:
+    def _reported(self, report: Report) -> Reported:
+        return Reported(report.job, self._stays[report.job], report.step, report.losses)
+
+    def _tell(self, news: Sequence[News]) -> None:
+        """All at once: they are answered together."""
+        if not news:
+            return
         with self._changed:
-            self._news.append(news)
+            self._news.extend(news)
             self._answers_due = time.monotonic() + _ANSWER_SECONDS
             self._changed.notify_all()
 

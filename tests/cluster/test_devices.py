@@ -16,12 +16,10 @@ A, B, C = node("a"), node("b"), node("c", 4)
 
 
 def share(node: Node, count: int) -> Share:
-    return Share(node.id, (("GPU", float(count)),))
+    return Share(node.id, "GPU", count)
 
 
-def taken(
-    devices: Devices, task: str, gpus: Sequence[int], *found: Node
-) -> tuple[Share, ...] | None:
+def taken(devices: Devices, task: str, gpus: Sequence[int], *found: Node) -> Share | None:
     return devices.take(TaskId(task), [GpuId(gpu) for gpu in gpus], found)
 
 
@@ -40,43 +38,45 @@ def test_gpus_are_numbered_node_by_node() -> None:
 
 
 def test_an_executor_goes_where_its_gpus_are(devices: Devices) -> None:
-    assert taken(devices, "one", [2], A, B) == (share(B, 1),)
-    assert taken(devices, "two", [0, 1], A, B) == (share(A, 2),)
+    assert taken(devices, "one", [2], A, B) == share(B, 1)
+    assert taken(devices, "two", [0, 1], A, B) == share(A, 2)
 
 
-def test_a_gang_over_two_nodes_has_a_share_of_each(devices: Devices) -> None:
-    assert taken(devices, "wide", [1, 2, 3], A, B) == (share(A, 1), share(B, 2))
+def test_a_gang_is_on_one_node(devices: Devices) -> None:
+    assert taken(devices, "wide", [1, 2], A, B) == share(A, 2)
+    assert taken(devices, "wider", [0, 1, 2], A, B) is None
+    assert taken(devices, "wider", [0, 1, 2], A, C) == share(C, 3)
 
 
 def test_a_lost_node_is_stood_in_for_by_one_with_room(devices: Devices) -> None:
-    assert taken(devices, "one", [0], A, B) == (share(A, 1),)
-    assert taken(devices, "two", [2], A) == (share(A, 1),)
+    assert taken(devices, "one", [0], A, B) == share(A, 1)
+    assert taken(devices, "two", [2], A) == share(A, 1)
     assert taken(devices, "three", [3], A) is None
     devices.give_back(TaskId("one"))
-    assert taken(devices, "three", [3], A) == (share(A, 1),)
+    assert taken(devices, "three", [3], A) == share(A, 1)
 
 
 def test_a_node_that_has_just_lost_an_executor_is_the_last_choice(devices: Devices) -> None:
     """Ray takes its time to tell that it is dead."""
     suspected = {A.id}
-    assert devices.take(TaskId("one"), [GpuId(0)], (A, B), suspected) == (share(B, 1),)
-    assert devices.take(TaskId("two"), [GpuId(1)], (A, B), suspected) == (share(B, 1),)
-    assert devices.take(TaskId("three"), [GpuId(2)], (A, B), suspected) == (share(A, 1),)
+    assert devices.take(TaskId("one"), [GpuId(0)], (A, B), suspected) == share(B, 1)
+    assert devices.take(TaskId("two"), [GpuId(1)], (A, B), suspected) == share(B, 1)
+    assert devices.take(TaskId("three"), [GpuId(2)], (A, B), suspected) == share(A, 1)
 
 
 def test_a_gang_of_a_lost_node_stays_together(devices: Devices) -> None:
-    assert taken(devices, "one", [0], A, C) == (share(A, 1),)
-    assert taken(devices, "wide", [2, 3], A, C) == (share(C, 2),)
+    assert taken(devices, "one", [0], A, C) == share(A, 1)
+    assert taken(devices, "wide", [2, 3], A, C) == share(C, 2)
     assert taken(devices, "wider", [0, 1], A) is None
 
 
 def test_what_an_earlier_head_has_left_is_not_given_out(devices: Devices) -> None:
-    devices.hold(TaskId("one"), {A.id: 2})
-    assert taken(devices, "two", [0], A, B) == (share(B, 1),)
+    devices.hold(TaskId("one"), share(A, 2))
+    assert taken(devices, "two", [0], A, B) == share(B, 1)
 
 
 def test_without_gpus_a_node_lends_itself() -> None:
     plain = Node("id", "plain", "cpu", 1, has_gpus=False)
     assert Devices(gpus_of((plain,))).take(TaskId("one"), [GpuId(0)], (plain,)) == (
-        Share("id", (("CPU", 1.0),)),
+        Share("id", "CPU", 1)
     )

@@ -1,13 +1,25 @@
 """An executor's process, without a process: messages may come twice, and nobody may listen."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import pytest
 
 from alto_exec.executor import Executor, Report
-from alto_exec.ray_cluster.messages import Broken, Join, Leave, Left, News, Ready, Release, Reported
+from alto_exec.ray_cluster.messages import (
+    Broken,
+    Call,
+    Join,
+    Leave,
+    Left,
+    News,
+    Order,
+    Orders,
+    Ready,
+    Release,
+    Reported,
+)
 from alto_exec.ray_cluster.worker import Worker
 from alto_exec.residence import Losses
 from alto_policy.events import Departure
@@ -28,11 +40,15 @@ class Steps:
         self.waiting: dict[JobId, int] = {}
         self.steps: dict[JobId, int] = {}
         self.kept: list[tuple[JobId, bool]] = []
+        self.expected: list[list[JobId]] = []
         self.tokens_trained = 0
 
     @property
     def residents(self) -> list[JobId]:
         return [*self.training, *self.waiting]
+
+    def expect(self, jobs: Sequence[Job]) -> None:
+        self.expected.append([job.id for job in jobs])
 
     def launch(self, job: Job) -> Report | None:
         step = self.steps.setdefault(job.id, 0)
@@ -79,10 +95,14 @@ class Listener:
 
     def next(self) -> News | None:
         """The next piece of news; None if there is none for a while."""
-        pulse = self._worker.listen(self._num_heard, 0.3)
+        pulse = self._worker.listen(Call(self._num_heard, 0.3))
         assert pulse.first == self._num_heard
         self._num_heard += bool(pulse.news)
         return pulse.news[0] if pulse.news else None
+
+    def answer(self, *orders: Order) -> None:
+        """All that was heard, with these."""
+        self._worker.order(Orders(orders, self._num_heard))
 
 
 @pytest.fixture
@@ -90,29 +110,29 @@ def steps() -> Steps:
     return Steps()
 
 
-def worker_of(steps: Steps, hold: float = 60.0, orphan: float = 60.0, end: Any = None) -> Worker:
+def worker_of(steps: Steps, hold: float = 60.0) -> Worker:
     def start() -> tuple[Executor, Any]:
         return cast(Executor, steps), memory(10)
 
-    return Worker(start, end or (lambda: None), hold, orphan)
+    return Worker(start, hold)
 
 
 @pytest.fixture
 def worker(steps: Steps) -> Iterator[Worker]:
     worker = worker_of(steps)
     yield worker
-    worker.order([Leave(OTHER.id, 1, Departure.STOPPED)])
+    worker.order(Orders((Leave(OTHER.id, 1, Departure.STOPPED),), 0))
 
 
 def test_a_job_waits_at_its_report_and_trains_on_when_released(worker: Worker) -> None:
     hear = Listener(worker)
     assert isinstance(hear.next(), Ready)
-    worker.order([Join(JOB, 1)])
+    hear.answer(Join(JOB, 1))
     assert hear.next() == Reported(JOB.id, 1, 2, Losses(1.0, 2.0))
     assert hear.next() is None
-    worker.order([Release(JOB.id, 2)])
+    hear.answer(Release(JOB.id, 2))
     assert hear.next() == Reported(JOB.id, 1, 4, Losses(1.0, 2.0))
-    worker.order([Release(JOB.id, 4)])
+    hear.answer(Release(JOB.id, 4))
     assert hear.next() == Left(JOB.id, 1, Departure.FINISHED)
 
 
@@ -122,7 +142,7 @@ def test_others_train_while_a_job_waits(
     monkeypatch.setattr("alto_exec.ray_cluster.worker._ANSWER_SECONDS", 0.05)
     hear = Listener(worker)
     hear.next()
-    worker.order([Join(JOB, 1), Join(OTHER, 1)])
+    hear.answer(Join(JOB, 1), Join(OTHER, 1))
     assert isinstance(hear.next(), Reported)
     before = steps.steps[OTHER.id]
     assert hear.next() is None
@@ -138,47 +158,64 @@ def test_jobs_that_report_together_go_on_together(
     worker = worker_of(steps)
     hear = Listener(worker)
     hear.next()
-    worker.order([Join(JOB, 1), Join(TWIN, 1)])
+    hear.answer(Join(JOB, 1), Join(TWIN, 1))
     for number in (2, 4):
         told = [hear.next(), hear.next()]
         assert told == [Reported(each, 1, number, Losses(1.0, 2.0)) for each in (JOB.id, TWIN.id)]
         if number == JOB.steps:
             break
-        worker.order([Release(JOB.id, number)])
+        hear.answer(Release(JOB.id, number))
         threading.Event().wait(0.1)
         assert steps.steps[JOB.id] == number
-        worker.order([Release(TWIN.id, number)])
+        hear.answer(Release(TWIN.id, number))
 
 
 def test_jobs_that_come_together_begin_together(
     steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though they come one by one: what the first is an answer to is confirmed after the last."""
+    """Though they come one by one: what the first is an answer to is answered by the last."""
     monkeypatch.setattr("alto_exec.ray_cluster.worker._ANSWER_SECONDS", 1000.0)
     worker = worker_of(steps)
     hear = Listener(worker)
     assert isinstance(hear.next(), Ready)
-    worker.order([Join(JOB, 1)])
-    threading.Event().wait(0.1)
+    worker.order(Orders((Join(JOB, 1),), 0))
+    worker.listen(Call(1, 0.1))  # that its news are in the log is no answer to them
     assert not steps.steps.get(JOB.id)
-    worker.order([Join(TWIN, 1)])
+    hear.answer(Join(TWIN, 1))
     assert {hear.next(), hear.next()} == {
         Reported(each, 1, 2, Losses(1.0, 2.0)) for each in (JOB.id, TWIN.id)
     }
     assert steps.steps == {JOB.id: 2, TWIN.id: 2}
 
 
+def test_room_is_made_once_for_jobs_that_come_together(worker: Worker, steps: Steps) -> None:
+    hear = Listener(worker)
+    hear.next()
+    hear.answer(Join(JOB, 1), Join(TWIN, 1))
+    hear.next(), hear.next()
+    hear.answer(Join(JOB, 1), Join(OTHER, 1))
+    hear.next()
+    assert steps.expected == [[JOB.id, TWIN.id], [OTHER.id]]
+
+
+def test_reports_of_one_pass_are_told_at_once(worker: Worker) -> None:
+    hear = Listener(worker)
+    hear.next()
+    hear.answer(Join(JOB, 1), Join(TWIN, 1))
+    assert len(worker.listen(Call(1, 5.0)).news) == 2
+
+
 def test_orders_that_come_twice_are_carried_out_once(worker: Worker, steps: Steps) -> None:
     hear = Listener(worker)
     hear.next()
-    worker.order([Join(JOB, 1), Join(JOB, 1)])
+    hear.answer(Join(JOB, 1), Join(JOB, 1))
     assert isinstance(hear.next(), Reported)
-    worker.order([Release(JOB.id, 2)])
+    hear.answer(Release(JOB.id, 2))
     assert isinstance(hear.next(), Reported)
-    worker.order([Join(JOB, 1), Release(JOB.id, 2)])
+    hear.answer(Join(JOB, 1), Release(JOB.id, 2))
     assert hear.next() is None
     assert steps.steps[JOB.id] == 4
-    worker.order([Leave(JOB.id, 1, Departure.PAUSED), Leave(JOB.id, 1, Departure.PAUSED)])
+    hear.answer(Leave(JOB.id, 1, Departure.PAUSED), Leave(JOB.id, 1, Departure.PAUSED))
     assert hear.next() == Left(JOB.id, 1, Departure.PAUSED)
     assert hear.next() is None
     assert steps.kept == [(JOB.id, True)]
@@ -187,40 +224,38 @@ def test_orders_that_come_twice_are_carried_out_once(worker: Worker, steps: Step
 def test_an_order_of_an_earlier_stay_is_void(worker: Worker, steps: Steps) -> None:
     hear = Listener(worker)
     hear.next()
-    worker.order([Join(OTHER, 1), Leave(OTHER.id, 1, Departure.PAUSED)])
+    hear.answer(Join(OTHER, 1), Leave(OTHER.id, 1, Departure.PAUSED))
     assert hear.next() == Left(OTHER.id, 1, Departure.PAUSED)
     steps.steps[OTHER.id] = 0
-    worker.order([Join(OTHER, 2), Leave(OTHER.id, 1, Departure.PAUSED)])
+    hear.answer(Join(OTHER, 2), Leave(OTHER.id, 1, Departure.PAUSED))
     assert hear.next() is None
     assert OTHER.id in steps.residents
-    worker.order([Leave(OTHER.id, 2, Departure.STOPPED)])
+    hear.answer(Leave(OTHER.id, 2, Departure.STOPPED))
     assert hear.next() == Left(OTHER.id, 2, Departure.STOPPED)
     assert steps.kept == [(OTHER.id, True), (OTHER.id, False)]
 
 
 def test_news_are_told_until_they_are_confirmed(worker: Worker) -> None:
-    worker.order([Join(JOB, 1)])
+    worker.order(Orders((Join(JOB, 1),), 1))
     hear = Listener(worker)
     hear.next(), hear.next()
-    pulse = worker.listen(1, 0.0)
+    pulse = worker.listen(Call(1, 0.0))
     assert [type(news) for news in pulse.news] == [Reported]
-    assert worker.listen(1, 0.0) == pulse
+    assert worker.listen(Call(1, 0.0)) == pulse
 
 
-def test_a_worker_that_nobody_listens_to_trains_no_more_and_then_gives_up(steps: Steps) -> None:
-    gone = threading.Event()
-    worker = worker_of(steps, hold=0.2, orphan=1.5, end=gone.set)
-    worker.listen(0, 5.0)
-    worker.order([Join(OTHER, 1)])
-    worker.listen(1, 0.0)
+def test_a_worker_that_nobody_listens_to_trains_no_more(steps: Steps) -> None:
+    worker = worker_of(steps, hold=0.2)
+    worker.listen(Call(0, 5.0))
+    worker.order(Orders((Join(OTHER, 1),), 1))
+    worker.listen(Call(1, 0.0))
     threading.Event().wait(0.6)
     held_at = steps.steps[OTHER.id]
     threading.Event().wait(0.2)
     assert steps.steps[OTHER.id] == held_at > 0
-    worker.listen(1, 0.0)
+    worker.listen(Call(1, 0.0))
     threading.Event().wait(0.3)
     assert steps.steps[OTHER.id] > held_at
-    assert gone.wait(5.0)
 
 
 @pytest.mark.parametrize(
@@ -234,4 +269,4 @@ def test_an_error_is_told(error: Exception, news: Broken) -> None:
     def start() -> tuple[Executor, Any]:
         raise error
 
-    assert Listener(Worker(start, lambda: None, 60.0, 60.0)).next() == news
+    assert Listener(Worker(start, 60.0)).next() == news

@@ -1,0 +1,164 @@
+"""The actors of a node: one that has executors' processes forked, and one for each that is.
+
+Neither imports what training needs. They reach Ray's processes by value, so that this package,
+which does, need not be imported there.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+__all__ = ["DEVICES", "NVML_CHECK", "Berth", "Nursery"]
+
+DEVICES = "CUDA_VISIBLE_DEVICES"  # how Ray tells a process which ones are its own
+NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"  # torch looks for GPUs without beginning to use them
+_MEET_SECONDS = 60.0  # that a process which has been forked may take to connect
+
+
+class Nursery:
+    """Keeps a process that has imported all that training needs, and forks from it."""
+
+    def __init__(self) -> None:
+        self._zygote = _zygote()
+
+    def bear(self, meeting: str, environment: dict[str, str]) -> None:
+        """A process that comes to the socket `meeting`, as soon as everything is imported."""
+        if self._zygote.poll() is not None:
+            self._zygote = _zygote()
+        assert self._zygote.stdin is not None
+        assert self._zygote.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._zygote.stdin.write(json.dumps([meeting, environment]) + "\n")
+            self._zygote.stdin.flush()
+        if not self._zygote.stdout.readline():
+            raise RuntimeError("the process that forks executors is gone")
+
+
+class Berth:
+    """Holds devices for the executors of one run, one after another, and passes on what the
+    process of the present one and the head say.
+
+    It never trains, so that whatever becomes of a process, the next one finds it sound. When it
+    ends, so does its process; if nobody has spoken to it for `orphan_seconds` it gives its devices
+    back, and that is its end.
+    """
+
+    def __init__(self, nursery: Any, orphan_seconds: float) -> None:
+        from ray.util.placement_group import get_current_placement_group
+
+        self._nursery = nursery
+        self._orphan_seconds = orphan_seconds
+        self._group = get_current_placement_group()
+        self._environment = {name: os.environ[name] for name in (DEVICES,) if name in os.environ}
+        self._tenant = ""
+        self._process: _Process | None = None
+        self._changed = threading.Condition()  # held while the process changes
+        self._heard_at = time.monotonic()
+        threading.Thread(target=self._outlive, name="orphan", daemon=True).start()
+
+    def tenant(self) -> str:
+        return self._tenant
+
+    def house(self, tenant: str, duty: bytes) -> None:
+        """Have a process that does the duty; the one before has ended then."""
+        with self._changed:
+            if self._process is not None:
+                self._process.end()
+            self._process = None
+            try:
+                self._process = _forked(self._nursery, self._environment)
+                self._process.send(duty)
+            finally:
+                self._tenant = tenant
+                self._changed.notify_all()
+
+    def order(self, message: str) -> None:
+        if self._process is not None:
+            self._process.send(message.encode())
+
+    def listen(self, tenant: str, message: str) -> str:
+        """What the tenant's process answers once it is there; nothing if it has ended."""
+        self._heard_at = time.monotonic()
+        with self._changed:
+            self._changed.wait_for(lambda: self._tenant == tenant)
+            process = self._process
+        try:
+            return "" if process is None else process.ask(message)
+        finally:
+            self._heard_at = time.monotonic()
+
+    def end(self) -> None:
+        """Have the process killed. It is gone when this is done."""
+        if self._process is not None:
+            self._process.end()
+
+    def _outlive(self) -> None:
+        from ray.util.placement_group import remove_placement_group
+
+        while (rest := self._heard_at + self._orphan_seconds - time.monotonic()) > 0:
+            time.sleep(rest)
+        remove_placement_group(self._group)  # and so this process is ended
+
+
+class _Process:
+    """One that was forked, seen from its berth."""
+
+    def __init__(self, life: socket.socket, orders: Connection, pulses: Connection) -> None:
+        self._life = life  # nothing is said on it; it closes
+        self._orders = orders
+        self._pulses = pulses
+
+    def send(self, message: bytes) -> None:
+        with contextlib.suppress(OSError):  # who listens is told that it has ended
+            self._orders.send_bytes(message)
+
+    def ask(self, message: str) -> str:
+        try:
+            self._pulses.send_bytes(message.encode())
+            return self._pulses.recv_bytes().decode()
+        except (EOFError, OSError):
+            return ""
+
+    def end(self) -> None:
+        with contextlib.suppress(OSError):
+            self._life.shutdown(socket.SHUT_WR)
+            self._life.recv(1)
+
+
+def _forked(nursery: Any, environment: dict[str, str]) -> _Process:
+    import ray
+
+    folder = tempfile.TemporaryDirectory(prefix="alto-")
+    with folder, socket.socket(socket.AF_UNIX) as server:
+        meeting = os.path.join(folder.name, "meeting")
+        server.bind(meeting)
+        server.listen()
+        ray.get(nursery.bear.remote(meeting, environment))
+        server.settimeout(_MEET_SECONDS)
+        life, orders, pulses = (server.accept()[0] for _ in range(3))
+        life.settimeout(None)
+        return _Process(life, Connection(orders.detach()), Connection(pulses.detach()))
+
+
+def _zygote() -> "subprocess.Popen[str]":
+    """Sees no GPU: one that was asked for anything would be lost to what is forked."""
+    environment = os.environ | {
+        DEVICES: "",
+        NVML_CHECK: "1",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "alto_exec.ray_cluster.zygote"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        text=True,
+    )

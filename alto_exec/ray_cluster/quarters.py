@@ -1,0 +1,102 @@
+"""Where an executor lives: devices of one node, with an actor on each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from alto_exec.ray_cluster.berth import Berth
+from alto_exec.ray_cluster.devices import Share
+from alto_exec.ray_cluster.nurseries import Nurseries, actor_of
+
+__all__ = ["NAMESPACE", "Quarters", "find_quarters", "make_quarters"]
+
+NAMESPACE = "alto"
+
+
+@dataclass(frozen=True, slots=True)
+class Quarters:
+    """A placement group and its berths, of which the first one leads. All outlive the head."""
+
+    name: str
+    share: Share
+    group: Any
+    berths: tuple[Any, ...]
+
+    def house(self, tenant: str, duties: Sequence[bytes]) -> None:
+        """Have a process on each device; those before have ended then."""
+        for berth, duty in zip(self.berths, duties, strict=True):
+            berth.house.options(concurrency_group="orders").remote(tenant, duty)
+
+    def order(self, message: str) -> None:
+        self.berths[0].order.options(concurrency_group="orders").remote(message)
+
+    def listen(self, tenant: str, message: str) -> Any:
+        """Resolves to what the leading process answers, or to nothing when that has ended."""
+        return self.berths[0].listen.options(concurrency_group="listeners").remote(tenant, message)
+
+    def clear(self) -> None:
+        """Have all processes ended, and keep the devices."""
+        for berth in self.berths:
+            berth.end.options(concurrency_group="orders").remote()
+
+    def are_there(self) -> bool:
+        """Whether the devices are held, and not still another's."""
+        return bool(self.group.wait(timeout_seconds=0))
+
+    def close(self) -> None:
+        """Give the devices back to the cluster, whatever becomes of the processes."""
+        import ray
+        from ray.util.placement_group import remove_placement_group
+
+        for berth in self.berths:
+            ray.kill(berth, no_restart=True)
+        remove_placement_group(self.group)
+
+
+def make_quarters(name: str, share: Share, nurseries: Nurseries, orphan_seconds: float) -> Quarters:
+    """They are there as soon as the devices are free."""
+    from ray.util.placement_group import placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    group = placement_group(
+        [{share.device: 1.0}] * share.count,
+        strategy="STRICT_PACK",
+        name=name,
+        lifetime="detached",
+        bundle_label_selector=[{"ray.io/node-id": share.node}] * share.count,
+    )
+    actor_class = actor_of(Berth, orders=1, listeners=1)
+    berths = tuple(
+        actor_class.options(
+            name=_name_of(name, rank),
+            namespace=NAMESPACE,
+            lifetime="detached",
+            num_cpus=float(share.device == "CPU"),
+            num_gpus=float(share.device == "GPU"),
+            max_restarts=0,
+            scheduling_strategy=PlacementGroupSchedulingStrategy(group, rank),
+        ).remote(nurseries.of(share.node), orphan_seconds)
+        for rank in range(share.count)
+    )
+    return Quarters(name, share, group, berths)
+
+
+def find_quarters(name: str) -> Quarters | None:
+    """Those that an earlier head has made, if all of them is still there."""
+    import ray
+    from ray.util.placement_group import get_placement_group, placement_group_table
+
+    try:
+        group = get_placement_group(name)
+        bundles: Sequence[dict[str, float]] = group.bundle_specs
+        names = [_name_of(name, rank) for rank in range(len(bundles))]
+        berths = tuple(ray.get_actor(each, NAMESPACE) for each in names)
+    except ValueError:  # there is none of that name
+        return None
+    (node,) = set(placement_group_table(group)["bundles_to_node_id"].values())
+    (device,) = bundles[0]
+    return Quarters(name, Share(node, device, len(bundles)), group, berths)
+
+
+def _name_of(name: str, rank: int) -> str:
+    return f"{name}#{rank}"
