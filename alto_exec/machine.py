@@ -34,7 +34,8 @@ def settle(spec: ExecutorSpec, *, has_cuda: bool | None = None) -> ExecutorSpec:
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" else "float32"
     threads = spec.threads or (1 if device == "cuda" else _best_thread_count())
-    return spec.model_copy(update={"device": device, "dtype": dtype, "threads": threads})
+    chosen = {"device": device, "dtype": dtype, "threads": threads, "gpus": spec.gpus or 1}
+    return spec.model_copy(update=chosen)
 
 
 def dtype_of(spec: ExecutorSpec) -> torch.dtype:

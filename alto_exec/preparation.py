@@ -132,8 +132,8 @@ def bank_of(backbone: FrozenModel, spec: ExecutorSpec) -> AdapterBank:
     )
 
 
-def prepare(study: Study, num_gpus: int = 1) -> Sequence[PreparedTask]:
-    """All tasks of the study, each to be trained on so many GPUs.
+def prepare(study: Study) -> Sequence[PreparedTask]:
+    """All tasks of the study.
 
     Whatever is wrong with one is found here, before anything trains. Raises UserError that begins
     with the task's name where there are several.
@@ -143,7 +143,7 @@ def prepare(study: Study, num_gpus: int = 1) -> Sequence[PreparedTask]:
     prepared = []
     for name, spec in study.tasks.items():
         try:
-            prepared.append(_prepare(name, spec, num_gpus))
+            prepared.append(_prepare(name, spec, study.executor.gpus or 1))
         except UserError as error:
             if len(study.tasks) == 1:
                 raise

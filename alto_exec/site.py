@@ -57,9 +57,6 @@ class TrainingBackend(Backend, Protocol):
 
 
 class Site(Protocol):
-    @property
-    def num_gpus_of_task(self) -> int: ...
-
     def settle(self, spec: ExecutorSpec) -> ExecutorSpec:
         """Every choice that the study leaves open; raises UserError."""
         ...
@@ -83,9 +80,12 @@ class Site(Protocol):
 class ThisMachine:
     """One device, in this process."""
 
-    num_gpus_of_task = 1
-
     def settle(self, spec: ExecutorSpec) -> ExecutorSpec:
+        if spec.gpus not in (None, 1):
+            raise UserError(
+                f"executor.gpus: value {spec.gpus}: a task has one GPU here, expected --cluster, "
+                "or that torchrun launches as many processes"
+            )
         return settle(spec)
 
     def gpus(self, spec: ExecutorSpec) -> tuple[Gpu, ...]:

@@ -86,7 +86,7 @@ def tune_at(
     study = study if isinstance(study, Study) else load_study(Path(study))
     directory = RunDirectory.reopen(Path(out)) if resume else RunDirectory.create(Path(out))
     study = _settled(study, directory, site)
-    prepared = prepare(study, site.num_gpus_of_task)
+    prepared = prepare(study)
     text = resolved_yaml(study)
     if shelf is not None:
         shelf.claim(text, is_new=not resume)

@@ -146,6 +146,7 @@ class ExecutorSpec(_Spec):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: Count | None = None
+    gpus: Count | None = None  # of one node, for each task
     max_jobs: Count | None = None
     memory_gb: Number | None = None
     recompute: bool | None = None  # activations again in the backward pass, to save memory

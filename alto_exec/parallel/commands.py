@@ -18,6 +18,7 @@ __all__ = [
     "Finish",
     "Launch",
     "Leave",
+    "Resume",
     "ResumeAll",
     "Start",
     "answer_text",
@@ -50,8 +51,16 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True)
+class Resume:
+    """Decisions on the report that the job made at `step` have come."""
+
+    job: JobId
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class ResumeAll:
-    pass
+    """They have come on all reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +81,7 @@ class Finish:
     """There is nothing more to do."""
 
 
-Command = Start | Launch | Leave | ResumeAll | Advance | Assist | Finish
+Command = Start | Launch | Leave | Resume | ResumeAll | Advance | Assist | Finish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """A run on the ranks that torchrun launched: the first one leads, and the others follow it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from alto_runs.errors import UserError
 from alto_runs.result import Result
 from alto_runs.study import ExecutorSpec, Study, load_study
 
-__all__ = ["LeadingRank", "follow", "joined"]
+__all__ = ["LeadingRank", "follow", "joined", "loader_of"]
 
 
 class LeadingRank:
@@ -48,12 +48,13 @@ class LeadingRank:
         self._jobs: dict[JobId, Job] = {}
         self.has_begun = False
 
-    @property
-    def num_gpus_of_task(self) -> int:
-        return self._ranks.size
-
     def settle(self, spec: ExecutorSpec) -> ExecutorSpec:
-        return settle(spec)
+        if spec.gpus not in (None, self._ranks.size):
+            raise UserError(
+                f"executor.gpus: value {spec.gpus}: expected {self._ranks.size}, as many as there "
+                "are processes"
+            )
+        return settle(spec.model_copy(update={"gpus": self._ranks.size}))
 
     def gpus(self, spec: ExecutorSpec) -> tuple[Gpu, ...]:
         one = gpu_of(spec)
@@ -70,7 +71,7 @@ class LeadingRank:
             )
         self._ranks.tell(str(path.absolute()))
         self.has_begun = True
-        loader = _loader(self._ranks, self._starts)
+        loader = loader_of(self._ranks, self._starts)
         member = Member(self._ranks, self._jobs, loader)
 
         def start(task: Task) -> tuple[Team, MemoryModel] | None:
@@ -121,10 +122,10 @@ def follow(ranks: Ranks) -> None:
     if told:
         directory = RunDirectory(Path(told))
         study = load_study(directory.study_path)
-        prepared = prepare(study, ranks.size)
+        prepared = prepare(study)
         starts = {one.task.id: Start(one, study.executor, directory) for one in prepared}
         jobs = {job.id: job for one in prepared for job in one.task.jobs}
-        Member(ranks, jobs, _loader(ranks, starts)).follow()
+        Member(ranks, jobs, loader_of(ranks, starts)).follow()
 
 
 @contextmanager
@@ -152,7 +153,9 @@ def joined(study: Study) -> Iterator[LeadingRank | None]:
     ranks.leave()
 
 
-def _loader(ranks: Ranks, starts: dict[TaskId, Start]) -> Loader:
+def loader_of(ranks: Ranks, starts: Mapping[TaskId, Start]) -> Loader:
+    """Of a rank, for tasks of which `starts` knows, or will know when they are loaded."""
+
     def load(task: TaskId, spread: Spread) -> FrozenModel:
         return load_shards(starts[task].prepared, starts[task].spec, ranks, spread)
 

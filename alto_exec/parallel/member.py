@@ -16,6 +16,7 @@ from alto_exec.parallel.commands import (
     Finish,
     Launch,
     Leave,
+    Resume,
     ResumeAll,
     Start,
     answer_text,
@@ -28,6 +29,8 @@ from alto_policy.memory import MemoryModel
 from alto_policy.types import Job, JobId, TaskId
 
 __all__ = ["Loader", "Member"]
+
+_Act = Launch | Leave | Resume | ResumeAll | Advance  # of an executor that is up
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Member:
                 self._executor = None
                 _settle(self._loader.load(task, spread))
                 return Answer()
-            case Launch() | Leave() | ResumeAll() | Advance():
+            case Launch() | Leave() | Resume() | ResumeAll() | Advance():
                 assert self._executor is not None
                 answer = self._act(self._executor, command)
             case Finish():
@@ -74,7 +77,7 @@ class Member:
         _settle(self._executor.backbone)
         return answer
 
-    def _act(self, executor: Executor, command: Launch | Leave | ResumeAll | Advance) -> Answer:
+    def _act(self, executor: Executor, command: _Act) -> Answer:
         answer = Answer()
         match command:
             case Launch(job=job, rank=rank):
@@ -83,6 +86,9 @@ class Member:
             case Leave(job=job, keep=keep):
                 if job in executor.residents:
                     executor.leave(job, keep=keep)
+            case Resume(job=job, step=step):
+                if how := executor.resume(job, step):
+                    answer = Answer(ends=((job, how),))
             case ResumeAll():
                 answer = Answer(ends=tuple(executor.resume_all()))
             case Advance():

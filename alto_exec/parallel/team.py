@@ -12,6 +12,7 @@ from alto_exec.parallel.commands import (
     Command,
     Launch,
     Leave,
+    Resume,
     ResumeAll,
     Start,
     answer_text,
@@ -35,12 +36,18 @@ class Team:
         self._ranks = ranks
         self._member = member
         self._rank_of: dict[JobId, int] = {}  # in the order of launching
+        self._waiting: dict[JobId, int] = {}  # have reported at a step, decisions are to come
         self._evicted: list[JobId] = []  # have left their rank, and nobody has been told
         self._tokens_by_rank: tuple[int, ...] = (0,) * ranks.size
 
     @property
     def residents(self) -> Sequence[JobId]:
         return tuple(self._rank_of)
+
+    @property
+    def training(self) -> Sequence[JobId]:
+        """Residents that do not wait for decisions."""
+        return tuple(job for job in self._rank_of if job not in self._waiting)
 
     @property
     def tokens_trained(self) -> int:
@@ -76,11 +83,12 @@ class Team:
         written it."""
         answers = self._all(Launch(job.id, place))
         self._rank_of[job.id] = place
-        return next((report for answer in answers for report in answer.reports), None)
+        return next(iter(self._reports(answers)), None)
 
     def leave(self, job: JobId, *, keep: bool) -> None:
         """Free the job's slot; what it has come to is kept on disk if it is to go on."""
         del self._rank_of[job]
+        self._waiting.pop(job, None)
         if job in self._evicted:
             self._evicted.remove(job)
         else:
@@ -89,7 +97,20 @@ class Team:
     def resume_all(self) -> list[tuple[JobId, Departure]]:
         """Decisions on all reports have come: the jobs train on, but for those named, which are
         at their end."""
-        return [end for answer in self._all(ResumeAll()) for end in answer.ends]
+        ends = [end for answer in self._all(ResumeAll()) for end in answer.ends]
+        self._waiting = {job: self._waiting[job] for job, _ in ends}
+        return ends
+
+    def resume(self, job: JobId, step: int) -> Departure | None:
+        """Decisions on the job's report of `step` have come: it trains on, or waits to leave at
+        its end. If that is not what it waits for, nothing happens."""
+        if self._waiting.get(job) != step:
+            return None
+        for answer in self._all(Resume(job, step)):
+            for _, how in answer.ends:
+                return how
+        del self._waiting[job]
+        return None
 
     def advance(self) -> list[Report]:
         """Make one fused pass on every rank; the reports that became due by it.
@@ -100,13 +121,18 @@ class Team:
             raise torch.OutOfMemoryError
         answers = self._all(Advance())
         self._evicted = [a.evicted for a in answers if a.evicted is not None]
-        return [report for answer in answers for report in answer.reports]
+        return self._reports(answers)
 
     def evict(self) -> JobId:
         """The job that a rank gave up when its memory ran out; it is kept on disk."""
         job = self._evicted.pop(0)
         del self._rank_of[job]
         return job
+
+    def _reports(self, answers: Sequence[Answer]) -> list[Report]:
+        reports = [report for answer in answers for report in answer.reports]
+        self._waiting.update((report.job, report.step) for report in reports)
+        return reports
 
     def _all(self, command: Command) -> list[Answer]:
         """What each rank says to the command, by rank."""

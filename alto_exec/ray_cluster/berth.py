@@ -20,6 +20,7 @@ __all__ = ["DEVICES", "NVML_CHECK", "Berth", "Nursery"]
 
 DEVICES = "CUDA_VISIBLE_DEVICES"  # how Ray tells a process which ones are its own
 NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"  # torch looks for GPUs without beginning to use them
+_HERE = "127.0.0.1"
 _MEET_SECONDS = 60.0  # that a process which has been forked may take to connect
 
 
@@ -51,14 +52,14 @@ class Berth:
     back, and that is its end.
     """
 
-    def __init__(self, nursery: Any, orphan_seconds: float) -> None:
+    def __init__(self, orphan_seconds: float) -> None:
         from ray.util.placement_group import get_current_placement_group
 
-        self._nursery = nursery
         self._orphan_seconds = orphan_seconds
         self._group = get_current_placement_group()
         self._environment = {name: os.environ[name] for name in (DEVICES,) if name in os.environ}
         self._tenant = ""
+        self._is_following = False
         self._process: _Process | None = None
         self._changed = threading.Condition()  # held while the process changes
         self._heard_at = time.monotonic()
@@ -67,17 +68,34 @@ class Berth:
     def tenant(self) -> str:
         return self._tenant
 
-    def house(self, tenant: str, duty: bytes) -> None:
-        """Have a process that does the duty; the one before has ended then."""
+    def meeting(self) -> dict[str, str]:
+        """An address of this node at which ranks may meet."""
+        with socket.socket() as found:
+            found.bind((_HERE, 0))
+            return {"MASTER_ADDR": _HERE, "MASTER_PORT": str(found.getsockname()[1])}
+
+    def house(
+        self,
+        nursery: Any,
+        tenant: str,
+        duty: bytes,
+        meeting: dict[str, str],
+        rank: dict[str, str],
+    ) -> None:
+        """Have a process from the nursery that does the duty; the one before has ended then.
+
+        It is told in its environment where its ranks meet, and which one it is.
+        """
         with self._changed:
             if self._process is not None:
                 self._process.end()
+                self._process.close()
             self._process = None
             try:
-                self._process = _forked(self._nursery, self._environment)
+                self._process = _forked(nursery, self._environment | meeting | rank)
                 self._process.send(duty)
             finally:
-                self._tenant = tenant
+                self._tenant, self._is_following = tenant, rank["RANK"] != "0"
                 self._changed.notify_all()
 
     def order(self, message: str) -> None:
@@ -105,6 +123,8 @@ class Berth:
 
         while (rest := self._heard_at + self._orphan_seconds - time.monotonic()) > 0:
             time.sleep(rest)
+            if self._is_following and self._process is not None and self._process.is_alive():
+                self._heard_at = time.monotonic()  # nobody speaks to it while its leader lives
         remove_placement_group(self._group)  # and so this process is ended
 
 
@@ -127,10 +147,22 @@ class _Process:
         except (EOFError, OSError):
             return ""
 
+    def is_alive(self) -> bool:
+        try:
+            return bool(self._life.recv(1, socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
     def end(self) -> None:
         with contextlib.suppress(OSError):
             self._life.shutdown(socket.SHUT_WR)
             self._life.recv(1)
+
+    def close(self) -> None:
+        for line in (self._life, self._orders, self._pulses):
+            line.close()
 
 
 def _forked(nursery: Any, environment: dict[str, str]) -> _Process:

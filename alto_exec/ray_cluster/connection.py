@@ -38,8 +38,6 @@ _STORE_BYTES = 256 * 2**20  # of shared memory, for the tasks' samples on their 
 class RayCluster:
     """All devices of the cluster that this process is connected to."""
 
-    num_gpus_of_task = 1
-
     def __init__(self, patience: Patience | None = None) -> None:
         self._patience = patience or Patience()
         self._nurseries = Nurseries()
@@ -49,7 +47,12 @@ class RayCluster:
         return settle(spec, has_cuda=any(node.has_cuda for node in nodes()))
 
     def gpus(self, spec: ExecutorSpec) -> tuple[Gpu, ...]:
-        found = gpus_of(nodes())
+        width = spec.gpus or 1
+        found = gpus_of(nodes(), width)
+        if not found and width > 1:
+            raise UserError(
+                f"executor.gpus: value {width}: no node of the cluster has as many GPUs"
+            )
         if not found:
             raise UserError("--cluster: no node of the cluster has a GPU or a CPU to train on")
         return found

@@ -62,9 +62,10 @@ def nodes() -> tuple[Node, ...]:
     return tuple(sorted(found, key=lambda node: node.name))
 
 
-def gpus_of(found: Sequence[Node]) -> tuple[Gpu, ...]:
-    """One for each device, those of a node together."""
-    places = [node for node in found for _ in range(node.num_devices)]
+def gpus_of(found: Sequence[Node], width: int = 1) -> tuple[Gpu, ...]:
+    """One for each device, those of a node together; of each node as many as tasks of so many can
+    use. Then the lowest free ones are of one node always."""
+    places = [node for node in found for _ in range(node.num_devices // width * width)]
     return tuple(
         Gpu(id=GpuId(number), kind=node.kind, node=node.name) for number, node in enumerate(places)
     )

@@ -1,11 +1,27 @@
 """What an executor's process is told once, when it has been forked."""
 
+import os
+import threading
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from alto_exec.backend import StartedExecutor
+from alto_exec.parallel.launched import loader_of
+from alto_exec.parallel.member import Member
+from alto_exec.parallel.placing import spread_of
+from alto_exec.parallel.ranks import (
+    Ranks,
+    is_launched_beside_another,
+    join_launched_ranks,
+    num_launched_ranks,
+)
+from alto_exec.parallel.team import Team
 from alto_exec.ray_cluster.worker import Worker
 from alto_exec.site import Start
+from alto_policy.memory import MemoryModel
 from alto_runs.errors import UserError
 
 __all__ = ["Duty"]
@@ -13,19 +29,52 @@ __all__ = ["Duty"]
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """To train a task of the run in the folder `place`."""
+    """To train a task of the run in the folder `place`; alone, or as one of several ranks, as the
+    variables say that torchrun sets too."""
 
     start: Start
     place: Path
     hold_seconds: float
 
-    def begin(self) -> Worker:
-        return Worker(self._executor, self.hold_seconds)
+    def begin(self) -> Worker | None:
+        """Nobody speaks to a rank that follows another."""
+        if num_launched_ranks() == 1:
+            return Worker(self._executor, self.hold_seconds)
+        if is_launched_beside_another():
+            threading.Thread(target=self._follow, name="training", daemon=True).start()
+            return None
+        return Worker(self._team, self.hold_seconds)
 
     def _executor(self) -> StartedExecutor:
+        self._check_place()
+        return self.start()
+
+    def _team(self) -> tuple[Team, MemoryModel]:
+        self._check_place()
+        ranks, member = self._joined()
+        team = Team(ranks, member)
+        spread = spread_of(self.start.prepared, self.start.spec, ranks)
+        return team, team.start(self.start.prepared.task.id, spread)
+
+    def _follow(self) -> None:
+        """Until the leader is gone, or this rank fails, which the others notice."""
+        try:
+            self._joined()[1].follow()
+        finally:
+            traceback.print_exc()
+            os._exit(1)
+
+    def _joined(self) -> tuple[Ranks, Member]:
+        task = self.start.prepared.task
+        assert self.start.spec.threads is not None
+        torch.set_num_threads(self.start.spec.threads)
+        ranks = join_launched_ranks(torch.device(self.start.spec.device))
+        loader = loader_of(ranks, {task.id: self.start})
+        return ranks, Member(ranks, {job.id: job for job in task.jobs}, loader)
+
+    def _check_place(self) -> None:
         if not self.place.is_dir():
             raise UserError(
                 f"{self.place}: is not seen from every node of the cluster, expected a folder on "
                 "a disk that all share"
             )
-        return self.start()

@@ -48,10 +48,10 @@ class Fleet:
         quarters = self._vacant_for(share)
         if quarters is None:
             name = f"{self._run}{uuid4().hex}"
-            quarters = make_quarters(name, share, self._nurseries, self._patience.orphan)
+            quarters = make_quarters(name, share, self._patience.orphan)
         duty = Duty(start, self._place, self._patience.hold)
         tenant = _tenant(task, number)
-        quarters.house(tenant, [ray.cloudpickle.dumps(duty)] * share.count)
+        quarters.house(self._nurseries.of(share.node), tenant, ray.cloudpickle.dumps(duty))
         return RemoteExecutor(tenant, quarters, self._patience)
 
     def vacate(self, quarters: Quarters) -> None:

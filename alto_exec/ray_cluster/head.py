@@ -104,10 +104,13 @@ class RayBackend(TrainingBackend):
             case StopExecutor(task=task_id):
                 if self._roster.stop(task_id):
                     self._outbox.append(ExecutorDown(self._now(), task_id))
-            case Launch(task=task_id, jobs=jobs):
+            case Launch(task=task_id, gpu=gpu, jobs=jobs):
                 self._stays.update(jobs)
+                known = self._view.executor(task_id)
+                assert known is not None, "the ledger has checked the decision"
+                place = known.gpus.index(gpu)
                 for job in jobs:
-                    self._roster.join(task_id, self._view.spec(job), self._stays[job])
+                    self._roster.join(task_id, self._view.spec(job), self._stays[job], place)
             case Pause(job=job):
                 self._leave(job, Departure.PAUSED)
             case Stop(job=job):
@@ -136,9 +139,10 @@ class RayBackend(TrainingBackend):
                 self._outbox.append(ExecutorDown(self._now(), task_id))
                 continue
             executor.is_ready = known.status is ExecutorStatus.UP
-            for job in (job for gpu in known.gpus for job in self._view.residents(gpu)):
-                executor.join(self._view.spec(job), self._stays[job])
-                self._repeat_orders(job, executor)
+            for place, gpu in enumerate(known.gpus):
+                for job in self._view.residents(gpu):
+                    executor.join(self._view.spec(job), self._stays[job], place)
+                    self._repeat_orders(job, executor)
         self._roster.sweep()
 
     def _repeat_orders(self, job: JobId, executor: RemoteExecutor) -> None:

@@ -40,6 +40,7 @@ __all__ = [
 class Join:
     job: Job
     stay: int
+    place: int = 0  # which of the executor's devices it trains on
 
 
 @dataclass(frozen=True, slots=True)

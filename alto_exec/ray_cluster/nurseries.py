@@ -28,7 +28,9 @@ class Nurseries:
             there = NodeAffinitySchedulingStrategy(node, soft=False)
             self._of_node[node] = (
                 actor_of(berth.Nursery)
-                .options(num_cpus=0, max_restarts=-1, scheduling_strategy=there)
+                .options(
+                    num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=there
+                )
                 .remote()
             )
         return self._of_node[node]

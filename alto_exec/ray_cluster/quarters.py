@@ -6,7 +6,7 @@ from typing import Any
 
 from alto_exec.ray_cluster.berth import Berth
 from alto_exec.ray_cluster.devices import Share
-from alto_exec.ray_cluster.nurseries import Nurseries, actor_of
+from alto_exec.ray_cluster.nurseries import actor_of
 
 __all__ = ["NAMESPACE", "Quarters", "find_quarters", "make_quarters"]
 
@@ -22,10 +22,16 @@ class Quarters:
     group: Any
     berths: tuple[Any, ...]
 
-    def house(self, tenant: str, duties: Sequence[bytes]) -> None:
-        """Have a process on each device; those before have ended then."""
-        for berth, duty in zip(self.berths, duties, strict=True):
-            berth.house.options(concurrency_group="orders").remote(tenant, duty)
+    def house(self, nursery: Any, tenant: str, duty: bytes) -> None:
+        """Have a process of the node's nursery on each device; those before have ended then."""
+        import ray
+
+        size = len(self.berths)
+        meeting = self.berths[0].meeting.remote() if size > 1 else {}
+        duty_of_all = ray.put(duty)
+        for rank, berth in enumerate(self.berths):
+            house = berth.house.options(concurrency_group="orders")
+            house.remote(nursery, tenant, duty_of_all, meeting, _as_launched(rank, size))
 
     def order(self, message: str) -> None:
         self.berths[0].order.options(concurrency_group="orders").remote(message)
@@ -53,7 +59,7 @@ class Quarters:
         remove_placement_group(self.group)
 
 
-def make_quarters(name: str, share: Share, nurseries: Nurseries, orphan_seconds: float) -> Quarters:
+def make_quarters(name: str, share: Share, orphan_seconds: float) -> Quarters:
     """They are there as soon as the devices are free."""
     from ray.util.placement_group import placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -75,7 +81,7 @@ def make_quarters(name: str, share: Share, nurseries: Nurseries, orphan_seconds:
             num_gpus=float(share.device == "GPU"),
             max_restarts=0,
             scheduling_strategy=PlacementGroupSchedulingStrategy(group, rank),
-        ).remote(nurseries.of(share.node), orphan_seconds)
+        ).remote(orphan_seconds)
         for rank in range(share.count)
     )
     return Quarters(name, share, group, berths)
@@ -96,6 +102,12 @@ def find_quarters(name: str) -> Quarters | None:
     (node,) = set(placement_group_table(group)["bundles_to_node_id"].values())
     (device,) = bundles[0]
     return Quarters(name, Share(node, device, len(bundles)), group, berths)
+
+
+def _as_launched(rank: int, size: int) -> dict[str, str]:
+    """What torchrun tells a process. Each sees one device, its own."""
+    known = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": size}
+    return {name: str(value) for name, value in known.items()}
 
 
 def _name_of(name: str, rank: int) -> str:

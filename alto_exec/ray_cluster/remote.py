@@ -79,9 +79,9 @@ class RemoteExecutor:
     def is_busy(self) -> bool:
         return bool(self.residents) or not self.is_ready or self.is_stopping
 
-    def join(self, job: Job, stay: int) -> None:
+    def join(self, job: Job, stay: int, place: int) -> None:
         self.residents[job.id] = stay
-        self._order(Join(job, stay))
+        self._order(Join(job, stay, place))
 
     def release(self, job: JobId, step: int) -> None:
         self._order(Release(job, step))

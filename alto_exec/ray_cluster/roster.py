@@ -38,10 +38,10 @@ class Roster:
     def get(self, task: TaskId) -> RemoteExecutor | None:
         return self._executors.get(task)
 
-    def join(self, task: TaskId, job: Job, stay: int) -> None:
+    def join(self, task: TaskId, job: Job, stay: int, place: int) -> None:
         """Does nothing if the executor is lost: that news is on its way."""
         if executor := self._executors.get(task):
-            executor.join(job, stay)
+            executor.join(job, stay, place)
 
     def attach(self, task: TaskId, number: int) -> RemoteExecutor | None:
         """The executor as an earlier head has left it; None if it is gone."""

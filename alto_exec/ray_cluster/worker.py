@@ -6,11 +6,11 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import assert_never
+from typing import Protocol, assert_never
 
 import torch
 
-from alto_exec.executor import Executor, Report
+from alto_exec.executor import Report
 from alto_exec.ray_cluster.messages import (
     Broken,
     Call,
@@ -27,15 +27,32 @@ from alto_exec.ray_cluster.messages import (
 )
 from alto_policy.events import Departure
 from alto_policy.memory import MemoryModel
-from alto_policy.types import JobId
+from alto_policy.types import Job, JobId
 from alto_runs.errors import UserError
 
-__all__ = ["Worker"]
+__all__ = ["Crew", "Worker"]
 
 log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0
 _ANSWER_SECONDS = 1.0  # that news may be without an answer before training goes on
+
+
+class Crew(Protocol):
+    """An `Executor`, or several that are led as one."""
+
+    @property
+    def residents(self) -> Sequence[JobId]: ...
+    @property
+    def training(self) -> Sequence[JobId]: ...
+    @property
+    def tokens_trained(self) -> int: ...
+    def expect(self, jobs: Sequence[Job]) -> None: ...
+    def launch(self, job: Job, place: int = 0) -> Report | None: ...
+    def resume(self, job: JobId, step: int) -> Departure | None: ...
+    def leave(self, job: JobId, *, keep: bool) -> None: ...
+    def advance(self) -> list[Report]: ...
+    def evict(self) -> JobId: ...
 
 
 class Worker:
@@ -47,7 +64,7 @@ class Worker:
 
     def __init__(
         self,
-        start: Callable[[], tuple[Executor, MemoryModel]],
+        start: Callable[[], tuple[Crew, MemoryModel]],
         hold_seconds: float,
     ) -> None:
         self._start = start
@@ -96,7 +113,7 @@ class Worker:
             log.exception("training ended in an error")
             self._tell([Broken(traceback.format_exc().rstrip().rpartition("\n")[2])])
 
-    def _carry_out_orders(self, executor: Executor) -> None:
+    def _carry_out_orders(self, executor: Crew) -> None:
         """All that have come; if nobody trains or listens, waits for more."""
         with self._changed:
             self._pass_began = None
@@ -111,12 +128,12 @@ class Worker:
             executor.expect([join.job for join in joins])
         self._tell([news for order in orders for news in self._carry_out(order, executor)])
 
-    def _carry_out(self, order: Order, executor: Executor) -> Iterator[News]:
+    def _carry_out(self, order: Order, executor: Crew) -> Iterator[News]:
         match order:
-            case Join(job=job, stay=stay):
+            case Join(job=job, stay=stay, place=place):
                 if self._is_new(order):
                     self._stays[job.id] = stay
-                    if report := executor.launch(job):
+                    if report := executor.launch(job, place):
                         yield self._reported(report)
             case Release(job=job_id, step=step):
                 if how := executor.resume(job_id, step):
@@ -129,7 +146,7 @@ class Worker:
             case _:
                 assert_never(order)
 
-    def _advance(self, executor: Executor) -> None:
+    def _advance(self, executor: Crew) -> None:
         try:
             reports = executor.advance()
         except torch.OutOfMemoryError:
@@ -140,7 +157,7 @@ class Worker:
             self._tokens_trained = executor.tokens_trained
         self._tell([self._reported(report) for report in reports])
 
-    def _may_train(self, executor: Executor) -> bool:
+    def _may_train(self, executor: Crew) -> bool:
         """Whether somebody trains and listens, and all answers are there. Jobs that come or report
         at the same time so go on together: one by one they would train alone, and never meet."""
         with self._changed:

@@ -41,7 +41,7 @@ _LATE = (
     "transformers.models.auto.modeling_auto",
     "transformers.models.llama.modeling_llama",
 )
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+_DIE_WITH_PARENT, _SET_NAME = 1, 15  # PR_SET_PDEATHSIG, PR_SET_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +121,16 @@ def _live(meeting: str, environment: dict[str, str]) -> NoReturn:
         for name in (DEVICES, NVML_CHECK):
             os.environ.pop(name, None)
         os.environ.update(environment)
+        ctypes.CDLL(None).prctl(_SET_NAME, f"alto-rank-{environment.get('RANK', 0)}".encode())
         orders, pulses = (_connected(meeting) for _ in range(2))
         duty: Duty = pickle.loads(orders.recv_bytes())
         worker = duty.begin()
-        threading.Thread(target=_serve_pulses, args=(worker, pulses), daemon=True).start()
+        if worker is not None:
+            threading.Thread(target=_serve_pulses, args=(worker, pulses), daemon=True).start()
         while True:
-            worker.order(read_orders(orders.recv_bytes().decode()))
+            text = orders.recv_bytes().decode()
+            assert worker is not None, "it follows another"
+            worker.order(read_orders(text))
     except EOFError:
         status = 0  # the berth is gone
     except BaseException:

@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,7 +25,17 @@ from alto_runs.study import Study, load_study
 from tests.cluster.nodes import add_node
 from tests.tune.small_study import write_study
 
-__all__ = ["Trouble", "Victim", "begin", "ended", "free_gpus", "study_of", "undisturbed"]
+__all__ = [
+    "Trouble",
+    "Victim",
+    "begin",
+    "ended",
+    "free_gpus",
+    "kill_a_rank",
+    "study_of",
+    "undisturbed",
+    "wait_for_log",
+]
 
 STUDY = """\
 name: trouble
@@ -38,6 +48,7 @@ executor: {{device: cpu, threads: 1, max_jobs: 5}}
 policy: {{name: alto, warmup: 0.25}}
 """
 PATIENCE_SECONDS = 300
+_ZYGOTE = "ray_cluster.zygote"
 
 
 class Victim(StrEnum):
@@ -45,6 +56,8 @@ class Victim(StrEnum):
     NODE = "node"
     HEAD = "head"
     HANGING_EXECUTOR = "hanging executor"
+    BERTH = "berth"
+    ZYGOTE = "zygote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +107,18 @@ def ended(study: Study, out: Path, cluster: Any, seed: int, num_lines: int) -> T
     return Trouble(victim, line, recovery if has_lost else None, len(starts))
 
 
+def wait_for_log(out: Path, num_lines: int) -> None:
+    _wait(lambda: _num_lines(out) >= num_lines)
+
+
+def kill_a_rank(cluster: Any, rank: int) -> None:
+    """Of the only executor there is."""
+    for node in cluster.worker_nodes:
+        for process in _processes(node, Victim.EXECUTOR):
+            if process.name() == f"alto-rank-{rank}":
+                _signal(process, signal.SIGKILL)
+
+
 def free_gpus(address: str) -> tuple[float, float]:
     """Free GPUs and all GPUs of the cluster, a few seconds after a run at the latest."""
     import ray
@@ -128,31 +153,44 @@ def _strike(
             process.join()
             return again()
         case Victim.NODE:
-            nodes = [node for node in cluster.worker_nodes if _executors_of(node)]
+            nodes = [node for node in cluster.worker_nodes if _processes(node, Victim.EXECUTOR)]
             node = (nodes or list(cluster.worker_nodes))[0]
-            executors = _executors_of(node)
+            processes = _processes(node, Victim.NODE)
             cluster.remove_node(node, allow_graceful=False)
-            for executor in executors:
-                _signal(executor, signal.SIGKILL)
+            for each in processes:
+                _signal(each, signal.SIGKILL)
             add_node(cluster)
-        case Victim.EXECUTOR | Victim.HANGING_EXECUTOR:
-            how = signal.SIGKILL if victim is Victim.EXECUTOR else signal.SIGSTOP
+        case _:
+            how = signal.SIGSTOP if victim is Victim.HANGING_EXECUTOR else signal.SIGKILL
             for node in cluster.worker_nodes:
-                for executor in _executors_of(node):
-                    _signal(executor, how)
+                for each in _processes(node, victim):
+                    _signal(each, how)
     return process
 
 
-def _executors_of(node: Any) -> list[psutil.Process]:
-    """Processes of ours under the node's raylet."""
-    found = []
+def _processes(node: Any, victim: Victim) -> list[psutil.Process]:
+    """Processes of ours under the node's raylet, of the kind that is to suffer."""
+    found: list[psutil.Process] = []
     for information in node.all_processes.get("raylet", []):
-        try:
-            children = psutil.Process(information.process.pid).children(recursive=True)
-            found += [child for child in children if "Worker" in "".join(child.cmdline())]
-        except psutil.Error:
-            continue
+        with suppress(psutil.Error):
+            below = psutil.Process(information.process.pid).children(recursive=True)
+            lines = {each.pid: " ".join(each.cmdline()) for each in below}
+            found += [each for each in below if _is_of(victim, each, lines)]
     return found
+
+
+def _is_of(victim: Victim, process: psutil.Process, lines: Mapping[int, str]) -> bool:
+    """By the command lines of all processes there. What is forked has that of its parent."""
+    is_forked = _ZYGOTE in lines.get(process.ppid(), "")
+    match victim:
+        case Victim.NODE:
+            return True
+        case Victim.BERTH:
+            return "ray::Berth" in lines[process.pid]
+        case Victim.ZYGOTE:
+            return _ZYGOTE in lines[process.pid] and not is_forked
+        case _:
+            return is_forked
 
 
 def _signal(process: psutil.Process, number: int) -> None:

@@ -1,0 +1,161 @@
+"""A berth without a cluster: whose process it speaks to, and when it gives its devices back."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from multiprocessing.connection import Connection
+from typing import Any
+
+import pytest
+
+from alto_exec.ray_cluster.berth import Berth
+
+SECONDS = 30
+
+
+class Child:
+    """A process as its berth sees it."""
+
+    def __init__(self, meeting: str, environment: dict[str, str]) -> None:
+        self.environment = environment
+        self.life, orders, pulses = (socket.socket(socket.AF_UNIX) for _ in range(3))
+        for line in (self.life, orders, pulses):
+            line.connect(meeting)
+        self.orders, self.pulses = Connection(orders.detach()), Connection(pulses.detach())
+
+    def end(self) -> None:
+        for line in (self.life, self.orders, self.pulses):
+            line.close()
+
+
+class Nursery:
+    """Its children end when their berth says so."""
+
+    def __init__(self) -> None:
+        self.children: list[Child] = []
+        self.bear = self
+
+    def remote(self, meeting: str, environment: dict[str, str]) -> None:
+        child = Child(meeting, environment)
+        self.children.append(child)
+
+        def wait() -> None:
+            child.life.recv(1)
+            child.end()
+
+        threading.Thread(target=wait, daemon=True).start()
+
+
+@pytest.fixture
+def given_back(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    import ray
+
+    groups = import_module("ray.util.placement_group")  # Ray hides it behind a function
+    event = threading.Event()
+    monkeypatch.setattr(ray, "get", lambda value: value)
+    monkeypatch.setattr(groups, "get_current_placement_group", lambda: None)
+    monkeypatch.setattr(groups, "remove_placement_group", lambda _: event.set())
+    return event
+
+
+@pytest.fixture
+def nursery() -> Nursery:
+    return Nursery()
+
+
+@pytest.fixture
+def caller() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor() as pool:
+        yield pool
+
+
+Housed = Callable[..., Berth]
+
+
+@pytest.fixture
+def housed(nursery: Nursery, given_back: threading.Event) -> Iterator[Housed]:
+    berths = []
+
+    def house(tenant: str, orphan: float = 60.0, rank: int = 0) -> Berth:
+        berth = Berth(orphan)
+        berths.append(berth)
+        berth.house(nursery, tenant, b"duty", berth.meeting(), {"RANK": str(rank)})
+        return berth
+
+    yield house
+    for process in (berth._process for berth in berths):
+        if process is not None:
+            process.end()
+            process.close()
+
+
+def answer(child: Child, text: str) -> Any:
+    asked = child.pulses.recv_bytes().decode()
+    child.pulses.send_bytes(text.encode())
+    return asked
+
+
+def test_it_passes_on_what_is_said(
+    housed: Housed, nursery: Nursery, caller: ThreadPoolExecutor
+) -> None:
+    berth = housed("one")
+    (child,) = nursery.children
+    berth.order("train")
+    assert [child.orders.recv_bytes() for _ in range(2)] == [b"duty", b"train"]
+    heard = caller.submit(berth.listen, "one", "well?")
+    assert answer(child, "well") == "well?"
+    assert heard.result(SECONDS) == "well"
+
+
+def test_who_listens_to_the_next_does_not_hear_the_one_before(
+    housed: Housed, nursery: Nursery, caller: ThreadPoolExecutor
+) -> None:
+    berth = housed("one")
+    berth.end()
+    assert berth.listen("one", "well?") == ""
+    heard = caller.submit(berth.listen, "two", "well?")
+    berth.house(nursery, "two", b"duty", {}, {"RANK": "0"})
+    first, second = nursery.children
+    assert first.life.fileno() == -1
+    assert answer(second, "well") == "well?"
+    assert heard.result(SECONDS) == "well"
+
+
+def test_a_process_that_cannot_be_had_has_ended(housed: Housed, nursery: Nursery) -> None:
+    def fail(meeting: str, environment: dict[str, str]) -> None:
+        raise RuntimeError("the process that forks executors is gone")
+
+    berth = housed("one")
+    nursery.remote = fail  # type: ignore[method-assign]
+    with pytest.raises(RuntimeError):
+        berth.house(nursery, "two", b"duty", {}, {"RANK": "0"})
+    assert berth.listen("two", "well?") == ""
+    berth.order("train")
+    berth.end()
+
+
+def test_a_rank_is_told_which_it_is(housed: Housed, nursery: Nursery) -> None:
+    housed("one", rank=1)
+    assert set(nursery.children[0].environment) >= {"MASTER_ADDR", "MASTER_PORT", "RANK"}
+
+
+def test_devices_go_back_when_nobody_has_spoken_to_it(
+    housed: Housed, nursery: Nursery, given_back: threading.Event, caller: ThreadPoolExecutor
+) -> None:
+    berth = housed("one", orphan=0.5)
+    for _ in range(3):
+        caller.submit(answer, nursery.children[0], "well")
+        assert berth.listen("one", "well?") == "well"
+        assert not given_back.wait(0.3)
+    assert given_back.wait(SECONDS)
+
+
+def test_one_that_follows_is_spoken_to_by_nobody(
+    housed: Housed, nursery: Nursery, given_back: threading.Event
+) -> None:
+    berth = housed("one", orphan=0.2, rank=1)
+    assert not given_back.wait(0.7)
+    berth.end()
+    assert given_back.wait(SECONDS)
