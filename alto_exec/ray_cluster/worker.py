@@ -35,7 +35,7 @@ __all__ = ["Crew", "Worker"]
 log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0
-_ANSWER_SECONDS = 1.0  # that news may be without an answer before training goes on
+_ANSWER_SECONDS = 3.0  # that news may be without an answer before training goes on
 
 
 class Crew(Protocol):
