@@ -28,6 +28,8 @@ from alto_policy.events import (
     ExecutorUp,
     JobLeft,
     LossReported,
+    NodeDown,
+    NodeUp,
     TaskArrived,
     TaskCancelled,
     TimerFired,
@@ -78,9 +80,11 @@ class Past:
     timers: tuple[float, ...] = ()  # asked for and not yet fired
     starts: Mapping[TaskId, int] = field(default_factory=dict)  # of each task's executor
     stays: Mapping[JobId, int] = field(default_factory=dict)  # how often each job was launched
+    lost_nodes: frozenset[str] = frozenset()  # that are down
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> "Past":
+        entries = tuple(entries)
         end, tasks, reported = 0.0, list[Task](), dict[JobId, int]()
         executors: dict[TaskId, None] = {}
         timers: list[float] = []
@@ -106,7 +110,18 @@ class Past:
                     case WakeAt(t=t):
                         timers.append(t)
         known = tuple(reported.items())
-        return cls(end, tuple(tasks), tuple(executors), known, tuple(timers), starts, stays)
+        lost = _lost_nodes(entry.event for entry in entries)
+        return cls(end, tuple(tasks), tuple(executors), known, tuple(timers), starts, stays, lost)
+
+
+def _lost_nodes(events: Iterable[Event]) -> frozenset[str]:
+    lost: set[str] = set()
+    for event in events:
+        if isinstance(event, NodeDown):
+            lost.add(event.node)
+        elif isinstance(event, NodeUp):
+            lost.remove(event.node)
+    return frozenset(lost)
 
 
 class ExecBackend:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Client", "print_studies"]
 
 _TIMEOUT_SECONDS = 30.0
-_TRIES = 4
+_PATIENCE_SECONDS = 20.0  # with a service that is being started again
+_PAUSE_SECONDS = 0.5
 
 Answer = dict[str, Any]
 
@@ -63,22 +64,23 @@ class Client:
     ) -> Answer:
         request = self._request(method, path, body, key)
         opener = build_opener(ProxyHandler({}))
-        for remaining in reversed(range(_TRIES)):
+        give_up_at = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            is_last = time.monotonic() >= give_up_at
             try:
                 with opener.open(request, timeout=_TIMEOUT_SECONDS) as response:
                     answer: Answer = json.load(response)
                     return answer
             except HTTPError as error:
-                if error.code != 503 or not remaining:
+                if error.code != 503 or is_last:
                     raise UserError(_line_of(error)) from error
             except (URLError, OSError) as error:
-                if not remaining:
+                if is_last or not _may_come_back(error):
                     reason = getattr(error, "reason", error)
                     raise UserError(f"--server: value {self.server!r}: {reason}") from error
             except ValueError as error:
                 raise UserError(f"--server: value {self.server!r}: no ALTO service") from error
-            time.sleep(0.5)
-        raise AssertionError("the last try returns or raises")
+            time.sleep(_PAUSE_SECONDS)
 
     def _request(self, method: str, path: str, body: Answer | None, key: str | None) -> Request:
         parts = urlsplit(self.server)
@@ -91,6 +93,11 @@ class Client:
             headers["Idempotency-Key"] = key
         data = None if body is None else json.dumps(body).encode()
         return Request(self.server.rstrip("/") + path, data, headers, method=method)
+
+
+def _may_come_back(error: OSError) -> bool:
+    """Somebody is at the address, though nobody listens or it falls silent."""
+    return isinstance(getattr(error, "reason", error), ConnectionError | TimeoutError)
 
 
 def _line_of(error: HTTPError) -> str:

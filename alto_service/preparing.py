@@ -59,6 +59,11 @@ def _settled(spec: ExecutorSpec, of_service: ExecutorSpec) -> ExecutorSpec:
             f"study: executor.device: value {spec.device!r}: this service trains on "
             f"{of_service.device}"
         )
+    if spec.gpus not in (None, of_service.gpus):
+        raise UserError(
+            f"study: executor.gpus: value {spec.gpus}: this service trains each task on "
+            f"{of_service.gpus or 1}"
+        )
     given = {name: getattr(spec, name) for name in spec.model_fields_set}
     chosen = {name: value for name, value in given.items() if value not in (None, "auto")}
     return of_service.model_copy(update=chosen)

@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alto_exec.backend import Past
@@ -17,6 +17,7 @@ from alto_policy.events import ExecutorUp
 from alto_policy.policies import build
 from alto_policy.runlog import Entry, Header, RunLog, dump_entry
 from alto_policy.types import Task, TaskId
+from alto_policy.view import Status
 from alto_runs.comparison import write_comparisons
 from alto_runs.directory import LogWriter, read_run_log
 from alto_runs.errors import UserError
@@ -138,6 +139,13 @@ class _Place:
         return None
 
 
+def _holds(now: Task, submitted: Task) -> bool:
+    """Whether a task can be trained as it was submitted, though it is read otherwise by now: its
+    jobs say all of themselves, and no sample is longer than its memory was counted for."""
+    same = (now.backbone, now.num_gpus) == (submitted.backbone, submitted.num_gpus)
+    return same and now.max_length <= submitted.max_length
+
+
 class _Studies:
     """The inbox of the backend, its executors, and what is left of a study when it ends."""
 
@@ -225,10 +233,15 @@ class _Studies:
             self.fail(task.id, str(error))
             return None
         this = prepared.get(task.id)
+        if this is not None and self._has_not_begun(task) and _holds(this.task, task):
+            this = replace(this, task=task)
         if this is None or this.task != task:
             self.fail(task.id, _CHANGED)
             return None
         return Start(this, study.executor, self._directory.study(number))
+
+    def _has_not_begun(self, task: Task) -> bool:
+        return len(self._cluster.jobs(task.id, Status.QUEUED)) == len(task.jobs)
 
     def fail(self, task: TaskId, why: str) -> None:
         self._handover.fail(number_of_task(task), why)

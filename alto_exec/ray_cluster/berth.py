@@ -28,19 +28,24 @@ class Nursery:
     """Keeps a process that has imported all that training needs, and forks from it."""
 
     def __init__(self) -> None:
-        self._zygote = _zygote()
+        import ray
+
+        self._node = ray.get_runtime_context().get_node_id()
+        self._zygote = _zygote(self._node)
 
     def bear(self, meeting: str, environment: dict[str, str]) -> None:
         """A process that comes to the socket `meeting`, as soon as everything is imported."""
-        if self._zygote.poll() is not None:
-            self._zygote = _zygote()
         assert self._zygote.stdin is not None
         assert self._zygote.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             self._zygote.stdin.write(json.dumps([meeting, environment]) + "\n")
             self._zygote.stdin.flush()
         if not self._zygote.stdout.readline():
-            raise RuntimeError("the process that forks executors is gone")
+            self._zygote = _zygote(self._node)
+            raise RuntimeError("the process that forks executors was gone")
+
+    def ping(self) -> None:
+        """Whoever gets an answer knows that the node lives."""
 
 
 class Berth:
@@ -180,17 +185,19 @@ def _forked(nursery: Any, environment: dict[str, str]) -> _Process:
         return _Process(life, Connection(orders.detach()), Connection(pulses.detach()))
 
 
-def _zygote() -> "subprocess.Popen[str]":
+def _zygote(node: str) -> "subprocess.Popen[str]":
     """Sees no GPU: one that was asked for anything would be lost to what is forked."""
     environment = os.environ | {
         DEVICES: "",
         NVML_CHECK: "1",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
-    return subprocess.Popen(
-        [sys.executable, "-m", "alto_exec.ray_cluster.zygote"],
+    process = subprocess.Popen(
+        [sys.executable, "-m", "alto_exec.ray_cluster.zygote", node],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
         text=True,
     )
+    process.wait()  # it goes on without a parent: Ray kills children of those who have ended
+    return process

@@ -1,10 +1,12 @@
 """The GPUs of a Ray cluster, and which node's each of the run's own is.
 
-A run counts its GPUs once, at its start. A node that is lost takes none of them away: what is
-placed on one of its GPUs goes to a free GPU of another node, or waits until there is one.
+A run counts its GPUs and their nodes once, at its start. A node that comes back has another name
+for Ray: a lost node of the run is stood in for by any that is not of the run, and is down where
+there is none.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alto_policy.types import Gpu, GpuId, TaskId
@@ -76,25 +78,36 @@ class Devices:
 
     def __init__(self, gpus: Sequence[Gpu]) -> None:
         self._home = {gpu.id: gpu.node for gpu in gpus}
+        self._num_of = Counter(gpu.node for gpu in gpus)  # by the node's name
         self._held: dict[TaskId, Share] = {}
 
-    def take(
-        self,
-        task: TaskId,
-        gpus: Sequence[GpuId],
-        found: Sequence[Node],
-        suspected: Collection[str] = (),
-    ) -> Share | None:
-        """Devices of the node that the GPUs are of, or of another that lives; None if there are
-        too few on each. Nodes `suspected` (by their ids) come last."""
-        homes = {self._home[gpu] for gpu in gpus}
+    def homes(self, gpus: Sequence[GpuId]) -> frozenset[str]:
+        """Names of the nodes that they are of."""
+        return frozenset(self._home[gpu] for gpu in gpus)
+
+    def lost(self, found: Sequence[Node]) -> frozenset[str]:
+        """Names of the run's nodes that are gone, while nothing is there to stand in for them."""
+        names = {node.name for node in found}
+        spare = sum(node.num_devices for node in found if node.name not in self._num_of)
+        lost = set[str]()
+        for name, count in self._num_of.items():
+            if name not in names:
+                if spare <= 0:
+                    lost.add(name)
+                spare -= count
+        return frozenset(lost)
+
+    def take(self, task: TaskId, gpus: Sequence[GpuId], found: Sequence[Node]) -> Share | None:
+        """Devices of the node that the GPUs are of, or of another that lives, rather one that is
+        not of the run; None if there are too few on each."""
+        homes = self.homes(gpus)
         free = {node.name: node.num_devices - self._num_held(node.id) for node in found}
         with_room = [node for node in found if free[node.name] >= len(gpus)]
         if not with_room:
             return None
         chosen = max(
             with_room,
-            key=lambda node: (node.id not in suspected, node.name in homes, free[node.name]),
+            key=lambda node: (node.name in homes, node.name not in self._num_of, free[node.name]),
         )
         self._held[task] = Share.of(chosen, len(gpus))
         return self._held[task]

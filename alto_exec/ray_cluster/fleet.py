@@ -7,6 +7,7 @@ import time
 from collections.abc import Collection
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from alto_exec.ray_cluster.devices import Node, Share
@@ -66,6 +67,10 @@ class Fleet:
             is_late = time.monotonic() - since > _VACANT_SECONDS
             if is_late or quarters.share.node not in living:
                 self._close(quarters)
+
+    def ping(self, node: str) -> Any:
+        """Resolves when the node answers."""
+        return self._nurseries.ping(node)
 
     def attach(self, task: TaskId, number: int) -> RemoteExecutor | None:
         """The task's executor `number` as an earlier head has left it; None if it is gone."""

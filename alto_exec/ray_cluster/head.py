@@ -3,6 +3,7 @@
 import logging
 import time
 from collections import Counter, deque
+from collections.abc import Sequence
 from typing import assert_never
 
 from alto_exec.backend import Past
@@ -30,11 +31,13 @@ from alto_policy.events import (
     ExecutorUp,
     JobLeft,
     LossReported,
+    NodeDown,
+    NodeUp,
     TaskArrived,
     TaskCancelled,
     TimerFired,
 )
-from alto_policy.types import JobId, TaskId
+from alto_policy.types import GpuId, JobId, TaskId
 from alto_policy.view import ClusterView, ExecutorStatus, Status
 
 __all__ = ["RayBackend"]
@@ -43,6 +46,7 @@ log = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 1.0  # seconds
 _INBOX_SECONDS = 0.1  # between two looks into the inbox
+_NODES_SECONDS = 1.0  # between two looks at the nodes
 
 
 class RayBackend(TrainingBackend):
@@ -65,6 +69,8 @@ class RayBackend(TrainingBackend):
         self._timers = Timers(past.timers)
         self._losses = Counter[TaskId]()  # since the last report
         self._told: Event | None = None  # decisions on it are being made
+        self._lost_nodes = past.lost_nodes  # as far as was told
+        self._looked_at = float("-inf")
         self._zero = time.monotonic() - past.end
         self._outbox: deque[Event] = deque()
         self._reattach(past)
@@ -80,6 +86,7 @@ class RayBackend(TrainingBackend):
             for _ in range(self._timers.fire(self._now())):
                 self._outbox.append(TimerFired(self._now()))
             self._look_into_inbox()
+            self._look_at_nodes()
             if self._outbox:
                 break
             timer = self._timers.next
@@ -105,12 +112,7 @@ class RayBackend(TrainingBackend):
                 if self._roster.stop(task_id):
                     self._outbox.append(ExecutorDown(self._now(), task_id))
             case Launch(task=task_id, gpu=gpu, jobs=jobs):
-                self._stays.update(jobs)
-                known = self._view.executor(task_id)
-                assert known is not None, "the ledger has checked the decision"
-                place = known.gpus.index(gpu)
-                for job in jobs:
-                    self._roster.join(task_id, self._view.spec(job), self._stays[job], place)
+                self._launch(task_id, gpu, jobs)
             case Pause(job=job):
                 self._leave(job, Departure.PAUSED)
             case Stop(job=job):
@@ -120,6 +122,14 @@ class RayBackend(TrainingBackend):
                 self._timers.add(t)
             case _:
                 assert_never(decision)
+
+    def _launch(self, task_id: TaskId, gpu: GpuId, jobs: Sequence[JobId]) -> None:
+        self._stays.update(jobs)
+        known = self._view.executor(task_id)
+        assert known is not None, "the ledger has checked the decision"
+        if executor := self._roster.get(task_id):  # or else its loss is still to be told
+            for job in jobs:
+                executor.join(self._view.spec(job), self._stays[job], known.gpus.index(gpu))
 
     def close(self) -> None:
         """End all executors. What was not reported is lost, as by a kill."""
@@ -167,6 +177,27 @@ class RayBackend(TrainingBackend):
                 case _:
                     assert_never(request)
 
+    def _look_at_nodes(self) -> None:
+        """A node of the run that is gone is told of, and one that is there again."""
+        if (now := time.monotonic()) < self._looked_at + _NODES_SECONDS:
+            return
+        self._looked_at = now
+        lost = self._roster.lost_nodes
+        for node in sorted(lost - self._lost_nodes):
+            self._outbox.append(NodeDown(self._now(), node))
+        for node in sorted(self._lost_nodes - lost):
+            self._outbox.append(NodeUp(self._now(), node))
+        self._lost_nodes = lost
+
+    def _withdraw_from(self, node: str) -> None:
+        """No executor is on the node any more, nor will be one that waits for it."""
+        gpus = {gpu.id for gpu in self._view.gpus if gpu.node == node}
+        for task_id in self._roster.tasks:
+            known = self._view.executor(task_id)
+            if known is not None and not gpus.isdisjoint(known.gpus):
+                self._roster.remove(task_id)
+                self._outbox.append(ExecutorDown(self._now(), task_id))
+
     def _settle(self) -> None:
         """The decisions on the last event are out."""
         match self._told:
@@ -178,6 +209,8 @@ class RayBackend(TrainingBackend):
             case ExecutorDown(task=task_id):
                 for job in tuple(self._view.jobs(task_id, Status.ENDED)):
                     self._forget_if_ended(job)
+            case NodeDown(node=node):
+                self._withdraw_from(node)
         self._told = None
 
     def _forget_if_ended(self, job: JobId) -> None:

@@ -27,13 +27,17 @@ class Nurseries:
         if node not in self._of_node:
             there = NodeAffinitySchedulingStrategy(node, soft=False)
             self._of_node[node] = (
-                actor_of(berth.Nursery)
+                actor_of(berth.Nursery, pings=1)
                 .options(
                     num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=there
                 )
                 .remote()
             )
         return self._of_node[node]
+
+    def ping(self, node: str) -> Any:
+        """Resolves when the node answers."""
+        return self.of(node).ping.options(concurrency_group="pings").remote()
 
 
 def actor_of(kind: type, **groups: int) -> Any:

@@ -3,17 +3,17 @@
 import time
 from collections.abc import Iterator
 
-from alto_exec.ray_cluster.devices import Devices, nodes
+from alto_exec.ray_cluster.devices import Devices
 from alto_exec.ray_cluster.fleet import Fleet
 from alto_exec.ray_cluster.messages import Broken, News
 from alto_exec.ray_cluster.remote import LostError, RemoteExecutor
+from alto_exec.ray_cluster.watch import Watch
 from alto_exec.site import Start
-from alto_policy.types import GpuId, Job, TaskId
+from alto_policy.types import GpuId, TaskId
 
 __all__ = ["Roster"]
 
 _CHECK_SECONDS = 1.0
-_SUSPICION_SECONDS = 30.0  # Ray believes a dead node to live for about as long
 
 
 class Roster:
@@ -23,7 +23,7 @@ class Roster:
         self._executors: dict[TaskId, RemoteExecutor] = {}
         self._numbers: dict[TaskId, int] = {}  # which of the task's executors it is
         self._unplaced: dict[TaskId, tuple[Start, tuple[GpuId, ...]]] = {}
-        self._suspected: dict[str, float] = {}  # ids of nodes that lost an executor, and until when
+        self._watch = Watch(fleet.ping)
         self._tokens_of_gone = 0
         self._checked_at = time.monotonic()
 
@@ -32,16 +32,21 @@ class Roster:
         return bool(self._unplaced) or any(e.is_busy for e in self._executors.values())
 
     @property
+    def tasks(self) -> tuple[TaskId, ...]:
+        """Of executors that are there, or are to be."""
+        return (*self._executors, *self._unplaced)
+
+    @property
+    def lost_nodes(self) -> frozenset[str]:
+        """Names of the run's nodes that are gone, while nothing stands in for them."""
+        return self._devices.lost(self._watch.living())
+
+    @property
     def tokens_trained(self) -> int:
         return self._tokens_of_gone + sum(e.tokens_trained for e in self._executors.values())
 
     def get(self, task: TaskId) -> RemoteExecutor | None:
         return self._executors.get(task)
-
-    def join(self, task: TaskId, job: Job, stay: int, place: int) -> None:
-        """Does nothing if the executor is lost: that news is on its way."""
-        if executor := self._executors.get(task):
-            executor.join(job, stay, place)
 
     def attach(self, task: TaskId, number: int) -> RemoteExecutor | None:
         """The executor as an earlier head has left it; None if it is gone."""
@@ -64,10 +69,13 @@ class Roster:
         """Start those for which there are devices, in the order in which they were asked for."""
         if not self._unplaced:
             return
-        found, now = nodes(), time.monotonic()
-        suspected = {node for node, until in self._suspected.items() if now < until}
+        found = self._watch.living()
+        doubted = {node.name for node in found if self._watch.is_doubted(node.id)}
+        sound = [node for node in found if node.name not in doubted]
         for task, (start, gpus) in tuple(self._unplaced.items()):
-            if share := self._devices.take(task, gpus, found, suspected):
+            if self._devices.homes(gpus) & doubted:
+                continue  # it is soon known whether the node lives
+            if share := self._devices.take(task, gpus, sound):
                 del self._unplaced[task]
                 number = self._numbers[task]
                 self._executors[task] = self._fleet.start(task, number, start, share)
@@ -82,6 +90,8 @@ class Roster:
 
     def remove(self, task: TaskId) -> bool:
         """Strike off one that is lost; whether it was asked to go."""
+        if self._unplaced.pop(task, None) is not None:
+            return False
         executor = self._executors.pop(task)
         self._devices.give_back(task)
         self._tokens_of_gone += executor.tokens_trained
@@ -90,8 +100,7 @@ class Roster:
         else:
             executor.quarters.close()
             if not executor.is_stopping:
-                until = time.monotonic() + _SUSPICION_SECONDS
-                self._suspected[executor.quarters.share.node] = until
+                self._watch.doubt(executor.quarters.share.node)
         return executor.is_stopping
 
     def close(self) -> None:
@@ -119,7 +128,7 @@ class Roster:
             yield from self._check()
 
     def _check(self) -> Iterator[tuple[TaskId, News]]:
-        found = nodes()
+        found = self._watch.living()
         self._fleet.tend(found)
         living = frozenset(node.id for node in found)
         self._checked_at = time.monotonic()

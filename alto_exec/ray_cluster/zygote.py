@@ -1,6 +1,6 @@
 """A process that has imported all that training needs, and forks executors' processes from it.
 
-    python -m alto_exec.ray_cluster.zygote
+    python -m alto_exec.ray_cluster.zygote NODE    # the node's id, for who looks at processes
 
 A line of stdin for each of them, a line of stdout when it is there. It ends when nobody asks for
 more and all that it has forked have ended; if it is killed, they go with it.
@@ -52,6 +52,9 @@ class Child:
 
 
 def main() -> None:
+    if os.fork():
+        os._exit(0)  # so that whoever has begun it may end
+    os.setsid()
     for name in _LATE:
         import_module(name)
     serve(sys.stdin, sys.stdout, _live)

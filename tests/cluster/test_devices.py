@@ -56,12 +56,29 @@ def test_a_lost_node_is_stood_in_for_by_one_with_room(devices: Devices) -> None:
     assert taken(devices, "three", [3], A) == share(A, 1)
 
 
-def test_a_node_that_has_just_lost_an_executor_is_the_last_choice(devices: Devices) -> None:
-    """Ray takes its time to tell that it is dead."""
-    suspected = {A.id}
-    assert devices.take(TaskId("one"), [GpuId(0)], (A, B), suspected) == share(B, 1)
-    assert devices.take(TaskId("two"), [GpuId(1)], (A, B), suspected) == share(B, 1)
-    assert devices.take(TaskId("three"), [GpuId(2)], (A, B), suspected) == share(A, 1)
+@pytest.mark.parametrize(
+    ("found", "lost"),
+    [
+        pytest.param((A, B), set(), id="all live"),
+        pytest.param((A, B, C), set(), id="one more"),
+        pytest.param((A,), {"b"}, id="one is gone"),
+        pytest.param((A, C), set(), id="a new one stands in"),
+        pytest.param((C,), set(), id="it has room for two"),
+        pytest.param((node("new"),), {"b"}, id="it has room for one"),
+        pytest.param((node("new", 1),), {"b"}, id="a part of one is better than none"),
+        pytest.param((), {"a", "b"}, id="none"),
+    ],
+)
+def test_a_node_is_lost_when_nothing_stands_in_for_it(
+    devices: Devices, found: tuple[Node, ...], lost: set[str]
+) -> None:
+    assert devices.lost(found) == lost
+
+
+def test_a_new_node_stands_in_before_those_of_the_run(devices: Devices) -> None:
+    new = node("new", 1)
+    assert taken(devices, "one", [2], A, new) == share(new, 1)
+    assert taken(devices, "two", [3], A, new) == share(A, 1)
 
 
 def test_a_gang_of_a_lost_node_stays_together(devices: Devices) -> None:

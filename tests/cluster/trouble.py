@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -31,9 +31,11 @@ __all__ = [
     "begin",
     "ended",
     "free_gpus",
+    "kill_a_node",
     "kill_a_rank",
     "study_of",
     "undisturbed",
+    "wait_for_event",
     "wait_for_log",
 ]
 
@@ -42,13 +44,12 @@ name: trouble
 model: {model}
 data: {{train: train.jsonl, validation: validation.jsonl, max_length: 96}}
 search: {{learning_rate: [0, 3.0e-3, 1.0e-2, 3.0e+4], rank: [2, 4]}}
-budget: {{samples: 48}}
+budget: {{samples: {samples}}}
 reports: 8
 executor: {{device: cpu, threads: 1, max_jobs: 5}}
 policy: {{name: alto, warmup: 0.25}}
 """
 PATIENCE_SECONDS = 300
-_ZYGOTE = "ray_cluster.zygote"
 
 
 class Victim(StrEnum):
@@ -70,8 +71,8 @@ class Trouble:
     num_executors: int  # that the run has started, one after another
 
 
-def study_of(folder: Path) -> Study:
-    return load_study(write_study(folder, STUDY))
+def study_of(folder: Path, samples: int = 48) -> Study:
+    return load_study(write_study(folder, STUDY.replace("{samples}", str(samples))))
 
 
 def begin(study: Study, out: Path, address: str) -> BaseProcess:
@@ -109,6 +110,10 @@ def ended(study: Study, out: Path, cluster: Any, seed: int, num_lines: int) -> T
 
 def wait_for_log(out: Path, num_lines: int) -> None:
     _wait(lambda: _num_lines(out) >= num_lines)
+
+
+def wait_for_event(out: Path, kind: type) -> None:
+    _wait(lambda: _count(out, kind) > 0)
 
 
 def kill_a_rank(cluster: Any, rank: int) -> None:
@@ -153,12 +158,7 @@ def _strike(
             process.join()
             return again()
         case Victim.NODE:
-            nodes = [node for node in cluster.worker_nodes if _processes(node, Victim.EXECUTOR)]
-            node = (nodes or list(cluster.worker_nodes))[0]
-            processes = _processes(node, Victim.NODE)
-            cluster.remove_node(node, allow_graceful=False)
-            for each in processes:
-                _signal(each, signal.SIGKILL)
+            kill_a_node(cluster)
             add_node(cluster)
         case _:
             how = signal.SIGSTOP if victim is Victim.HANGING_EXECUTOR else signal.SIGKILL
@@ -168,29 +168,40 @@ def _strike(
     return process
 
 
+def kill_a_node(cluster: Any) -> None:
+    """One that trains, if any does."""
+    nodes = [node for node in cluster.worker_nodes if _processes(node, Victim.EXECUTOR)]
+    node = (nodes or list(cluster.worker_nodes))[0]
+    processes = _processes(node, Victim.NODE)
+    cluster.remove_node(node, allow_graceful=False)
+    for each in processes:
+        _signal(each, signal.SIGKILL)
+
+
 def _processes(node: Any, victim: Victim) -> list[psutil.Process]:
-    """Processes of ours under the node's raylet, of the kind that is to suffer."""
-    found: list[psutil.Process] = []
-    for information in node.all_processes.get("raylet", []):
-        with suppress(psutil.Error):
-            below = psutil.Process(information.process.pid).children(recursive=True)
-            lines = {each.pid: " ".join(each.cmdline()) for each in below}
-            found += [each for each in below if _is_of(victim, each, lines)]
-    return found
+    """Processes of ours on the node, of the kind that is to suffer."""
+    if victim in (Victim.NODE, Victim.BERTH):
+        raylets = [psutil.Process(r.process.pid) for r in node.all_processes.get("raylet", [])]
+        below = [child for raylet in raylets for child in raylet.children(recursive=True)]
+        return [each for each in below if victim is Victim.NODE or "ray::Berth" in _line(each)]
+    ours = [each for each in psutil.process_iter() if f"zygote {node.node_id}" in _line(each)]
+    forking = {each.pid for each in ours}
+    is_forked = victim is not Victim.ZYGOTE
+    return [each for each in ours if (_parent(each) in forking) is is_forked]
 
 
-def _is_of(victim: Victim, process: psutil.Process, lines: Mapping[int, str]) -> bool:
-    """By the command lines of all processes there. What is forked has that of its parent."""
-    is_forked = _ZYGOTE in lines.get(process.ppid(), "")
-    match victim:
-        case Victim.NODE:
-            return True
-        case Victim.BERTH:
-            return "ray::Berth" in lines[process.pid]
-        case Victim.ZYGOTE:
-            return _ZYGOTE in lines[process.pid] and not is_forked
-        case _:
-            return is_forked
+def _line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def _parent(process: psutil.Process) -> int | None:
+    try:
+        return int(process.ppid())
+    except psutil.Error:
+        return None
 
 
 def _signal(process: psutil.Process, number: int) -> None:

@@ -1,0 +1,50 @@
+"""The policy is told of a node that is lost, and of one that stands in for it."""
+
+from pathlib import Path
+from typing import Any
+
+from alto_policy.decisions import StartExecutor
+from alto_policy.events import ExecutorDown, ExecutorUp, NodeDown, NodeUp
+from alto_runs.replaying import replay_run
+from alto_runs.result import Result
+from tests.cluster.nodes import add_node
+from tests.cluster.trouble import (
+    begin,
+    free_gpus,
+    kill_a_node,
+    study_of,
+    undisturbed,
+    wait_for_event,
+    wait_for_log,
+)
+from tests.tune.same import assert_same_outcome
+
+
+def test_nothing_is_placed_on_it_until_another_stands_in(nodes: Any, tmp_path: Path) -> None:
+    study, out = study_of(tmp_path / "study", samples=144), tmp_path / "run"
+    expected = undisturbed(study, tmp_path / "alone")
+    head = begin(study, out, nodes.address)
+    try:
+        wait_for_log(out, 12)
+        kill_a_node(nodes)
+        wait_for_event(out, NodeDown)
+        add_node(nodes)
+        head.join(120)
+        assert head.exitcode == 0
+    finally:
+        head.kill()
+    result = Result(out)
+    assert_same_outcome(result, expected)
+    assert replay_run(out)[1] is None
+    events = [entry.event for entry in result.log.entries]
+    kinds = (ExecutorUp, ExecutorDown, NodeDown, NodeUp)
+    told = [type(event) for event in events if isinstance(event, kinds)]
+    assert told.index(NodeDown) < told.index(NodeUp)
+    assert result.log.header is not None
+    gpus = result.log.header.gpus
+    assert [event.node for event in events if isinstance(event, NodeDown)] == [gpus[0].node]
+    decisions = [decision for entry in result.log.entries for decision in entry.decisions]
+    starts = [one.gpus for one in decisions if isinstance(one, StartExecutor)]
+    assert (starts[0], starts[-1]) == ((0,), (2,))
+    free, total = free_gpus(nodes.address)
+    assert free == total
