@@ -1,0 +1,69 @@
+"""The client and a service that is not there, or not yet again."""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from alto_runs.errors import UserError
+from alto_service.client import Client
+
+RESTART_SECONDS = 3.0
+
+
+class Service(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        body = json.dumps({"path": self.path}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def restarted(port: int) -> Iterator[None]:
+    servers: list[HTTPServer] = []
+
+    def serve() -> None:
+        servers.append(HTTPServer(("127.0.0.1", port), Service))
+        servers[0].serve_forever()
+
+    timer = threading.Timer(RESTART_SECONDS, serve)
+    timer.start()
+    yield
+    timer.cancel()
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+    timer.join()
+
+
+@pytest.mark.usefixtures("restarted")
+def test_a_restart_is_waited_for(port: int) -> None:
+    client = Client(f"http://127.0.0.1:{port}")
+    assert client.status("s1") == {"path": "/studies/s1"}
+
+
+def test_it_gives_up_in_the_end(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alto_service.client._PATIENCE_SECONDS", 0.2)
+    with pytest.raises(UserError, match=r"^--server: value 'http://127.0.0.1:\d+': .*refused$"):
+        Client(f"http://127.0.0.1:{port}").status("s1")
+
+
+@pytest.mark.timeout(10)
+def test_a_name_that_nobody_has_is_told_at_once() -> None:
+    with pytest.raises(UserError, match=r"^--server: value 'http://nowhere.invalid:1': "):
+        Client("http://nowhere.invalid:1").status("s1")
