@@ -41,6 +41,7 @@ class Steps:
         self.steps: dict[JobId, int] = {}
         self.kept: list[tuple[JobId, bool]] = []
         self.expected: list[list[JobId]] = []
+        self.places: dict[JobId, int] = {}
         self.tokens_trained = 0
 
     @property
@@ -50,7 +51,8 @@ class Steps:
     def expect(self, jobs: Sequence[Job]) -> None:
         self.expected.append([job.id for job in jobs])
 
-    def launch(self, job: Job) -> Report | None:
+    def launch(self, job: Job, place: int = 0) -> Report | None:
+        self.places[job.id] = place
         step = self.steps.setdefault(job.id, 0)
         if step == 0:
             self.training.append(job.id)
@@ -196,6 +198,14 @@ def test_room_is_made_once_for_jobs_that_come_together(worker: Worker, steps: St
     hear.answer(Join(JOB, 1), Join(OTHER, 1))
     hear.next()
     assert steps.expected == [[JOB.id, TWIN.id], [OTHER.id]]
+
+
+def test_a_job_trains_on_the_device_that_it_was_launched_on(worker: Worker, steps: Steps) -> None:
+    hear = Listener(worker)
+    hear.next()
+    hear.answer(Join(JOB, 1), Join(TWIN, 1, place=1))
+    hear.next()
+    assert steps.places == {JOB.id: 0, TWIN.id: 1}
 
 
 def test_reports_of_one_pass_are_told_at_once(worker: Worker) -> None:
