@@ -40,6 +40,7 @@ class RayCluster:
 
     def __init__(self, patience: Patience | None = None) -> None:
         self._patience = patience or Patience()
+        self._fleet: Fleet | None = None
         self._nurseries = Nurseries()
         self._nurseries.tend(nodes())
 
@@ -61,7 +62,8 @@ class RayCluster:
     def backend(
         self, inbox: Inbox, files: TaskFiles, path: Path, past: Past, view: ClusterView
     ) -> Iterator[TrainingBackend]:
-        backend = RayBackend(inbox, files, Fleet(path, self._patience, self._nurseries), past, view)
+        self._fleet = Fleet(path, self._patience, self._nurseries)
+        backend = RayBackend(inbox, files, self._fleet, past, view)
         try:
             yield backend
         finally:
@@ -75,6 +77,8 @@ class RayCluster:
             return compare(study, prepared, result)
         import ray
 
+        if self._fleet is not None:
+            self._fleet.close()  # what an executor has left is needed here
         compared = ray.remote(num_gpus=1)(_compare).remote(study, prepared, result.directory.path)
         found: tuple[Comparison, ...] = ray.get(compared)
         return found

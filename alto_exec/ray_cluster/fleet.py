@@ -101,6 +101,7 @@ class Fleet:
                 remove_placement_group(get_placement_group(group["name"]))
 
     def close(self) -> None:
+        """Give back what is vacant."""
         for quarters, _ in tuple(self._vacant.values()):
             self._close(quarters)
 

@@ -82,13 +82,13 @@ class RayBackend(TrainingBackend):
     def next_event(self) -> Event | None:
         self._settle()
         while not self._outbox:
-            self._roster.place()
             for _ in range(self._timers.fire(self._now())):
                 self._outbox.append(TimerFired(self._now()))
             self._look_into_inbox()
             self._look_at_nodes()
             if self._outbox:
                 break
+            self._roster.place()  # whoever looked into the inbox has no more use for a free device
             timer = self._timers.next
             if not self._roster.is_busy and timer is None and self._inbox is None:
                 return None

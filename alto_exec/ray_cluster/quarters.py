@@ -99,8 +99,10 @@ def find_quarters(name: str) -> Quarters | None:
         berths = tuple(ray.get_actor(each, NAMESPACE) for each in names)
     except ValueError:  # there is none of that name
         return None
-    (node,) = set(placement_group_table(group)["bundles_to_node_id"].values())
-    (device,) = bundles[0]
+    places = set(placement_group_table(group)["bundles_to_node_id"].values())
+    if len(places) != 1:  # it waits for its devices
+        return None
+    (node,), (device,) = places, bundles[0]
     return Quarters(name, Share(node, device, len(bundles)), group, berths)
 
 
