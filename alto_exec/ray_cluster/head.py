@@ -13,6 +13,7 @@ from alto_exec.ray_cluster.fleet import Fleet
 from alto_exec.ray_cluster.messages import Broken, Left, News, Ready, Reported
 from alto_exec.ray_cluster.remote import RemoteExecutor
 from alto_exec.ray_cluster.roster import Roster
+from alto_exec.ray_cluster.watch import Turns
 from alto_exec.site import TaskFiles, TrainingBackend
 from alto_exec.timers import Timers
 from alto_policy.decisions import (
@@ -32,7 +33,6 @@ from alto_policy.events import (
     JobLeft,
     LossReported,
     NodeDown,
-    NodeUp,
     TaskArrived,
     TaskCancelled,
     TimerFired,
@@ -46,7 +46,6 @@ log = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 1.0  # seconds
 _INBOX_SECONDS = 0.1  # between two looks into the inbox
-_NODES_SECONDS = 1.0  # between two looks at the nodes
 
 
 class RayBackend(TrainingBackend):
@@ -69,8 +68,7 @@ class RayBackend(TrainingBackend):
         self._timers = Timers(past.timers)
         self._losses = Counter[TaskId]()  # since the last report
         self._told: Event | None = None  # decisions on it are being made
-        self._lost_nodes = past.lost_nodes  # as far as was told
-        self._looked_at = float("-inf")
+        self._turns = Turns(past.lost_nodes, lambda: self._roster.lost_nodes)
         self._zero = time.monotonic() - past.end
         self._outbox: deque[Event] = deque()
         self._reattach(past)
@@ -85,7 +83,7 @@ class RayBackend(TrainingBackend):
             for _ in range(self._timers.fire(self._now())):
                 self._outbox.append(TimerFired(self._now()))
             self._look_into_inbox()
-            self._look_at_nodes()
+            self._outbox.extend(self._turns.since_last(self._now()))
             if self._outbox:
                 break
             self._roster.place()  # whoever looked into the inbox has no more use for a free device
@@ -144,7 +142,8 @@ class RayBackend(TrainingBackend):
             known = self._view.executor(task_id)
             assert known is not None, "the log was folded into the ledger"
             is_wanted = known.status is not ExecutorStatus.STOPPING
-            executor = self._roster.attach(task_id, self._starts[task_id]) if is_wanted else None
+            number = self._starts[task_id]
+            executor = self._roster.attach(task_id, number, known.gpus) if is_wanted else None
             if executor is None:
                 self._outbox.append(ExecutorDown(self._now(), task_id))
                 continue
@@ -152,16 +151,8 @@ class RayBackend(TrainingBackend):
             for place, gpu in enumerate(known.gpus):
                 for job in self._view.residents(gpu):
                     executor.join(self._view.spec(job), self._stays[job], place)
-                    self._repeat_orders(job, executor)
+                    _repeat_orders(executor, job, self._view.status(job), self._reported.get(job))
         self._roster.sweep()
-
-    def _repeat_orders(self, job: JobId, executor: RemoteExecutor) -> None:
-        status = self._view.status(job)
-        if status in (Status.PAUSING, Status.STOPPING):
-            is_pause = status is Status.PAUSING
-            executor.leave(job, Departure.PAUSED if is_pause else Departure.STOPPED)
-        if step := self._reported.get(job):
-            executor.release(job, step)
 
     def _look_into_inbox(self) -> None:
         requests = self._inbox.take() if self._inbox is not None else None
@@ -177,27 +168,6 @@ class RayBackend(TrainingBackend):
                 case _:
                     assert_never(request)
 
-    def _look_at_nodes(self) -> None:
-        """A node of the run that is gone is told of, and one that is there again."""
-        if (now := time.monotonic()) < self._looked_at + _NODES_SECONDS:
-            return
-        self._looked_at = now
-        lost = self._roster.lost_nodes
-        for node in sorted(lost - self._lost_nodes):
-            self._outbox.append(NodeDown(self._now(), node))
-        for node in sorted(self._lost_nodes - lost):
-            self._outbox.append(NodeUp(self._now(), node))
-        self._lost_nodes = lost
-
-    def _withdraw_from(self, node: str) -> None:
-        """No executor is on the node any more, nor will be one that waits for it."""
-        gpus = {gpu.id for gpu in self._view.gpus if gpu.node == node}
-        for task_id in self._roster.tasks:
-            known = self._view.executor(task_id)
-            if known is not None and not gpus.isdisjoint(known.gpus):
-                self._roster.remove(task_id)
-                self._outbox.append(ExecutorDown(self._now(), task_id))
-
     def _settle(self) -> None:
         """The decisions on the last event are out."""
         match self._told:
@@ -210,7 +180,8 @@ class RayBackend(TrainingBackend):
                 for job in tuple(self._view.jobs(task_id, Status.ENDED)):
                     self._forget_if_ended(job)
             case NodeDown(node=node):
-                self._withdraw_from(node)
+                for task_id in self._roster.withdraw(node):
+                    self._outbox.append(ExecutorDown(self._now(), task_id))
         self._told = None
 
     def _forget_if_ended(self, job: JobId) -> None:
@@ -264,3 +235,13 @@ class RayBackend(TrainingBackend):
 
     def _now(self) -> float:
         return time.monotonic() - self._zero
+
+
+def _repeat_orders(
+    executor: RemoteExecutor, job: JobId, status: Status, reported: int | None
+) -> None:
+    if status in (Status.PAUSING, Status.STOPPING):
+        is_pause = status is Status.PAUSING
+        executor.leave(job, Departure.PAUSED if is_pause else Departure.STOPPED)
+    if reported is not None:
+        executor.release(job, reported)

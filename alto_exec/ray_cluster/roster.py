@@ -1,7 +1,7 @@
 """The executors of a run, those that wait for their devices among them."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from alto_exec.ray_cluster.devices import Devices
 from alto_exec.ray_cluster.fleet import Fleet
@@ -22,7 +22,8 @@ class Roster:
         self._devices = devices
         self._executors: dict[TaskId, RemoteExecutor] = {}
         self._numbers: dict[TaskId, int] = {}  # which of the task's executors it is
-        self._unplaced: dict[TaskId, tuple[Start, tuple[GpuId, ...]]] = {}
+        self._gpus: dict[TaskId, tuple[GpuId, ...]] = {}  # of the run, as the policy has it
+        self._unplaced: dict[TaskId, Start] = {}
         self._watch = Watch(fleet.ping)
         self._tokens_of_gone = 0
         self._checked_at = time.monotonic()
@@ -30,11 +31,6 @@ class Roster:
     @property
     def is_busy(self) -> bool:
         return bool(self._unplaced) or any(e.is_busy for e in self._executors.values())
-
-    @property
-    def tasks(self) -> tuple[TaskId, ...]:
-        """Of executors that are there, or are to be."""
-        return (*self._executors, *self._unplaced)
 
     @property
     def lost_nodes(self) -> frozenset[str]:
@@ -48,12 +44,13 @@ class Roster:
     def get(self, task: TaskId) -> RemoteExecutor | None:
         return self._executors.get(task)
 
-    def attach(self, task: TaskId, number: int) -> RemoteExecutor | None:
+    def attach(self, task: TaskId, number: int, gpus: tuple[GpuId, ...]) -> RemoteExecutor | None:
         """The executor as an earlier head has left it; None if it is gone."""
         if (executor := self._fleet.attach(task, number)) is None:
             return None
         self._devices.hold(task, executor.quarters.share)
         self._executors[task], self._numbers[task] = executor, number
+        self._gpus[task] = gpus
         return executor
 
     def sweep(self) -> None:
@@ -63,7 +60,8 @@ class Roster:
     def start(self, task: TaskId, number: int, start: Start, gpus: tuple[GpuId, ...]) -> None:
         """Have executor `number` of the task started as soon as there are devices for it."""
         self._numbers[task] = number
-        self._unplaced[task] = start, gpus
+        self._gpus[task] = gpus
+        self._unplaced[task] = start
 
     def place(self) -> None:
         """Start those for which there are devices, in the order in which they were asked for."""
@@ -72,7 +70,8 @@ class Roster:
         found = self._watch.living()
         doubted = {node.name for node in found if self._watch.is_doubted(node.id)}
         sound = [node for node in found if node.name not in doubted]
-        for task, (start, gpus) in tuple(self._unplaced.items()):
+        for task, start in tuple(self._unplaced.items()):
+            gpus = self._gpus[task]
             if self._devices.homes(gpus) & doubted:
                 continue  # it is soon known whether the node lives
             if share := self._devices.take(task, gpus, sound):
@@ -102,6 +101,14 @@ class Roster:
             if not executor.is_stopping:
                 self._watch.doubt(executor.quarters.share.node)
         return executor.is_stopping
+
+    def withdraw(self, node: str) -> Sequence[TaskId]:
+        """Strike off all that are on the run's node with this name, or were to be."""
+        present = (*self._executors, *self._unplaced)
+        gone = [task for task in present if node in self._devices.homes(self._gpus[task])]
+        for task in gone:
+            self.remove(task)
+        return gone
 
     def close(self) -> None:
         for task in tuple(self._executors):
