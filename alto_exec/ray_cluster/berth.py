@@ -21,6 +21,7 @@ __all__ = ["DEVICES", "NVML_CHECK", "Berth", "Nursery"]
 DEVICES = "CUDA_VISIBLE_DEVICES"  # how Ray tells a process which ones are its own
 NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"  # torch looks for GPUs without beginning to use them
 _HERE = "127.0.0.1"
+_LOOK_SECONDS = 0.5  # between two looks at the process
 _MEET_SECONDS = 60.0  # that a process which has been forked may take to connect
 
 
@@ -53,18 +54,20 @@ class Berth:
     process of the present one and the head say.
 
     It never trains, so that whatever becomes of a process, the next one finds it sound. When it
-    ends, so does its process; if nobody has spoken to it for `orphan_seconds` it gives its devices
-    back, and that is its end.
+    ends, so does its process. If nobody has spoken to it for `orphan_seconds`, or it has been
+    without a process for `vacant_seconds`, it gives its devices back, and that is its end.
     """
 
-    def __init__(self, orphan_seconds: float) -> None:
+    def __init__(self, orphan_seconds: float, vacant_seconds: float) -> None:
         from ray.util.placement_group import get_current_placement_group
 
         self._orphan_seconds = orphan_seconds
+        self._vacant_seconds = vacant_seconds
         self._group = get_current_placement_group()
         self._environment = {name: os.environ[name] for name in (DEVICES,) if name in os.environ}
         self._tenant = ""
         self._is_following = False
+        self._is_awaited = True  # its process is on its way
         self._process: _Process | None = None
         self._changed = threading.Condition()  # held while the process changes
         self._heard_at = time.monotonic()
@@ -92,6 +95,7 @@ class Berth:
         It is told in its environment where its ranks meet, and which one it is.
         """
         with self._changed:
+            self._is_awaited = True
             if self._process is not None:
                 self._process.end()
                 self._process.close()
@@ -100,6 +104,7 @@ class Berth:
                 self._process = _forked(nursery, self._environment | meeting | rank)
                 self._process.send(duty)
             finally:
+                self._is_awaited = False
                 self._tenant, self._is_following = tenant, rank["RANK"] != "0"
                 self._changed.notify_all()
 
@@ -126,10 +131,17 @@ class Berth:
     def _outlive(self) -> None:
         from ray.util.placement_group import remove_placement_group
 
-        while (rest := self._heard_at + self._orphan_seconds - time.monotonic()) > 0:
-            time.sleep(rest)
-            if self._is_following and self._process is not None and self._process.is_alive():
-                self._heard_at = time.monotonic()  # nobody speaks to it while its leader lives
+        lived_at = time.monotonic()
+        while time.monotonic() < min(
+            self._heard_at + self._orphan_seconds, lived_at + self._vacant_seconds
+        ):
+            time.sleep(_LOOK_SECONDS)
+            process = self._process
+            is_alive = process is not None and process.is_alive()
+            if is_alive or self._is_awaited:
+                lived_at = time.monotonic()
+            if is_alive and self._is_following:
+                self._heard_at = lived_at  # nobody speaks to it while its leader lives
         remove_placement_group(self._group)  # and so this process is ended
 
 

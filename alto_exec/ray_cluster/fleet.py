@@ -21,6 +21,7 @@ from alto_policy.types import TaskId
 __all__ = ["Fleet"]
 
 _VACANT_SECONDS = 10.0  # that devices are kept for the next task of this run
+_HEADLESS_SECONDS = 15.0  # after which they go back by themselves, where no head is to do it
 _KNOCK_SECONDS = 10.0  # for a berth to tell whose it is
 
 
@@ -49,7 +50,7 @@ class Fleet:
         quarters = self._vacant_for(share)
         if quarters is None:
             name = f"{self._run}{uuid4().hex}"
-            quarters = make_quarters(name, share, self._patience.orphan)
+            quarters = make_quarters(name, share, self._patience.orphan, _HEADLESS_SECONDS)
         duty = Duty(start, self._place, self._patience.hold)
         tenant = _tenant(task, number)
         quarters.house(self._nurseries.of(share.node), tenant, ray.cloudpickle.dumps(duty))

@@ -59,7 +59,9 @@ class Quarters:
         remove_placement_group(self.group)
 
 
-def make_quarters(name: str, share: Share, orphan_seconds: float) -> Quarters:
+def make_quarters(
+    name: str, share: Share, orphan_seconds: float, vacant_seconds: float
+) -> Quarters:
     """They are there as soon as the devices are free."""
     from ray.util.placement_group import placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -81,7 +83,7 @@ def make_quarters(name: str, share: Share, orphan_seconds: float) -> Quarters:
             num_gpus=float(share.device == "GPU"),
             max_restarts=0,
             scheduling_strategy=PlacementGroupSchedulingStrategy(group, rank),
-        ).remote(orphan_seconds)
+        ).remote(orphan_seconds, vacant_seconds)
         for rank in range(share.count)
     )
     return Quarters(name, share, group, berths)

@@ -78,8 +78,8 @@ Housed = Callable[..., Berth]
 def housed(nursery: Nursery, given_back: threading.Event) -> Iterator[Housed]:
     berths = []
 
-    def house(tenant: str, orphan: float = 60.0, rank: int = 0) -> Berth:
-        berth = Berth(orphan)
+    def house(tenant: str, orphan: float = 60.0, vacant: float = 60.0, rank: int = 0) -> Berth:
+        berth = Berth(orphan, vacant)
         berths.append(berth)
         berth.house(nursery, tenant, b"duty", berth.meeting(), {"RANK": str(rank)})
         return berth
@@ -149,6 +149,19 @@ def test_devices_go_back_when_nobody_has_spoken_to_it(
         caller.submit(answer, nursery.children[0], "well")
         assert berth.listen("one", "well?") == "well"
         assert not given_back.wait(0.3)
+    assert given_back.wait(SECONDS)
+
+
+def test_devices_go_back_when_nobody_moves_in(
+    housed: Housed, nursery: Nursery, given_back: threading.Event
+) -> None:
+    """The head that was to close it may be dead."""
+    berth = housed("one", vacant=0.2)
+    assert not given_back.wait(1.5)
+    berth.end()
+    berth.house(nursery, "two", b"duty", {}, {"RANK": "0"})
+    assert not given_back.wait(1.5)
+    berth.end()
     assert given_back.wait(SECONDS)
 
 

@@ -107,7 +107,7 @@ def test_it_stays_until_its_last_child_has_ended(zygote: Zygote) -> None:
     assert zygote.process.stdin is not None
     zygote.process.stdin.close()
     with pytest.raises(subprocess.TimeoutExpired):
-        zygote.process.wait(0.3)
+        zygote.process.wait(5)
     life.close()
     assert zygote.process.wait(SECONDS) == 0
 

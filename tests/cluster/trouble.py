@@ -125,12 +125,12 @@ def kill_a_rank(cluster: Any, rank: int) -> None:
 
 
 def free_gpus(address: str) -> tuple[float, float]:
-    """Free GPUs and all GPUs of the cluster, a few seconds after a run at the latest."""
+    """Free GPUs and all GPUs of the cluster, half a minute after a run at the latest."""
     import ray
 
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        for _ in range(100):
+        for _ in range(300):
             free = ray.available_resources().get("GPU", 0.0)
             if free == (total := ray.cluster_resources()["GPU"]):
                 break
