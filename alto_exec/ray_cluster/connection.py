@@ -1,5 +1,6 @@
 """A Ray cluster as the place where a run trains."""
 
+import logging
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,8 @@ from alto_runs.result import Result
 from alto_runs.study import ExecutorSpec, Study
 
 __all__ = ["LOCAL", "RayCluster", "connected"]
+
+log = logging.getLogger(__name__)
 
 LOCAL = "local"
 _KNOCK_SECONDS = 5.0
@@ -74,7 +77,7 @@ class RayCluster:
     ) -> tuple[Comparison, ...]:
         """Here, or in a process of the cluster where its GPUs are wanted and none is here."""
         if study.executor.device == "cpu" or torch.cuda.is_available():
-            return compare(study, prepared, result)
+            return _compare_each(study, prepared, result)
         import ray
 
         if self._fleet is not None:
@@ -130,4 +133,17 @@ def _compare(study: Study, prepared: Sequence[PreparedTask], path: Path) -> tupl
     """In a process of the cluster."""
     assert study.executor.threads is not None
     torch.set_num_threads(study.executor.threads)
-    return compare(study, prepared, Result(path))
+    return _compare_each(study, prepared, Result(path))
+
+
+def _compare_each(
+    study: Study, prepared: Sequence[PreparedTask], result: Result
+) -> tuple[Comparison, ...]:
+    """On one GPU, which may be too small for what several have trained."""
+    found: list[Comparison] = []
+    for one in prepared:
+        try:
+            found += compare(study, [one], result)
+        except torch.OutOfMemoryError:
+            log.warning("task %s: not compared, its backbone does not fit one GPU", one.task.id)
+    return tuple(found)
