@@ -19,6 +19,7 @@ from alto_policy.runlog import RunLog
 from alto_policy.types import Job, JobId, Task, TaskId
 from alto_runs.directory import read_run_log
 from alto_runs.search import PAPER_GRID, configurations
+from alto_runs.study import load_study
 from alto_sim.curves import Losses
 from alto_sim.curves_generated import GeneratedCurves
 
@@ -121,12 +122,15 @@ def recorded_logs(folder: Path = RECORDED) -> tuple[tuple[str, RunLog], ...]:
 @cache
 def recorded_sets(folder: Path = RECORDED) -> tuple[CurveSet, ...]:
     """A set for each task of each log without exits, of the jobs that came to their end in it: a
-    run may have been cut off."""
+    run may have been cut off. Without preferences, whose losses end near zero: a share of the best
+    one means nothing there."""
     sets = []
     for path, log in recorded_logs(folder):
         if log.header is None or not isinstance(
             log.header.policy, FifoSettings | SequentialSettings
         ):
+            continue
+        if _is_of_preferences(folder.parents[1] / path):
             continue
         reports: dict[JobId, list[LossReported]] = {}
         for entry in log.entries:
@@ -137,8 +141,16 @@ def recorded_sets(folder: Path = RECORDED) -> tuple[CurveSet, ...]:
             jobs = tuple(job for job in task.jobs if _is_whole(job, reports.get(job.id, ())))
             origin = path if len(jobs) == len(task.jobs) else f"{path}, {len(jobs)} whole jobs"
             ended = replace(task, jobs=jobs)
-            sets.append(curve_set(task.id, origin, ended, reports, is_generated=False))
+            name = task.id.removesuffix("-fifo")
+            sets.append(curve_set(name, origin, ended, reports, is_generated=False))
     return tuple(sets)
+
+
+def _is_of_preferences(log: Path) -> bool:
+    study = log.with_name("study.yaml")
+    return study.exists() and any(
+        task.objective == "dpo" for task in load_study(study).tasks.values()
+    )
 
 
 def _is_whole(job: Job, reports: Sequence[LossReported]) -> bool:

@@ -146,7 +146,7 @@ def _draw(rows: list[Row]) -> Figure:
     )
     for axes, title in ((ours, "here"), (theirs, "paper")):
         axes.set_title(title, fontsize=9, color=INK)
-        axes.set_xlim(0, 1.1)
+        axes.set_xlim(0, 1.25)
         axes.invert_yaxis()
         axes.grid(axis="x", color=GRID)
         axes.legend(fontsize=7, frameon=False, loc="lower right")
