@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from alto_policy.events import LossReported, TaskArrived
+from alto_policy.events import ExecutorDown, LossReported, TaskArrived
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.policies.sequential import SequentialSettings
 from alto_policy.runlog import RunLog
@@ -34,6 +34,7 @@ __all__ = [
     "recorded_logs",
     "recorded_sets",
     "shown_sets",
+    "whole_searches",
 ]
 
 RECORDED = Path(__file__).parents[1] / "traces" / "recorded"
@@ -117,6 +118,16 @@ def recorded_logs(folder: Path = RECORDED) -> tuple[tuple[str, RunLog], ...]:
     """All run logs of the folder, by their path from two folders above it."""
     paths = sorted(folder.rglob("run.jsonl"))
     return tuple((str(path.relative_to(folder.parents[1])), read_run_log(path)) for path in paths)
+
+
+def whole_searches(folder: Path = RECORDED) -> tuple[tuple[str, RunLog], ...]:
+    """Those logs that were not cut off, and are not of preferences."""
+    return tuple(
+        (path, log)
+        for path, log in recorded_logs(folder)
+        if not _is_of_preferences(folder.parents[1] / path)
+        and any(isinstance(entry.event, ExecutorDown) for entry in log.entries)
+    )
 
 
 @cache

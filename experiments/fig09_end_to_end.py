@@ -34,7 +34,7 @@ from alto_policy.runlog import Entry, RunLog
 from alto_runs.report.drawing import GRID, INK, PALETTE, figure_of
 from alto_sim.backend import SimBackend
 from alto_sim.workload import recorded
-from experiments.curve_sets import origins, recorded_logs, shown_sets
+from experiments.curve_sets import origins, shown_sets, whole_searches
 from experiments.exhibit import Cell, Exhibit, Table, Verdict
 from experiments.search_costs import BACKBONES, PEFT, SYSTEMS, alone_seconds, search_cost
 
@@ -93,12 +93,12 @@ def exhibit() -> Exhibit:
                     max(cost.regret for cost in costs),
                 )
             )
-    fidelity = [(path, makespan_ratio(log)) for path, log in recorded_logs()]
+    fidelity = [(path, makespan_ratio(log)) for path, log in whole_searches()]
     known = [(path, ratio) for path, ratio in fidelity if ratio is not None]
     ours = {
         str(row[0]): (float(row[3] or 0), float(row[6] or 0)) for row in rows if row[1] == "alto"
     }
-    runs = [(path, recorded_makespan(log), _peft_makespan(log)) for path, log in recorded_logs()]
+    runs = [(path, recorded_makespan(log), _peft_makespan(log)) for path, log in whole_searches()]
     rows += [
         ("recorded", path.split("/")[-2], own / 3600, peft / own, None, None, None)
         for path, own, peft in runs
@@ -134,7 +134,7 @@ def _with_recorded(
     """For 135M the slowest recorded run with exits, where there is one."""
     with_exits = [
         ratio
-        for ratio, (_, log) in zip(ratios, recorded_logs(), strict=True)
+        for ratio, (_, log) in zip(ratios, whole_searches(), strict=True)
         if log.header is not None and isinstance(log.header.policy, AltoSettings)
     ]
     if not with_exits:
