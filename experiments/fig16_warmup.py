@@ -7,6 +7,7 @@ the jobs are kept, and the best job in all seven.
 Here: the same three measures of full grids of 60 jobs (45 of one that was cut off), ranked by
 validation loss at the end of the warm-up and by their best loss at the end of all. Reports come
 each 2.5 % of a job's samples, so that 1 % cannot be told.
+"""
 
 from dataclasses import dataclass
 
