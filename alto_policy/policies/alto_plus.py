@@ -18,8 +18,8 @@ __all__ = ["AltoPlus", "AltoPlusSettings"]
 class AltoPlusSettings:
     """Rounds and share were chosen on some grids and judged on others: experiments/README.md."""
 
-    rounds: tuple[float, ...] = (0.05, 0.15)  # shares of a job's own steps
-    keep: float = 0.35  # of a task's jobs that live to a round
+    rounds: tuple[float, ...] = (0.025, 0.075)  # shares of a job's own steps
+    keep: float = 0.3  # of a task's jobs that live to a round
     min_kept: int = 1
     rules: ExitRules = field(default_factory=ExitRules)
 
