@@ -219,7 +219,7 @@ def _draw(sets: Sequence[CurveSet], rows: Sequence[tuple[str | float, ...]]) -> 
                 [float(row[2]) for row in own],
                 heights,
                 s=70 if family.startswith("alto") else 22,
-                marker="*" if family.startswith("alto") else "o",
+                marker={"alto": "*", "alto+, as shipped": "P"}.get(family, "o"),
                 color=PALETTE[number % len(PALETTE)],
                 label=family,
             )
