@@ -8,9 +8,11 @@ from statistics import linear_regression
 
 from alto_policy.decisions import ExitReason
 from alto_policy.events import LossReported
+from alto_policy.types import JobId
 
 __all__ = [
     "ExitRules",
+    "ExitWatch",
     "exit_reason",
     "is_diverging",
     "is_non_finite",
@@ -56,11 +58,36 @@ class ExitRules:
 
 def exit_reason(history: Sequence[LossReported], rules: ExitRules) -> ExitReason | None:
     """The rule that has held for its patience up to the last report, or None to train on."""
+    train = smooth([report.train_loss for report in history], rules.smoothing)
+    return _verdict(history, train[-rules.reach :], rules)
+
+
+class ExitWatch:
+    """`exit_reason` of many jobs, at a cost that does not grow with their histories."""
+
+    def __init__(self, rules: ExitRules) -> None:
+        self._rules = rules
+        self._reach = rules.reach
+        # By job the reports that were seen, and the last of its smoothed train losses.
+        self._known: dict[JobId, tuple[int, Sequence[float]]] = {}
+
+    def reason(self, job: JobId, history: Sequence[LossReported]) -> ExitReason | None:
+        """The history is that of the last time, with reports added to it."""
+        seen, train = self._known.get(job, (0, ()))
+        if added := [report.train_loss for report in history[seen:]]:
+            smoothed = smooth([*train[-1:], *added], self._rules.smoothing)
+            train = [*train[:-1], *smoothed][-self._reach :]
+            self._known[job] = len(history), train
+        return _verdict(history, train, self._rules)
+
+
+def _verdict(
+    history: Sequence[LossReported], train: Sequence[float], rules: ExitRules
+) -> ExitReason | None:
+    """`train` is smoothed; it reaches as far back as the rules look."""
     if is_non_finite(history[-1]):
         return ExitReason.NON_FINITE
-    reach = rules.reach
-    train = smooth([report.train_loss for report in history], rules.smoothing)[-reach:]
-    val = [report.val_loss for report in history[-reach:]]
+    val = [report.val_loss for report in history[-len(train) :]]
     if _have_held(is_diverging, train, val, rules, rules.divergence_patience):
         return ExitReason.DIVERGED
     if _have_held(is_overfitting, train, val, rules, rules.overfitting_patience):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from alto_policy.decisions import ExitReason, Pause, Stop
 from alto_policy.dispatch import Dispatch, Placement
-from alto_policy.exits import ExitRules, exit_reason
+from alto_policy.exits import ExitRules, ExitWatch
 from alto_policy.rungs import has_reached, waits_at, worst
 from alto_policy.types import JobId, Task, TaskId
 from alto_policy.view import ClusterView, Status
@@ -39,12 +39,13 @@ class AltoPlus(Dispatch):
     def __init__(self, settings: AltoPlusSettings, place: Placement | None = None) -> None:
         super().__init__(place)
         self._settings = settings
+        self._exits = ExitWatch(settings.rules)
         self._held: dict[TaskId, int] = {}  # rounds that are over
 
     def judge(self, job: JobId, cluster: ClusterView) -> Iterable[Pause | Stop]:
         history = cluster.history(job)
         share = self._next_round(cluster.task_of(job).id)
-        if reason := exit_reason(history, self._settings.rules):
+        if reason := self._exits.reason(job, history):
             yield Stop(job, reason)
         elif share is not None and has_reached(history, cluster.spec(job), share):
             yield Pause(job)
