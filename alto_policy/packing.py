@@ -34,14 +34,21 @@ def pack(
     for room, held in zip(rooms, residents.values(), strict=True):
         if held:
             room.take(load_of(held, task.max_length), len(held))
+    misfits: set[tuple[int, int]] = set()  # ranks and batch sizes that the emptiest has no room for
     for job in jobs:
         room = rooms[0] if len(rooms) == 1 else max(rooms, key=_emptiness)  # the first of equals
         if room.places <= 0:
             break
+        size = job.hyperparameters.rank, job.hyperparameters.batch_size
+        if size in misfits:
+            continue
         together = room.load.plus(job, task.max_length)
         if memory.held(together) <= memory.capacity:
             room.take(together)
             room.launched.append(job.id)
+            misfits.clear()
+        else:
+            misfits.add(size)
     return [Launch(task.id, room.gpu, tuple(room.launched)) for room in rooms if room.launched]
 
 

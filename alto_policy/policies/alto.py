@@ -42,6 +42,7 @@ class Alto(Dispatch):
         self._exits = ExitWatch(settings.rules)
         self.move_tokens = settings.move_tokens
         self._selected: set[TaskId] = set()  # tasks that are past their warm-up
+        self._known: dict[TaskId, set[JobId]] = {}  # warm jobs, until the selection of their task
 
     def judge(self, job: JobId, cluster: ClusterView) -> Iterable[Pause | Stop]:
         history = cluster.history(job)
@@ -63,6 +64,7 @@ class Alto(Dispatch):
         if len(warm) + ended < len(task.jobs):
             return ()
         self._selected.add(task.id)
+        self._known.pop(task.id, None)
         kept = max(self._settings.min_kept, _ceil(self._settings.keep * len(warm)))
         losers = worst(warm, self._settings.warmup, kept, cluster)
         return [Stop(job, ExitReason.UNDERPERFORMED) for job in losers]
@@ -71,9 +73,20 @@ class Alto(Dispatch):
         """The selected; before the selection those that are not warm yet."""
         paused = cluster.jobs(task.id, Status.PAUSED)
         if task.id not in self._selected:
-            paused = [job for job in paused if not waits_at(job, self._settings.warmup, cluster)]
+            paused = self._cold(paused, task, cluster)
         yield paused
         yield cluster.jobs(task.id, Status.QUEUED)
+
+    def _cold(
+        self, paused: Collection[JobId], task: Task, cluster: ClusterView
+    ) -> Collection[JobId]:
+        """A warm one stays so until the selection, and is looked at once."""
+        warm = self._known.setdefault(task.id, set())
+        asked = [job for job in paused if job not in warm]
+        cold = [job for job in asked if not waits_at(job, self._settings.warmup, cluster)]
+        if len(cold) < len(asked):
+            warm.update(set(asked).difference(cold))
+        return cold
 
     def _warm(self, task: Task, cluster: ClusterView) -> Sequence[JobId]:
         """Jobs that wait for the selection, in the order of the task: it settles ties."""
