@@ -60,6 +60,8 @@ class SimBackend:
             self._told = None
         outbox, clock, to_come = self._outbox, self._clock, self._to_come
         while not outbox:
+            if clock.settle():
+                continue
             # Arrivals come before whatever else happens at their moment.
             if to_come and to_come[-1].t <= clock.peek():
                 return self._arrive(to_come.pop())

@@ -1,6 +1,6 @@
 """The executors of a simulated cluster, and what becomes of the jobs in them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -166,13 +166,20 @@ class Executors:
         del self._executors[executor.task.id]
         self._tell(ExecutorDown(self._clock.now, executor.task.id))
 
-    def _report(self, evaluation: float, trainee: Trainee, losses: Losses) -> None:
-        job, step = trainee.spec.id, trainee.step
+    def _report(self, evaluation: float, told: Sequence[tuple[Trainee, Losses]]) -> None:
+        """Reports of one evaluation arrive together, unless each is late by its own dice."""
+        latency = self._latencies.report
+        arrivals = [partial(self._arrive, one, one.stay, losses) for one, losses in told]
+        if self._dice.scatters:
+            for arrival in arrivals:
+                self._clock.after(evaluation + self._dice.late(latency), arrival)
+        else:
+            self._clock.each_after(evaluation + latency, arrivals)
 
-        def arrive() -> None:
+    def _arrive(self, trainee: Trainee, stay: int, losses: Losses) -> None:
+        if trainee.stay == stay:  # it has not gone in the meantime
+            job, step = trainee.spec.id, trainee.step
             self._tell(LossReported(self._clock.now, job, step, losses.train, losses.val))
-
-        self._during(trainee, evaluation + self._dice.late(self._latencies.report), arrive)
 
     def _left(self, trainee: Trainee, how: Departure) -> None:
         """The job trains no more; one that pauses first writes its checkpoint."""

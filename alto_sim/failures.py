@@ -73,6 +73,11 @@ class Dice:
         is_slow = share > 0 and self._stragglers.random() < share
         return self._faults.straggler_slowdown if is_slow else 1.0
 
+    @property
+    def scatters(self) -> bool:
+        """Whether two messages of one moment may arrive at two."""
+        return self._faults.lateness > 0
+
     def late(self, seconds: float) -> float:
         """How long a message takes that takes so many seconds in the median."""
         if self._faults.lateness == 0 or seconds == 0:

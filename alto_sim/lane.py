@@ -1,7 +1,7 @@
 """One GPU of an executor: jobs train in fused passes, and come and go between passes."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -50,7 +50,8 @@ class Trainee:
 class Outlet:
     """Where a lane's news go; a report is on its way as soon as its evaluation is done."""
 
-    report: Callable[[float, Trainee, Losses], None]  # seconds of evaluation still to come
+    # Seconds of the evaluation still to come, and whom it is of.
+    report: Callable[[float, Sequence[tuple[Trainee, Losses]]], None]
     left: Callable[[Trainee, Departure], None]
 
 
@@ -86,6 +87,7 @@ class Lane:
         self._planned = 0  # passes until the pending event
         self._generation = 0  # of the pending event; earlier ones are void
         self._has_leavers = False  # a member has heard that it shall go
+        self._is_joined = False  # somebody has come at this moment, and others still may
 
     def join(self, trainee: Trainee) -> None:
         """Let the job train from the next pass on; one that paused on its last report is at its
@@ -136,6 +138,13 @@ class Lane:
         self._plan_report(trainee)
         trainee.place = Place.COMING
         self._coming.append(trainee)
+        if not self._is_joined:
+            self._is_joined = True
+            self._clock.soon(self._take_in)
+
+    def _take_in(self) -> None:
+        """All together: jobs that have reported together come back one by one."""
+        self._is_joined = False
         self._change()
 
     def _change(self) -> None:
@@ -201,11 +210,14 @@ class Lane:
             self._step_time.evaluation_seconds(evaluated, self._task)
             + self._first_report_seconds * sum(not member.has_reported for member in due)
         )
+        told: list[tuple[Trainee, Losses]] = []
         for member in due:
             member.place, member.has_reported = Place.REPORTING, True
             losses = self._curves.losses(member.spec, member.step)
             member.is_lost = losses.is_lost
-            self._outlet.report(evaluation, member, losses)
+            told.append((member, losses))
+        if told:
+            self._outlet.report(evaluation, told)
         self._form(self._clock.now + evaluation)
 
     def _leave(self, trainee: Trainee, how: Departure | None = None) -> None:
