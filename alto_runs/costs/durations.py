@@ -1,11 +1,13 @@
 """How long a task will take: its jobs packed into fused passes until the last one ends."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from itertools import islice
 from typing import Protocol
 
+from alto_policy.events import LossReported
 from alto_policy.memory import Load, MemoryModel, load_of
 from alto_policy.packing import by_batch_size
 from alto_policy.types import Job, JobId, Task, TaskId
@@ -35,6 +37,25 @@ class ExpectedExits:
             raise ValueError(f"keep must be in (0, 1], got {self.keep}")
 
 
+class _Work:
+    """How much of a task is done: asked on many events, of which few concern one job."""
+
+    def __init__(self, of: Mapping[JobId, float]) -> None:
+        self.of = of  # each job, what it is expected to train before it has begun
+        self.whole = sum(of.values())
+        self.told: dict[JobId, tuple[LossReported, float]] = {}  # done by the last report
+        self._num_ended, self._of_ended = 0, 0.0
+
+    def ended(self, jobs: Collection[JobId]) -> float:
+        """Of those that have ended, in the order of their ends."""
+        if len(jobs) > self._num_ended:
+            for job in islice(jobs, self._num_ended, None):
+                self._of_ended += self.of[job]
+                self.told.pop(job, None)
+            self._num_ended = len(jobs)
+        return self._of_ended
+
+
 class TaskDurations:
     """A policy's belief, from measured step times and memory; it never sees the losses.
 
@@ -54,7 +75,8 @@ class TaskDurations:
         self._start_seconds = start_seconds
         self._exits = exits or ExpectedExits(warmup=0.0, keep=1.0)
         self._known: dict[TaskId, float] = {}
-        self._works: dict[TaskId, dict[JobId, float]] = {}
+        self._cluster: ClusterView | None = None
+        self._works: dict[TaskId, _Work] = {}  # of that cluster's tasks
 
     def seconds(self, task: Task) -> float:
         """From the start of its executor to the end of its last job, on its own GPUs."""
@@ -72,22 +94,25 @@ class TaskDurations:
     def _share_left(self, task: Task, cluster: ClusterView) -> float:
         if len(cluster.jobs(task.id, Status.QUEUED)) == len(task.jobs):
             return 1.0  # as of most tasks that wait
-        works = self._works_of(task)
-        done = sum(works[job] for job in cluster.jobs(task.id, Status.ENDED))
+        if cluster is not self._cluster:  # another run of the same tasks
+            self._cluster, self._works = cluster, {}
+        work = self._works.get(task.id)
+        if work is None:
+            work = self._works[task.id] = _Work(
+                {job.id: _weight(job) * self._expected(job, 0) for job in task.jobs}
+            )
+        done = work.ended(cluster.jobs(task.id, Status.ENDED))
         for status in (Status.RUNNING, Status.PAUSED, Status.PAUSING, Status.STOPPING):
             for job in cluster.jobs(task.id, status):
                 if history := cluster.history(job):
-                    spec = cluster.spec(job)
-                    done += works[job] - _weight(spec) * self._expected(spec, history[-1].step)
-        return max(0.0, 1 - done / sum(works.values()))
-
-    def _works_of(self, task: Task) -> dict[JobId, float]:
-        """What each job is expected to train before it has begun."""
-        if task.id not in self._works:
-            self._works[task.id] = {
-                job.id: _weight(job) * self._expected(job, 0) for job in task.jobs
-            }
-        return self._works[task.id]
+                    report = history[-1]
+                    told = work.told.get(job)
+                    if told is None or told[0] is not report:
+                        spec = cluster.spec(job)
+                        left = _weight(spec) * self._expected(spec, report.step)
+                        told = work.told[job] = report, work.of[job] - left
+                    done += told[1]
+        return max(0.0, 1 - done / work.whole)
 
     def _expected(self, job: Job, step: int) -> float:
         """Share of the job's steps still to come; one that is past the warm-up was kept."""
