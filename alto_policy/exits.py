@@ -136,8 +136,10 @@ def _have_held(
     patience: int,
 ) -> bool:
     """At each of the last `patience` reports, the newest first: most rules hold at none."""
+    if not rule(train, val, rules):
+        return False
     count = len(val)
-    for end in range(count, max(-1, count - patience), -1):
+    for end in range(count - 1, max(-1, count - patience), -1):
         if not rule(train[:end], val[:end], rules):
             return False
     return True

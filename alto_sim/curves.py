@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from alto_policy.events import LossReported
+from alto_policy.frozen import quick
 from alto_policy.runlog import Entry
 from alto_policy.types import Job, JobId
 from alto_runs.errors import UserError
@@ -13,6 +14,7 @@ from alto_runs.errors import UserError
 __all__ = ["LossCurves", "Losses", "RecordedCurves"]
 
 
+@quick
 @dataclass(frozen=True, slots=True)
 class Losses:
     train: float

@@ -92,9 +92,10 @@ class GeneratedCurves:
         return job.next_report_step(step)
 
     def _course(self, job: Job) -> _Course:
-        if job.id not in self._courses:
-            self._courses[job.id] = self._drawn(job)
-        return self._courses[job.id]
+        course = self._courses.get(job.id)
+        if course is None:
+            course = self._courses[job.id] = self._drawn(job)
+        return course
 
     def _drawn(self, job: Job) -> _Course:
         task = self._draw(self._task_of.get(job.id, TaskId("")))

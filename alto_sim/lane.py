@@ -206,10 +206,10 @@ class Lane:
             (due if member.passes == member.due else going_on).append(member)
         self._members = going_on
         evaluated = [member.spec for member in due]
-        evaluation = self._slowdown * (
-            self._step_time.evaluation_seconds(evaluated, self._task)
-            + self._first_report_seconds * sum(not member.has_reported for member in due)
-        )
+        seconds = self._step_time.evaluation_seconds(evaluated, self._task)
+        if self._first_report_seconds:
+            seconds += self._first_report_seconds * sum(not one.has_reported for one in due)
+        evaluation = self._slowdown * seconds
         told: list[tuple[Trainee, Losses]] = []
         for member in due:
             member.place, member.has_reported = Place.REPORTING, True
