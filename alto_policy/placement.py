@@ -95,11 +95,19 @@ def schedule(order: Sequence[int], items: Sequence[Item], pool: Pool) -> list[fl
     starts = [0.0] * len(items)
     now, free, left = 0.0, pool.free, len(order)
     while left:
-        while free and (first := _first(waiting, free)) is not None:
-            index = order[waiting[first].pop()]
-            free -= first
+        while free:
+            first, width = len(order), 0
+            for of_width, ranks in waiting:
+                if of_width > free:
+                    break
+                if ranks and ranks[-1] < first:
+                    first, width, fitting = ranks[-1], of_width, ranks
+            if not width:
+                break
+            index = order[fitting.pop()]
+            free -= width
             starts[index] = now
-            heappush(ends, (now + items[index].seconds, first))
+            heappush(ends, (now + items[index].seconds, width))
             left -= 1
         now, width = heappop(ends)
         free += width
@@ -248,23 +256,16 @@ class _Places:
         return (self.state >> 33) % self.count
 
 
-def _by_width(order: Sequence[int], items: Sequence[Item], pool: Pool) -> dict[int, list[int]]:
-    """Places in the order of each width, the first at the end of its list."""
+def _by_width(
+    order: Sequence[int], items: Sequence[Item], pool: Pool
+) -> list[tuple[int, list[int]]]:
+    """Places in the order of each width, the first at the end of its list; narrow ones first."""
     waiting: dict[int, list[int]] = {}
     for rank in range(len(order) - 1, -1, -1):
         waiting.setdefault(items[order[rank]].width, []).append(rank)
     if (widest := max(waiting, default=0)) > pool.gpus:
         raise ValueError(f"width must be at most {pool.gpus}, got {widest}")
-    return waiting
-
-
-def _first(waiting: dict[int, list[int]], free: int) -> int | None:
-    """The width of the first in the order that fits."""
-    best, first = None, 0
-    for width, ranks in waiting.items():
-        if width <= free and ranks and (best is None or ranks[-1] < first):
-            best, first = width, ranks[-1]
-    return best
+    return sorted(waiting.items())
 
 
 def _earliest(width: int, pool: Pool) -> float:
