@@ -6,7 +6,14 @@ import pytest
 
 from alto_policy.decisions import ExitReason
 from alto_policy.events import LossReported
-from alto_policy.exits import ExitRules, exit_reason, is_diverging, is_overfitting, smooth
+from alto_policy.exits import (
+    ExitRules,
+    ExitWatch,
+    exit_reason,
+    is_diverging,
+    is_overfitting,
+    smooth,
+)
 from alto_policy.types import JobId
 
 RULES = ExitRules(
@@ -124,3 +131,22 @@ def test_a_long_history_is_judged_by_all_that_its_rules_reach(seed: int) -> None
     expected = OVERFITTED if all(overfitting[:2]) else None
     expected = DIVERGED if all(diverging[:3]) else expected
     assert exit_reason(history(train, val), rules) is expected
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_watch_finds_what_the_whole_history_tells(seed: int) -> None:
+    """Of two jobs in turn, and though some reports come while nobody asks."""
+    dice = random.Random(seed)
+    rules = ExitRules(smoothing=0.3, window=3, slope=0.0, divergence_patience=2, gap=0.25)
+    watch = ExitWatch(rules)
+    reports: dict[str, list[LossReported]] = {"a": [], "b": []}
+    reasons = set()
+    for step in range(1, 40):
+        for name, told in reports.items():
+            train, val = dice.uniform(1, 1.5), dice.uniform(1, 2)
+            told.append(LossReported(float(step), JobId(name), step, train, val))
+            if dice.random() < 0.7:
+                reason = exit_reason(told, rules)
+                assert watch.reason(JobId(name), told) is reason
+                reasons.add(reason)
+    assert len(reasons) > 1

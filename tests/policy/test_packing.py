@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from alto_policy.decisions import Launch
-from alto_policy.memory import MemoryModel
+from alto_policy.memory import MeasuredPasses, MemoryModel
 from alto_policy.packing import by_batch_size, pack
-from alto_policy.types import GpuId, JobId, TaskId
+from alto_policy.types import GpuId, Hyperparameters, Job, JobId, TaskId
 from tests.policy.cases import job, memory, task
 
 
@@ -51,6 +53,26 @@ def test_no_more_jobs_than_the_policy_wants() -> None:
 
 def test_a_gpu_without_a_place_is_passed_over_although_it_has_memory() -> None:
     assert launched([1], [[1, 1], [5]], memory(99), most=2) == {1: ["0"]}
+
+
+def test_what_did_not_fit_on_the_emptiest_gpu_may_fit_on_the_next() -> None:
+    """Passes keep rows as wide as the widest rank, so that a wide job costs less beside another."""
+    passes = MeasuredPasses(
+        peaks=((1, 1), (1000, 1000)), per_row_rank=1, per_rank_moving=0, evaluation=0
+    )
+    model = MemoryModel(capacity=53_892, fixed=0, per_rank=0, per_token=1, passes=passes)
+
+    def ranked(name: str, rank: int) -> Job:
+        return replace(job(name), hyperparameters=Hyperparameters(rank=rank))
+
+    queue = [ranked("0", 128), ranked("1", 64), ranked("2", 128)]
+    residents = {
+        GpuId(0): [ranked("r0", 128)],
+        GpuId(1): [ranked("r1", 32), ranked("r2", 64)],
+    }
+    everyone = [*queue, *residents[GpuId(0)], *residents[GpuId(1)]]
+    launches = pack(queue, residents, model, task("t", everyone))
+    assert {launch.gpu: launch.jobs for launch in launches} == {0: ("2",), 1: ("1",)}
 
 
 def test_fixed_bytes_count_once() -> None:

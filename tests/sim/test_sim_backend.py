@@ -1,11 +1,12 @@
 """Who trains when, on a clock whose passes take one second."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 
 from alto_policy.decisions import Decision, ExitReason, Launch, Pause, Stop, StopExecutor, WakeAt
-from alto_policy.types import GpuId, JobId, TaskId
+from alto_policy.types import GpuId, Job, JobId, Task, TaskId
 from alto_sim.latencies import Latencies
 from alto_sim.step_time import StepTime
 from tests.sim.cases import NOW, SECOND, Flat, job, news, sim
@@ -260,3 +261,20 @@ def test_latencies_are_times(seconds: dict[str, float], message: str) -> None:
 def test_a_pass_takes_time(per_pass: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         StepTime(per_pass=per_pass, per_token=0.0, per_evaluation=SECOND.per_evaluation)
+
+
+def test_jobs_that_report_together_come_back_into_one_pass() -> None:
+    """It is formed once, after the last of their reports, and each report finds its own answer."""
+    asked: list[int] = []
+
+    class Counted(StepTime):
+        def pass_seconds(self, jobs: Iterable[Job], task: Task) -> float:
+            here = list(jobs)
+            asked.append(len(here))
+            return super().pass_seconds(here, task)
+
+    times = Counted(per_pass=1.0, per_token=0.0, per_evaluation=0.5)
+    backend = sim([job(name, 4, 2) for name in "abc"], step_time=times)
+    told = [what for _, what in news(backend, {"a@2": [pause("a")]}, "abc")]
+    assert asked == [3, 2]
+    assert told[:6] == ["a@2", "a paused", "b@2", "c@2", "b@4", "b finished"]
