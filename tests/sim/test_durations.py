@@ -2,13 +2,15 @@
 
 import pytest
 
-from alto_policy.events import TaskArrived
+from alto_policy.cluster import Cluster
+from alto_policy.decisions import Launch, StartExecutor
+from alto_policy.events import Departure, ExecutorUp, JobLeft, TaskArrived
 from alto_policy.planner import Planner
 from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.runlog import Entry
-from alto_policy.types import Task
+from alto_policy.types import GpuId, Task
 from alto_policy.view import ClusterView
 from alto_runs.costs.durations import ExpectedExits, TaskDurations
 from alto_sim.simulate import play
@@ -73,6 +75,27 @@ def test_what_was_told_before_changes_nothing(exits: ExpectedExits | None) -> No
         )
         play(workload, FifoSettings(), gpus(3), lambda entry: None, Planner(remaining))
     assert len(shares) > 5
+
+
+def test_a_belief_outlives_its_run() -> None:
+    """In a second run of the task, of which less is done than of the first."""
+    durations = TaskDurations(TIMES, lambda of: ROOMY)
+    ended = [durations(NARROW, _with_ended(NARROW, count)) for count in (40, 20)]
+    expected = [durations.seconds(NARROW) * left / 60 for left in (20, 40)]
+    assert ended == pytest.approx(expected)
+
+
+def _with_ended(of: Task, count: int) -> ClusterView:
+    """A cluster on which the first jobs of the task have ended, all of the same work."""
+    cluster = Cluster(gpus())
+    names = tuple(each.id for each in of.jobs)
+    cluster.apply(TaskArrived(0.0, of))
+    cluster.commit(StartExecutor(of.id, (GpuId(0),)))
+    cluster.apply(ExecutorUp(0.0, of.id, ROOMY))
+    cluster.commit(Launch(of.id, GpuId(0), names))
+    for name in names[:count]:
+        cluster.apply(JobLeft(1.0, name, Departure.FINISHED))
+    return cluster
 
 
 def test_what_is_left_falls_as_the_run_goes_on() -> None:
