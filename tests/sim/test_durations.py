@@ -86,15 +86,14 @@ def test_a_belief_outlives_its_run() -> None:
 
 
 def _with_ended(of: Task, count: int) -> ClusterView:
-    """A cluster on which the first jobs of the task have ended, all of the same work."""
+    """A cluster on which the first jobs of the task have ended, one after another."""
     cluster = Cluster(gpus())
-    names = tuple(each.id for each in of.jobs)
     cluster.apply(TaskArrived(0.0, of))
     cluster.commit(StartExecutor(of.id, (GpuId(0),)))
     cluster.apply(ExecutorUp(0.0, of.id, ROOMY))
-    cluster.commit(Launch(of.id, GpuId(0), names))
-    for name in names[:count]:
-        cluster.apply(JobLeft(1.0, name, Departure.FINISHED))
+    for each in of.jobs[:count]:
+        cluster.commit(Launch(of.id, GpuId(0), (each.id,)))
+        cluster.apply(JobLeft(1.0, each.id, Departure.FINISHED))
     return cluster
 
 
