@@ -168,18 +168,19 @@ class Executors:
 
     def _report(self, evaluation: float, told: Sequence[tuple[Trainee, Losses]]) -> None:
         """Reports of one evaluation arrive together, unless each is late by its own dice."""
+
+        def arrive(trainee: Trainee, stay: int, losses: Losses) -> None:
+            if trainee.stay == stay:  # it has not gone in the meantime
+                job, step = trainee.spec.id, trainee.step
+                self._tell(LossReported(self._clock.now, job, step, losses.train, losses.val))
+
         latency = self._latencies.report
-        arrivals = [partial(self._arrive, one, one.stay, losses) for one, losses in told]
+        arrivals = [partial(arrive, one, one.stay, losses) for one, losses in told]
         if self._dice.scatters:
             for arrival in arrivals:
                 self._clock.after(evaluation + self._dice.late(latency), arrival)
         else:
             self._clock.each_after(evaluation + latency, arrivals)
-
-    def _arrive(self, trainee: Trainee, stay: int, losses: Losses) -> None:
-        if trainee.stay == stay:  # it has not gone in the meantime
-            job, step = trainee.spec.id, trainee.step
-            self._tell(LossReported(self._clock.now, job, step, losses.train, losses.val))
 
     def _left(self, trainee: Trainee, how: Departure) -> None:
         """The job trains no more; one that pauses first writes its checkpoint."""
