@@ -106,6 +106,8 @@ def connected(address: str) -> Iterator[RayCluster]:
     }
     if address == LOCAL:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # Ray's own choice of 15 puts executors behind whatever else runs on this machine.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         options |= {"object_store_memory": _STORE_BYTES}
     try:
