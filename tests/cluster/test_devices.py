@@ -37,6 +37,12 @@ def test_gpus_are_numbered_node_by_node() -> None:
     ]
 
 
+def test_of_a_node_as_many_count_as_wide_tasks_can_use() -> None:
+    three = node("three", 3)
+    assert [gpu.node for gpu in gpus_of((three, C), width=2)] == ["three"] * 2 + ["c"] * 4
+    assert gpus_of((A, B), width=3) == ()
+
+
 def test_an_executor_goes_where_its_gpus_are(devices: Devices) -> None:
     assert taken(devices, "one", [2], A, B) == share(B, 1)
     assert taken(devices, "two", [0, 1], A, B) == share(A, 2)
