@@ -112,20 +112,21 @@ class AdapterBank:
         return Bank(memory.value_RC, memory.grad_RC, memory.moments, copy_RC)
 
     def join(self, state: AdapterState) -> Slot:
-        """Take rows for an adapter and copy it in; the bank grows where no gap is wide enough."""
+        """Take rows for an adapter and copy it in; the bank grows where no gap is wide enough. If
+        memory runs out, nothing is taken."""
         rank = state.value_rC.shape[0]
         slot = Slot(_first_gap(self._slots, rank), rank)
         self.reserve(slot.rows.stop)
         self._slots = sorted([*self._slots, slot], key=lambda s: s.first)
         memory = self.memory
         with torch.no_grad():
-            memory.value_RC[slot.rows] = state.value_rC.to(self._device)
+            memory.value_RC[slot.rows].copy_(state.value_rC)
             if state.moments is not None:  # else the rows are zero as they are
                 kept = zip(
                     memory.moments.tensors.values(), state.moments.tensors.values(), strict=True
                 )
                 for bank, own in kept:
-                    bank[slot.rows] = own.to(self._device)
+                    bank[slot.rows].copy_(own)
             if memory.has_copy:
                 memory.shadow_RC[slot.rows] = memory.value_RC[slot.rows]
         return slot
@@ -143,7 +144,7 @@ class AdapterBank:
     def give_back(self, rows: int) -> None:
         """Shrink to so many rows, or as far as the last slot allows."""
         rows = max(rows, self._slots[-1].rows.stop if self._slots else 0)
-        if rows < self.num_rows:
+        if rows < self.num_rows or self.memory.is_loose:
             self._adapted.clear()
             self.memory.resize(rows)
 

@@ -1,6 +1,6 @@
 """The memory of an adapter bank: a few tensors with the same rows, and who has recorded them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 from weakref import WeakSet
@@ -78,28 +78,49 @@ class BankMemory:
         """Have them cleared before the tensors move: they are no good then, and hold memory."""
         self._recordings.add(recordings)
 
+    @property
+    def is_loose(self) -> bool:
+        """Whether tensors are parts of larger ones, since memory ran out as they shrank."""
+        return any(t.untyped_storage().nbytes() > t.nbytes for t in self._tensors())
+
     def resize(self, rows: int) -> None:
         """Keep the first rows, as many as there are; one tensor after the other, so that no more
-        than one is there twice."""
+        than one is there twice. If memory runs out, the tensors have as many rows as all of them
+        can have, and the error goes on."""
         for recordings in self._recordings:
             recordings.clear()
-        has_copy = self.has_copy
-        self.value_RC = _resized(self.value_RC, rows)
-        self.grad_RC = _resized(self.grad_RC, rows)
-        for number in range(len(self._moments)):
-            self._moments[number] = _resized(self._moments[number], rows)
-        self.shadow_RC = _resized(self.shadow_RC, rows) if has_copy else self.value_RC
+        kept = min(rows, self.value_RC.shape[0])
+        try:
+            self._replace(lambda tensor: _resized(tensor, rows))
+        except torch.OutOfMemoryError:
+            self._replace(lambda tensor: tensor[:kept])
+            raise
 
     @torch.no_grad()
     def move(self, rows: slice, to: slice) -> None:
-        """Copy rows to where others were, which they may overlap; what they leave stays."""
+        """Copy rows to where others were before them; what they leave stays. Takes no memory, so
+        that it does not end half way: where both overlap, a few rows at a time."""
+        distance = rows.start - to.start
         for tensor in self._tensors():
-            tensor[to] = tensor[rows].clone()
+            for first in range(to.start, to.stop, distance):
+                part = slice(first, min(first + distance, to.stop))
+                tensor[part] = tensor[part.start + distance : part.stop + distance]
 
     @torch.no_grad()
     def clear(self, rows: slice) -> None:
         for tensor in self._tensors():
             tensor[rows] = 0
+
+    def _replace(self, change: Callable[[Tensor], Tensor]) -> None:
+        has_copy = self.has_copy
+        self.value_RC = change(self.value_RC)
+        if not has_copy:
+            self.shadow_RC = self.value_RC
+        self.grad_RC = change(self.grad_RC)
+        for number in range(len(self._moments)):
+            self._moments[number] = change(self._moments[number])
+        if has_copy:
+            self.shadow_RC = change(self.shadow_RC)
 
     def _tensors(self) -> Iterator[Tensor]:
         yield from (self.value_RC, self.grad_RC, *self._moments)

@@ -68,7 +68,7 @@ class Executor:
 
     @property
     def residents(self) -> Sequence[JobId]:
-        return (*self._residents, *self._waiting)
+        return (*self._residents, *self._waiting, *self._seating.refused)
 
     @property
     def _seated(self) -> Sequence[Resident]:
@@ -77,7 +77,7 @@ class Executor:
     @property
     def training(self) -> Sequence[JobId]:
         """Residents that do not wait for decisions."""
-        return tuple(self._residents)
+        return (*self._residents, *self._seating.refused)
 
     def expect(self, jobs: Sequence[Job]) -> None:
         """These are about to be launched: the bank moves once for all of them."""
@@ -85,10 +85,15 @@ class Executor:
 
     def launch(self, job: Job, place: int = 0) -> Report | None:
         """Give the job a slot: a new one, or from its checkpoint. The report that belongs to the
-        checkpoint is handed out again, since it may have been lost. There is one `place`."""
+        checkpoint is handed out again, since it may have been lost. There is one `place`.
+
+        Where memory has no slot for it, that is told by the next pass.
+        """
         with self._meter.launch():
             self.expect([job])
-            resident = self._seating.seat(job, self._seated)
+            resident = self._seating.seat_or_refuse(job, self._seated)
+        if resident is None:
+            return None
         report = resident.progress.report
         if report is None:
             self._residents[job.id] = resident
@@ -104,6 +109,8 @@ class Executor:
         It leaves between steps, not within one; a report that becomes due by the end of the step
         is kept too, and handed out when the job comes back.
         """
+        if self._seating.refused.pop(job, None) is not None:
+            return
         resident = self._residents.pop(job, None) or self._waiting.pop(job)
         if keep:
             while resident.passes:
@@ -153,7 +160,10 @@ class Executor:
         return None
 
     def advance(self) -> list[Report]:
-        """Make one fused pass; the reports that became due by it."""
+        """Make one fused pass; the reports that became due by it. Raises OutOfMemoryError, also
+        for a job that had no room when it was launched; then a job is to be evicted."""
+        if self._seating.refused:
+            raise torch.OutOfMemoryError
         if self._seating.is_short:
             self._seating.tighten(self._seated)
         due = self._train(list(self._residents.values()))
@@ -168,8 +178,11 @@ class Executor:
     def evict(self) -> JobId:
         """Give up the pass that ran out of memory, and the job that was launched last.
 
-        Every job begins its step anew. The job that leaves is kept to go on later.
+        Every job begins its step anew. The job that leaves is kept to go on later. One that was
+        refused goes first, and the others go on as they are.
         """
+        if self._seating.refused:
+            return self._seating.refused.popitem()[0]
         for resident in self._residents.values():
             resident.passes, resident.step_loss, resident.step_tokens = 0, 0.0, 0
         last = next(reversed(self._residents))

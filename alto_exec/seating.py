@@ -1,8 +1,11 @@
 """Which jobs hold rows of the bank, those that have paused among them, and how many there are."""
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+
+import torch
 
 from alto_exec.bank import AdapterBank
 from alto_exec.keeping import Keeper
@@ -21,10 +24,14 @@ class Space:
     max_length: int  # tokens of a sequence
 
     def most_rows(self, jobs: Sequence[Job]) -> int:
-        """Bank rows that there may be while these jobs train side by side."""
+        """Bank rows that there may be while these jobs train side by side. Between passes the bank
+        may shrink or grow to as many, one of its tensors twice there."""
+        memory = self.memory
         ranks = sum(job.hyperparameters.rank for job in jobs)
-        own = self.memory.bytes(jobs, self.max_length) - self.memory.per_rank * ranks
-        return max(ranks, (self.memory.capacity - own) // self.memory.per_rank)
+        own = memory.bytes(jobs, self.max_length) - memory.per_rank * ranks
+        moving = memory.passes.per_rank_moving if memory.passes is not None else 0
+        can_move = (memory.capacity - memory.fixed) // (memory.per_rank + moving)
+        return max(ranks, min((memory.capacity - own) // memory.per_rank, can_move))
 
 
 class Seating:
@@ -36,6 +43,7 @@ class Seating:
     def __init__(self, bank: AdapterBank, keeper: Keeper, space: Space | None) -> None:
         """Without `space` there are as many rows as jobs have needed at a time."""
         self.is_short = False  # memory has run out, whatever was counted
+        self.refused: dict[JobId, Job] = {}  # launched, and there was no memory for their rows
         self._space = space
         self._bank = bank
         self._keeper = keeper
@@ -44,13 +52,27 @@ class Seating:
         self._fresh = lru_cache(maxsize=4)(bank.fresh)
 
     def expect(self, jobs: Sequence[Job], seated: Sequence[Resident]) -> None:
-        """These are about to train beside those that are seated: the bank moves once for all."""
+        """These are about to train beside those that are seated: the bank moves once for all. Where
+        memory runs out, that is seen when they are seated."""
         new = sum(job.hyperparameters.rank for job in jobs if job.id not in self._parked)
-        if self._space is not None:
-            most = self._space.most_rows([*(resident.job for resident in seated), *jobs])
-            self._shrink(new, most, seated, keep={job.id for job in jobs})
-        if not self._bank.num_taken_rows:
-            self._bank.reserve(new)
+        try:
+            if self._space is not None:
+                most = self._space.most_rows([*(resident.job for resident in seated), *jobs])
+                self._shrink(new, most, seated, keep={job.id for job in jobs})
+            if not self._bank.num_taken_rows:
+                self._bank.reserve(new)
+        except torch.OutOfMemoryError:
+            self.is_short = True
+
+    def seat_or_refuse(self, job: Job, seated: Sequence[Resident]) -> Resident | None:
+        """As `seat`; where memory runs out the job is among the refused, and nothing of it has
+        changed."""
+        try:
+            return self.seat(job, seated)
+        except torch.OutOfMemoryError:
+            self.is_short = True
+            self.refused[job.id] = job
+            return None
 
     def seat(self, job: Job, seated: Sequence[Resident]) -> Resident:
         """Rows for the job beside those that are seated: where it paused, or from its checkpoint,
@@ -78,9 +100,11 @@ class Seating:
             self._bank.leave(resident.slot)
 
     def tighten(self, seated: Sequence[Resident]) -> None:
-        """Give back all rows but those of the jobs that are seated."""
-        self._shrink(0, 0, seated, keep=())
-        self.is_short = False
+        """Give back all rows but those of the jobs that are seated, as soon as there is memory to
+        move them."""
+        with suppress(torch.OutOfMemoryError):
+            self._shrink(0, 0, seated, keep=())
+            self.is_short = False
 
     def _has_room(self, rank: int) -> bool:
         return self._bank.num_rows - self._bank.num_taken_rows >= rank
@@ -99,7 +123,7 @@ class Seating:
             if bank.num_taken_rows + new <= most:
                 break
             self._write_out(job)
-        if bank.num_taken_rows + new < bank.num_rows:
+        if bank.num_taken_rows + new < bank.num_rows or bank.memory.is_loose:
             self._compact(seated)
             bank.give_back(bank.num_taken_rows + new)
 

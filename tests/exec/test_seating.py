@@ -7,13 +7,15 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from alto_exec.bank import AdapterBank
+from alto_exec import bank_memory
+from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.data.dataset import Dataset, Dropped
 from alto_exec.decoder import Decoder
 from alto_exec.executor import Executor
 from alto_exec.seating import Space
-from alto_policy.memory import MemoryModel
+from alto_policy.memory import MeasuredPasses, MemoryModel
 from alto_policy.types import Job
 from alto_runs.directory import RunDirectory
 from tests.exec.comparing import assert_same_training
@@ -32,6 +34,10 @@ def an_executor(folder: Path, space: Space | None, *, is_durable: bool = False) 
     return Executor(
         backbone, dataset, RunDirectory(folder), bank=bank, space=space, is_durable=is_durable
     )
+
+
+def tiny_llama_shapes() -> tuple[LinearShape, ...]:
+    return Decoder(tiny_llama()[0]).shapes
 
 
 def rows_of(jobs: list[Job]) -> int:
@@ -147,3 +153,103 @@ def test_when_memory_has_run_out_only_those_who_train_have_rows(
 
 def out_of_memory(*_: object) -> None:
     raise torch.OutOfMemoryError
+
+
+def test_a_bank_that_moves_is_counted_on() -> None:
+    """One of its tensors is there twice while it shrinks from, or grows to, as many rows."""
+    passes = MeasuredPasses(peaks=((1, 1),), per_row_rank=0, per_rank_moving=6, evaluation=1)
+    memory = replace(SMALL, fixed=40, passes=passes)
+    rows = Space(memory, LENGTH).most_rows([job("one", rank=2)])
+    assert 40 + rows * (10 + 6) <= memory.capacity < 40 + (rows + 1) * (10 + 6)
+    many = [job(f"job-{number}", rank=10) for number in range(9)]
+    assert Space(memory, LENGTH).most_rows(many) == 90, "never less than their own"
+
+
+def with_memory_for(rows: int, monkeypatch: pytest.MonkeyPatch, *, tensors: int = 0) -> None:
+    """A device on which tensors of more rows cannot be made, but for the first few."""
+    resized, left = bank_memory._resized, tensors
+
+    def on_small_device(bank_RC: Tensor, wanted: int) -> Tensor:
+        nonlocal left
+        if wanted > rows and not left:
+            raise torch.OutOfMemoryError("no room")
+        left -= wanted > rows
+        return resized(bank_RC, wanted)
+
+    monkeypatch.setattr(bank_memory, "_resized", on_small_device)
+
+
+@pytest.mark.parametrize("tensors", range(5))
+def test_a_bank_that_cannot_grow_is_as_it_was(
+    tensors: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank = AdapterBank(tiny_llama_shapes(), torch.device("cpu"), rows=0, dtype=torch.bfloat16)
+    slot = bank.join(bank.fresh(4, seed=1))
+    before = bank.state(slot)
+    with monkeypatch.context() as patch:
+        with_memory_for(4, patch, tensors=tensors)
+        with pytest.raises(torch.OutOfMemoryError):
+            bank.join(bank.fresh(3, seed=2))
+    memory = bank.memory
+    kept = (memory.value_RC, memory.grad_RC, memory.shadow_RC, *memory.moments.tensors.values())
+    assert {len(tensor) for tensor in kept} == {4}
+    assert memory.is_loose is (tensors > 0)
+    assert torch.equal(bank.state(slot).value_rC, before.value_rC)
+    assert torch.equal(memory.shadow_RC, before.value_rC.bfloat16())
+    bank.give_back(4)
+    assert not memory.is_loose
+    other = bank.fresh(3, seed=2)
+    assert torch.equal(bank.state(bank.join(other)).value_rC, other.value_rC)
+
+
+def test_rows_move_without_memory_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank = AdapterBank(tiny_llama_shapes(), torch.device("cpu"), rows=0)
+    slots = [bank.join(bank.fresh(rank, seed=rank)) for rank in (2, 7, 3, 5)]
+    before = [bank.state(slot).value_rC for slot in slots]
+    for number in (0, 2):
+        bank.leave(slots[number])
+    monkeypatch.setattr(Tensor, "clone", out_of_memory)
+    moved = bank.compact()
+    for number in (1, 3):
+        assert torch.equal(bank.value_RC[moved[slots[number]].rows], before[number])
+
+
+@pytest.mark.parametrize("space", [None, Space(SMALL, LENGTH)], ids=["unbounded", "bounded"])
+def test_a_job_without_room_for_its_rows_leaves_and_comes_back(
+    space: Space | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others train on to the bits that they would have come to, and so does it, later."""
+    stories = []
+    first, second = job("first", rank=4, seed=3), job("second", rank=2, seed=5)
+    for name in ("roomy", "small"):
+        executor, story = an_executor(tmp_path / name, space), Story()
+        executor.expect([first])
+        story.hear(executor.launch(first))
+        with monkeypatch.context() as patch:
+            if name == "small":
+                with_memory_for(4, patch)
+                executor.expect([second])
+                assert executor.launch(second) is None
+                assert executor.training == (first.id, second.id)
+                assert executor.residents == executor.training
+                with pytest.raises(torch.OutOfMemoryError):
+                    executor.advance()
+                assert executor.evict() == second.id
+                assert list(executor.residents) == [first.id]
+            finish(executor, story)
+        executor.expect([second])
+        story.hear(executor.launch(second))
+        finish(executor, story)
+        stories.append(story)
+    for each in (first, second):
+        losses = [story.losses(each.id) for story in stories]
+        assert_same_training(losses[1], losses[0], bitwise=True, what=each.id)
+
+
+def test_a_job_without_room_may_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = an_executor(tmp_path, None)
+    with_memory_for(0, monkeypatch)
+    executor.launch(job("one", rank=4))
+    executor.leave(job("one").id, keep=False)
+    executor.forget(job("one").id)
+    assert executor.residents == ()

@@ -10,9 +10,10 @@ import pytest
 import torch
 from peft import PeftModel
 from rich.console import Console
+from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from alto_exec import tune
+from alto_exec import bank_memory, tune
 from alto_exec.step import train_pass
 from alto_policy.decisions import ExitReason, Stop
 from alto_policy.events import Departure, JobLeft, LossReported
@@ -203,7 +204,27 @@ def test_memory_that_runs_out_all_the_same_costs_no_job(
         return train_pass(*inputs, **options)
 
     monkeypatch.setattr("alto_exec.executor.train_pass", on_small_device)
-    found = tune(small_study(tmp_path), tmp_path / "run", console=SILENT)
+    assert_no_job_is_lost(result, tmp_path)
+
+
+def test_memory_that_runs_out_while_the_bank_grows_costs_no_job(
+    result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The device holds the rows of three jobs, and not those of six."""
+    resized = bank_memory._resized
+
+    def on_small_device(bank_RC: Tensor, rows: int) -> Tensor:
+        if rows > 10:
+            raise torch.OutOfMemoryError("no room")
+        return resized(bank_RC, rows)
+
+    monkeypatch.setattr(bank_memory, "_resized", on_small_device)
+    assert_no_job_is_lost(result, tmp_path)
+
+
+def assert_no_job_is_lost(result: Result, folder: Path) -> None:
+    """Jobs were evicted, fewer than there are, and all come to the same end."""
+    found = tune(small_study(folder), folder / "run", console=SILENT)
     evicted = [
         entry.event.job
         for entry in found.log.entries
