@@ -1,4 +1,4 @@
-"""Where training more jobs together stops helping.
+"""How many small jobs together are enough.
 
 The paper: batching is on or off; it does not say how many jobs are enough.
 
