@@ -5,6 +5,7 @@ are mispredicted, and an order degrades by a few per cent where a table falls ap
 are bounded by the places they try, not by seconds, so that the same events give the same plan.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -67,13 +68,13 @@ def bound(items: Sequence[Item], pool: Pool) -> float:
     """No schedule ends earlier: area, longest task, and tasks too wide to run side by side."""
     if not items:
         return 0.0
-    area = _filled(sum(item.width * item.seconds for item in items), pool)
+    area = _filled(math.fsum(item.width * item.seconds for item in items), pool)
     earliest = {width: _earliest(width, pool) for width in {item.width for item in items}}
     longest = max(earliest[item.width] + item.seconds for item in items)
     gpus = pool.gpus
     wide = [item for item in items if 2 * item.width > gpus]
     apart = min((earliest[item.width] for item in wide), default=0.0)
-    return max(area, longest, apart + sum(item.seconds for item in wide))
+    return max(area, longest, apart + math.fsum(item.seconds for item in wide))
 
 
 def list_rule(items: Sequence[Item], objective: Objective) -> tuple[int, ...]:
@@ -188,7 +189,7 @@ def mold(
         last = max(wider, key=lambda i: (times[i], -chosen[i]))
         chosen[last] += 1
         times[last] = seconds[last](allowed[chosen[last]])
-        area = sum(allowed[c] * t for c, t in zip(chosen, times, strict=True)) / gpus
+        area = math.fsum(allowed[c] * t for c, t in zip(chosen, times, strict=True)) / gpus
         if area >= best:
             break
         found = _list_makespan(chosen, times, allowed, gpus)
@@ -216,7 +217,7 @@ class _Search:
     def cost(self, starts: Sequence[float]) -> float:
         ends = [start + item.seconds for start, item in zip(starts, self.items, strict=True)]
         if self.objective is Objective.MEAN_COMPLETION:
-            return sum(ends) / max(1, len(ends))
+            return math.fsum(ends) / max(1, len(ends))
         return max(ends, default=0.0)
 
     def improve(self, best: Plan, nodes: int) -> Plan:

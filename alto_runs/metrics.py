@@ -1,6 +1,7 @@
 """What a run took and what it saved; computed from its log, after the fact."""
 
 import json
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from operator import attrgetter
@@ -127,7 +128,7 @@ def _of_task(
     num_saved = sum(saved.values())
     return TaskMetrics(
         makespan_seconds=end - times.arrival,
-        gpu_seconds=sum(held),
+        gpu_seconds=math.fsum(held),
         busy_gpu_seconds=busy_seconds(task, history),
         samples_total=total,
         samples_trained=trained,
@@ -144,8 +145,8 @@ def _overall(tasks: Collection[TaskMetrics], makespan: float) -> TaskMetrics:
     saved = sum(task.samples_saved for task in tasks)
     return TaskMetrics(
         makespan_seconds=makespan,
-        gpu_seconds=sum(task.gpu_seconds for task in tasks),
-        busy_gpu_seconds=sum(task.busy_gpu_seconds for task in tasks),
+        gpu_seconds=math.fsum(task.gpu_seconds for task in tasks),
+        busy_gpu_seconds=math.fsum(task.busy_gpu_seconds for task in tasks),
         samples_total=total,
         samples_trained=sum(task.samples_trained for task in tasks),
         samples_saved=saved,

@@ -1,5 +1,6 @@
 """How a shared cluster served its tasks: waiting, completion, fairness, and use of its GPUs."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -138,7 +139,7 @@ def measure_schedule(times: Iterable[TaskTimes], outages: Iterable[Outage] = ())
             if len(by_tenant) > 1
             else slowdowns
         ),
-        lost_gpu_seconds=sum(((o.end - o.start) * len(o.gpus) for o in outages), 0.0),
+        lost_gpu_seconds=math.fsum((o.end - o.start) * len(o.gpus) for o in outages),
     )
 
 
@@ -165,8 +166,8 @@ def percentile(values: Sequence[float], percent: float) -> float | None:
 
 def jain(values: Sequence[float]) -> float | None:
     """(sum x)^2 / (n sum x^2): Jain, Chiu and Hawe 1984."""
-    squares = sum(value * value for value in values)
-    return sum(values) ** 2 / (len(values) * squares) if squares else None
+    squares = math.fsum(value * value for value in values)
+    return math.fsum(values) ** 2 / (len(values) * squares) if squares else None
 
 
 def _end(task: Task, history: RunHistory) -> float | None:
@@ -198,7 +199,7 @@ def busy_seconds(task: Task, history: RunHistory) -> float:
     stays = _stays(task, history)
     if len(stays) == 1:
         return _width(task) * (stays[0].end - stays[0].start)
-    return _width(task) * sum(end - start for start, end in occupied(stays))
+    return _width(task) * math.fsum(end - start for start, end in occupied(stays))
 
 
 def _stays(task: Task, history: RunHistory) -> Sequence[Residency]:

@@ -50,7 +50,7 @@ def fit_work(work: Iterable[Work]) -> Fitted | None:
             per_round=per_round,
         ),
         Overheads(
-            launch=sum(row.seconds for row in launches) / max(1, launched),
+            launch=math.fsum(row.seconds for row in launches) / max(1, launched),
             first_pass=first_pass,
             first_report=first_report,
         ),

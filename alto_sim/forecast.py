@@ -1,5 +1,6 @@
 """How long a study will take, from a few passes that were timed."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -21,8 +22,8 @@ def forecast(measured: Sequence[MeasuredTask], settings: Settings) -> Forecast:
     """The tasks one after another on one device, under the policy and without any exit."""
     return Forecast(
         measured=tuple(measured),
-        longest_seconds=sum(_makespan(one, FifoSettings()) for one in measured),
-        typical_seconds=sum(_makespan(one, settings) for one in measured),
+        longest_seconds=math.fsum(_makespan(one, FifoSettings()) for one in measured),
+        typical_seconds=math.fsum(_makespan(one, settings) for one in measured),
     )
 
 

@@ -78,7 +78,7 @@ class Recorded:
     def gaps(self, count: int, dice: random.Random) -> list[float]:
         times = sorted(self.times)
         gaps = [later - earlier for earlier, later in pairwise(times)]
-        mean = sum(gaps) / len(gaps)
+        mean = math.fsum(gaps) / len(gaps)
         first = dice.randrange(len(gaps))
         return [gaps[(first + i) % len(gaps)] / mean for i in range(count)]
 
@@ -240,7 +240,7 @@ def arrivals_at_load(
     if not 0 < load < math.inf:
         raise ValueError(f"load must be above 0, got {load}")
     tasks = _tasks(mix, count, seed)
-    asked = sum(seconds(task) * task.num_gpus for task in tasks) / len(tasks)
+    asked = math.fsum(seconds(task) * task.num_gpus for task in tasks) / len(tasks)
     return _timed(tasks, arrivals, asked / (num_gpus * load), seed)
 
 

@@ -1,5 +1,6 @@
 """What is simulated: tasks as they arrive, their losses, and how the machine behaves."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
@@ -118,7 +119,7 @@ def _arrivals(log: RunLog) -> tuple[TaskArrived, ...]:
 def _durations(log: RunLog) -> dict[JobId, float]:
     """Seconds on a GPU of the jobs that finished without a report."""
     return {
-        name: sum(stay.end - stay.start for stay in job.residencies)
+        name: math.fsum(stay.end - stay.start for stay in job.residencies)
         for name, job in follow(log).jobs.items()
         if job.outcome is Outcome.FINISHED and not job.reports
     }

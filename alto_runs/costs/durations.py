@@ -42,7 +42,7 @@ class _Work:
 
     def __init__(self, of: Mapping[JobId, float]) -> None:
         self.of = of  # each job, what it is expected to train before it has begun
-        self.whole = sum(of.values())
+        self.whole = math.fsum(of.values())
         self.told: dict[JobId, tuple[LossReported, float]] = {}  # done by the last report
         self._num_ended, self._of_ended = 0, 0.0
 
@@ -168,7 +168,7 @@ class TaskDurations:
             job.id: self._times.evaluation_seconds([job], task) * steps * job.reports / job.steps
             for job, steps in jobs
         }
-        return sum(by_job.values()) / min(task.num_gpus, max(1, len(jobs)))
+        return math.fsum(by_job.values()) / min(task.num_gpus, max(1, len(jobs)))
 
 
 def _weight(job: Job) -> int:

@@ -161,7 +161,7 @@ class StepProfile:
             work = PassWork(
                 shape, 1, tokens, tokens, rank, rank * tokens, self.recompute, storage=self.storage
             )
-            return sum(f * t for f, t in zip(factors, byte_terms(work), strict=True))
+            return math.fsum(f * t for f, t in zip(factors, byte_terms(work), strict=True))
 
         fixed, per_rank = held(0, 0), held(0, 1) - held(0, 0)
         per_token = held(1, 0) - fixed

@@ -5,6 +5,7 @@ logarithm); what is left over is interpolated by a Gaussian process. Inside the 
 answer so follows the measurements, outside of it the physics, and its uncertainty grows between.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,7 +66,7 @@ class Surrogate:
         unexplained = _MISFIT**2 - near @ self.inverse @ near
         # Far from all measurements the factors are unsure, near to them they are held.
         trust = float(near.max(initial=0.0)) / _MISFIT**2
-        on_host = sum(s for s, term in zip(slope, self.terms, strict=True) if term.on_host)
+        on_host = math.fsum(s for s, term in zip(slope, self.terms, strict=True) if term.on_host)
         unsure = (1 - trust) * (slope @ self.covariance @ slope + (_HOST_MISFIT * on_host) ** 2)
         spread = np.sqrt(max(unexplained, 0.0) + unsure + _NOISE**2)
         return Estimate(float(np.exp(log_value)), float(spread))

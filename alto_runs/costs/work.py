@@ -198,7 +198,7 @@ def evaluation_seconds(
     shares = (1 / 3, 1 / 2, 1 / 3, 1 / 3, 2 / 7, 1 / 3, 0.0, 0.0)
     parts = [f * t * s for f, t, s in zip(factors, terms, shares, strict=True)]
     passes = max(1.0, sequences * work.length / _EVALUATION_TOKENS)
-    device = sum(parts[1:]) * sequences * work.length / work.tokens
+    device = math.fsum(parts[1:]) * sequences * work.length / work.tokens
     return max(passes * parts[0], device)
 
 
@@ -225,8 +225,8 @@ def _adapter(shape: ModelShape) -> int:
 def _blocks_seconds(work: PassWork, ceilings: Ceilings) -> float:
     """The products of all blocks, forward and backward, and forward once more if recomputed."""
     linears = _groups(work.shape) if work.is_tiled else _linears(work.shape)
-    forward = sum(_product(work, i, o, ceilings) for i, o in linears)
-    backward = sum(_product(work, o, i, ceilings) for i, o in linears)
+    forward = math.fsum(_product(work, i, o, ceilings) for i, o in linears)
+    backward = math.fsum(_product(work, o, i, ceilings) for i, o in linears)
     return work.shape.layers * ((2 if work.recompute else 1) * forward + backward)
 
 
