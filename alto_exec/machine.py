@@ -12,14 +12,17 @@ from alto_runs.errors import UserError
 from alto_runs.study import ExecutorSpec
 from alto_runs.versions import versions
 
-__all__ = ["dtype_of", "facts", "gpu_of", "settle"]
+__all__ = ["best_thread_count", "dtype_of", "facts", "gpu_of", "settle"]
 
 _RECOMPUTE = {None: "as the memory model chooses", True: "always", False: "never"}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def settle(spec: ExecutorSpec, *, has_cuda: bool | None = None) -> ExecutorSpec:
-    """Every choice that the study leaves open, on a machine that `has_cuda`, or on this one.
+def settle(
+    spec: ExecutorSpec, *, has_cuda: bool | None = None, threads: int | None = None
+) -> ExecutorSpec:
+    """Every choice that the study leaves open, on a machine that `has_cuda`, or on this one; the
+    best number of `threads` is measured unless it is known.
 
     Raises UserError for a device that is not there.
     """
@@ -33,8 +36,8 @@ def settle(spec: ExecutorSpec, *, has_cuda: bool | None = None) -> ExecutorSpec:
     dtype = spec.dtype
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" else "float32"
-    threads = spec.threads or (1 if device == "cuda" else _best_thread_count())
-    chosen = {"device": device, "dtype": dtype, "threads": threads, "gpus": spec.gpus or 1}
+    best = spec.threads or (1 if device == "cuda" else threads or best_thread_count())
+    chosen = {"device": device, "dtype": dtype, "threads": best, "gpus": spec.gpus or 1}
     return spec.model_copy(update=chosen)
 
 
@@ -63,7 +66,7 @@ def facts(spec: ExecutorSpec, gpus: Sequence[Gpu], kernel: str) -> tuple[tuple[s
     return tuple(known.items())
 
 
-def _best_thread_count() -> int:
+def best_thread_count() -> int:
     """Measured: on a shared machine a second thread may cost ten times what it gives.
 
     A product of the size of a small model's layer, since that is what a pass is made of.

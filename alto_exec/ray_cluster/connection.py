@@ -13,7 +13,7 @@ import torch
 from alto_exec.backend import Past
 from alto_exec.comparing import compare
 from alto_exec.inbox import Inbox
-from alto_exec.machine import settle
+from alto_exec.machine import best_thread_count, settle
 from alto_exec.preparation import PreparedTask
 from alto_exec.ray_cluster.devices import gpus_of, nodes
 from alto_exec.ray_cluster.fleet import Fleet
@@ -41,14 +41,17 @@ _STORE_BYTES = 256 * 2**20  # of shared memory, for the tasks' samples on their 
 class RayCluster:
     """All devices of the cluster that this process is connected to."""
 
-    def __init__(self, patience: Patience | None = None) -> None:
+    def __init__(self, patience: Patience | None = None, threads: int | None = None) -> None:
+        """So many `threads` are best for an executor on a CPU, if that is known."""
         self._patience = patience or Patience()
+        self._threads = threads
         self._fleet: Fleet | None = None
         self._nurseries = Nurseries()
         self._nurseries.tend(nodes())
 
     def settle(self, spec: ExecutorSpec) -> ExecutorSpec:
-        return settle(spec, has_cuda=any(node.has_cuda for node in nodes()))
+        has_cuda = any(node.has_cuda for node in nodes())
+        return settle(spec, has_cuda=has_cuda, threads=self._threads)
 
     def gpus(self, spec: ExecutorSpec) -> tuple[Gpu, ...]:
         width = spec.gpus or 1
@@ -110,6 +113,8 @@ def connected(address: str) -> Iterator[RayCluster]:
         os.environ.setdefault("RAY_worker_niceness", "0")
         options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         options |= {"object_store_memory": _STORE_BYTES}
+    # Before Ray's own processes, and the imports of ours, take the cores that would be timed.
+    threads = best_thread_count() if address == LOCAL else None
     try:
         _knock(address)
         ray.init(address=address, **options)
@@ -118,7 +123,7 @@ def connected(address: str) -> Iterator[RayCluster]:
             f"--cluster: value {address!r}: no Ray cluster there, expected local, auto or HOST:PORT"
         ) from error
     try:
-        yield RayCluster()
+        yield RayCluster(threads=threads)
     finally:
         ray.shutdown()
 

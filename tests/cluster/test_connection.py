@@ -1,9 +1,12 @@
-"""Addresses at which there is no cluster."""
+"""Addresses at which there is no cluster, and what is done before there is one."""
 
 import pytest
+import ray
 
-from alto_exec.ray_cluster import connected
+from alto_exec.machine import settle
+from alto_exec.ray_cluster import connected, connection
 from alto_runs.errors import UserError
+from alto_runs.study import ExecutorSpec
 
 
 @pytest.mark.parametrize(
@@ -16,3 +19,27 @@ def test_one_clear_line_and_soon(address: str) -> None:
     assert str(told.value) == (
         f"--cluster: value {address!r}: no Ray cluster there, expected local, auto or HOST:PORT"
     )
+
+
+def test_threads_are_timed_before_ray_takes_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a run on this machine's own cluster may train with one thread where two are faster."""
+    order: list[str] = []
+
+    def timed() -> int:
+        order.append("threads")
+        return 2
+
+    def begun(**_: object) -> None:
+        order.append("ray")
+        raise ValueError
+
+    monkeypatch.setattr(connection, "best_thread_count", timed)
+    monkeypatch.setattr(ray, "init", begun)
+    with pytest.raises(UserError), connected("local"):
+        pass
+    assert order == ["threads", "ray"]
+
+
+def test_what_was_timed_is_taken_unless_a_study_says_otherwise() -> None:
+    assert settle(ExecutorSpec(device="cpu"), threads=3).threads == 3
+    assert settle(ExecutorSpec(device="cpu", threads=1), threads=3).threads == 1
