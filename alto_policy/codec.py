@@ -44,6 +44,11 @@ class Codec:
         """What `json` would read: for those who change a part of it."""
         return json.loads(self.dump(value))
 
+    def read(self, text: str) -> Any:
+        """The value of a text that `dump` has made. Raises ValueError where it is no JSON, and
+        MalformedError."""
+        return self.decode(json.loads(text))
+
 
 @cache
 def codec_of(kind: Any) -> Codec:

@@ -341,7 +341,7 @@ def dump_rows(rows: Sequence[Row]) -> str:
 
 def _row(path: Path, number: int, line: str) -> Row:
     try:
-        row: Row = codec_of(Row).decode(json.loads(line))
+        row: Row = codec_of(Row).read(line)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: line {number}: not JSON: {error.msg}") from error
     except (MalformedError, ValueError, RecursionError) as error:

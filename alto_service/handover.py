@@ -1,6 +1,5 @@
 """What those that check and train ask of the database."""
 
-import json
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ _FINAL = tuple(state.value for state in State if state.is_final)
 
 def tasks_of(row: StudyRow) -> tuple[Task, ...]:
     """The tasks of a study that was checked."""
-    tasks: tuple[Task, ...] = _TASKS.decode(json.loads(row.tasks))
+    tasks: tuple[Task, ...] = _TASKS.read(row.tasks)
     return tasks
 
 

@@ -120,6 +120,7 @@ def recorded_logs(folder: Path = RECORDED) -> tuple[tuple[str, RunLog], ...]:
     return tuple((str(path.relative_to(folder.parents[1])), read_run_log(path)) for path in paths)
 
 
+@cache
 def whole_searches(folder: Path = RECORDED) -> tuple[tuple[str, RunLog], ...]:
     """Those logs that were not cut off, and are not of preferences."""
     return tuple(

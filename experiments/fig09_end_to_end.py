@@ -189,5 +189,5 @@ def _draw(rows: Sequence[tuple[Cell, ...]]) -> Figure:
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylabel("times as fast as PEFT one after another")
     axes.grid(axis="y", color=GRID)
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure

@@ -1,6 +1,5 @@
 """What the leader asks of every rank, and what a rank says to it: JSON, by the run log's codec."""
 
-import json
 from dataclasses import dataclass
 
 from alto_exec.executor import Report
@@ -100,7 +99,7 @@ def command_text(command: Command) -> str:
 
 
 def read_command(text: str) -> Command:
-    command: Command = codec_of(Command).decode(json.loads(text))
+    command: Command = codec_of(Command).read(text)
     return command
 
 
@@ -109,5 +108,5 @@ def answer_text(answer: Answer) -> str:
 
 
 def read_answer(text: str) -> Answer:
-    answer: Answer = codec_of(Answer).decode(json.loads(text))
+    answer: Answer = codec_of(Answer).read(text)
     return answer

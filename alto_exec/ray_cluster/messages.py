@@ -5,7 +5,6 @@ hears again what it had not yet confirmed. A stay counts the launches of a job, 
 belongs to an earlier one is known as such.
 """
 
-import json
 from dataclasses import dataclass
 
 from alto_exec.residence import Losses
@@ -126,7 +125,7 @@ def orders_text(orders: Orders) -> str:
 
 
 def read_orders(text: str) -> Orders:
-    orders: Orders = codec_of(Orders).decode(json.loads(text))
+    orders: Orders = codec_of(Orders).read(text)
     return orders
 
 
@@ -135,7 +134,7 @@ def call_text(call: Call) -> str:
 
 
 def read_call(text: str) -> Call:
-    call: Call = codec_of(Call).decode(json.loads(text))
+    call: Call = codec_of(Call).read(text)
     return call
 
 
@@ -144,5 +143,5 @@ def pulse_text(pulse: Pulse) -> str:
 
 
 def read_pulse(text: str) -> Pulse:
-    pulse: Pulse = codec_of(Pulse).decode(json.loads(text))
+    pulse: Pulse = codec_of(Pulse).read(text)
     return pulse
