@@ -131,17 +131,19 @@ class Berth:
     def _outlive(self) -> None:
         from ray.util.placement_group import remove_placement_group
 
-        lived_at = time.monotonic()
+        vacant_at = float("inf")  # since the first look that found it so
         while time.monotonic() < min(
-            self._heard_at + self._orphan_seconds, lived_at + self._vacant_seconds
+            self._heard_at + self._orphan_seconds, vacant_at + self._vacant_seconds
         ):
             time.sleep(_LOOK_SECONDS)
             process = self._process
             is_alive = process is not None and process.is_alive()
-            if is_alive or self._is_awaited:
-                lived_at = time.monotonic()
             if is_alive and self._is_following:
-                self._heard_at = lived_at  # nobody speaks to it while its leader lives
+                self._heard_at = time.monotonic()  # nobody speaks to it while its leader lives
+            if is_alive or self._is_awaited:
+                vacant_at = float("inf")
+            else:
+                vacant_at = min(vacant_at, time.monotonic())
         remove_placement_group(self._group)  # and so this process is ended
 
 
