@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["Context", "Decoder", "FrozenLinear", "Layer", "Split", "can_be_written_out"]
 
 _FAMILY = ("llama", "mistral", "qwen2")
+# Most bytes of a pass over those that its linears read and write: 1.0 (1B) to 1.1 (135M) measured.
+_KEPT = 1.25
 _ATTENTION, _MLP = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
 
 
@@ -156,13 +158,11 @@ class Decoder:
         )
         self._layers = tuple(map(keeper.keep, layers) if keeper else layers)
         sizes = [tuple(group.weight_OI.shape) for group in self._layers[0].groups]
-        width = sum(o + i for o, i in sizes)
+        layer_bytes = sum(o + i for o, i in sizes) * self.dtype.itemsize
         self._worth_recording = most_recorded_tokens((i, o) for o, i in sizes)
-        # What the linears read and write is kept, and each has a gradient at some time.
-        row_bytes = 2 * width * self.dtype.itemsize * len(self._layers)
-        self._replays = Replays(self._train, row_bytes)
+        self._replays = Replays(self._train, int(_KEPT * layer_bytes * len(self._layers)))
         # Nothing is kept for a backward pass; the widest moment is within one layer.
-        self._evaluations = Replays(self._evaluate, row_bytes // len(self._layers), varies=False)
+        self._evaluations = Replays(self._evaluate, 2 * layer_bytes, varies=False)
 
     @property
     def vocabulary_size(self) -> int:

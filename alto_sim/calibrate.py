@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,10 +11,11 @@ from alto_policy.events import ExecutorDown, JobLeft, LossReported, TaskArrived
 from alto_policy.runlog import Entry
 from alto_policy.types import GpuId, Job, JobId, Task
 from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
+from alto_runs.history import RunHistory
 from alto_sim.overheads import NO_OVERHEADS, Overheads, size_class
 from alto_sim.step_time import DEFAULT_STEP_TIME, StepTime, tokens_of
 
-__all__ = ["Fitted", "fit", "fit_work"]
+__all__ = ["Fitted", "fit", "fit_work", "seconds_to_leave"]
 
 _LEAST_SECONDS = 1e-6
 _AT_ONCE_SECONDS = 5e-3  # no pass of interest is as short
@@ -37,24 +38,37 @@ def fit_work(work: Iterable[Work]) -> Fitted | None:
     if not training:
         return None
     per_pass, per_token, first_pass = _fit_passes(training)
-    per_round, per_evaluated_token, first_report = _weighed(
-        [(1, row.tokens, row.first_reports) for row in rounds], [row.seconds for row in rounds]
-    )
+    evaluation = _fit_rounds(rounds)
     launched = sum(row.jobs for row in launches)
     return Fitted(
         StepTime(
             per_pass=per_pass,
             per_token=per_token,
             per_evaluation=0.0,
-            per_evaluated_token=per_evaluated_token,
-            per_round=per_round,
+            per_evaluated_token=evaluation.per_token,
+            per_round=evaluation.per_round,
         ),
-        Overheads(
+        replace(
+            NO_OVERHEADS,
             launch=math.fsum(row.seconds for row in launches) / max(1, launched),
             first_pass=first_pass,
-            first_report=first_report,
+            first_evaluation=evaluation.first,
+            first_round=evaluation.first_round,
+            first_report=evaluation.first_report,
         ),
     )
+
+
+def seconds_to_leave(history: RunHistory, work: Iterable[Work]) -> float:
+    """What a job's leaving takes: all that executors did not tell of while there were any. Mostly
+    a best adapter is on its way to the disk then."""
+    there, until = 0.0, 0.0
+    for span in sorted(history.executors, key=lambda span: span.start):
+        there += max(0.0, span.end - max(span.start, until))
+        until = max(until, span.end)
+    untold = there - math.fsum(row.seconds for row in work)
+    departures = sum(len(job.residencies) for job in history.jobs.values())
+    return max(0.0, untold) / max(1, departures)
 
 
 def _fit_passes(rows: Sequence[TrainingWork]) -> tuple[float, float, float]:
@@ -77,6 +91,38 @@ def _fit_passes(rows: Sequence[TrainingWork]) -> tuple[float, float, float]:
         )
         more = sum(row.seconds - per_pass * row.passes - per_token * row.tokens for row in rows)
     return per_pass, per_token, max(0.0, more / len(set(sizes)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rounds:
+    """Seconds of evaluations that are made together."""
+
+    per_round: float
+    per_token: float
+    first: float  # more, of all
+    first_round: float  # more, of so many jobs for the first time
+    first_report: float  # more, of a job
+
+
+def _fit_rounds(rows: Sequence[EvaluationWork]) -> _Rounds:
+    """Steady rounds are those of as many jobs as before; the others tell what they took more."""
+    is_new = [row.jobs not in {other.jobs for other in rows[:n]} for n, row in enumerate(rows)]
+    steady = [row for row, new in zip(rows, is_new, strict=True) if not new] or rows
+    per_round, per_token, first_report = _weighed(
+        [(1, row.tokens, row.first_reports) for row in steady], [row.seconds for row in steady]
+    )
+    first, *later = [
+        row.seconds - per_round - per_token * row.tokens - first_report * row.first_reports
+        for row, new in zip(rows, is_new, strict=True)
+        if new
+    ] or [0.0]
+    return _Rounds(
+        per_round,
+        per_token,
+        first=max(0.0, first),
+        first_round=max(0.0, math.fsum(later)) / max(1, len(later)),
+        first_report=first_report,
+    )
 
 
 def _weighed(work: Sequence[tuple[float, ...]], seconds: Sequence[float]) -> list[float]:
@@ -110,7 +156,8 @@ def fit(entries: Iterable[Entry], default: StepTime = DEFAULT_STEP_TIME) -> Fitt
         per_evaluation=0.0 if observer.knows_tokens else evaluation,
         per_evaluated_token=evaluation if observer.knows_tokens else 0.0,
     )
-    return Fitted(times, Overheads(launch=0.0, first_pass=first_pass, first_report=first_report))
+    overheads = replace(NO_OVERHEADS, first_pass=first_pass, first_report=first_report)
+    return Fitted(times, overheads)
 
 
 def _first_reports(entries: Sequence[Entry]) -> dict[int, int]:

@@ -70,10 +70,15 @@ class Lane:
     ) -> None:
         self._task = task
         self._launch_seconds = overheads.launch * slowdown
+        self._leave_seconds = overheads.leave
+        self._first_evaluation_seconds = overheads.first_evaluation
+        self._first_round_seconds = overheads.first_round
         self._first_report_seconds = overheads.first_report
+        self._rounds: set[int] = set()  # how many jobs were ever evaluated together
         first = overheads.first_pass * slowdown
         self._first_times = FirstTimes(first, task) if first else None
-        self._launched = 0  # jobs that were given a place since the last pass
+        self._launched = 0  # jobs that were given a place since passes began last
+        self._left = 0  # those that have left it since
         self._slowdown = slowdown
         self._curves = curves
         self._step_time = step_time
@@ -172,8 +177,9 @@ class Lane:
             trainee.place = Place.TRAINING
         self._members += self._coming
         self._coming = []
-        self._begun = begin + self._launch_seconds * self._launched
-        self._launched = 0
+        moving = self._launch_seconds * self._launched + self._leave_seconds * self._left
+        self._begun = begin + moving
+        self._launched = self._left = 0
         if not self._members:
             self._generation += 1
             return
@@ -209,6 +215,9 @@ class Lane:
         seconds = self._step_time.evaluation_seconds(evaluated, self._task)
         if self._first_report_seconds:
             seconds += self._first_report_seconds * sum(not one.has_reported for one in due)
+        if due and len(due) not in self._rounds:
+            seconds += self._first_round_seconds if self._rounds else self._first_evaluation_seconds
+            self._rounds.add(len(due))
         evaluation = self._slowdown * seconds
         told: list[tuple[Trainee, Losses]] = []
         for member in due:
@@ -224,6 +233,7 @@ class Lane:
         departure = how or trainee.ordered
         assert departure is not None
         trainee.place, trainee.kept = Place.AWAY, trainee.passes
+        self._left += 1
         self._outlet.left(trainee, departure)
 
     def _plan_report(self, trainee: Trainee) -> None:

@@ -17,7 +17,10 @@ class Overheads:
     """Seconds in which nobody trains."""
 
     launch: float  # to give a job its place
+    leave: float  # to keep what a job has come to
     first_pass: float  # more, where a pass is the first of its size: compiled, recorded
+    first_evaluation: float  # more, of an executor: compiled
+    first_round: float  # more, where so many jobs are evaluated together for the first time
     first_report: float  # more, of a job: memory for its best adapter
 
     def __post_init__(self) -> None:
@@ -25,7 +28,14 @@ class Overheads:
             raise ValueError(f"seconds must not be negative, got {self}")
 
 
-NO_OVERHEADS = Overheads(launch=0.0, first_pass=0.0, first_report=0.0)
+NO_OVERHEADS = Overheads(
+    launch=0.0,
+    leave=0.0,
+    first_pass=0.0,
+    first_evaluation=0.0,
+    first_round=0.0,
+    first_report=0.0,
+)
 
 
 def size_class(tokens: float) -> int:

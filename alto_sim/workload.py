@@ -15,7 +15,7 @@ from alto_runs.costs.machine_costs import CHOSEN, ExecutorChoices, Machine
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.executor_work import Work
 from alto_runs.history import Outcome, follow
-from alto_sim.calibrate import fit, fit_work
+from alto_sim.calibrate import fit, fit_work, seconds_to_leave
 from alto_sim.curves import LossCurves, RecordedCurves
 from alto_sim.curves_generated import GeneratedCurves
 from alto_sim.failures import NO_FAULTS, Faults
@@ -99,12 +99,16 @@ def recorded(log: RunLog, work: Sequence[Work] = ()) -> Workload:
             if isinstance(decision, StartExecutor):
                 asked[decision.task] = entry.event.t
     start = median(starts) if starts else DEFAULT_LATENCIES.start
-    fitted = fit_work(work) or fit(log.entries)
+    fitted, leave = fit_work(work), 0.0
+    if fitted is None:
+        fitted = fit(log.entries)
+    else:
+        leave = seconds_to_leave(follow(log), work)
     return Workload(
         arrivals=_arrivals(log),
         curves=RecordedCurves.of_log(log.entries),
         step_time=fitted.step_time,
-        overheads=fitted.overheads,
+        overheads=replace(fitted.overheads, leave=leave),
         latencies=replace(DEFAULT_LATENCIES, load=start),
         measured=measured,
         durations=_durations(log),

@@ -14,7 +14,7 @@ from alto_exec.parallel.ranks import Ranks, join_ranks
 __all__ = ["Scene", "begin", "outcomes", "said"]
 
 Scene = Callable[[Ranks, Path], Any]  # what a rank does, with a folder that all of them see
-_SECONDS = 60  # so that nothing hangs
+_SECONDS = 240  # so that nothing hangs
 
 
 def begin(scene: Scene, size: int, folder: Path) -> Sequence[BaseProcess]:

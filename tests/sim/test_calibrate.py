@@ -1,15 +1,18 @@
+from dataclasses import replace
+
 import pytest
 
 from alto_policy.policies import build
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.policies.sequential import SequentialSettings
-from alto_policy.runlog import Entry
+from alto_policy.runlog import Entry, Header, RunLog
 from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
-from alto_sim.calibrate import Fitted, fit, fit_work
+from alto_runs.history import follow
+from alto_sim.calibrate import Fitted, fit, fit_work, seconds_to_leave
 from alto_sim.overheads import NO_OVERHEADS
 from alto_sim.step_time import DEFAULT_STEP_TIME, StepTime
-from tests.sim.cases import job, play, sim, task
+from tests.sim.cases import NOW, gpus, job, play, sim, task
 
 TRUE = StepTime(per_pass=0.5, per_token=0.25, per_evaluation=2.0)
 JOBS = [job(f"j{i}", 40, 10, batch_size=2 ** (i % 4)) for i in range(12)]
@@ -86,12 +89,20 @@ def test_what_executors_told_is_fitted_and_first_times_are_set_apart() -> None:
     rows += [
         EvaluationWork(
             task=TASK.id,
-            jobs=1,
+            jobs=jobs,
             first_reports=new,
             tokens=tokens,
-            seconds=3.0 + 0.125 * tokens + 7.0 * new,
+            seconds=3.0 + 0.125 * tokens + 7.0 * new + more,
         )
-        for tokens, new in ((400, 1), (800, 0), (400, 0), (800, 2))
+        for jobs, tokens, new, more in (
+            (1, 400, 1, 9.0),
+            (1, 800, 0, 0.0),
+            (2, 800, 0, 1.0),
+            (1, 400, 2, 0.0),
+            (2, 800, 2, 0.0),
+            (1, 400, 0, 0.0),
+            (3, 900, 0, 2.0),
+        )
     ]
     rows += [
         LaunchWork(task=TASK.id, jobs=3, seconds=1.5),
@@ -106,7 +117,23 @@ def test_what_executors_told_is_fitted_and_first_times_are_set_apart() -> None:
     assert found.step_time.per_evaluated_token == pytest.approx(0.125)
     assert found.overheads.launch == pytest.approx(0.5)
     assert found.overheads.first_pass == pytest.approx((8 + 0 + 4) / 3)
+    assert found.overheads.first_evaluation == pytest.approx(9.0)
+    assert found.overheads.first_round == pytest.approx((1 + 2) / 2)
     assert found.overheads.first_report == pytest.approx(7.0)
+
+
+def test_what_nobody_told_of_went_into_departures() -> None:
+    """Two jobs for 40 seconds, of which the executor, up after one, told 34; two that trained
+    side by side tell of more than there was."""
+    told = [TrainingWork(task=TASK.id, jobs=2, ranks=16, passes=4, tokens=4, seconds=34.0)]
+    jobs = [job("a", 4, 1), job("b", 4, 1)]
+    ten = StepTime(per_pass=10.0, per_token=0.0, per_evaluation=0.0)
+    world = sim(jobs, step_time=ten, latencies=replace(NOW, load=1.0))
+    header = Header(policy=FifoSettings(), gpus=gpus())
+    history = follow(RunLog(header, tuple(play(build(FifoSettings()), world))))
+    assert history.end == 41.0
+    assert seconds_to_leave(history, told) == pytest.approx((40 - 34) / 2)
+    assert seconds_to_leave(history, told * 2) == 0
 
 
 def test_an_executor_that_trained_nothing_teaches_nothing() -> None:

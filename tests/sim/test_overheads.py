@@ -58,6 +58,35 @@ def test_the_first_report_of_a_job_takes_longer() -> None:
     ]
 
 
+def test_others_wait_while_what_a_job_has_come_to_is_kept() -> None:
+    overheads = replace(NO_OVERHEADS, leave=2.0)
+    assert news(sim([job("a", 2, 2), job("b", 4, 4)], overheads=overheads)) == [
+        (1.0, "a@1"),
+        (1.0, "b@1"),
+        (2.0, "a@2"),
+        (2.0, "a finished"),
+        (2.0, "b@2"),
+        (5.0, "b@3"),
+        (6.0, "b@4"),
+        (6.0, "b finished"),
+    ]
+
+
+def test_the_first_evaluation_takes_longer_and_so_does_one_of_more_jobs() -> None:
+    times = replace(SECOND, per_round=1.0)
+    overheads = replace(NO_OVERHEADS, first_evaluation=10.0, first_round=3.0)
+    jobs = [job("a", 4, 4), job("b", 4, 2)]
+    told = news(sim(jobs, step_time=times, overheads=overheads))
+    assert [(t, what) for t, what in told if "@" in what] == [
+        (12.0, "a@1"),
+        (17.0, "b@2"),
+        (17.0, "a@2"),
+        (19.0, "a@3"),
+        (21.0, "b@4"),
+        (21.0, "a@4"),
+    ]
+
+
 def test_known_tokens_count_and_the_longest_sequence_does_not() -> None:
     times = StepTime(
         per_pass=1.0, per_token=0.5, per_evaluation=0.0, per_evaluated_token=0.1, per_round=2.0
