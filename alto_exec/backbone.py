@@ -12,6 +12,7 @@ from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.batch import PackedBatch
 from alto_exec.modules import ALL_LINEAR, end_tokens_of, short_names, target_names
 from alto_exec.peft_format import BaseModel
+from alto_exec.replay import Replayed
 from alto_exec.weighing import Weigh
 from alto_kernels.lora_linear import Plan, lora_linear_group
 
@@ -76,8 +77,8 @@ class Backbone:
         return cast(int, self._model.get_output_embeddings().weight.shape[0])
 
     @property
-    def replayed_passes(self) -> int:
-        return 0
+    def replayed(self) -> Replayed:
+        return Replayed()
 
     @property
     def end_tokens(self) -> frozenset[int]:

@@ -17,7 +17,7 @@ from alto_exec.batch import PackedBatch
 from alto_exec.layer_order import LayerKeeper, cross
 from alto_exec.modules import ALL_LINEAR, end_tokens_of, short_names, target_names
 from alto_exec.peft_format import BaseModel
-from alto_exec.replay import Replays
+from alto_exec.replay import Replayed, Replays
 from alto_exec.weighing import FixedWeights, Weigh
 from alto_kernels.linear_cross_entropy import linear_cross_entropy, take_rows
 from alto_kernels.lora_linear import AdaptedGroup, has_kernels, lora_linear_group
@@ -190,7 +190,7 @@ class Decoder:
         return kept + sum(here.values())
 
     @property
-    def replayed_passes(self) -> int:
+    def replayed(self) -> Replayed:
         return self._replays.replayed
 
     def loss_sums(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:

@@ -194,7 +194,7 @@ class Executor:
 
     def _train(self, residents: Sequence[Resident]) -> list[Resident]:
         """One fused pass; those whose report became due by it."""
-        start, replayed = time.monotonic(), self.backbone.replayed_passes
+        start, replayed = time.monotonic(), self.backbone.replayed
         tokens = train_pass(
             self.backbone,
             self.bank,
@@ -207,7 +207,7 @@ class Executor:
             residents,
             tokens,
             time.monotonic() - start,
-            is_replay=self.backbone.replayed_passes > replayed,
+            replayed_rows=self.backbone.replayed.rows - replayed.rows,
         )
         self.tokens_trained += tokens
         return [resident for resident in residents if resident.passes == 0 and _is_due(resident)]

@@ -8,6 +8,7 @@ from torch import Tensor
 from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.batch import PackedBatch
 from alto_exec.peft_format import BaseModel
+from alto_exec.replay import Replayed
 from alto_exec.weighing import Weigh
 
 __all__ = ["FrozenModel"]
@@ -38,8 +39,8 @@ class FrozenModel(Protocol):
         ...
 
     @property
-    def replayed_passes(self) -> int:
-        """Training passes so far that were not launched but replayed."""
+    def replayed(self) -> Replayed:
+        """Training passes so far that were not launched."""
         ...
 
     def loss_sums(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:

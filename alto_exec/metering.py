@@ -20,6 +20,7 @@ class _Passes:
     tokens: int = 0
     seconds: float = 0.0
     replayed: int = 0
+    replayed_rows: int = 0
 
 
 class Meter:
@@ -38,9 +39,9 @@ class Meter:
         tokens: int,
         seconds: float,
         *,
-        is_replay: bool = False,
+        replayed_rows: int = 0,
     ) -> None:
-        """One pass; it is over when its losses are known."""
+        """One pass; it is over when its losses are known. A replay computed so many rows."""
         jobs = tuple(resident.job.id for resident in residents)
         if self._passes is None or self._passes.jobs != jobs or self._launches[0]:
             self._flush()
@@ -48,7 +49,8 @@ class Meter:
         self._passes.passes += 1
         self._passes.tokens += tokens
         self._passes.seconds += seconds
-        self._passes.replayed += is_replay
+        self._passes.replayed += replayed_rows > 0
+        self._passes.replayed_rows += replayed_rows
 
     @contextmanager
     def evaluation(self, jobs: Sequence[JobId], tokens: int) -> Iterator[None]:
@@ -89,6 +91,7 @@ class Meter:
                     tokens=done.tokens,
                     seconds=done.seconds,
                     replayed=done.replayed,
+                    replayed_rows=done.replayed_rows,
                 )
             )
         jobs, seconds = self._launches

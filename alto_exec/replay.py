@@ -19,7 +19,7 @@ from alto_exec.weighing import Weigh, WeighShape
 from alto_kernels.lora_linear import TablesShape, room_for
 from alto_kernels.varlen_attention import CumulativeLengths
 
-__all__ = ["PassShape", "Replays", "Room", "Train"]
+__all__ = ["PassShape", "Replayed", "Replays", "Room", "Train"]
 
 _LEAST_ROWS = 512  # fewer take no less time: that of a thousand launches
 _LEAST_TARGETS = 128
@@ -76,6 +76,17 @@ class PassShape:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """Passes, and the rows that they computed: more than their batches had."""
+
+    passes: int = 0
+    rows: int = 0
+
+    def plus(self, rows: int) -> "Replayed":
+        return Replayed(self.passes + 1, self.rows + rows)
+
+
 class Room:
     """A batch and its weighing in buffers of a shape.
 
@@ -128,7 +139,7 @@ class Replays:
     def __init__(self, train: Train, row_bytes: int, *, varies: bool = True) -> None:
         """A pass takes at most `row_bytes` for each row of its batch; unless that `varies`, the
         same batches come again and again."""
-        self.replayed = 0  # passes so far
+        self.replayed = Replayed()  # so far
         self._train = train
         self._spare = 1 / _SPARE if varies else 0.0
         self._row_bytes = row_bytes
@@ -151,8 +162,9 @@ class Replays:
             recording = _Recording(self._train, Room(shape, batch, weigh))
         else:
             recording.room.fill(batch, weigh)
-            self.replayed += recording.graph is not None
-            if recording.graph is None and _MEMORY * needed <= _free_bytes():
+            if recording.graph is not None:
+                self.replayed = self.replayed.plus(shape.rows)
+            elif _MEMORY * needed <= _free_bytes():
                 recording.record(bank, self._pool())
         self._recordings[shape] = recording
         if len(self._recordings) > _MOST_RECORDINGS:

@@ -26,6 +26,7 @@ class TrainingWork:
     tokens: int
     seconds: float
     replayed: int = 0  # passes of a size that was recorded before
+    replayed_rows: int = 0  # that those computed: more than their tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 import numpy as np
 
@@ -19,6 +20,7 @@ __all__ = ["Fitted", "fit", "fit_work", "seconds_to_leave"]
 
 _LEAST_SECONDS = 1e-6
 _AT_ONCE_SECONDS = 5e-3  # no pass of interest is as short
+_OWN_SIZE = 1.25  # rows over tokens of passes that were recorded for their own size
 _MIN_STRETCHES = 10  # twice the unknowns
 
 
@@ -72,25 +74,41 @@ def seconds_to_leave(history: RunHistory, work: Iterable[Work]) -> float:
 
 
 def _fit_passes(rows: Sequence[TrainingWork]) -> tuple[float, float, float]:
-    """Seconds of a pass and of a token, and what passes of a new size take more in all.
-
-    Executors that replay passes tell how many they did not. Otherwise it is all that steady passes
-    leave over: as batches vary, a size is new more than once.
-    """
+    """Seconds of a pass and of a token, and what passes of a new size take more in all: that is
+    what steady passes leave over, for as batches vary a size is new more than once."""
     sizes = [size_class(row.tokens / row.passes) for row in rows]
     if any(row.replayed for row in rows):
-        per_pass, per_token, anew = _weighed(
-            [(row.passes, row.tokens, row.passes - row.replayed) for row in rows],
-            [row.seconds for row in rows],
-        )
-        more = anew * sum(row.passes - row.replayed for row in rows)
+        per_pass, per_token = _fit_replays(rows)
     else:
         steady = [row for n, row in enumerate(rows) if sizes[n] in sizes[:n]] or rows
         per_pass, per_token = _weighed(
             [(row.passes, row.tokens) for row in steady], [row.seconds for row in steady]
         )
-        more = sum(row.seconds - per_pass * row.passes - per_token * row.tokens for row in rows)
+    more = sum(row.seconds - per_pass * row.passes - per_token * row.tokens for row in rows)
     return per_pass, per_token, max(0.0, more / len(set(sizes)))
+
+
+def _fit_replays(rows: Sequence[TrainingWork]) -> tuple[float, float]:
+    """Seconds of a pass and of a token, where that was recorded for about as many tokens.
+
+    Executors that replay passes tell how many they did not, and how many rows those computed that
+    they did: a replay takes as long as what was recorded.
+    """
+    launched = [row.passes - row.replayed for row in rows]
+    computed = [
+        row.replayed_rows + row.tokens * new / row.passes
+        for row, new in zip(rows, launched, strict=True)
+    ]
+    per_pass, per_row, _ = _weighed(
+        [
+            (row.passes, count, new)
+            for row, count, new in zip(rows, computed, launched, strict=True)
+        ],
+        [row.seconds for row in rows],
+    )
+    shares = [count / row.tokens for row, count in zip(rows, computed, strict=True)]
+    own = [share for share in shares if 1 <= share <= _OWN_SIZE] or [1.0]
+    return per_pass, per_row * median(own)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from alto_exec.modules import ALL_LINEAR
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_layers import Pass, ShardedLayers, spread_evenly
 from alto_exec.peft_format import BaseModel
+from alto_exec.replay import Replayed
 from alto_exec.weighing import Weigh
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ class ShardedDecoder:
         return self._decoder.num_bytes
 
     @property
-    def replayed_passes(self) -> int:
-        return self._decoder.replayed_passes
+    def replayed(self) -> Replayed:
+        return self._decoder.replayed
 
     @property
     def end_tokens(self) -> frozenset[int]:

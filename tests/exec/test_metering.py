@@ -11,6 +11,7 @@ from alto_exec.batch import PackedBatch
 from alto_exec.data.dataset import Dataset, Dropped
 from alto_exec.executor import Executor
 from alto_exec.metering import Meter
+from alto_exec.replay import Replayed
 from alto_exec.weighing import Weigh
 from alto_policy.types import Hyperparameters, Job, JobId, TaskId
 from alto_runs.directory import RunDirectory
@@ -80,9 +81,9 @@ def test_replays_are_told(tmp_path: Path) -> None:
         passes = 0
 
         @property
-        def replayed_passes(self) -> int:
-            """The first pass is launched."""
-            return max(0, self.passes - 1)
+        def replayed(self) -> Replayed:
+            """The first pass is launched, the others compute 100 rows."""
+            return Replayed(max(0, self.passes - 1), 100 * max(0, self.passes - 1))
 
         def train(self, bank: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
             self.passes += 1
@@ -98,8 +99,11 @@ def test_replays_are_told(tmp_path: Path) -> None:
     executor.advance()
     executor.launch(job("third", 4, 6, 1))
     executor.advance()
-    found = [(row.passes, row.replayed) for row in rows if isinstance(row, TrainingWork)]
-    assert found == [(3, 2), (1, 1)]
+    told = [row for row in rows if isinstance(row, TrainingWork)]
+    assert [(row.passes, row.replayed, row.replayed_rows) for row in told] == [
+        (3, 2, 200),
+        (1, 1, 100),
+    ]
 
 
 def test_every_evaluation_tells_its_tokens(told: tuple[Executor, list[Work]]) -> None:

@@ -132,7 +132,8 @@ def test_when_a_pass_is_launched_recorded_and_replayed(monkeypatch: pytest.Monke
     replays.clear()
     assert counts(NOW) == (8, 6)
     assert counts(NOW) == (9, 6)
-    assert replays.replayed == 3, "of six, three were recorded just before"
+    assert replays.replayed.passes == 3, "of six, three were recorded just before"
+    assert replays.replayed.rows == 3 * 512
 
 
 def test_recordings_give_their_memory_back_before_the_bank_moves() -> None:

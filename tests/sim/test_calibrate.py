@@ -52,25 +52,34 @@ def test_time_between_two_stays_teaches_nothing() -> None:
     assert seconds == pytest.approx(TRUE.pass_seconds(JOBS[:1], TASK) * 4 + TRUE.per_evaluation)
 
 
-def test_passes_that_were_not_replayed_are_told_from_those_that_were() -> None:
-    passes = [(1000, 10, 9), (1000, 30, 30), (1000, 5, 3), (100, 40, 38), (400, 20, 19), (30, 9, 8)]
-    found = fit_work(
+def test_a_replay_takes_as_long_as_what_was_recorded() -> None:
+    """A tenth more rows than tokens at its own size, twice as many in a larger recording."""
+    passes = [(1000, 10, 10, 1.1), (1000, 30, 30, 1.1), (400, 20, 20, 1.1), (100, 40, 40, 2.0)]
+    passes += [(1000, 2, 0, 1.0), (30, 1, 0, 1.0)]
+    rows = [
         TrainingWork(
             task=TASK.id,
             jobs=1,
             ranks=8,
             passes=times,
             replayed=replayed,
+            replayed_rows=round(replayed * tokens * share),
             tokens=times * tokens,
-            seconds=times * (0.5 + 0.25 * tokens) + 6.0 * (times - replayed),
+            seconds=times * 0.5
+            + 0.25 * tokens * (replayed * share + times - replayed)
+            + 6.0 * (times - replayed),
         )
-        for tokens, times, replayed in passes
-    )
+        for tokens, times, replayed, share in passes
+    ]
+    found = fit_work(rows)
     assert found is not None
     assert found.step_time.per_pass == pytest.approx(0.5)
-    assert found.step_time.per_token == pytest.approx(0.25)
+    per_token = 0.25 * 1.1
+    assert found.step_time.per_token == pytest.approx(per_token)
+    steady = sum(0.5 * row.passes + per_token * row.tokens for row in rows)
+    more = sum(row.seconds for row in rows) - steady
     sizes = 2  # of up to 512 tokens, and of a thousand
-    assert found.overheads.first_pass == pytest.approx(6.0 * 7 / sizes)
+    assert found.overheads.first_pass == pytest.approx(more / sizes)
 
 
 def test_what_executors_told_is_fitted_and_first_times_are_set_apart() -> None:
