@@ -203,7 +203,7 @@ class ExecBackend:
         keepers = [(job, host.keeper) for job, host in hosts if host and host.keeper]
         for job, host in hosts:
             if host and job in self._behind:
-                host.reach(self._jobs[job], self._behind.pop(job))
+                self._reach(host, self._jobs[job])
         for job, keeper in keepers:
             keeper.keep_best(self._jobs[job])
         for job, keeper in keepers:
@@ -224,8 +224,10 @@ class ExecBackend:
                     if report := host.launch(self._jobs[job], place):
                         self._tell(report)
             case Pause(job=job):
-                self._executors[self._task_of[job]].leave(job, keep=True)
-                self._outbox.append(JobLeft(self._now(), job, Departure.PAUSED))
+                executor = self._executors[self._task_of[job]]
+                if job in executor.residents:  # it may have been evicted just before
+                    executor.leave(job, keep=True)
+                    self._outbox.append(JobLeft(self._now(), job, Departure.PAUSED))
             case Stop(job=job):
                 self._stop(job)
             case WakeAt(t=t):
@@ -271,6 +273,17 @@ class ExecBackend:
             return
         for report in reports:
             self._tell(report)
+
+    def _reach(self, host: JobHost, job: Job) -> None:
+        """Have the job come to where the log has it; the others make room if it has none."""
+        step = self._behind.pop(job.id)
+        while True:
+            try:
+                return host.reach(job, step)
+            except torch.OutOfMemoryError:
+                if not host.residents:
+                    raise
+                self._outbox.append(JobLeft(self._now(), host.evict(), Departure.EVICTED))
 
     def _stop(self, job: JobId) -> None:
         executor = self._executors.get(self._task_of[job])

@@ -131,13 +131,18 @@ class Executor:
 
     def reach(self, job: Job, step: int) -> None:
         """Make the job's reports up to that of `step` again, if a kill has taken them: its best
-        adapter becomes what it was."""
+        adapter becomes what it was. Raises OutOfMemoryError; then another job is to be evicted."""
         held = self._residents.get(job.id) or self._waiting.get(job.id)
         resident = held or self._seating.seat(job, self._seated)
-        while resident.progress.step < step and not resident.is_lost:
-            self._make_reports(self._train([resident]))
-        if held is None:
-            self._seating.park(resident)
+        try:
+            while resident.progress.step < step and not resident.is_lost:
+                self._make_reports(self._train([resident]))
+        except torch.OutOfMemoryError:
+            _begin_step_anew(resident)
+            raise
+        finally:
+            if held is None:
+                self._seating.park(resident)
 
     def resume_all(self) -> list[tuple[JobId, Departure]]:
         """Decisions on all reports have come: the jobs train on, but for those named, which are
@@ -179,13 +184,13 @@ class Executor:
         """Give up the pass that ran out of memory, and the job that was launched last.
 
         Every job begins its step anew. The job that leaves is kept to go on later. One that was
-        refused goes first, and the others go on as they are.
+        refused goes first, and the others go on as they are. One that has reported goes last.
         """
         if self._seating.refused:
             return self._seating.refused.popitem()[0]
         for resident in self._residents.values():
-            resident.passes, resident.step_loss, resident.step_tokens = 0, 0.0, 0
-        last = next(reversed(self._residents))
+            _begin_step_anew(resident)
+        last = next(reversed(self._residents or self._waiting))
         self.leave(last, keep=True)
         self._seating.is_short = True
         if self.backbone.device.type == "cuda":
@@ -240,6 +245,10 @@ class Executor:
             self.keeper.reported(resident)
             reports.append(Report(resident.job.id, progress.step, losses))
         return reports
+
+
+def _begin_step_anew(resident: Resident) -> None:
+    resident.passes, resident.step_loss, resident.step_tokens = 0, 0.0, 0
 
 
 def _is_due(resident: Resident) -> bool:

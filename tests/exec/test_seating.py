@@ -14,6 +14,7 @@ from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.data.dataset import Dataset, Dropped
 from alto_exec.decoder import Decoder
 from alto_exec.executor import Executor
+from alto_exec.peft_format import read_adapter
 from alto_exec.seating import Space
 from alto_policy.memory import MeasuredPasses, MemoryModel
 from alto_policy.types import Job
@@ -244,6 +245,56 @@ def test_a_job_without_room_for_its_rows_leaves_and_comes_back(
     for each in (first, second):
         losses = [story.losses(each.id) for story in stories]
         assert_same_training(losses[1], losses[0], bitwise=True, what=each.id)
+
+
+@pytest.mark.parametrize("passes", [0, 3], ids=["training", "waiting for a decision"])
+def test_where_a_job_has_to_come_back_to_others_make_room(
+    passes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its best adapter becomes what the log says that it was; those train on later, to the same
+    bits."""
+    gone, other = job("gone", rank=4, seed=3), job("other", rank=2, seed=5, steps=6, reports=2)
+    lasting, roomy = an_executor(tmp_path / "lasting", None), Story()
+    for each in (gone, other):
+        roomy.hear(lasting.launch(each))
+        finish(lasting, roomy)
+    lasting.keeper.close()
+    heir, story = an_executor(tmp_path / "heir", None), Story()
+    story.hear(heir.launch(other))
+    for _ in range(passes):
+        for report in heir.advance():
+            story.hear(report)
+    with monkeypatch.context() as patch:
+        with_memory_for(4, patch)
+        with pytest.raises(torch.OutOfMemoryError):
+            heir.reach(gone, gone.steps)
+        assert heir.evict() == other.id
+        heir.reach(gone, gone.steps)
+    heir.keeper.keep_best(gone)
+    heir.keeper.settle(gone.id)
+    heir.forget(gone.id)
+    found, wanted = (
+        read_adapter(RunDirectory(tmp_path / name).job_folder(gone.id), heir.bank).value_rC
+        for name in ("heir", "lasting")
+    )
+    assert torch.equal(found, wanted)
+    story.hear(heir.launch(other))
+    finish(heir, story)
+    assert_same_training(story.losses(other.id), roomy.losses(other.id), bitwise=True, what="other")
+
+
+def test_a_pass_without_memory_on_the_way_back_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = an_executor(tmp_path, None)
+    with monkeypatch.context() as patch:
+        patch.setattr(Decoder, "train", out_of_memory)
+        with pytest.raises(torch.OutOfMemoryError):
+            executor.reach(STEADY, STEADY.steps)
+    executor.reach(STEADY, STEADY.steps)
+    report = executor.launch(STEADY)
+    assert report is not None
+    assert report.step == STEADY.steps
 
 
 def test_a_job_without_room_may_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
