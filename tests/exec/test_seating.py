@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -152,7 +153,7 @@ def test_when_memory_has_run_out_only_those_who_train_have_rows(
     assert executor.bank.num_taken_rows == rows_of(left)
 
 
-def out_of_memory(*_: object) -> None:
+def out_of_memory(*_: object) -> NoReturn:
     raise torch.OutOfMemoryError
 
 
@@ -289,11 +290,15 @@ def test_a_step_without_memory_on_the_way_back_is_made_again(
     """From its first pass on, in the rows that the job has by then."""
     undisturbed, executor = (an_executor(tmp_path / name, None) for name in ("first", "second"))
     undisturbed.reach(STEADY, STEADY.steps)
-    train, passes = Decoder.train, iter((True, False))
+    train, passes = Decoder.train, iter((1, 2))
+
+    def fail_late(*operands: Any) -> Tensor:
+        """What of the second pass has come to the gradients stays there."""
+        losses = train(*operands)
+        return losses if next(passes) == 1 else out_of_memory()
+
     with monkeypatch.context() as patch:
-        patch.setattr(
-            Decoder, "train", lambda *args: (train if next(passes) else out_of_memory)(*args)
-        )
+        patch.setattr(Decoder, "train", fail_late)
         with pytest.raises(torch.OutOfMemoryError):
             executor.reach(STEADY, STEADY.steps)
     executor.reach(STEADY, STEADY.steps)
