@@ -203,7 +203,8 @@ class ExecBackend:
         keepers = [(job, host.keeper) for job, host in hosts if host and host.keeper]
         for job, host in hosts:
             if host and job in self._behind:
-                self._reach(host, self._jobs[job])
+                for evicted in _reach(host, self._jobs[job], self._behind.pop(job)):
+                    self._outbox.append(JobLeft(self._now(), evicted, Departure.EVICTED))
         for job, keeper in keepers:
             keeper.keep_best(self._jobs[job])
         for job, keeper in keepers:
@@ -274,17 +275,6 @@ class ExecBackend:
         for report in reports:
             self._tell(report)
 
-    def _reach(self, host: JobHost, job: Job) -> None:
-        """Have the job come to where the log has it; the others make room if it has none."""
-        step = self._behind.pop(job.id)
-        while True:
-            try:
-                return host.reach(job, step)
-            except torch.OutOfMemoryError:
-                if not host.residents:
-                    raise
-                self._outbox.append(JobLeft(self._now(), host.evict(), Departure.EVICTED))
-
     def _stop(self, job: JobId) -> None:
         executor = self._executors.get(self._task_of[job])
         if executor and job in executor.residents:
@@ -324,6 +314,20 @@ class ExecBackend:
 
     def _now(self) -> float:
         return time.monotonic() - self._zero
+
+
+def _reach(host: JobHost, job: Job, step: int) -> Sequence[JobId]:
+    """Have the job come to where the log has it; those that made room, if it had none."""
+    evicted = []
+    while True:
+        try:
+            host.reach(job, step)
+        except torch.OutOfMemoryError:
+            if not host.residents:
+                raise
+            evicted.append(host.evict())
+        else:
+            return evicted
 
 
 def _closed(host: JobHost | None) -> int:
