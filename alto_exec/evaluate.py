@@ -17,7 +17,9 @@ from alto_exec.weighing import margins
 
 __all__ = [
     "FROZEN",
+    "Accuracy",
     "Adapter",
+    "accuracies",
     "generate",
     "pass_limits",
     "preference_margins",
@@ -43,6 +45,15 @@ class Adapter:
 
 
 FROZEN = Adapter(None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """Of answers that are known."""
+
+    answers: float  # share that greedy decoding gives, word for word, with their end
+    tokens: float  # share of their tokens that it goes on with after those before
+
 
 # Most of one pass. What it holds is measured, and the memory model knows it; a token holds what one
 # layer makes of it, in training what all layers do.
@@ -135,6 +146,42 @@ def preference_margins(
         margins(sums_P2, known_P2, torch.tensor(adapter.dpo_beta, dtype=torch.float64))
         for sums_P2, adapter in zip(sums, adapters, strict=True)
     ]
+
+
+@torch.no_grad()
+def accuracies(
+    backbone: FrozenModel,
+    bank: AdapterBank,
+    samples: Sequence[Sample],
+    adapters: Sequence[Adapter],
+) -> list[Accuracy]:
+    """Of each adapter; nothing is generated. As long as a greedy answer is the known one, it goes
+    on with the most likely token after the known ones, so one pass over those tells its all.
+    """
+    starts_S = torch.tensor([0, *(sample.num_targets for sample in samples)]).cumsum(0)
+
+    def right(limits: tuple[int, int]) -> list[list[Tensor]]:
+        found: list[list[Tensor]] = [[] for _ in adapters]
+        for pieces in _passes(_parts(samples, *limits), len(adapters), *limits):
+            batch = pack([_share(part, adapters[n]) for n, part in pieces], backbone.device)
+            right_N = backbone.target_logits(bank, batch).argmax(-1) == batch.targets_N
+            of_parts = right_N.cpu().split(list(batch.targets_per_share))
+            for (number, _), of_part in zip(pieces, of_parts, strict=True):
+                found[number].append(of_part)
+        return found
+
+    results = []
+    for parts in _in_passes_that_fit(backbone, right):
+        right_N = torch.cat(parts)
+        until_N = torch.cat([torch.zeros(1), right_N.cumsum(0)])
+        counts_S = until_N[starts_S].diff()
+        results.append(
+            Accuracy(
+                answers=float((counts_S == starts_S.diff()).double().mean()),
+                tokens=float(right_N.double().mean()),
+            )
+        )
+    return results
 
 
 def validation_loss(

@@ -1,5 +1,6 @@
 """Validation losses and greedy answers, against transformers' own."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +14,14 @@ from alto_exec.backbone import Backbone
 from alto_exec.bank import AdapterBank, AdapterState, Slot
 from alto_exec.batch import PackedBatch
 from alto_exec.data.samples import Sample
-from alto_exec.evaluate import FROZEN, Adapter, generate, validation_loss, validation_losses
+from alto_exec.evaluate import (
+    FROZEN,
+    Adapter,
+    accuracies,
+    generate,
+    validation_loss,
+    validation_losses,
+)
 from alto_policy.types import Hyperparameters
 from tests.exec.comparing import assert_close
 from tests.exec.packed_loop import named_views, ragged_samples, tiny_model
@@ -153,6 +161,59 @@ def test_an_answer_ends_at_an_end_token_and_the_others_go_on() -> None:
     end = next(token for token in whole[0] if token not in whole[1])
     cut = generate(backbone, bank, PROMPT, adapters, end_tokens=frozenset({end}), max_new_tokens=9)
     assert cut == [whole[0][: whole[0].index(end)], whole[1]]
+
+
+def test_accuracies_are_those_of_answers_that_are_generated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of both adapters, with answers that each of them gives, and others; several passes."""
+    monkeypatch.setattr(evaluate, "_CPU_TOKENS", 100)
+    backbone, bank, slots = with_adapters("llama", 2)
+    adapters = [FROZEN, *(Adapter(slot, H.scale) for slot in slots)]
+    generator = torch.Generator().manual_seed(3)
+    samples, given = [], []
+    for number in range(24):
+        prompt = tuple(torch.randint(1, 60, (12 + number % 5,), generator=generator).tolist())
+        answers = generate(
+            backbone, bank, prompt, adapters, end_tokens=frozenset(), max_new_tokens=4
+        )
+        given.append(answers)
+        answer = answers[number % 3]
+        known = answer if number % 2 else (*answer[:2], (answer[2] + 1) % 60, answer[3])
+        is_target = (False,) * len(prompt) + (True,) * len(known)
+        samples.append(Sample((*prompt, *known), is_target))
+    found = accuracies(backbone, bank, samples, adapters)
+    for number, each in enumerate(found):
+        right = [one.tokens[-4:] == all_[number] for one, all_ in zip(samples, given, strict=True)]
+        assert each.answers == sum(right) / 24 >= 4 / 24
+        assert each.answers <= each.tokens < 1
+    frozen = share_of_next_tokens(backbone, bank, samples)
+    assert found[0].tokens == pytest.approx(frozen)
+
+
+def next_token(backbone: Backbone, bank: AdapterBank, prompt: Sequence[int]) -> int:
+    ((token,),) = generate(
+        backbone, bank, prompt, [FROZEN], end_tokens=frozenset(), max_new_tokens=1
+    )
+    return token
+
+
+def share_of_next_tokens(backbone: Backbone, bank: AdapterBank, samples: list[Sample]) -> float:
+    """Share of known tokens that the frozen model goes on with, one at a time."""
+    right = [
+        generate(
+            backbone,
+            bank,
+            sample.tokens[:place],
+            [FROZEN],
+            end_tokens=frozenset(),
+            max_new_tokens=1,
+        )
+        == [sample.tokens[place : place + 1]]
+        for sample in samples
+        for place in range(len(sample.tokens) - 4, len(sample.tokens))
+    ]
+    return sum(right) / len(right)
 
 
 def greedy(model: Any, length: int) -> tuple[int, ...]:

@@ -1,0 +1,104 @@
+"""How many validation answers each adapter of a run gives word for word, and prefers.
+
+    python experiments/answers.py RUN --out traces/recorded/NAME/answers.json
+
+Reads the run directory of `alto tune`, its data and its backbone, on the run's device. A sample is
+right where greedy decoding gives the whole known answer; a pair, where the adapter prefers the
+chosen answer by more than the untuned model does. The untuned model comes first.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+from alto_exec.bank import AdapterBank
+from alto_exec.data.samples import Pair, Sample
+from alto_exec.evaluate import FROZEN, Adapter, accuracies, preference_margins
+from alto_exec.frozen_model import FrozenModel
+from alto_exec.objective import References
+from alto_exec.peft_format import read_adapter
+from alto_exec.preparation import PreparedTask, prepare
+from alto_runs.leaderboard import Standing
+from alto_runs.result import Result
+from alto_runs.study import load_study
+
+__all__ = ["Answers", "answers_of"]
+
+_AT_ONCE = 20  # adapters in the bank
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """Shares of the validation set; what its examples do not have is None."""
+
+    task: str
+    job: str | None  # None: the untuned model
+    answers: float | None = None
+    tokens: float | None = None
+    preferred: float | None = None
+
+
+def answers_of(prepared: PreparedTask, backbone: FrozenModel, result: Result) -> Iterator[Answers]:
+    """Of the untuned model and of each adapter in the run directory."""
+    standings = iter(
+        standing
+        for standing in result.leaderboard
+        if standing.task == prepared.task.id and standing.adapter is not None
+    )
+    yield from _judged(prepared, backbone, result, [None])
+    while some := list(islice(standings, _AT_ONCE)):
+        yield from _judged(prepared, backbone, result, some)
+
+
+def _judged(
+    prepared: PreparedTask,
+    backbone: FrozenModel,
+    result: Result,
+    standings: Sequence[Standing | None],
+) -> Iterator[Answers]:
+    bank = AdapterBank(backbone.shapes, backbone.device, dtype=backbone.dtype)
+    adapters = [_adapter(bank, result, standing) for standing in standings]
+    examples = prepared.dataset.validation
+    samples = [example for example in examples if isinstance(example, Sample)]
+    pairs = [example for example in examples if isinstance(example, Pair)]
+    names = [None if standing is None else str(standing.job) for standing in standings]
+    if samples:
+        for name, found in zip(names, accuracies(backbone, bank, samples, adapters), strict=True):
+            yield Answers(task=prepared.task.id, job=name, **asdict(found))
+    if pairs:
+        margins = preference_margins(backbone, bank, pairs, adapters, References())
+        for name, margins_P in zip(names, margins, strict=True):
+            share = float((margins_P > 0).double().mean())
+            yield Answers(task=prepared.task.id, job=name, preferred=share)
+
+
+def _adapter(bank: AdapterBank, result: Result, standing: Standing | None) -> Adapter:
+    if standing is None:
+        return FROZEN
+    assert standing.adapter is not None
+    stored = read_adapter(result.directory.path / standing.adapter, bank)
+    slot = bank.join(stored.state())
+    return Adapter(slot, stored.scale, standing.hyperparameters.dpo_beta)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    result = Result(options.run)
+    study = load_study(result.directory.study_path)
+    rows = [
+        asdict(row)
+        for one in prepare(study)
+        for row in answers_of(one, one.load(study.executor), result)
+    ]
+    options.out.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    print(f"{options.out}: {len(rows)} rows")
+
+
+if __name__ == "__main__":
+    main()
