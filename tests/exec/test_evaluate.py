@@ -172,7 +172,7 @@ def test_accuracies_are_those_of_answers_that_are_generated(
     adapters = [FROZEN, *(Adapter(slot, H.scale) for slot in slots)]
     generator = torch.Generator().manual_seed(3)
     samples, given = [], []
-    for number in range(24):
+    for number in range(12):
         prompt = tuple(torch.randint(1, 60, (12 + number % 5,), generator=generator).tolist())
         answers = generate(
             backbone, bank, prompt, adapters, end_tokens=frozenset(), max_new_tokens=4
@@ -185,7 +185,7 @@ def test_accuracies_are_those_of_answers_that_are_generated(
     found = accuracies(backbone, bank, samples, adapters)
     for number, each in enumerate(found):
         right = [one.tokens[-4:] == all_[number] for one, all_ in zip(samples, given, strict=True)]
-        assert each.answers == sum(right) / 24 >= 4 / 24
+        assert each.answers == sum(right) / 12 >= 2 / 12
         assert each.answers <= each.tokens < 1
     frozen = share_of_next_tokens(backbone, bank, samples)
     assert found[0].tokens == pytest.approx(frozen)
