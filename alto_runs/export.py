@@ -125,7 +125,7 @@ def _names(history: RunHistory) -> Iterator[dict[str, object]]:
 
 
 def _stays(history: RunHistory) -> Iterator[dict[str, object]]:
-    for gpu, slots in assign_slots(history.jobs.values()).items():
+    for gpu, slots in assign_slots(history).items():
         for slot in slots:
             job, stay = slot.job, slot.stay
             event = _event("X", job.spec.id, stay.start, gpu + 1, slot.lane + 1)

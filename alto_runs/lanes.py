@@ -1,11 +1,11 @@
 """Stays of jobs laid out in lanes: one for each slot of a GPU."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
-from alto_policy.types import GpuId
-from alto_runs.history import JobHistory, Residency
+from alto_policy.types import GpuId, Task
+from alto_runs.history import JobHistory, Residency, RunHistory
 
 __all__ = ["Slot", "assign_slots"]
 
@@ -19,9 +19,15 @@ class Slot:
     lane: int
 
 
-def assign_slots(jobs: Iterable[JobHistory]) -> dict[GpuId, list[Slot]]:
-    """Slots of each GPU, in the order of their starts."""
-    stays = [(stay, job) for job in jobs for stay in job.residencies]
+def assign_slots(history: RunHistory) -> dict[GpuId, list[Slot]]:
+    """Slots of each GPU, in the order of their starts; a gang of one job is on all GPUs it has."""
+    stays = [
+        (stay, job)
+        for task in history.tasks
+        for job in history.of_task(task)
+        for own in job.residencies
+        for stay in _on_all(own, task, history)
+    ]
     stays.sort(key=lambda pair: (pair[0].gpu, pair[0].start))
     by_gpu: dict[GpuId, list[Slot]] = {}
     free: list[int] = []
@@ -35,3 +41,15 @@ def assign_slots(jobs: Iterable[JobHistory]) -> dict[GpuId, list[Slot]]:
         heappush(taken, (stay.end, lane))
         by_gpu[stay.gpu].append(Slot(job, stay, lane))
     return by_gpu
+
+
+def _on_all(stay: Residency, task: Task, history: RunHistory) -> Iterator[Residency]:
+    """The stay, and on the task's other GPUs the same one if no other job could be there."""
+    if task.num_gpus == 1 or len(task.jobs) > 1:
+        yield stay
+        return
+    for span in history.spans.get(task.id, ()):
+        if span.start <= stay.start and stay.end <= span.end and stay.gpu in span.gpus:
+            yield from (replace(stay, gpu=gpu) for gpu in span.gpus)
+            return
+    yield stay

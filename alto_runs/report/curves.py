@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from alto_policy.types import JobId
 from alto_runs.history import JobHistory
@@ -18,6 +18,7 @@ from alto_runs.report.ending import Ending, ending_of
 __all__ = ["draw_curves"]
 
 _LOG_FROM = 4.0  # ratio of the largest to the smallest loss
+_FEW_DECADES = 300.0  # ratio up to which the values between powers of ten are told
 _WIDEST = 1e9  # ratio that is shown: what has diverged leaves the picture at its top
 _MANY_POINTS = MANY_SHAPES * 20
 
@@ -108,7 +109,10 @@ def _label_winner(axes: Axes, job: JobId, best: tuple[int, float]) -> None:
 def _use_log_scale(axes: Axes, lowest: float, highest: float) -> None:
     axes.set_ylim(lowest / 1.2, min(highest, lowest * _WIDEST) * 1.2)
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(ScalarFormatter())
+    if highest / lowest < _FEW_DECADES:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylabel("validation loss (log scale)")
 

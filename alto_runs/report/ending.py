@@ -12,7 +12,7 @@ class Ending(Enum):
     """Label, colour and mark; the colours are Okabe and Ito's (2008), told apart by all readers."""
 
     FINISHED = ("trained to its end", "#0072B2", "o")
-    UNDERPERFORMED = ("underperformed", "#A9B1BB", "|")
+    UNDERPERFORMED = ("underperformed", "#A9B1BB", ".")
     OVERFITTED = ("overfitted", "#E69F00", "s")
     DIVERGED = ("diverged", "#CC79A7", "X")
     NON_FINITE = ("non-finite loss", "#D55E00", "*")

@@ -1,6 +1,6 @@
 """Who was on which GPU, and when."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -12,7 +12,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from alto_policy.events import Departure
 from alto_policy.types import GpuId, JobId
-from alto_runs.history import JobHistory, Outage, Residency, RunHistory
+from alto_runs.history import ExecutorSpan, Outage, Residency, RunHistory
 from alto_runs.lanes import assign_slots
 from alto_runs.report.drawing import GRID, INK, MANY_SHAPES, MUTED, figure_of, svg_of
 from alto_runs.report.ending import Ending, ending_of
@@ -22,6 +22,7 @@ __all__ = ["Bar", "assign_lanes", "draw_gantt", "duration", "time_unit"]
 _OUT_OF_ORDER: dict[str, Any] = {
     "facecolor": "none", "edgecolor": MUTED, "hatch": "////", "linewidth": 0.0, "zorder": 1
 }  # fmt: skip
+_HELD = "#DCE9F2"  # the tint of a backbone that is loaded
 _PALE = 0.45  # opacity of a stay after which the job trained on, or waited to
 
 
@@ -35,18 +36,21 @@ class Bar:
     lane: int
 
 
-def assign_lanes(jobs: Iterable[JobHistory]) -> dict[GpuId, list[Bar]]:
-    """Bars of each GPU in the order of their starts, each in the lowest lane that is free."""
+def assign_lanes(history: RunHistory) -> dict[GpuId, list[Bar]]:
+    """Bars of each GPU that was held, in the order of their starts, each in the lowest lane that
+    is free."""
+    slots = assign_slots(history)
+    held = {gpu for span in history.executors for gpu in span.gpus}
     return {
-        gpu: [Bar(s.job.spec.id, s.stay, ending_of(s.job), s.lane) for s in slots]
-        for gpu, slots in assign_slots(jobs).items()
+        gpu: [Bar(s.job.spec.id, s.stay, ending_of(s.job), s.lane) for s in slots.get(gpu, ())]
+        for gpu in sorted(held | slots.keys())
     }
 
 
 def draw_gantt(history: RunHistory, winners: Iterable[JobId]) -> str:
     """SVG with a lane for each slot of a GPU; colours tell how jobs ended, pale bars a pause."""
-    by_gpu = assign_lanes(history.jobs.values())
-    heights = {gpu: 1 + max(bar.lane for bar in bars) for gpu, bars in by_gpu.items()}
+    by_gpu = assign_lanes(history)
+    heights = {gpu: 1 + max((bar.lane for bar in bars), default=0) for gpu, bars in by_gpu.items()}
     num_lanes = sum(heights.values())
     figure, axes = figure_of(1.3 + min(9.0, max(1.2, 0.17 * num_lanes)))
     scale, unit = time_unit(history.end)
@@ -62,6 +66,7 @@ def draw_gantt(history: RunHistory, winners: Iterable[JobId]) -> str:
         ticks.append((bottom + heights[gpu] / 2, f"GPU {gpu}"))
         bottom += heights[gpu]
         axes.axhline(bottom, color=GRID, linewidth=1)
+    _draw_holds(axes, history.executors, heights, scale)
     _draw_outages(axes, history.outages, heights, scale)
     collection = PatchCollection(
         rectangles,
@@ -77,18 +82,38 @@ def draw_gantt(history: RunHistory, winners: Iterable[JobId]) -> str:
     axes.set_yticks([at for at, _ in ticks], [name for _, name in ticks], color=INK)
     axes.set_xlabel(unit)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
-    handles = _legend({bar.ending for bars in by_gpu.values() for bar in bars}, bool(chosen))
+    handles = _legend([bar for bars in by_gpu.values() for bar in bars], bool(chosen))
     if history.outages:
         handles.append(Patch(label="node is down", **_OUT_OF_ORDER))
     figure.legend(handles=handles, loc="outside upper left", ncols=5, frameon=False)
     return svg_of(figure, "Jobs on the GPUs over time")
 
 
+def _draw_holds(
+    axes: Axes, spans: Iterable[ExecutorSpan], heights: Mapping[GpuId, int], scale: float
+) -> None:
+    """A tint behind the lanes of a GPU that has a backbone, whether or not jobs train on it."""
+    bottom = _bottoms(heights)
+    rectangles = [
+        Rectangle((s.start / scale, bottom[gpu]), (s.end - s.start) / scale, heights[gpu])
+        for s in spans
+        for gpu in s.gpus
+    ]
+    is_many = len(rectangles) > MANY_SHAPES
+    axes.add_collection(
+        PatchCollection(rectangles, facecolors=_HELD, linewidths=0, zorder=0.5, rasterized=is_many)
+    )
+
+
+def _bottoms(heights: Mapping[GpuId, int]) -> dict[GpuId, int]:
+    return dict(zip(heights, accumulate(heights.values(), initial=0), strict=False))
+
+
 def _draw_outages(
     axes: Axes, outages: Iterable[Outage], heights: Mapping[GpuId, int], scale: float
 ) -> None:
     """Hatched over all lanes of a GPU whose node is down."""
-    bottom = dict(zip(heights, accumulate(heights.values(), initial=0), strict=False))
+    bottom = _bottoms(heights)
     for outage in outages:
         left, width = outage.start / scale, (outage.end - outage.start) / scale
         for gpu in outage.gpus:
@@ -113,9 +138,12 @@ def _is_last(bar: Bar) -> bool:
     return bar.stay.how in (Departure.FINISHED, Departure.STOPPED, Departure.FAILED)
 
 
-def _legend(endings: set[Ending], has_winner: bool) -> list[Patch]:
+def _legend(bars: Sequence[Bar], has_winner: bool) -> list[Patch]:
+    endings = {bar.ending for bar in bars}
     handles = [Patch(color=e.color, label=e.label) for e in Ending if e in endings]
-    handles.append(Patch(color=MUTED, alpha=_PALE, label="pale: then paused"))
+    if not all(map(_is_last, bars)):
+        handles.append(Patch(color=MUTED, alpha=_PALE, label="pale: then paused"))
+    handles.append(Patch(color=_HELD, label="backbone loaded"))
     if has_winner:
         handles.append(Patch(facecolor="white", edgecolor=INK, linewidth=1.6, label="best"))
     return handles

@@ -6,6 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from alto_policy.types import Task, TaskId
+from alto_runs.comparison import Comparison, read_comparisons
 from alto_runs.directory import write_atomically
 from alto_runs.fields import encode_fields
 from alto_runs.history import RunHistory
@@ -48,6 +49,7 @@ class _TaskView:
     varying: tuple[str, ...]
     rows: tuple[_Row, ...]
     curves: str
+    comparison: Comparison | None  # with the untuned model
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class _RunView:
     gantt: str | None  # None where it would be a blur
     usage: str
     samples: str
+    is_simulated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +120,29 @@ def _view(name: str, result: Result, most_tasks: int) -> _RunView:
     per_task = [SampleBar(task.id, result.metrics.tasks[task.id]) for task in shown]
     gpus = {gpu for span in history.executors for gpu in span.gpus}
     num_stays = sum(len(job.residencies) for job in history.jobs.values())
+    comparisons = {one.task: one for one in read_comparisons(result.directory.comparison_path)}
     return _RunView(
         name=name,
         policy=policy_name(header.policy) if header else "unknown",
         facts=header.made_by if header else (),
         result=result,
-        tasks=tuple(_task_view(task, history, by_task[task.id]) for task in shown),
+        tasks=tuple(
+            _task_view(task, history, by_task[task.id], comparisons.get(task.id)) for task in shown
+        ),
         num_hidden=len(history.tasks) - len(shown),
         gantt=draw_gantt(history, winners) if num_stays <= _MOST_STAYS else None,
         usage=draw_usage(measure_usage(history), len(header.gpus) if header else len(gpus)),
         samples=draw_samples(per_task),
+        is_simulated=header is not None and dict(header.made_by).get("clock") == "simulated",
     )
 
 
-def _task_view(task: Task, history: RunHistory, standings: Sequence[Standing]) -> _TaskView:
+def _task_view(
+    task: Task,
+    history: RunHistory,
+    standings: Sequence[Standing],
+    comparison: Comparison | None,
+) -> _TaskView:
     varying = varying_fields(standings)
     winner = standings[0] if _has_won(standings[0]) else None
     return _TaskView(
@@ -146,6 +158,7 @@ def _task_view(task: Task, history: RunHistory, standings: Sequence[Standing]) -
             for standing in standings
         ),
         curves=draw_curves(history.of_task(task), winner.job if winner else None),
+        comparison=comparison,
     )
 
 

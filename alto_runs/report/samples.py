@@ -42,7 +42,10 @@ def draw_samples(bars: Sequence[SampleBar]) -> str:
         if not any(counts):
             continue
         widths = [100 * count / total for count, total in zip(counts, totals, strict=True)]
-        axes.barh(range(len(bars)), widths, left=lefts, height=0.62, color=color, label=label)
+        edge = MUTED if color == _NEITHER else "none"
+        axes.barh(
+            range(len(bars)), widths, 0.62, lefts, color=color, label=label, edgecolor=edge, lw=0.6
+        )
         for row, (left, width) in enumerate(zip(lefts, widths, strict=True)):
             if width >= 6:
                 ink = "white" if color == _TRAINED else "#1F2933"

@@ -20,6 +20,7 @@ from alto_runs.schedule import TaskTimes, task_times
 __all__ = ["Group", "draw_completion", "draw_queueing", "draw_totals", "group_runs", "regrets"]
 
 _MOST_ROWS = 14  # widths and tenants that are drawn
+_ROOM = 2.2  # a panel over its longest bar: the number stands behind it
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,13 @@ class Group:
 
 
 def group_runs(results: Sequence[tuple[str, Result]]) -> tuple[Group, ...]:
-    """By policy, GPUs and clock; named by the policy, or by a run where two groups share one."""
+    """By policy, tasks, GPUs and clock; named by the policy, and a run where two groups share it."""
     members: dict[object, list[tuple[str, Result]]] = {}
     for name, run in results:
         header = run.log.header
         facts = dict(header.made_by) if header else {}
-        key = (header.policy, header.gpus, facts.get("clock")) if header else name
+        tasks = frozenset(task.id for task in run.history.tasks)
+        key = (header.policy, tasks, header.gpus, facts.get("clock")) if header else name
         members.setdefault(key, []).append((name, run))
     policies = [_policy(runs[0][1]) for runs in members.values()]
     groups = []
@@ -74,26 +76,25 @@ def draw_totals(groups: Sequence[Group]) -> str:
     """SVG of a bar for each group and measure: the mean over seeds, and a standard deviation."""
     all_runs = [run for group in groups for run in group.runs]
     regret_of = dict(zip(map(id, all_runs), regrets(all_runs), strict=True))
-    longest = max(run.metrics.overall.makespan_seconds for run in all_runs)
-    scale, unit = time_unit(longest)
+    scale, unit = time_unit(max(run.metrics.overall.makespan_seconds for run in all_runs))
     measures: tuple[tuple[str, Callable[[Result], float | None]], ...] = (
-        (f"makespan, {unit}", lambda run: run.metrics.overall.makespan_seconds / scale),
-        (f"mean completion, {unit}", lambda run: _scaled(run, scale)),
-        ("GPU-hours", lambda run: run.metrics.overall.gpu_seconds / 3600),
-        ("samples saved, %", lambda run: 100 * run.metrics.overall.saved_share),
-        ("regret, %", lambda run: _percent(regret_of[id(run)])),
+        (f"makespan\n{unit}", lambda run: run.metrics.overall.makespan_seconds / scale),
+        (f"mean completion\n{unit}", lambda run: _scaled(run, scale)),
+        ("held\nGPU-hours", lambda run: run.metrics.overall.gpu_seconds / 3600),
+        ("samples saved\n%", lambda run: 100 * run.metrics.overall.saved_share),
+        ("regret\n%", lambda run: _percent(regret_of[id(run)])),
     )
-    figure, panels = panels_of(0.9 + 0.36 * len(groups), len(measures))
+    figure, panels = panels_of(1.1 + 0.36 * len(groups), len(measures))
     for axes, (label, measure) in zip(panels, measures, strict=True):
+        longest = 0.0
         for row, group in enumerate(groups):
             found = [value for value in map(measure, group.runs) if value is not None]
             if found:
-                _draw_bar(axes, row, found, group.color)
+                longest = max(longest, _draw_bar(axes, row, found, group.color))
         names = [group.name for group in groups] if axes is panels[0] else [""] * len(groups)
         axes.set_yticks(range(len(groups)), names, color=INK)
         axes.set_ylim(len(groups) - 0.5, -0.5)
-        axes.set_xlim(left=0)
-        axes.margins(x=0.25)
+        axes.set_xlim(0, _ROOM * longest or 1.0)
         axes.xaxis.set_visible(False)
         axes.spines["bottom"].set_visible(False)
         axes.set_title(label, fontsize=9.5, color=MUTED, loc="left")
@@ -179,7 +180,8 @@ def _tenant(name: str) -> str:
     return f"of {name}" if name else "of nobody"
 
 
-def _draw_bar(axes: Axes, row: int, values: Sequence[float], color: str) -> None:
+def _draw_bar(axes: Axes, row: int, values: Sequence[float], color: str) -> float:
+    """Returns where the bar ends, its deviation included."""
     mean = fmean(values)
     spread = stdev(values) if len(values) > 1 else 0.0
     axes.barh(row, mean, height=0.6, color=color, alpha=0.85)
@@ -194,6 +196,7 @@ def _draw_bar(axes: Axes, row: int, values: Sequence[float], color: str) -> None
         va="center",
         fontsize=9,
     )
+    return mean + spread
 
 
 def _draw_shares(axes: Axes, values: NDArray[np.float64], **style: Any) -> None:

@@ -14,7 +14,7 @@ _MOST_STEPS = 600  # more are averaged into so many, which is as fine as the pag
 
 
 def draw_usage(usage: Usage, num_gpus: int) -> str:
-    """SVG: GPUs with a backbone and with jobs above, adapters on each busy GPU below."""
+    """SVG: GPUs with a backbone and with jobs above, jobs on each busy GPU below."""
     times, (allocated, busy, adapters) = _steps(usage)
     figure, (above, below) = panels_of(3.4, 2, stacked=True)
     scale, unit = time_unit(float(usage.times[-1]))
@@ -31,7 +31,7 @@ def draw_usage(usage: Usage, num_gpus: int) -> str:
     below.step(at, per_gpu, where="post", color=PALETTE[1], linewidth=1.4)
     below.fill_between(at, per_gpu, step="post", color=PALETTE[1], alpha=0.18, linewidth=0)
     below.set_ylim(bottom=0)
-    below.set_ylabel("adapters on a GPU")
+    below.set_ylabel("jobs on a GPU")
     below.set_xlabel(unit)
     for axes in (above, below):
         axes.set_xlim(0, max(float(at[-1]), 1e-9))
@@ -39,7 +39,7 @@ def draw_usage(usage: Usage, num_gpus: int) -> str:
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     figure.align_ylabels([above, below])
     figure.legend(loc="outside upper left", ncols=3, frameon=False, handlelength=1.4)
-    return svg_of(figure, "GPUs in use and adapters on each of them over time")
+    return svg_of(figure, "GPUs in use and jobs on each of them over time")
 
 
 def _steps(usage: Usage) -> tuple[NDArray[np.float64], tuple[NDArray[np.float64], ...]]:

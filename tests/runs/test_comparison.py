@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -93,6 +94,13 @@ def test_other_settings_are_another_group(runs: list[Path], tmp_path: Path) -> N
     assert [group.name for group in groups] == ["alto: first", "alto: second"]
 
 
+def test_other_tasks_are_no_seeds_of_these(runs: list[Path], tmp_path: Path) -> None:
+    whole = workload(1)
+    fewer = simulate(replace(whole, arrivals=whole.arrivals[:3]), ALTO, gpus(2), tmp_path / "fewer")
+    groups = group_runs([("first", Result(runs[0])), ("second", fewer)])
+    assert [group.name for group in groups] == ["alto: first", "alto: second"]
+
+
 def test_regret_is_against_the_best_that_was_found_for_the_seed(runs: list[Path]) -> None:
     """FIFO trains every job to its end, and so finds the best: job 7, which starts as the worst."""
     found = regrets([Result(path) for path in runs])
@@ -140,7 +148,7 @@ def test_many_steps_are_averaged(runs: list[Path], monkeypatch: pytest.MonkeyPat
 
 
 def test_slots_hold_one_job_at_a_time(runs: list[Path]) -> None:
-    for slots in assign_slots(Result(runs[0]).history.jobs.values()).values():
+    for slots in assign_slots(Result(runs[0]).history).values():
         ends: dict[int, float] = {}
         for slot in slots:
             assert slot.stay.start >= ends.get(slot.lane, 0.0)

@@ -14,6 +14,7 @@ from alto_policy.events import Departure, JobLeft, LossReported, TaskArrived, Ti
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.runlog import Header, RunLog
 from alto_policy.types import GpuId, JobId, TaskId
+from alto_runs.comparison import Answer, Comparison, write_comparisons
 from alto_runs.errors import UserError
 from alto_runs.history import follow
 from alto_runs.report.curves import draw_curves
@@ -184,6 +185,54 @@ def test_two_thousand_jobs(tmp_path: Path) -> None:
     assert time.process_time() - began < 3
     assert len(page.source) < 6_000_000
     assert all(name in page.text for name in (names[0], names[-1]))
+
+
+def test_the_winner_stands_beside_the_untuned_model(tmp_path: Path) -> None:
+    run = save(losses(["a"], 2.0), tmp_path / "run")
+    answer = Answer(prompt="say\n<b>", untuned="no", tuned="yes")
+    write_comparisons(
+        run.comparison_path,
+        [
+            Comparison(
+                task=T,
+                job=JobId("a"),
+                untuned_val_loss=4.5,
+                val_loss=2.0,
+                preferred=0.75,
+                answers=(answer,),
+            )
+        ],
+    )
+    page = Page(write_report([run.path], tmp_path / "out"))
+    text = " ".join(page.text.split())
+    assert "validation loss 2.0000, untuned 4.5000" in text
+    assert "Validation loss 2.0000, untuned 4.5000; prefers the better answer in 75.0 % of" in text
+    assert "prompt say <b> untuned no tuned yes" in text
+    assert "b" not in page.tags
+
+
+def test_rigid_jobs_have_no_samples_to_save_and_no_losses(tmp_path: Path) -> None:
+    log = log_of(
+        entry(TaskArrived(0.0, task("t", [job("a")])), StartExecutor(T, (GpuId(0),))),
+        entry(up(1.0), launch("a")),
+        entry(JobLeft(9.0, JobId("a"), Departure.FINISHED)),
+    )
+    text = report_of(tmp_path, log).text
+    assert "Samples" not in text
+    assert "Best adapter" not in text
+    assert "1 trained to the end, 0 stopped, 0 failed" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("vals", "labels"),
+    [((9.0, 2.0), ("2", "3", "5")), ((5e4, 2.0), ("10", "100", "1000"))],
+)
+def test_a_logarithmic_axis_tells_its_values(
+    vals: tuple[float, ...], labels: tuple[str, ...]
+) -> None:
+    drawn = draw_curves(tuple(follow(losses(["a"], *vals)).jobs.values()), None)
+    assert "log scale" in drawn
+    assert set(labels) <= set(re.findall(r">([^<>]*)</text>", drawn))
 
 
 def test_what_is_no_run_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -125,6 +125,11 @@ def test_the_only_job_of_a_wide_task_keeps_all_its_gpus_busy() -> None:
     wide = follow(RunLog(Header(policy=FifoSettings(), gpus=toy_gpus(2)), tuple(log)))
     assert measure(wide).overall.busy_gpu_seconds == 20
     assert measure_usage(wide).busy.tolist() == [0, 2, 0]
+    slots = assign_slots(wide)
+    assert {gpu: [(s.stay.start, s.stay.end) for s in of_gpu] for gpu, of_gpu in slots.items()} == {
+        0: [(1.0, 11.0)],
+        1: [(1.0, 11.0)],
+    }
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 20), st.integers(1, 9)), max_size=12))
@@ -162,7 +167,7 @@ def test_the_file_of_measures_tells_how_tasks_were_served() -> None:
 
 def test_a_slot_is_the_lowest_that_is_free() -> None:
     stays = [(0, 0.0, 5.0), (0, 0.0, 10.0), (0, 6.0, 9.0), (0, 7.0, 8.0), (1, 7.0, 8.0)]
-    slots = assign_slots(history(("a", "", 0.0, 0.0, stays)).jobs.values())
+    slots = assign_slots(history(("a", "", 0.0, 0.0, stays)))
     assert {gpu: [slot.lane for slot in of_gpu] for gpu, of_gpu in slots.items()} == {
         0: [0, 1, 0, 2],
         1: [0],
