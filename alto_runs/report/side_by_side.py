@@ -36,7 +36,7 @@ class Group:
 
 
 def group_runs(results: Sequence[tuple[str, Result]]) -> tuple[Group, ...]:
-    """By policy, tasks, GPUs and clock; named by the policy, and a run where two groups share it."""
+    """By policy, tasks, GPUs and clock; named by the policy, and a run where groups share it."""
     members: dict[object, list[tuple[str, Result]]] = {}
     for name, run in results:
         header = run.log.header
