@@ -69,6 +69,8 @@ class Preference:
     rejected: Chat | Completion
 
 
+_ONE_LIST = "one list of records, expected a record on each line, as jq -c '.[]' FILE writes them"
+
 Record = Single | Preference
 Row = Mapping[str, Any]
 
@@ -85,11 +87,12 @@ def read_records(path: Path) -> list[Record]:
     if not os.path.isfile(path):  # unlike Path's own, takes names that are too long
         what = "is a folder, not a file" if os.path.isdir(path) else "no such file"
         raise UserError(f"{path}: {what}")
-    rows = _rows_of(path)
     parse: Callable[[Row], Record] | None = None
     records: list[Record] = []
-    for place, row in rows:
+    for place, row in _rows_of(path):
         try:
+            if isinstance(row, list) and row and isinstance(row[0], dict):
+                raise _MisfitError(_ONE_LIST)
             if not isinstance(row, dict):
                 raise _MisfitError(f"expected an object, got {_quoted(row)}")
             parse = parse or _shape_of(row)
@@ -125,6 +128,8 @@ def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
             except UnicodeDecodeError as error:
                 raise UserError(f"{path}: line {number}: not UTF-8 text: {error.reason}") from error
             except json.JSONDecodeError as error:
+                if line.lstrip()[:1] == b"[":
+                    raise UserError(f"{path}: line {number}: {_ONE_LIST}") from error
                 what = f"{error.msg} at column {error.colno}"
                 raise UserError(f"{path}: line {number}: not JSON: {what}") from error
             except (ValueError, RecursionError) as error:  # numbers too long, lists too deep

@@ -19,10 +19,21 @@ from alto_runs.measurement import Forecast, MeasuredTask
 from alto_runs.metrics import TaskMetrics
 from alto_runs.result import Result
 
-__all__ = ["print_forecast", "print_seeds", "print_summary", "seeds_json", "stdout_console"]
+__all__ = [
+    "GENERATED",
+    "LOSSES",
+    "print_forecast",
+    "print_seeds",
+    "print_summary",
+    "seeds_json",
+    "stdout_console",
+]
+
+LOSSES, GENERATED = "losses", "generated"  # a fact of a simulated log's header
 
 _ROWS = 16  # of a leaderboard; the rest is in leaderboard.json
 _MOST_TASKS = 5  # with a leaderboard of their own
+_NOT_TRAINED = "losses are generated: they tell how a policy fares, not which job is best"
 _Totals = tuple[tuple[str, float | None, str], ...]
 
 
@@ -45,14 +56,23 @@ def print_summary(result: Result, console: Console) -> None:
     for task in tasks:
         for part in _task_parts(task, result, comparisons.get(task.id)):
             console.print(part, soft_wrap=isinstance(part, Text))
+    if _is_generated(result):
+        console.print(Text(_NOT_TRAINED), soft_wrap=True)
     console.print(Text(f"run directory: {result.directory.path}"), soft_wrap=True)
 
 
 def print_seeds(results: Sequence[Result], console: Console) -> None:
     """The mean over the runs of each total, and its standard deviation."""
     console.print(_totals_table(results))
+    if _is_generated(results[0]):
+        console.print(Text(_NOT_TRAINED), soft_wrap=True)
     folder = results[0].directory.path.parent
     console.print(Text(f"alto report {folder}/seed-* tells more"), soft_wrap=True)
+
+
+def _is_generated(result: Result) -> bool:
+    header = result.log.header
+    return header is not None and dict(header.made_by).get(LOSSES) == GENERATED
 
 
 def seeds_json(results: Sequence[Result]) -> str:
@@ -83,13 +103,14 @@ def _totals_table(results: Sequence[Result]) -> Table:
 
 def _totals(result: Result) -> _Totals:
     overall, schedule = result.metrics.overall, result.metrics.schedule
+    hours = ",.1f" if overall.gpu_seconds >= 36_000 else ",.4f"
     return (
         ("tasks", schedule.tasks, ",.0f"),
         ("tasks ended", schedule.tasks_ended, ",.0f"),
         ("jobs", sum(overall.jobs_by_outcome.values()), ",.0f"),
         ("makespan, s", overall.makespan_seconds, ",.1f"),
-        ("GPU-hours", overall.gpu_seconds / 3600, ",.1f"),
-        ("of these with a job", overall.busy_gpu_seconds / 3600, ",.1f"),
+        ("GPU-hours", overall.gpu_seconds / 3600, hours),
+        ("of these with a job", overall.busy_gpu_seconds / 3600, hours),
         ("completion, mean, s", schedule.completion_mean, ",.1f"),
         ("completion, p99, s", schedule.completion_p99, ",.1f"),
         ("queueing, mean, s", schedule.queueing_mean, ",.1f"),
@@ -202,6 +223,12 @@ def print_forecast(forecast: Forecast, console: Console) -> None:
             f"{one.memory.capacity / 1e9:.2f}",
         )
     console.print(table)
+    for one in forecast.measured:
+        count = sum(not one.memory.fits([job], one.task.max_length) for job in one.task.jobs)
+        if count:
+            told = f"{one.task.id}: {count} of {len(one.task.jobs)} jobs do not fit into"
+            room = f"{one.memory.capacity / 1e9:.3g} GB, and would not be trained"
+            console.print(Text(f"{told} {room}"), soft_wrap=True)
     longest, typical = forecast.longest_seconds, forecast.typical_seconds
     console.print(
         f"at most {longest:.0f} s, or {longest / 3600:.3g} GPU-hours, if no job leaves early; "

@@ -76,8 +76,7 @@ class Client:
                     raise UserError(_line_of(error)) from error
             except (URLError, OSError) as error:
                 if is_last or not _may_come_back(error):
-                    reason = getattr(error, "reason", error)
-                    raise UserError(f"--server: value {self.server!r}: {reason}") from error
+                    raise UserError(f"--server: value {self.server!r}: {_why(error)}") from error
             except ValueError as error:
                 raise UserError(f"--server: value {self.server!r}: no ALTO service") from error
             time.sleep(_PAUSE_SECONDS)
@@ -100,9 +99,17 @@ def _may_come_back(error: OSError) -> bool:
     return isinstance(getattr(error, "reason", error), ConnectionError | TimeoutError)
 
 
+def _why(error: OSError) -> str:
+    reason = getattr(error, "reason", error)
+    if isinstance(reason, ConnectionRefusedError):
+        return "nobody listens there, expected a service begun with alto serve"
+    return str(reason)
+
+
 def _line_of(error: HTTPError) -> str:
     try:
-        return str(json.load(error)["error"])
+        line = str(json.load(error)["error"])
+        return f"{line}; --token-file names a file with yours" if error.code == 401 else line
     except (ValueError, KeyError, TypeError):
         return f"the server answered {error.code} {error.reason}"
 

@@ -67,6 +67,7 @@ def serve(
         store = Store(directory.store_path)
         crew = Crew((directory.path, settings, admission.roots, cluster))
         crew.start()
+        log.warning("serving at http://%s:%d, results in %s", host, port, directory.path)
         try:
             app = create_app(Front(directory, store, admission, known, crew.alive))
             uvicorn.run(

@@ -18,6 +18,7 @@ from alto_runs.errors import UserError
 from alto_runs.executor_work import read_work
 from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.records import read_records
+from alto_runs.summary import GENERATED, LOSSES
 from alto_sim.curves_import import read_trainer_states
 from alto_sim.generator import TaskMix, retune
 from alto_sim.importers import AT_ONCE, is_cluster_trace, read_trace, rigid
@@ -65,7 +66,7 @@ def load_workload(
         raise UserError(f"{path}: its jobs have losses of their own, or none")
     jobs = [job for arrival in loaded.workload.arrivals for job in arrival.task.jobs]
     workload = replace(loaded.workload, curves=read_trainer_states(curves, jobs))
-    facts = (("losses", f"trainer states in {curves}"), *loaded.facts)
+    facts = ((LOSSES, f"trainer states in {curves}"), *loaded.facts[1:])
     return replace(loaded, workload=workload, facts=facts, is_drawn=False)
 
 
@@ -128,7 +129,7 @@ def _drawn(
         log.warning("step times and memory are those of an 8B backbone: %s", error)
         facts = (("profile", "none: an 8B backbone on one H100"),)
         workload = replace(workload, memory=choices.bounded(workload.memory))
-    facts = (("seed", str(seed)), *facts)
+    facts = ((LOSSES, GENERATED), ("seed", str(seed)), *facts)
     return Loaded(workload=workload, settings=settings, facts=facts, is_drawn=True)
 
 

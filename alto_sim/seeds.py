@@ -1,5 +1,6 @@
 """The same workload under several seeds, in parallel processes."""
 
+import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -56,7 +57,12 @@ class Simulation:
         folders = [out / f"seed-{seed}" for seed in range(count)]
         RunDirectory.create(out)
         workers = min(count, os.cpu_count() or 1)
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(
+            workers,
+            mp_context=get_context("spawn"),
+            initializer=logging.disable,  # what is to be warned of was told when it was loaded here
+            initargs=(logging.WARNING,),
+        ) as pool:
             waiting = [pool.submit(self._run_seed, *each) for each in enumerate(folders)]
             try:
                 for done in as_completed(waiting):

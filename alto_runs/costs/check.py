@@ -58,13 +58,13 @@ def check_profile(rows: Iterable[Row]) -> Check:
 
 def check_text(check: Check) -> str:
     """A table for a terminal, the worst rows of each kind of kernels first, and a summary."""
-    lines = [f"{'model':<16}{'kernels':<22}{'jobs':>5}{'batch':>6}{'rank':>5}{'measured':>12}"]
-    lines[0] += f"{'predicted':>12}{'error':>9}{'spread':>8}  basis"
+    lines = [f"{'model':<16}{'kernels':<22}{'jobs':>5}{'batch':>6}{'length':>7}"]
+    lines[0] += f"{'rank':>5}{'measured':>12}{'predicted':>12}{'error':>9}{'spread':>8}  basis"
     for each in sorted(check.rows, key=lambda each: (each.row.kernels, -abs(each.error))):
         row = each.row
         lines.append(
-            f"{row.model.name:<16}{row.kernels:<22}{row.jobs:>5}{row.batch_size:>6}{row.rank:>5}"
-            f"{row.seconds:>10.4f} s{each.seconds:>10.4f} s{each.error:>+8.1%}"
+            f"{row.model.name:<16}{row.kernels:<22}{row.jobs:>5}{row.batch_size:>6}{row.length:>7}"
+            f"{row.rank:>5}{row.seconds:>10.4f} s{each.seconds:>10.4f} s{each.error:>+8.1%}"
             f"{each.spread:>7.0%}  {each.basis.value}"
         )
     lines.append(

