@@ -23,8 +23,15 @@ __all__ = ["apart", "exhibit"]
 _LOSSES = Path(__file__).parent / "data" / "bf16_losses_h100.csv"
 _PAIRS = (
     ("packed", "alone", "ALTO: packed and alone"),
-    ("peft_4", "peft_2x2", "PEFT: 4 and 2 x 2"),
+    ("peft_4", "peft_2x2", "PEFT: a pass of 4, and 2 of 2"),
 )
+
+_LABELS = {
+    "packed": "ALTO, packed",
+    "alone": "ALTO, alone",
+    "peft_4": "PEFT, a pass of 4",
+    "peft_2x2": "PEFT, 2 passes of 2",
+}
 
 Array = NDArray[np.float64]
 
@@ -40,7 +47,7 @@ def exhibit() -> Exhibit:
     found = {label: apart(losses, one, other) for one, other, label in _PAIRS}
     figure, (curves, spread) = panels_of(3.2, 2)
     for name, colour in zip(losses, PALETTE, strict=False):
-        curves.plot(losses[name], color=colour, lw=1, label=name)
+        curves.plot(losses[name], color=colour, lw=1, label=_LABELS[name])
     for (label, values), colour in zip(found.items(), PALETTE, strict=False):
         spread.plot(np.maximum.accumulate(values), color=colour, label=label)
     curves.set_title("loss of the job", fontsize=9, color=INK)

@@ -66,7 +66,7 @@ def exhibit() -> Exhibit:
             "batches "
             "look worse than they are.",
         ),
-        table=Table(("task", "rank", "trained", "best batch", "worst over best"), tuple(rows)),
+        table=Table(("task", "rank", "trained", "best batch", "worst above best"), tuple(rows)),
         logs=origins(sets),
         seeds="One seed a job: differences of a tenth of a percent are within the noise of seeds.",
         figure=_draw(sets),
@@ -81,7 +81,7 @@ def _draw(sets: tuple[CurveSet, ...]) -> Figure:
             heights = np.array(list(best.values()))
             axes.plot(
                 [str(size) for size in best],
-                heights / heights.min(),
+                100 * (heights / heights.min() - 1),
                 marker="o",
                 ms=3,
                 color=colour,
@@ -90,6 +90,6 @@ def _draw(sets: tuple[CurveSet, ...]) -> Figure:
         axes.set_title(curves.name, fontsize=8, color=INK)
         axes.set_xlabel("batch size")
         axes.grid(axis="y", color=GRID)
-    panels[0].set_ylabel("best loss over the best batch's")
+    panels[0].set_ylabel("loss above the best batch's, %")
     panels[0].legend(fontsize=7, frameon=False)
     return figure

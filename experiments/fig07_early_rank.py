@@ -8,7 +8,7 @@ Here: the same of full grids of 60 jobs (45 of one that was cut off) each.
 
 import numpy as np
 
-from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of
+from alto_runs.report.drawing import INK, MUTED, PALETTE, panels_of
 from experiments.curve_sets import CurveSet, origins, recorded_sets, shown_sets
 from experiments.exhibit import Exhibit, Table, verdict_over
 
@@ -16,6 +16,7 @@ __all__ = ["early_ranks", "exhibit"]
 
 _WARMUP, _KEEP = 0.05, 0.25  # paper, section 5
 _SHOWN = 4
+_GREY = "#A9B1BB"
 
 
 def early_ranks(curves: CurveSet, share: float = _WARMUP) -> tuple[list[int], list[int]]:
@@ -42,18 +43,25 @@ def exhibit() -> Exhibit:
         early, final = early_ranks(curves)
         kept = -(-len(early) // 4)
         is_kept = np.array(early) <= kept
-        for chosen, colour in ((is_kept, PALETTE[0]), (~is_kept, GRID)):
-            axes.scatter(np.array(early)[chosen], np.array(final)[chosen], s=14, color=colour)
-        axes.scatter(early[final.index(1)], 1, s=60, marker="*", color=PALETTE[4], zorder=3)
-        axes.axvline(kept + 0.5, color=MUTED, lw=1, ls=":")
+        for chosen, colour, label in ((is_kept, PALETTE[0], "kept"), (~is_kept, _GREY, "stopped")):
+            places = np.array(early)[chosen], np.array(final)[chosen]
+            axes.scatter(*places, s=14, color=colour, label=label)
+        best = early[final.index(1)]
+        axes.scatter(best, 1, s=70, marker="*", color=PALETTE[4], zorder=3, label="final best")
+        axes.axvline(kept + 0.5, color=MUTED, lw=1, ls=":", label="the first quarter")
         axes.set_title(curves.name, fontsize=9, color=INK)
         axes.set_xlabel("rank at 5 % of the samples")
     panels[0].set_ylabel("final rank")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
     holds = [early <= kept for _, early, kept, _ in rows]
     return Exhibit(
-        found=tuple(
-            f"{name}: the final best was number {early} of {count} at 5 %; {kept} are kept."
-            for name, early, kept, count in rows
+        found=(
+            *(
+                f"{name}: the final best was number {early} of {count} at 5 %; {kept} are kept."
+                for name, early, kept, count in rows
+            ),
+            f"It was among those kept on {sum(holds)} of {len(holds)} tasks; in the paper always.",
         ),
         verdict=verdict_over(holds if recorded_sets() else ()),
         table=Table(("task", "winner's rank at 5 %", "kept", "jobs"), tuple(rows)),

@@ -23,7 +23,6 @@ from dataclasses import replace
 from statistics import fmean
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
@@ -31,7 +30,7 @@ from alto_policy.events import TaskArrived
 from alto_policy.policies import build
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.runlog import Entry, RunLog
-from alto_runs.report.drawing import GRID, INK, PALETTE, figure_of
+from alto_runs.report.drawing import GRID, INK, PALETTE, figure_of, tell_values
 from alto_sim.backend import SimBackend
 from alto_sim.workload import recorded
 from experiments.curve_sets import origins, shown_sets, whole_searches
@@ -43,6 +42,7 @@ __all__ = ["exhibit", "makespan_ratio", "recorded_makespan"]
 _WANTED = {"SmolLM2-135M": 300.0, "Llama-3.2-1B": 30.0, "Llama-3.1-8B": 15.0}
 _LOSS_BAR, _TIME_BAR = 0.005, 0.03
 _SHOWN = ("fifo", "alto", "alto+")
+_FOOT = 2.0  # of the logarithmic axis
 
 
 def makespan_ratio(log: RunLog) -> float | None:
@@ -178,15 +178,17 @@ def _draw(rows: Sequence[tuple[Cell, ...]]) -> Figure:
             color=PALETTE[number],
             label="all jobs to their ends" if system == "fifo" else system,
         )
-        axes.bar_label(drawn, fmt="%.0f", padding=3, fontsize=8, color=INK)
+        for bar, height in zip(drawn, heights, strict=True):  # at its foot, clear of all lines
+            middle = bar.get_x() + bar.get_width() / 2
+            axes.text(middle, 1.15 * _FOOT, f"{height:.0f}", ha="center", color="white", weight=700)
     for place, backbone in enumerate(BACKBONES):
         wanted = _WANTED[backbone]
         axes.plot((place - 0.42, place + 0.42), (wanted, wanted), color=PALETTE[4], lw=1.5)
     axes.plot([], [], color=PALETTE[4], lw=1.5, label="wanted")
     axes.set_xticks(range(len(BACKBONES)), BACKBONES)
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylim(bottom=_FOOT)
+    tell_values(axes.yaxis)
     axes.set_ylabel("times as fast as PEFT one after another")
     axes.grid(axis="y", color=GRID)
     axes.legend(fontsize=8, frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))

@@ -236,6 +236,15 @@ def _sentences(speedups: dict[str, list[float]], idle: dict[str, float]) -> tupl
     )
 
 
+def _label(bar: Bar) -> str:
+    parts = (
+        ("batching", bar.batching),
+        ("scheduling", bar.scheduling),
+        ("exits by alto+" if bar.plus else "early exit", bar.exits),
+    )
+    return "\n".join(name for name, is_in in parts if is_in) or "none"
+
+
 def _draw(speedups: dict[str, list[float]]) -> Figure:
     figure, axes = figure_of(3.6)
     places = range(len(BARS))
@@ -259,7 +268,7 @@ def _draw(speedups: dict[str, list[float]]) -> Figure:
     axes.bar_label(ours, fmt="%.2f", padding=3, fontsize=8, color=INK)
     paper_labels = ["no bar" if bar.paper is None else f"{bar.paper:.2f}" for bar in BARS]
     axes.bar_label(theirs, paper_labels, padding=3, fontsize=8, color=MUTED)
-    axes.set_xticks(list(places), [bar.name for bar in BARS])
+    axes.set_xticks(list(places), [_label(bar) for bar in BARS], fontsize=8)
     axes.set_ylabel("speed-up over batching alone")
     axes.grid(axis="y", color=GRID)
     axes.legend(frameon=False, labelcolor=INK)

@@ -16,13 +16,14 @@ all-reduce. What stalls is the lock-step of the gathers.
 from collections.abc import Iterable, Sequence
 
 from alto_runs.profile import GangRow, read_profile, shipped_profile
-from alto_runs.report.drawing import INK, PALETTE, panels_of
+from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of, tell_values
 from experiments.exhibit import Exhibit, Table, Verdict
 
 __all__ = ["exhibit", "speedup"]
 
 _PROFILE, _OF_TWO_GPUS = "h100x4.jsonl", "h100x2.jsonl"
 _OURS, _PEER, _ALONE = "adapter-parallel", "fsdp2-peft", "one-gpu"
+_LABELS = {_OURS: "adapter parallelism", _PEER: "FSDP2 with PEFT"}
 _JOBS, _LENGTH, _BATCHES = 8, 256, (1, 2, 4, 8)
 _PAPER_PEAK, _PAPER_PEAK_BATCH = 4.7, 2
 _SCALED_JOBS = 32  # the GPUs are full
@@ -36,10 +37,16 @@ def exhibit() -> Exhibit:
         for place, method in enumerate((_OURS, _PEER)):
             found = _series(rows, model, method)
             batches, speeds = [at for at, _ in found], [speed for _, speed in found]
-            axes.plot(batches, speeds, "o-", color=PALETTE[place], label=method)
+            axes.plot(batches, speeds, "o-", color=PALETTE[place], label=_LABELS[method])
+            if not found:
+                told = f"{_LABELS[method]} was not measured"
+                axes.text(0.98, 0.04, told, ha="right", c=MUTED, size=8, transform=axes.transAxes)
         axes.set_title(model, fontsize=9, color=INK)
         axes.set_xscale("log", base=2)
+        axes.set_xticks(_BATCHES, map(str, _BATCHES))
         axes.set_yscale("log")
+        tell_values(axes.yaxis)
+        axes.grid(axis="y", color=GRID)
         axes.set_xlabel("sequences in a job's batch")
     panels[0].set_ylabel("tokens/s on 4 GPUs")
     panels[0].legend(frameon=False, fontsize=8)

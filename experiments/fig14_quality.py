@@ -23,6 +23,7 @@ from experiments.table_backend import play_policy
 __all__ = ["exhibit", "of_batch_size"]
 
 _TOLERANCE = 0.005
+_TICKS = (0, 0.1, 1, 10, 100, 1000)
 
 
 def of_batch_size(curves: CurveSet, size: int) -> CurveSet:
@@ -91,17 +92,24 @@ def _draw(
     for axes, curves in zip(panels, sets, strict=False):
         own = [row for row in rows if row[0] == curves.name]
         for place, row in enumerate(own):
-            best = of_batch_size(curves, row[1]).best
-            grey = best[np.isfinite(best) & (best < 2 * best.min())]
-            axes.scatter([place] * len(grey), grey, s=8, color=MUTED, alpha=0.4, lw=0)
-            axes.scatter(place, row[3], marker="_", s=180, color=PALETTE[4])
-            axes.scatter(place, row[4], s=26, color=PALETTE[0], zorder=3)
+            losses = of_batch_size(curves, row[1]).best
+            grey = 100 * (losses[np.isfinite(losses)] / row[3] - 1)
+            axes.scatter([place] * len(grey), grey, s=10, color=MUTED, alpha=0.5, lw=0)
+            axes.scatter(place, 100 * (row[4] / row[3] - 1), s=34, color=PALETTE[0], zorder=3)
+        axes.axhline(100 * _TOLERANCE, color=PALETTE[4], lw=1, ls=":")
+        axes.set_yscale("symlog", linthresh=0.1)
+        axes.set_ylim(-0.02, 2000)
+        axes.set_yticks(_TICKS, [f"{tick:g}" for tick in _TICKS] if axes is panels[0] else [])
+        axes.minorticks_off()
         axes.set_xticks(range(len(own)), [str(row[1]) for row in own])
         axes.set_title(curves.name, fontsize=8, color=INK)
         axes.set_xlabel("batch size")
         axes.grid(axis="y", color=GRID)
-    panels[0].scatter([], [], marker="_", s=180, color=PALETTE[4], label="best without exits")
-    panels[0].scatter([], [], s=26, color=PALETTE[0], label="best with exits")
-    panels[0].legend(fontsize=7, frameon=False)
-    panels[0].set_ylabel("best validation loss of a job")
+    marks = (
+        panels[0].scatter([], [], s=10, color=MUTED, alpha=0.5, label="a job, without exits"),
+        panels[0].scatter([], [], s=34, color=PALETTE[0], label="the best with exits"),
+        panels[0].plot([], [], color=PALETTE[4], lw=1, ls=":", label="0.5 %")[0],
+    )
+    figure.legend(handles=marks, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
+    panels[0].set_ylabel("loss above the best without exits, %")
     return figure

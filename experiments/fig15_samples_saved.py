@@ -126,7 +126,8 @@ def _draw(rows: list[Row]) -> Figure:
         left = [sum(row.shares[:number]) for row in rows]
         widths = [row.shares[number] for row in rows]
         names = [row.name for row in rows]
-        ours.barh(names, widths, left=left, color=PALETTE[number], label=rule.value)
+        if any(widths):
+            ours.barh(names, widths, left=left, color=PALETTE[number], label=rule.value)
     for row in rows:
         ours.annotate(
             f" {row.saved:.0%}, loss +{row.regret:.2%}",
@@ -142,13 +143,14 @@ def _draw(rows: list[Row]) -> Figure:
         [total - one for one, total in _PAPER.values()],
         left=[one for one, _ in _PAPER.values()],
         color=MUTED,
-        label="its other rules",
+        label="other rules of the paper",
     )
     for axes, title in ((ours, "here"), (theirs, "paper")):
         axes.set_title(title, fontsize=9, color=INK)
-        axes.set_xlim(0, 1.25)
+        axes.set_xlim(0, 1.1)
+        axes.set_xticks([tick / 5 for tick in range(6)], [f"{20 * tick}" for tick in range(6)])
         axes.invert_yaxis()
         axes.grid(axis="x", color=GRID)
-        axes.legend(fontsize=7, frameon=False, loc="lower right")
-    theirs.set_xlabel("share of the samples of the full grid")
+    theirs.set_xlabel("samples saved, % of the full grid's")
+    figure.legend(loc="outside upper center", ncols=5, frameon=False, fontsize=8)
     return figure

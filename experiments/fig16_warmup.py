@@ -25,7 +25,11 @@ _SHARES = (0.025, 0.05, 0.075, 0.1, 0.15, 0.2)  # the paper: 1 to 20 %; reports 
 _GENERATED = 20
 # Paper, figure 16: at 5 % in all seven pairs of model and data.
 _PAPER_RHO, _PAPER_COVERAGE = 0.7, (0.6, 0.8)
-_PANELS = ("Spearman, warm-up against end", "true best quarter kept", "best job kept")
+_PANELS = (
+    "Spearman, warm-up against end",
+    "true best quarter kept",
+    "best job kept (full) or stopped (empty)",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,9 @@ def exhibit() -> Exhibit:
     for share, (mean, _) in zip(_SHARES, means, strict=True):
         rows.append((f"generated, mean of {_GENERATED}", share, *mean))
     figure, panels = panels_of(3.4, 3)
-    for number, axes in enumerate(panels):
+    for number, axes in enumerate(panels[:2]):
         _draw(axes, number, rows, means)
+    _draw_captured(panels[2], rows)
     panels[0].legend(fontsize=7, frameon=False, labelcolor=INK)
     at_5 = [row for row in rows if row[1] == 0.05]
     judged = [row for row in at_5 if not row[0].startswith("generated")]
@@ -114,7 +119,7 @@ def _draw(
         is_generated = name.startswith("generated")
         style = "--" if is_generated else "-"
         axes.plot(_SHARES, heights, style, marker="o", ms=3, color=colour, label=name)
-        if is_generated and number < 2:  # that the best is kept is true or false
+        if is_generated:
             spread = np.array([each[number] for _, each in means])
             middle = np.array(heights)
             axes.fill_between(
@@ -125,10 +130,28 @@ def _draw(
                 alpha=0.12,
                 lw=0,
             )
-    paper = ((_PAPER_RHO, _PAPER_RHO), _PAPER_COVERAGE, (1.0, 1.0))[number]
+    paper = ((_PAPER_RHO, _PAPER_RHO), _PAPER_COVERAGE)[number]
     axes.plot((0.05, 0.05), paper, color=MUTED, lw=4, alpha=0.5, marker="_", ms=12)
     axes.annotate("paper, 5 %", (0.052, paper[0] - 0.06), fontsize=7, color=MUTED)
     axes.set_title(_PANELS[number], fontsize=9, color=INK)
     axes.set_xlabel("warm-up, share of a job's samples")
     axes.set_ylim(0, 1.05)
     axes.grid(axis="y", color=GRID)
+
+
+def _draw_captured(axes: Axes, rows: list[tuple[str, float, float, float, float, float]]) -> None:
+    """A row for each task: full where its best job is kept, empty where it is stopped."""
+    names = list(dict.fromkeys(row[0] for row in rows))
+    for place, (name, colour) in enumerate(zip(names, PALETTE, strict=False)):
+        for _, share, _, _, captured, _ in (row for row in rows if row[0] == name):
+            at = _SHARES.index(share)
+            face = colour if captured == 1 else "white"
+            axes.scatter(at, place, s=60, facecolor=face, edgecolor=colour)
+            if 0 < captured < 1:
+                axes.text(at, place + 0.3, f"{captured:.0%}", ha="center", va="top", fontsize=7)
+    axes.set_yticks(range(len(names)), [])
+    axes.set_ylim(len(names) - 0.3, -0.5)
+    axes.set_xticks(range(len(_SHARES)), [f"{share:g}" for share in _SHARES], fontsize=8)
+    axes.set_xlim(-0.5, len(_SHARES) - 0.5)
+    axes.set_title(_PANELS[2], fontsize=9, color=INK)
+    axes.set_xlabel("warm-up, share of a job's samples")

@@ -12,9 +12,8 @@ afterwards.
 from statistics import fmean
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
-from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of
+from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of, tell_values
 from experiments.curve_sets import origins, shown_sets
 from experiments.exhibit import Exhibit, Table, Verdict
 from experiments.search_costs import BACKBONES, PEFT, SYSTEMS, search_cost
@@ -69,19 +68,27 @@ def _draw(rows: list[tuple[str, str, float, float, float, float]]) -> Figure:
     for axes, backbone in zip(panels, BACKBONES, strict=True):
         own = [row for row in rows if row[0] == backbone]
         names = [row[1] for row in own]
-        axes.barh(names, [row[3] for row in own], color=MUTED, alpha=0.4, label="to the end")
-        drawn = axes.barh(
-            names, [row[2] for row in own], 0.5, color=PALETTE[0], label="to the best adapter"
+        bests, ends = [row[2] for row in own], [row[3] for row in own]
+        axes.hlines(names, bests, ends, color=GRID, lw=3, zorder=1)
+        axes.scatter(bests, names, s=30, color=PALETTE[0], label="to the best adapter", zorder=2)
+        axes.scatter(
+            ends, names, s=30, color=PALETTE[1], label="to the end of the search", zorder=2
         )
-        axes.bar_label(drawn, fmt="{:,.0f}", fontsize=7, color=INK, padding=2)
+        for name, best, end in zip(names, bests, ends, strict=True):
+            for value, side, shift in ((best, "right", -5), (end, "left", 5)):
+                axes.annotate(
+                    f"{value:,.0f}", (value, name), (shift, 0), textcoords="offset points",
+                    ha=side, va="center", fontsize=7, color=INK,
+                )  # fmt: skip
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter("{x:,.0f}")
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlim(min(bests) / 2.5, max(ends) * 3)
+        tell_values(axes.xaxis, (1,))
         axes.invert_yaxis()
         axes.set_title(backbone, fontsize=9, color=INK)
         axes.set_xlabel("GPU-seconds")
         axes.grid(axis="x", color=GRID)
         if axes is not panels[0]:
             axes.set_yticks([])
-    panels[0].legend(fontsize=7, frameon=False, loc="lower right")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     return figure

@@ -98,8 +98,8 @@ def exhibit() -> Exhibit:
     return Exhibit(
         verdict=Verdict.BEYOND,
         found=tuple(
-            f"{name}: a profile off by {error:.0%} makes the makespan {makespan - 1:+.1%} and the "
-            f"mean completion {completion - 1:+.1%} of what they are without an error."
+            f"{name}: a profile off by {error:.0%} changes the makespan by {makespan - 1:+.1%} and "
+            f"the mean completion by {completion - 1:+.1%}."
             for name, error, makespan, _, completion, _ in worst
         ),
         table=Table(
@@ -159,5 +159,6 @@ def _draw(rows: Sequence[tuple[str, float, float, float, float, float]]) -> Figu
         axes.set_xlabel("error of the profile, %")
         axes.grid(axis="y", color=GRID)
     panels[0].set_ylabel("over the run without an error")
-    panels[0].legend(frameon=False, fontsize=7)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False, fontsize=8)
     return figure

@@ -21,7 +21,7 @@ from statistics import fmean
 from matplotlib.figure import Figure
 
 from alto_policy.policies.alto_plus import AltoPlusSettings
-from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of
+from alto_runs.report.drawing import GRID, MUTED, PALETTE, panels_of
 from experiments.curve_sets import CurveSet, generated_sets, origins, recorded_sets
 from experiments.exhibit import Exhibit, Table, Verdict
 from experiments.selection import ALTO, Outcome, Selection, outcome
@@ -36,6 +36,7 @@ _ROUNDS = (
 _KEEPS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7)
 _LOOKAHEADS, _MARGINS = (0.0, 0.25, 0.5, 1.0), (0.0, 0.002, 0.005)
 _GENERATED, _LEAST_RECORDED = 8, 3
+_CLOUD = "#C5CBD3"
 _THRIFT = "thrift"
 _LIMITS = (1.0, 0.75, 0.5)  # of what `alto` spends
 _AS_GOOD = 0.001  # more regret than `alto`'s
@@ -208,7 +209,7 @@ def _draw(sets: Sequence[CurveSet], rows: Sequence[tuple[str | float, ...]]) -> 
             [one.budget for one in cloud],
             [factor * getattr(one, name) for one in cloud],
             s=5,
-            color=GRID,
+            color=_CLOUD,
             label="every setting, in hindsight",
         )
         names = ["alto", *(family.name for family in FAMILIES), _THRIFT, "alto+, as shipped"]
@@ -222,6 +223,7 @@ def _draw(sets: Sequence[CurveSet], rows: Sequence[tuple[str | float, ...]]) -> 
                 marker={"alto": "*", "alto+, as shipped": "P"}.get(family, "o"),
                 color=PALETTE[number % len(PALETTE)],
                 label=family,
+                zorder=3 if family == "alto" else 2,
             )
         axes.set_xlabel("samples trained, share of the full grid")
         axes.set_xlim(0, 0.5)
@@ -231,5 +233,6 @@ def _draw(sets: Sequence[CurveSet], rows: Sequence[tuple[str | float, ...]]) -> 
     panels[0].yaxis.set_major_formatter("{x:g}")
     panels[0].set_ylim(bottom=-0.002)
     panels[1].set_ylabel("true best quarter kept", color=MUTED)
-    panels[1].legend(fontsize=7, frameon=False, labelcolor=INK, loc="lower right")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False, fontsize=8)
     return figure

@@ -14,7 +14,9 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 
 from alto_policy.exits import ExitRules
 from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of
@@ -81,8 +83,8 @@ def exhibit() -> Exhibit:
     return Exhibit(
         verdict=Verdict.BEYOND,
         found=tuple(
-            f"{name}: budget moves by {spans[name][0]:.1%} points, mean regret by "
-            f"{spans[name][1]:.2%}."
+            f"{name.replace('_', ' ')}: the budget moves by {100 * spans[name][0]:.1f} points, the "
+            f"mean regret by {100 * spans[name][1]:.2f}."
             for name in widest
         ),
         table=Table(("setting", "value", "budget", "regret", "worst regret", "kept"), tuple(rows)),
@@ -117,10 +119,28 @@ def _span(rows: Sequence[tuple[str, float, float, float, float, float]]) -> tupl
     return max(budgets) - min(budgets), max(regrets) - min(regrets)
 
 
+def _label_ends(axes: Axes, place: int, settings: Sequence[float], values: Sequence[float]) -> None:
+    """The settings at both ends, all that lead to one; a word where none leads elsewhere."""
+    low, high = min(values), max(values)
+    ends = ((low, "right", -6), (high, "left", 6)) if high > low else ((low, "left", 6),)
+    for end, side, shift in ends:
+        told = ", ".join(f"{s:g}" for s, v in zip(settings, values, strict=True) if v == end)
+        axes.annotate(
+            told if high > low else f"all ({told})",
+            (end, place),
+            xytext=(shift, 0),
+            textcoords="offset points",
+            fontsize=7,
+            color=INK,
+            ha=side,
+            va="center",
+        )
+
+
 def _draw(
     rows: Sequence[tuple[str, float, float, float, float, float]], names: Sequence[str]
 ) -> Figure:
-    figure, (budgets, regrets) = panels_of(3.6, 2)
+    figure, (budgets, regrets) = panels_of(4.2, 2)
     for place, name in enumerate(names):
         own = [row for row in rows if row[0] == name]
         drawn = (
@@ -130,21 +150,14 @@ def _draw(
         for axes, values in drawn:
             axes.plot(values, [place] * len(values), "-", color=GRID, lw=3, zorder=1)
             axes.scatter(values, [place] * len(values), s=16, color=PALETTE[0], zorder=2)
-            for row, value in zip(own, values, strict=True):
-                if value in (min(values), max(values)):
-                    axes.annotate(
-                        f"{row[1]:g}",
-                        (value, place),
-                        xytext=(0, 4),
-                        textcoords="offset points",
-                        fontsize=6,
-                        color=INK,
-                        ha="center",
-                    )
-    budgets.set_yticks(range(len(names)), names, fontsize=8)
+            _label_ends(axes, place, [row[1] for row in own], values)
+    budgets.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=8)
+    budgets.xaxis.set_major_locator(MultipleLocator(0.05))
     regrets.set_yticks(range(len(names)), [])
     budgets.set_xlabel("samples trained, share of the full grid")
     regrets.set_xlabel("regret, %")
+    budgets.set_xlim(0.05, 0.33)
+    regrets.set_xlim(-0.25, 0.8)
     for axes in (budgets, regrets):
         axes.grid(axis="x", color=GRID)
         axes.set_ylim(-0.6, len(names) - 0.2)

@@ -231,7 +231,7 @@ def _versions() -> str:
 
 
 def _draw(judged: Sequence[Result], tasks: Sequence[str]) -> Figure:
-    """A line for each rule: dots are means in lock-step, rings in sequence, small dots tasks."""
+    """A line for each rule."""
     rules = sorted(
         dict.fromkeys(one.rule for one in judged),
         key=lambda rule: fmean(one.budget for one in judged if one.rule == rule),
@@ -260,4 +260,14 @@ def _draw(judged: Sequence[Result], tasks: Sequence[str]) -> Figure:
     panels[1].set_xscale("symlog", linthresh=0.1)
     panels[1].xaxis.set_major_formatter("{x:g}")
     panels[1].set_xlim(left=-0.02)
+    panels[2].set_xlim(0, 1.05)
+    handles = [
+        panels[0].scatter([], [], s=size, facecolor=fill, edgecolor=MUTED, label=label)
+        for size, fill, label in (
+            (7, MUTED, "a task"),
+            (44, MUTED, "mean of the tasks, jobs in lock-step"),
+            (44, "none", "mean of the tasks, jobs one after another"),
+        )
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     return figure

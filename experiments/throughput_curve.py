@@ -16,7 +16,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from alto_runs.profile import JOB_SIZES, StepRow, read_profiles, shipped_profile
-from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of
+from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of, tell_values
 from experiments.exhibit import Exhibit, Table, Verdict
 
 __all__ = ["Point", "exhibit", "points_of"]
@@ -114,14 +114,17 @@ def _speed(row: StepRow) -> float:
 
 def _draw(axes: Axes, model: str, points: Sequence[Point]) -> None:
     speeds = {
-        "packed": {point.tokens: point.packed for point in points},
-        "alone": {p.tokens: p.alone for p in points if p.alone is not None},
-        "PEFT alone": {p.tokens: p.peft for p in points if p.peft is not None},
+        "ALTO, jobs packed": {point.tokens: point.packed for point in points},
+        "ALTO, one job": {p.tokens: p.alone for p in points if p.alone is not None},
+        "PEFT, one job": {p.tokens: p.peft for p in points if p.peft is not None},
     }
     for (name, known), colour in zip(speeds.items(), PALETTE, strict=False):
         axes.plot(list(known), list(known.values()), marker="o", ms=3, color=colour, label=name)
     axes.set_xscale("log", base=2)
+    axes.set_xticks([p.tokens for p in points], [f"{p.tokens:,}" for p in points])
+    axes.minorticks_off()
     axes.set_yscale("log")
+    tell_values(axes.yaxis)
     axes.set_title(model, fontsize=9, color=INK)
     axes.set_xlabel("tokens of one job in a step")
     axes.grid(axis="y", color=GRID)

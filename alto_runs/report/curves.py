@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from alto_policy.types import JobId
 from alto_runs.history import JobHistory
-from alto_runs.report.drawing import GRID, INK, MANY_SHAPES, figure_of, svg_of
+from alto_runs.report.drawing import GRID, INK, MANY_SHAPES, figure_of, svg_of, tell_values
 from alto_runs.report.ending import Ending, ending_of
 
 __all__ = ["draw_curves"]
@@ -109,11 +109,7 @@ def _label_winner(axes: Axes, job: JobId, best: tuple[int, float]) -> None:
 def _use_log_scale(axes: Axes, lowest: float, highest: float) -> None:
     axes.set_ylim(lowest / 1.2, min(highest, lowest * _WIDEST) * 1.2)
     axes.set_yscale("log")
-    if highest / lowest < _FEW_DECADES:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-        axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    tell_values(axes.yaxis, (1, 2, 3, 5) if highest / lowest < _FEW_DECADES else (1,))
     axes.set_ylabel("validation loss (log scale)")
 
 

@@ -7,9 +7,21 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
-__all__ = ["GRID", "INK", "MANY_SHAPES", "MUTED", "PALETTE", "figure_of", "panels_of", "svg_of"]
+__all__ = [
+    "GRID",
+    "INK",
+    "MANY_SHAPES",
+    "MUTED",
+    "PALETTE",
+    "figure_of",
+    "panels_of",
+    "svg_of",
+    "tell_values",
+]
 
 INK, MUTED, GRID = "#1F2933", "#616E7C", "#E4E7EB"
 # Okabe and Ito's colours (2008), which all readers tell apart, in the order of their contrast.
@@ -48,6 +60,13 @@ def panels_of(height: float, count: int, *, stacked: bool = False) -> tuple[Figu
         axes.tick_params(length=0)
         axes.set_axisbelow(True)
     return figure, panels
+
+
+def tell_values(axis: Axis, subs: tuple[int, ...] = (1, 2, 5)) -> None:
+    """Ticks of a logarithmic axis at these multiples of powers of ten, as numbers."""
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
 
 
 def svg_of(figure: Figure, label: str) -> str:

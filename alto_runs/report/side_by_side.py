@@ -7,12 +7,20 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from alto_policy.types import TaskId
 from alto_runs.policy_settings import policy_name
-from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, figure_of, panels_of, svg_of
+from alto_runs.report.drawing import (
+    GRID,
+    INK,
+    MUTED,
+    PALETTE,
+    figure_of,
+    panels_of,
+    svg_of,
+    tell_values,
+)
 from alto_runs.report.gantt import time_unit
 from alto_runs.result import Result
 from alto_runs.schedule import TaskTimes, task_times
@@ -118,9 +126,7 @@ def draw_completion(groups: Sequence[Group]) -> str:
             _draw_shares(axes, pooled, color=group.color, linewidth=2.2, label=group.name)
     if np.isfinite(smallest) and smallest > 0:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.xaxis.set_minor_locator(NullLocator())
+        tell_values(axes.xaxis)
     axes.set_ylim(0, 102)
     axes.set_ylabel("% of tasks done")
     axes.set_xlabel(f"{unit} from arrival to end")
