@@ -67,6 +67,6 @@ class RecordedCurves:
     def _known(self, job: Job) -> Mapping[int, Losses]:
         if job.id not in self._reports:
             raise UserError(
-                f"the record has no losses of job {job.id!r}: it must have trained once"
+                f"job {job.id!r} has not reported in this run, expected one in which every job has"
             )
         return self._reports[job.id]

@@ -19,6 +19,7 @@ from alto_runs.result import Result
 from alto_runs.versions import versions
 from alto_sim.belief import Belief, BelievedCosts
 from alto_sim.conditions import AS_IT_IS, Conditions, Rows, believed, read_conditions
+from alto_sim.curves import RecordedCurves
 from alto_sim.generator import PAPER_MIX
 from alto_sim.hardware import gpus_of
 from alto_sim.load import Loaded, load_workload
@@ -26,6 +27,8 @@ from alto_sim.molding import molded
 from alto_sim.simulate import simulate
 
 __all__ = ["Simulation"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +96,7 @@ class Simulation:
             workload = molded(workload, conditions.placement.widths, self.num_gpus, costs)
         estimate, place = believed(conditions, workload, costs)
         belief = () if conditions.is_plain else ((BELIEF, f"the conditions of {self.conditions}"),)
-        return simulate(
+        result = simulate(
             workload,
             self.policy or loaded.settings,
             gpus_of(self.num_gpus, gpus_per_node=conditions.gpus_per_node),
@@ -102,3 +105,12 @@ class Simulation:
             estimate=estimate,
             made_by=(*versions("simpy").items(), *loaded.facts, *belief),
         )
+        curves = loaded.workload.curves
+        if isinstance(curves, RecordedCurves) and curves.num_held:
+            log.warning(
+                "%s: %d losses are asked for that nobody saw; each is the last one of its job, as "
+                "if it had learned no more",
+                self.path,
+                curves.num_held,
+            )
+        return result

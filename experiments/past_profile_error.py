@@ -157,6 +157,7 @@ def _draw(rows: Sequence[tuple[str, float, float, float, float, float]]) -> Figu
             )
         axes.set_title(title, fontsize=9, color=INK)
         axes.set_xlabel("error of the profile, %")
+        axes.set_xticks([100 * error for error in _ERRORS])
         axes.grid(axis="y", color=GRID)
     panels[0].set_ylabel("over the run without an error")
     handles, labels = panels[0].get_legend_handles_labels()

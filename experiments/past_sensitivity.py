@@ -119,14 +119,18 @@ def _span(rows: Sequence[tuple[str, float, float, float, float, float]]) -> tupl
     return max(budgets) - min(budgets), max(regrets) - min(regrets)
 
 
+_MOST_NAMED = 3
+
+
 def _label_ends(axes: Axes, place: int, settings: Sequence[float], values: Sequence[float]) -> None:
-    """The settings at both ends, all that lead to one; a word where none leads elsewhere."""
+    """The settings at both ends; how many where there are more than a few."""
     low, high = min(values), max(values)
     ends = ((low, "right", -6), (high, "left", 6)) if high > low else ((low, "left", 6),)
     for end, side, shift in ends:
-        told = ", ".join(f"{s:g}" for s, v in zip(settings, values, strict=True) if v == end)
+        here = [f"{s:g}" for s, value in zip(settings, values, strict=True) if value == end]
+        told = ", ".join(here) if len(here) <= _MOST_NAMED else f"{len(here)} others"
         axes.annotate(
-            told if high > low else f"all ({told})",
+            told if high > low else f"all {len(here)}",
             (end, place),
             xytext=(shift, 0),
             textcoords="offset points",
@@ -157,7 +161,8 @@ def _draw(
     budgets.set_xlabel("samples trained, share of the full grid")
     regrets.set_xlabel("regret, %")
     budgets.set_xlim(0.05, 0.33)
-    regrets.set_xlim(-0.25, 0.8)
+    regrets.set_xlim(-0.12, 0.72)
+    regrets.set_xticks((0, 0.2, 0.4, 0.6))
     for axes in (budgets, regrets):
         axes.grid(axis="x", color=GRID)
         axes.set_ylim(-0.6, len(names) - 0.2)
