@@ -77,6 +77,16 @@ def test_generated_losses_are_called_so_and_recorded_ones_are_not(
     assert "losses are" not in again.out
 
 
+@pytest.mark.parametrize(("policy", "is_asked"), [("fifo", True), ("alto", False)])
+def test_losses_that_a_run_does_not_have_are_not_made_up_in_silence(
+    policy: str, is_asked: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: Capture
+) -> None:
+    """Its weak jobs were stopped, and only another policy wants to know how they would go on."""
+    run = Path("traces/recorded/qasc-preferences-alto")
+    typed(capsys, "simulate", run, "--policy", policy, "--out", tmp_path / "run")
+    assert ("losses are asked for that nobody saw" in caplog.text) is is_asked
+
+
 def test_jobs_that_do_not_fit_are_told_before_anything_is_trained(
     tmp_path: Path, capsys: Capture
 ) -> None:
