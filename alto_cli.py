@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _SHIPPED = Path()
+_MOST_GPUS = 1_000_000  # of a simulated cluster: each takes a hundred bytes and more
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -276,7 +277,7 @@ def _add_simulate(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     simulate = verbs.add_parser("simulate", help="the same loop on a simulated cluster")
     simulate.add_argument("workload", type=Path, metavar="TRACE|STUDY.yaml|DIR")
     simulate.add_argument("--policy", metavar="NAME", help="default: that of the workload")
-    simulate.add_argument("--gpus", type=_count, default=1, metavar="N")
+    simulate.add_argument("--gpus", type=_gpus, default=1, metavar="N", help="default: 1")
     simulate.add_argument(
         "--profile", type=Path, metavar="FILE", help="the machine, as alto profile measured it"
     )
@@ -354,6 +355,13 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"value {text!r}: expected a whole number above 0")
     return int(text)
+
+
+def _gpus(text: str) -> int:
+    count = _count(text)
+    if count > _MOST_GPUS:
+        raise argparse.ArgumentTypeError(f"value {text!r}: expected {_MOST_GPUS:,} at most")
+    return count
 
 
 def _seed(text: str) -> int:

@@ -150,6 +150,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
             "alto simulate --help tells more",
         ),
         (
+            ["simulate", "t", "--out", "d", "--gpus", "1000001"],
+            "alto simulate: argument --gpus: value '1000001': expected 1,000,000 at most; "
+            "alto simulate --help tells more",
+        ),
+        (
             ["simulate", "t", "--out", "d", "--gpus", "two"],
             "alto simulate: argument --gpus: value 'two': expected a whole number above 0; "
             "alto simulate --help tells more",
