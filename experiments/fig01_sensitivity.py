@@ -54,9 +54,9 @@ def exhibit() -> Exhibit:
         found=(
             *(f"{row[0]}: worst {row[2]:.2f} times the best, median {row[3]:.3f}." for row in rows),
             f"How large the ratio is depends on how far the grid reaches: in {len(usual)} of the "
-            f"sweep's {len(by_model)} models the worst is at most {max(usual) - 1:.0%} behind, in one "
-            f"{max(worst for worst, _ in ratios):.1f} times the best (cut off in the picture). The "
-            "median tells what tuning wins over a guess.",
+            f"sweep's {len(by_model)} models the worst is at most {max(usual) - 1:.0%} behind, in "
+            f"one {max(worst for worst, _ in ratios):.1f} times the best (cut off in the picture). "
+            "The median tells what tuning wins over a guess.",
         ),
         table=Table(("task", "jobs", "worst over best", "median over best"), tuple(rows)),
         logs=(*origins(sets), "`traces/sweeps/tinker_sft_sweep.csv`"),
