@@ -24,6 +24,7 @@ __all__ = [
 Value = float | int | str | bool | None
 
 _MAX_JOBS = 10_000
+_COUNTS, _MOST_AT_ONCE = ("batch_size", "accumulation"), 65_536  # a step holds all its samples
 _FIELDS = [field.name for field in fields(Hyperparameters)]
 
 
@@ -74,6 +75,10 @@ def configurations(axes: Iterable[Axis]) -> tuple[Hyperparameters, ...]:
 def configuration(given: Mapping[str, Value]) -> Hyperparameters:
     """One job's hyper-parameters. Raises FieldError."""
     values = dict(given)
+    for name in _COUNTS:
+        count = values.get(name)
+        if isinstance(count, int) and count > _MOST_AT_ONCE:
+            raise FieldError((name,), f"expected {_MOST_AT_ONCE:,} at most")
     if values.get("alpha") is not None:
         return decode_fields(Hyperparameters, values)
     values.pop("alpha", None)

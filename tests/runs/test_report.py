@@ -225,7 +225,7 @@ def test_rigid_jobs_have_no_samples_to_save_and_no_losses(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("vals", "labels"),
-    [((90.0, 20.0), ("20", "30", "50")), ((5e4, 2.0), ("10", "100", "1000"))],
+    [((90.0, 20.0), ("20", "30", "50")), ((5e4, 2.0), ("10", "100", "1,000"))],
 )
 def test_a_logarithmic_axis_tells_its_values(
     vals: tuple[float, ...], labels: tuple[str, ...]

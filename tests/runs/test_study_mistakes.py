@@ -96,6 +96,7 @@ def test_fields_of_the_study(field: str, line: str, tmp_path: Path) -> None:
             "{learning_rat: [1]}",
             "search.learning_rat: value [1]: unknown key, did you mean 'learning_rate'?",
         ),
+        ("{batch_size: [65537]}", "search.batch_size[0]: value 65537: expected 65,536 at most"),
         ("{rank: []}", "search.rank: value []: expected at least one value"),
         ("{rank: [8, 16, 8]}", "search.rank[2]: value 8: this value stands twice in the list"),
         (
