@@ -41,6 +41,8 @@ Placement = Callable[[Sequence[Task], ClusterView], Sequence[Task]]
 of one that begins to wait where none is: nothing can start, and whatever it believes of the task
 it may work out ahead."""
 
+_FREEING = (ExecutorDown, NodeUp)  # a union that is written where it is asked costs 0.1 us a time
+
 
 class Dispatch:
     """Trains every job to its end; a subclass says which jobs go early, and which may train.
@@ -92,9 +94,9 @@ class Dispatch:
         if isinstance(event, ExecutorUp):
             task = cluster.tasks()[event.task]
             return self._attend(task, cluster, _too_large(task, cluster))
-        if isinstance(event, ExecutorDown | NodeUp):
-            for task in _returned(event, cluster):
-                self._wait(task, cluster)
+        if isinstance(event, _FREEING):
+            if isinstance(event, ExecutorDown) and cluster.is_waiting(event.task):
+                self._wait(cluster.tasks()[event.task], cluster)
             return self._start_executors(cluster)
         if isinstance(event, TaskCancelled):
             ends = tuple(_cancel(cluster.tasks()[event.task], cluster))
@@ -118,11 +120,14 @@ class Dispatch:
         departed: JobId | None = None,
     ) -> tuple[Decision, ...]:
         """Stop what need not train, launch what fits, end the executor when all is done."""
+        ended = len(cluster.jobs(task.id, Status.ENDED))
+        if ended == len(task.jobs):
+            return (StopExecutor(task.id),)  # before all else: each task of a trace ends so
         gone = {stop.job for stop in stops} if stops else set()
         if cuts := tuple(self.cut(task, cluster, gone)):
             stops = (*stops, *cuts)
             gone.update([stop.job for stop in cuts])
-        if len(cluster.jobs(task.id, Status.ENDED)) + len(gone) == len(task.jobs):
+        if ended + len(gone) == len(task.jobs):
             return (*stops, StopExecutor(task.id))
         launches = self._launches(task, cluster, gone, departed)
         if launches or task.num_gpus == 1 or departed is None or self.move_tokens is None:
@@ -168,22 +173,15 @@ class Dispatch:
         starts = []
         while free:
             widest = gangs.widest_in(free)
-            task_id = self._queue.pop(widest if self.backfills else None, cluster.is_waiting)
-            if task_id is None:
+            task = self._queue.pop(widest if self.backfills else None, cluster.is_waiting)
+            if task is None:
                 break
-            task = cluster.tasks()[task_id]
             if task.num_gpus > widest:
                 self._wait(task, cluster)
                 break
             gang, free = gangs.take(free, task.num_gpus)
-            starts.append(StartExecutor(task_id, gang))
+            starts.append(StartExecutor(task.id, gang))
         return tuple(starts)
-
-
-def _returned(event: ExecutorDown | NodeUp, cluster: ClusterView) -> Iterator[Task]:
-    """The task that has lost its executor, if it is not over."""
-    if isinstance(event, ExecutorDown) and cluster.is_waiting(event.task):
-        yield cluster.tasks()[event.task]
 
 
 def _starts(

@@ -16,7 +16,7 @@ class TaskQueue:
     """
 
     def __init__(self) -> None:
-        self._heaps: dict[int, list[tuple[float, int, TaskId]]] = {}
+        self._heaps: dict[int, list[tuple[float, int, Task]]] = {}
         self._widths: list[int] = []  # of all heaps, narrow ones first
         self._numbers: dict[TaskId, int] = {}
 
@@ -26,12 +26,12 @@ class TaskQueue:
         if width not in self._heaps:
             self._heaps[width] = []
             insort(self._widths, width)
-        heappush(self._heaps[width], (key, number, task.id))
+        heappush(self._heaps[width], (key, number, task))
 
-    def pop(self, widest: int | None, waits: Callable[[TaskId], bool]) -> TaskId | None:
+    def pop(self, widest: int | None, waits: Callable[[TaskId], bool]) -> Task | None:
         """Take the first task that is not wider; what does not wait any more is forgotten."""
         while True:
-            first: list[tuple[float, int, TaskId]] = []
+            first: list[tuple[float, int, Task]] = []
             for width in self._widths:
                 if widest is not None and width > widest:
                     break
@@ -41,5 +41,5 @@ class TaskQueue:
             if not first:
                 return None
             task = heappop(first)[2]
-            if waits(task):
+            if waits(task.id):
                 return task

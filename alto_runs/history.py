@@ -1,7 +1,7 @@
 """What became of tasks, jobs and GPUs, folded from a run log."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from alto_policy.cluster import Cluster, IllegalDecisionError, ImpossibleEventError, Status
@@ -127,7 +127,7 @@ class RunHistory:
     outages: tuple[Outage, ...] = ()  # in the order of their ends
 
     def of_task(self, task: Task) -> tuple[JobHistory, ...]:
-        return tuple(self.jobs[job.id] for job in task.jobs)
+        return tuple([self.jobs[job.id] for job in task.jobs])
 
 
 def follow(log: RunLog) -> RunHistory:
@@ -156,6 +156,7 @@ class Follower:
         self._spans: dict[TaskId, tuple[ExecutorSpan, ...]] = {}
         self._executors: list[ExecutorSpan] = []
         self._open: dict[TaskId, _OpenExecutor] = {}
+        self._inside: dict[JobId, tuple[GpuId, float]] = {}  # where, since when
         self._outages = _Outages(cluster.gpus)
 
     def observe(self, entry: Entry) -> None:
@@ -164,8 +165,7 @@ class Follower:
         self._end = t = event.t
         # A chain of isinstance: patterns of classes take four times as long, on every event.
         if isinstance(event, JobLeft):
-            task = self._cluster.task_of(event.job).id
-            gpu, start = self._open[task].inside.pop(event.job)
+            gpu, start = self._inside.pop(event.job)
             self._add_stay(event.job, Residency(gpu, start, t, event.how))
         elif isinstance(event, TaskArrived):
             self._arrivals[event.task.id] = t
@@ -179,9 +179,9 @@ class Follower:
             self._outages.observe(event)
         for decision in entry.decisions:
             if isinstance(decision, Launch):
-                inside, stay = self._open[decision.task].inside, (decision.gpu, t)
+                stay = decision.gpu, t
                 for job in decision.jobs:
-                    inside[job] = stay
+                    self._inside[job] = stay
             elif isinstance(decision, StartExecutor):
                 self._open[decision.task] = _OpenExecutor(decision.gpus)
 
@@ -197,15 +197,18 @@ class Follower:
 
     def _close(self, task: TaskId, t: float) -> None:
         executor = self._open.pop(task)
-        for job, (gpu, start) in executor.inside.items():
-            self._add_stay(job, Residency(gpu, start, t, None))
+        for job in self._cluster.tasks()[task].jobs if self._inside else ():
+            if (stay := self._inside.pop(job.id, None)) is not None:
+                self._add_stay(job.id, Residency(*stay, t, None))
         if executor.up_since is not None:
             span = ExecutorSpan(task, executor.gpus, executor.up_since, t)
             self._executors.append(span)
-            self._spans[task] = (*self._spans.get(task, ()), span)
+            earlier = self._spans.get(task)
+            self._spans[task] = (span,) if earlier is None else (*earlier, span)
 
     def _add_stay(self, job: JobId, stay: Residency) -> None:
-        self._residencies[job] = (*self._residencies.get(job, ()), stay)
+        earlier = self._residencies.get(job)
+        self._residencies[job] = (stay,) if earlier is None else (*earlier, stay)
 
     def _job(self, job: Job, task: TaskId) -> JobHistory:
         cluster, stays = self._cluster, self._residencies.get(job.id, ())
@@ -243,7 +246,6 @@ class _Outages:
 class _OpenExecutor:
     gpus: tuple[GpuId, ...]
     up_since: float | None = None
-    inside: dict[JobId, tuple[GpuId, float]] = field(default_factory=dict)  # where, since when
 
 
 def _outcome(status: Status, departure: Departure | None) -> Outcome:

@@ -2,15 +2,16 @@
 
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from json.encoder import encode_basestring_ascii
 from operator import attrgetter
-from typing import Any
 
 from alto_policy.decisions import ExitReason
 from alto_policy.frozen import quick
 from alto_policy.types import Task, TaskId
-from alto_runs.history import Outcome, RunHistory
+from alto_runs.history import JobHistory, Outcome, RunHistory
 from alto_runs.schedule import (
     ScheduleMetrics,
     TaskTimes,
@@ -29,7 +30,8 @@ EXIT_RULES = (
     ExitReason.NON_FINITE,
 )
 _NONE_SAVED = dict.fromkeys(EXIT_RULES, 0)
-_NO_OUTCOMES = dict.fromkeys(Outcome, 0)
+# Of a task of one job, by how that ended; a trace may have 100,000 of them.
+_ALONE = {ending: {each: int(each is ending) for each in Outcome} for ending in Outcome}
 
 
 @quick
@@ -64,19 +66,19 @@ class Metrics:
 
 
 def measure(history: RunHistory) -> Metrics:
-    shared: dict[object, Mapping[Any, int]] = {}
     tasks: dict[TaskId, TaskMetrics] = {}
 
     def measured() -> Iterator[TaskTimes]:
         """The times of one task after another, so that no more than one is held."""
         for task in history.tasks:
-            times = times_of(task, history)
-            tasks[task.id] = _of_task(task, times, history, shared)
+            jobs = history.of_task(task)
+            times = times_of(task, jobs, history)
+            tasks[task.id] = _of_task(task, jobs, times, history)
             yield times
 
     schedule = measure_schedule(measured(), history.outages)
     start = min(history.arrivals.values(), default=history.end)
-    return Metrics(_overall(tasks.values(), history.end - start), tasks, schedule)
+    return Metrics(_overall(tasks.values(), history, history.end - start), tasks, schedule)
 
 
 def metrics_json(metrics: Metrics) -> Iterator[str]:
@@ -86,61 +88,72 @@ def metrics_json(metrics: Metrics) -> Iterator[str]:
     """
     record = {**asdict(metrics.overall), "schedule": asdict(metrics.schedule)}
     yield json.dumps(record, indent=2, allow_nan=False).removesuffix("\n}") + ',\n  "tasks": {'
-    template, end = _template(), "\n"
+    end, template = "\n", _template(TaskMetrics.__slots__[:7])
+    counts, text = None, ""  # most tasks of a trace share what is counted by rule and outcome
     for task, measures in metrics.tasks.items():
-        saved, outcomes = measures.saved_by_rule.values(), measures.jobs_by_outcome.values()
-        numbers = template % (*_NUMBERS(measures), *saved, *outcomes, measures.reports)
-        yield f"{end}    {json.dumps(task)}: {numbers}"
+        if counts != (measures.saved_by_rule, measures.jobs_by_outcome, measures.reports):
+            counts = measures.saved_by_rule, measures.jobs_by_outcome, measures.reports
+            text = json.dumps(dict(zip(TaskMetrics.__slots__[7:], counts, strict=True)))[1:-1]
+        numbers = template % _NUMBERS(measures)
+        yield f"{end}    {encode_basestring_ascii(task)}: {{{numbers}, {text}}}"
         end = ",\n"
     yield "\n  }\n}\n" if metrics.tasks else "}\n}\n"
 
 
-def _template() -> str:
-    """JSON of a task's measures with a place for each number: faster than `json.dumps`."""
-    counts = {"saved_by_rule": EXIT_RULES, "jobs_by_outcome": tuple(Outcome)}
-    parts = []
-    for name in TaskMetrics.__slots__:
-        places = ", ".join(f"{json.dumps(key.value)}: %s" for key in counts.get(name, ()))
-        parts.append(f"{json.dumps(name)}: " + (f"{{{places}}}" if places else "%s"))
-    return f"{{{', '.join(parts)}}}"
+def _template(names: Iterable[str]) -> str:
+    """JSON members with a place for each number: faster than `json.dumps`."""
+    return ", ".join(f"{json.dumps(name)}: %s" for name in names)
 
 
 def _of_task(
-    task: Task,
-    times: TaskTimes,
-    history: RunHistory,
-    shared: dict[object, Mapping[Any, int]],
+    task: Task, jobs: Sequence[JobHistory], times: TaskTimes, history: RunHistory
 ) -> TaskMetrics:
-    """`shared` has the counts of earlier tasks: of a hundred thousand tasks most have the same."""
     total = trained = reports = 0
-    saved, outcomes = _NONE_SAVED.copy(), _NO_OUTCOMES.copy()
-    for spec in task.jobs:
-        job = history.jobs[spec.id]
-        steps, per_step = job.steps, spec.hyperparameters.samples_per_step
-        total += spec.steps * per_step
-        trained += steps * per_step
+    for job in jobs:
+        per_step = job.spec.hyperparameters.samples_per_step
+        total += job.spec.steps * per_step
+        trained += job.steps * per_step
         reports += len(job.reports)
-        outcomes[job.outcome] += 1
-        if job.outcome is Outcome.STOPPED and job.reason in saved:
-            saved[job.reason] += (spec.steps - steps) * per_step
     held = [(span.end - span.start) * len(span.gpus) for span in history.spans.get(task.id, ())]
     end = history.end if times.end is None else times.end
+    saved = _saved(jobs)
     num_saved = sum(saved.values())
     return TaskMetrics(
         makespan_seconds=end - times.arrival,
         gpu_seconds=math.fsum(held),
-        busy_gpu_seconds=busy_seconds(task, history),
+        busy_gpu_seconds=busy_seconds(task, jobs),
         samples_total=total,
         samples_trained=trained,
         samples_saved=num_saved,
         saved_share=num_saved / total,
-        saved_by_rule=shared.setdefault(tuple(saved.values()), saved),
-        jobs_by_outcome=shared.setdefault(tuple(outcomes.values()), outcomes),
+        saved_by_rule=saved,
+        jobs_by_outcome=_outcomes(jobs),
         reports=reports,
     )
 
 
-def _overall(tasks: Collection[TaskMetrics], makespan: float) -> TaskMetrics:
+def _saved(jobs: Iterable[JobHistory]) -> Mapping[ExitReason, int]:
+    """Samples by the rule that spared them."""
+    stopped = [job for job in jobs if job.outcome is Outcome.STOPPED and job.reason in _NONE_SAVED]
+    if not stopped:
+        return _NONE_SAVED
+    saved = _NONE_SAVED.copy()
+    for job in stopped:
+        assert job.reason is not None
+        saved[job.reason] += job.spec.samples(job.spec.steps) - job.samples
+    return saved
+
+
+def _outcomes(jobs: Collection[JobHistory]) -> Mapping[Outcome, int]:
+    if len(jobs) == 1:
+        (job,) = jobs
+        return _ALONE[job.outcome]
+    counts = Counter([job.outcome for job in jobs])
+    return {outcome: counts[outcome] for outcome in Outcome}
+
+
+def _overall(tasks: Collection[TaskMetrics], history: RunHistory, makespan: float) -> TaskMetrics:
+    savers = [task.saved_by_rule for task in tasks if task.samples_saved]
     total = sum(task.samples_total for task in tasks)
     saved = sum(task.samples_saved for task in tasks)
     return TaskMetrics(
@@ -151,7 +164,7 @@ def _overall(tasks: Collection[TaskMetrics], makespan: float) -> TaskMetrics:
         samples_trained=sum(task.samples_trained for task in tasks),
         samples_saved=saved,
         saved_share=saved / total if total else 0.0,
-        saved_by_rule={r: sum(task.saved_by_rule[r] for task in tasks) for r in EXIT_RULES},
-        jobs_by_outcome={o: sum(task.jobs_by_outcome[o] for task in tasks) for o in Outcome},
+        saved_by_rule={rule: sum([by_rule[rule] for by_rule in savers]) for rule in EXIT_RULES},
+        jobs_by_outcome=_outcomes(history.jobs.values()),
         reports=sum(task.reports for task in tasks),
     )

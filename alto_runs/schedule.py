@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from alto_policy.frozen import quick
 from alto_policy.types import GpuId, Task, TaskId
-from alto_runs.history import Outage, Outcome, Residency, RunHistory
+from alto_runs.history import JobHistory, Outage, Outcome, Residency, RunHistory
 
 __all__ = [
     "ScheduleMetrics",
@@ -95,18 +95,18 @@ class Usage:
 
 
 def task_times(history: RunHistory) -> tuple[TaskTimes, ...]:
-    return tuple(times_of(task, history) for task in history.tasks)
+    return tuple(times_of(task, history.of_task(task), history) for task in history.tasks)
 
 
-def times_of(task: Task, history: RunHistory) -> TaskTimes:
-    spans = history.spans.get(task.id)
+def times_of(task: Task, jobs: Iterable[JobHistory], history: RunHistory) -> TaskTimes:
+    spans, arrival = history.spans.get(task.id), history.arrivals[task.id]
     return TaskTimes(
         task=task.id,
         tenant=task.tenant,
         num_gpus=task.num_gpus,
-        arrival=history.arrivals[task.id],
+        arrival=arrival,
         start=spans[0].start if spans else None,
-        end=_end(task, history),
+        end=_end(arrival, jobs),
     )
 
 
@@ -151,7 +151,7 @@ def measure_usage(history: RunHistory) -> Usage:
     busy = [
         edge
         for task in history.tasks
-        for start, end in occupied(_stays(task, history))
+        for start, end in occupied(_stays(history.of_task(task)))
         for edge in _edges(start, end, _width(task))
     ]
     times = np.unique([0.0, history.end, *(at for at, _ in (*allocated, *adapters))])
@@ -170,15 +170,14 @@ def jain(values: Sequence[float]) -> float | None:
     return math.fsum(values) ** 2 / (len(values) * squares) if squares else None
 
 
-def _end(task: Task, history: RunHistory) -> float | None:
+def _end(arrival: float, jobs: Iterable[JobHistory]) -> float | None:
     """None while a job may go on; a task that was given up at once ends as it arrives."""
-    last = history.arrivals[task.id]
-    for spec in task.jobs:
-        job = history.jobs[spec.id]
+    last = arrival
+    for job in jobs:
         if job.outcome not in _ENDED:
             return None
-        for stay in job.residencies:
-            last = max(last, stay.end)
+        if job.residencies:
+            last = max(last, job.residencies[-1].end)
     return last
 
 
@@ -194,16 +193,16 @@ def occupied(stays: Iterable[Residency]) -> Iterator[tuple[float, float]]:
     yield from reached.values()
 
 
-def busy_seconds(task: Task, history: RunHistory) -> float:
+def busy_seconds(task: Task, jobs: Iterable[JobHistory]) -> float:
     """Seconds in which a GPU of the task has a job, summed over its GPUs."""
-    stays = _stays(task, history)
+    stays = _stays(jobs)
     if len(stays) == 1:
         return _width(task) * (stays[0].end - stays[0].start)
     return _width(task) * math.fsum(end - start for start, end in occupied(stays))
 
 
-def _stays(task: Task, history: RunHistory) -> Sequence[Residency]:
-    return [stay for job in task.jobs for stay in history.jobs[job.id].residencies]
+def _stays(jobs: Iterable[JobHistory]) -> Sequence[Residency]:
+    return [stay for job in jobs for stay in job.residencies]
 
 
 def _width(task: Task) -> int:

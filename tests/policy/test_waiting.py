@@ -35,17 +35,18 @@ def test_the_queue_is_a_scan_in_order(rows: list[tuple[int, int]], free: int) ->
             left -= rows[number][0]
     popped: list[str] = []
 
-    while (name := queue.pop(free, lambda _: True)) is not None:
-        popped.append(name)
-        free -= rows[int(name[1:])][0]
+    while (next_one := queue.pop(free, lambda _: True)) is not None:
+        popped.append(next_one.id)
+        free -= next_one.num_gpus
     assert popped == expected
 
 
 def test_the_queue_forgets_what_no_longer_waits() -> None:
     queue = TaskQueue()
-    for name in "ab":
-        queue.add(task(name, [job(name)]), 0.0)
-    assert queue.pop(None, lambda name: name != "a") == "b"
+    first, second = (task(name, [job(name)]) for name in "ab")
+    for each in (first, second):
+        queue.add(each, 0.0)
+    assert queue.pop(None, lambda name: name != "a") == second
     assert queue.pop(None, lambda name: name != "a") is None
 
 
@@ -54,9 +55,9 @@ def test_a_task_that_returns_keeps_its_place() -> None:
     first, second = (task(name, [job(name)]) for name in "ab")
     queue.add(first, 0.0)
     queue.add(second, 0.0)
-    assert queue.pop(None, lambda _: True) == "a"
+    assert queue.pop(None, lambda _: True) == first
     queue.add(first, 0.0)
-    assert queue.pop(None, lambda _: True) == "a"
+    assert queue.pop(None, lambda _: True) == first
 
 
 @pytest.mark.parametrize(
