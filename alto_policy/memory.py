@@ -114,7 +114,14 @@ class MemoryModel:
 
     def bytes(self, jobs: Iterable[Job], max_length: int) -> int:
         """Most bytes held while `jobs` train together on sequences of up to `max_length` tokens."""
-        return self.held(load_of(jobs, max_length))
+        if self.passes is not None:
+            return self.held(load_of(jobs, max_length))
+        total = self.fixed  # added up at once: a trace asks this of every job, twice
+        for job in jobs:
+            chosen = job.hyperparameters
+            per_token = self.per_token + self.per_rank_token * chosen.rank
+            total += self.per_rank * chosen.rank + per_token * chosen.batch_size * max_length
+        return total
 
     def held(self, load: Load) -> int:
         kept = self.fixed + self.per_rank * load.ranks

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,17 +68,13 @@ class _HeaderLine:
     header: Header
 
 
-_DUMP_ENTRY = codec_of(Entry).dump
-
-
 def dump_header(header: Header) -> str:
     """One line, without its end."""
     return codec_of(_HeaderLine).dump(_HeaderLine(header))
 
 
-def dump_entry(entry: Entry) -> str:
-    """One line, without its end."""
-    return _DUMP_ENTRY(entry)
+dump_entry: Callable[[Entry], str] = codec_of(Entry).dump
+"""One line, without its end."""
 
 
 def load(lines: Iterable[str]) -> RunLog:

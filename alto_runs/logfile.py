@@ -4,6 +4,7 @@ import fcntl
 import json
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -44,14 +45,11 @@ class LogWriter:
     """Appends to a log; each line is with the operating system when its `write` returns.
 
     A last line that a kill has torn is dropped first; `torn` keeps it. Raises UserError if another
-    process writes to the same log. Lines of a run that nobody would resume may be written `batch`
-    at a time.
+    process writes to the same log.
     """
 
-    def __init__(self, path: Path, *, batch: int = 1) -> None:
+    def __init__(self, path: Path) -> None:
         self.torn: str | None = None
-        self._batch = batch
-        self._lines: list[str] = []
         self._file: BinaryIO = path.open("a+b", buffering=0)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -69,26 +67,21 @@ class LogWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._flush()
         self._file.close()
 
     def write_header(self, header: Header) -> None:
-        self._append(dump_header(header))
+        self._write([dump_header(header)])
 
     def write_entry(self, entry: Entry) -> None:
-        self._append(dump_entry(entry))
+        self._write([dump_entry(entry)])
 
-    def _append(self, line: str) -> None:
-        self._lines.append(line)
-        if len(self._lines) >= self._batch:
-            self._flush()
+    def write_entries(self, entries: Iterable[Entry]) -> None:
+        """In one go, for a run that nobody would resume."""
+        self._write([dump_entry(entry) for entry in entries])
 
-    def _flush(self) -> None:
-        if not self._lines:
-            return
-        self._lines.append("")  # the last line ends as well
-        data = memoryview("\n".join(self._lines).encode())
-        self._lines.clear()
+    def _write(self, lines: list[str]) -> None:
+        lines.append("")  # the last line ends as well
+        data = memoryview("\n".join(lines).encode())
         while data:  # the file has no buffer, and the system may take less than all
             data = data[self._file.write(data) :]
 

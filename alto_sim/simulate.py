@@ -18,7 +18,9 @@ from alto_sim.workload import Workload
 
 __all__ = ["play", "simulate"]
 
-_BATCH = 1_000  # lines of the log; a simulation that is interrupted is begun anew
+# Entries that are written and followed together: what the processor keeps at hand is the code of
+# the simulation, then that of the log. A simulation that is interrupted is begun anew.
+_BATCH = 500
 
 
 def simulate(
@@ -36,15 +38,27 @@ def simulate(
     facts = (("clock", "simulated"), *made_by)
     cluster = Cluster(gpus)
     follower = Follower(cluster)
-    with LogWriter(directory.log_path, batch=_BATCH) as writer:
+    entries: list[Entry] = []
+    with LogWriter(directory.log_path) as writer:
 
         def record(entry: Entry) -> None:
-            writer.write_entry(entry)
-            follower.observe(entry)
+            entries.append(entry)
+            if len(entries) == _BATCH:
+                keep()
+
+        def keep() -> None:
+            batch = entries.copy()
+            entries.clear()  # first: nothing is written twice if the disk is full
+            writer.write_entries(batch)
+            for entry in batch:
+                follower.observe(entry)
 
         writer.write_header(Header(policy=settings, gpus=gpus, made_by=facts))
         policy = build(settings, place, estimate)
-        run(Controller(policy, cluster, record), SimBackend(workload, gpus))
+        try:
+            run(Controller(policy, cluster, record), SimBackend(workload, gpus))
+        finally:
+            keep()
     return write_result(directory, follower.history())
 
 
