@@ -93,8 +93,9 @@ def _dump_source(kind: Any, value: str, known: dict[str, Any]) -> str:
 
 def _tuple_source(parts: tuple[Any, ...], value: str, known: dict[str, Any]) -> str:
     if len(parts) == 2 and parts[1] is Ellipsis:
-        each = _dump_source(parts[0], "part", known)
-        return f"('[' + ','.join([{each} for part in {value}]) + ']' if {value} else '[]')"
+        one, each = (_dump_source(parts[0], place, known) for place in (f"{value}[0]", "part"))
+        many = f"'[' + ','.join([{each} for part in {value}]) + ']' if {value} else '[]'"
+        return f"('[' + {one} + ']' if len({value}) == 1 else {many})"  # of a trace most are one
     places = [_dump_source(part, f"{value}[{i}]", known) for i, part in enumerate(parts)]
     return f"('[{','.join(['%s'] * len(parts))}]' % ({', '.join(places)},))"
 

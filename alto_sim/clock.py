@@ -3,30 +3,26 @@
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from heapq import heappush
+from heapq import heappop, heappush
 from typing import Any
 
 import simpy
+from simpy.core import EmptySchedule
 from simpy.events import NORMAL
 
 __all__ = ["Clock"]
 
 
-class _Alarm:
-    """An event of SimPy's that has happened once its moment comes; one callback waits for it."""
-
-    __slots__ = ("callbacks",)
-    _ok = True
-
-    def __init__(self, callback: Callable[[], None]) -> None:
-        self.callbacks = (lambda _: callback(),)
-
-
 class Clock(simpy.Environment):
-    """Callbacks of the same moment run in the order in which they were asked for."""
+    """Callbacks of the same moment run in the order in which they were asked for.
+
+    They stand on the heap themselves: an event around each, with a list of those who wait for it,
+    took as long as what it told.
+    """
 
     def __init__(self) -> None:
         super().__init__(0.0)
+        self._heap: list[Any] = self._queue
         self._due: deque[Callable[[], None]] = deque()
         self._put_off: list[Callable[[], None]] = []
 
@@ -36,8 +32,14 @@ class Clock(simpy.Environment):
         SimPy's own `schedule` takes delays alone, and `now + (t - now)` may miss t by a rounding.
         """
         now = self._now
-        alarm: Any = _Alarm(callback)
-        heappush(self._queue, (t if t > now else now, NORMAL, next(self._eid), alarm))
+        heappush(self._heap, (t if t > now else now, NORMAL, next(self._eid), callback))
+
+    def step(self) -> None:
+        """Go on to the next callback and run it; raises EmptySchedule if there is none."""
+        if not self._heap:
+            raise EmptySchedule
+        self._now, _, _, callback = heappop(self._heap)
+        callback()
 
     def each_after(self, seconds: float, callbacks: Sequence[Callable[[], None]]) -> None:
         """Have `settle` run them one by one: cheaper than a place on the heap for each."""

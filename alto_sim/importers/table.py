@@ -46,6 +46,9 @@ class Row:
         return value
 
     def whole(self, field: str) -> int | None:
+        text = self.values[self.places[field]]
+        if text.isdecimal():  # nearly always, and not asked as a number first
+            return int(text)
         value = self.number(field)
         if value is None:
             return None
