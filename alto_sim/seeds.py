@@ -3,9 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 from alto_policy.policies import Settings
@@ -55,6 +53,9 @@ class Simulation:
 
     def run_seeds(self, count: int, out: Path) -> Iterator[Result]:
         """Runs in `out`/seed-0 and so on, as they end; raises UserError where no seed matters."""
+        from concurrent.futures import ProcessPoolExecutor, as_completed
+        from multiprocessing import get_context
+
         if not (self._load().is_drawn or self._conditions().is_drawn):
             raise UserError("--seeds: nothing is drawn in this workload, every seed gives the same")
         folders = [out / f"seed-{seed}" for seed in range(count)]

@@ -1,7 +1,7 @@
 """Waiting, completion, fairness and use of GPUs, on histories that can be worked out by hand."""
 
 import json
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from statistics import fmean
 
 import numpy as np
@@ -156,8 +156,11 @@ def test_percentiles() -> None:
 
 
 def test_the_file_of_measures_tells_how_tasks_were_served() -> None:
-    record = json.loads("".join(metrics_json(measure(TWO))))
+    found = measure(TWO)
+    record = json.loads("".join(metrics_json(found)))
     assert record["schedule"]["completion_mean"] == 65
+    assert record["tasks"] == {name: asdict(measures) for name, measures in found.tasks.items()}
+    assert record["tasks"]["c"]["jobs_by_outcome"]["queued"] == 1
     assert {name: len(measures) for name, measures in record["tasks"].items()} == {
         name: len(fields(TaskMetrics)) for name in "abc"
     }

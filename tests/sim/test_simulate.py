@@ -1,13 +1,19 @@
+import errno
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, replay
-from alto_policy.events import TaskArrived
+from alto_policy.decisions import Decision
+from alto_policy.events import Event, TaskArrived
 from alto_policy.policies import SETTINGS, build
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings
+from alto_policy.runlog import Entry
+from alto_policy.view import ClusterView, Policy
+from alto_runs.directory import LogWriter, read_run_log
 from alto_runs.errors import UserError
 from alto_sim.curves_generated import GeneratedCurves
 from alto_sim.importers import AT_ONCE, Trace, TraceJob, rigid
@@ -64,6 +70,50 @@ def test_a_finished_run_of_rigid_jobs_is_a_workload(tmp_path: Path, policy: str)
         policy == "srtf"
     )
     assert again.log.entries == first.log.entries
+
+
+class _Broken(Policy):
+    """Another policy, until the event with this number."""
+
+    def __init__(self, policy: Policy, number: int) -> None:
+        self._policy, self._left = policy, number
+
+    def observe(self, event: Event, cluster: ClusterView) -> tuple[Decision, ...]:
+        self._left -= 1
+        if not self._left:
+            raise RuntimeError("broken")
+        return self._policy.observe(event, cluster)
+
+
+@pytest.mark.parametrize("number", [1, 2, 100, 101, 102])
+def test_a_policy_that_breaks_leaves_all_that_happened_before(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = simulate(WORKLOAD, FifoSettings(), gpus(), tmp_path / "whole").log
+    broken = _Broken(build(FifoSettings()), number)
+    monkeypatch.setattr("alto_sim.simulate._BATCH", 100)
+    monkeypatch.setattr("alto_sim.simulate.build", lambda *_: broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        simulate(WORKLOAD, FifoSettings(), gpus(), tmp_path / "broken")
+    log = read_run_log(tmp_path / "broken" / "run.jsonl")
+    assert len(whole.entries) > 102
+    assert log.entries == whole.entries[: number - 1]
+
+
+def test_what_a_full_disk_refuses_is_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Entry] = []
+
+    def refuse(_: LogWriter, entries: Iterable[Entry]) -> None:
+        told.extend(entries)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("alto_sim.simulate._BATCH", 100)
+    monkeypatch.setattr(LogWriter, "write_entries", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        simulate(WORKLOAD, FifoSettings(), gpus(), tmp_path / "run")
+    assert len(told) == 100
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
