@@ -267,7 +267,7 @@ def test_a_full_disk(tmp_path: Path, capsys: Capture, monkeypatch: pytest.Monkey
 
     path = tmp_path / "trace.jsonl"
     path.write_text(f"{dump_entry(entry(TaskArrived(0.0, task('t', [job('a')]))))}\n")
-    monkeypatch.setattr("alto_runs.directory.LogWriter.write_entry", fail)
+    monkeypatch.setattr("alto_runs.directory.LogWriter.write_entries", fail)
     told = mistake(capsys, "simulate", path, "--out", tmp_path / "run")
     assert told == "No space left on device"
 
