@@ -144,7 +144,11 @@ class Crew:
             process = self._context.Process(
                 target=work, args=(*self._orders, has_failed), name=name
             )
-            process.start()
+            try:
+                process.start()
+            except (EOFError, OSError):  # the process that forks was killed; the next try has one
+                self._is_ending.wait(_LEAST_SECONDS)
+                continue
             self._processes[name] = process
             if self._is_ending.is_set():
                 process.kill()
