@@ -107,7 +107,7 @@ class Simulation:
             made_by=(*versions("simpy").items(), *loaded.facts, *belief),
         )
         curves = loaded.workload.curves
-        if isinstance(curves, RecordedCurves) and curves.num_held:
+        if self.curves is None and isinstance(curves, RecordedCurves) and curves.num_held:
             log.warning(
                 "%s: %d losses are asked for that nobody saw; each is the last one of its job, as "
                 "if it had learned no more",

@@ -241,7 +241,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "schedule": st.sampled_from([schedule.value for schedule in Schedule]),
     "clip": st.none() | NUMBERS,
     "dpo_beta": NUMBERS,
-    "batch_size": COUNTS,
+    "batch_size": st.integers(1, 65_536),
     "seed": st.integers(0, 2**31 - 1),
 }
 JOBS = st.lists(st.fixed_dictionaries({}, optional=VALUES), min_size=1, max_size=3)
