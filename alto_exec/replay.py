@@ -175,7 +175,7 @@ class Replays:
         """The smallest that is known and has room: until what that computes for nothing, for
         whichever batches, has cost as much as another recording does."""
         own = PassShape.around(batch, weigh)
-        new = PassShape.around(batch, weigh, self._spare)
+        new = PassShape.around(batch, weigh, self._spare) if self._spare else own
         known = [shape for shape in self._recordings if shape.takes(batch, own)]
         if not known:
             return new
