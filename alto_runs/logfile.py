@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -20,7 +21,7 @@ from alto_policy.runlog import (
 )
 from alto_runs.errors import UserError
 
-__all__ = ["LogWriter", "read_run_log"]
+__all__ = ["LogWriter", "read_header", "read_run_log"]
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +31,18 @@ def read_run_log(path: Path) -> RunLog:
 
     Raises UserError with the line that is not what was written.
     """
+    return _read(path, None)
+
+
+def read_header(path: Path) -> Header | None:
+    """Of a log that may be long, by its first line alone. Raises UserError."""
+    return _read(path, 1).header
+
+
+def _read(path: Path, most_lines: int | None) -> RunLog:
     try:
         with path.open(encoding="utf-8") as lines:
-            return load(lines)
+            return load(islice(lines, most_lines))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a run log: {error.reason}") from error
     except CorruptLogError as error:

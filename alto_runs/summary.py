@@ -15,6 +15,7 @@ from alto_runs.comparison import Comparison, read_comparisons
 from alto_runs.fields import encode_fields
 from alto_runs.history import Outcome
 from alto_runs.leaderboard import Standing, varying_fields
+from alto_runs.logfile import read_header
 from alto_runs.measurement import Forecast, MeasuredTask
 from alto_runs.metrics import TaskMetrics
 from alto_runs.result import Result
@@ -71,7 +72,7 @@ def print_seeds(results: Sequence[Result], console: Console) -> None:
 
 
 def _is_generated(result: Result) -> bool:
-    header = result.log.header
+    header = read_header(result.directory.log_path)
     return header is not None and dict(header.made_by).get(LOSSES) == GENERATED
 
 

@@ -14,7 +14,7 @@ from alto_policy.events import TimerFired
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.runlog import Entry, Header, RunLog, dump_entry, dump_header
 from alto_runs.errors import UserError
-from alto_runs.logfile import LogWriter, read_run_log
+from alto_runs.logfile import LogWriter, read_header, read_run_log
 
 HEADER = Header(policy=FifoSettings(), gpus=())
 FIRST, SECOND, THIRD = (Entry(TimerFired(t), (WakeAt(t + 1),)) for t in (1.0, 2.0, 3.0))
@@ -193,3 +193,10 @@ def test_a_log_that_cannot_be_read(name: str, reason: str, tmp_path: Path) -> No
     with pytest.raises(UserError) as caught:
         read_run_log(path)
     assert str(caught.value) == f"{path}: cannot read this log: {reason}"
+
+
+def test_a_header_is_read_without_the_lines_after_it(tmp_path: Path) -> None:
+    path = begun(tmp_path / "run.jsonl", "no line\nof a log\n")
+    assert read_header(path) == HEADER
+    path.write_text(f"{dump_entry(FIRST)}\n")
+    assert read_header(path) is None

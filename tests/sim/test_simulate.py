@@ -15,6 +15,7 @@ from alto_policy.runlog import Entry
 from alto_policy.view import ClusterView, Policy
 from alto_runs.directory import LogWriter, read_run_log
 from alto_runs.errors import UserError
+from alto_runs.summary import print_summary, stdout_console
 from alto_sim.curves_generated import GeneratedCurves
 from alto_sim.importers import AT_ONCE, Trace, TraceJob, rigid
 from alto_sim.simulate import simulate
@@ -44,6 +45,15 @@ def test_a_simulated_run_is_a_run_directory(tmp_path: Path) -> None:
     assert best is not None
     assert best.adapter is None
     assert (tmp_path / "run" / "leaderboard.json").exists()
+
+
+def test_the_summary_of_a_run_that_was_just_simulated_reads_no_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = simulate(WORKLOAD, ALTO, gpus(), tmp_path / "run")
+    monkeypatch.delattr("alto_runs.result.read_run_log")
+    print_summary(result, stdout_console())
+    assert "run directory" in capsys.readouterr().out
 
 
 def test_a_finished_run_is_a_workload(tmp_path: Path) -> None:
