@@ -14,7 +14,7 @@ from functools import cache, partial
 from itertools import repeat
 from json.encoder import encode_basestring_ascii
 from types import NoneType, UnionType
-from typing import Any, NewType, Union, get_args, get_origin, get_type_hints
+from typing import Any, Generic, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
 __all__ = ["Codec", "MalformedError", "codec_of"]
 
@@ -33,25 +33,28 @@ class MalformedError(ValueError):
         return MalformedError(outer + inner, self.what)
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, slots=True)
-class Codec:
+class Codec(Generic[T]):
     """Two functions of one type: a value to its JSON text, and what `json` has read to a value."""
 
-    dump: Callable[[Any], str]
-    decode: Callable[[Any], Any]
+    dump: Callable[[T], str]
+    decode: Callable[[Any], T]
 
-    def encode(self, value: Any) -> Any:
+    def encode(self, value: T) -> Any:
         """What `json` would read: for those who change a part of it."""
         return json.loads(self.dump(value))
 
-    def read(self, text: str) -> Any:
+    def read(self, text: str) -> T:
         """The value of a text that `dump` has made. Raises ValueError where it is no JSON, and
         MalformedError."""
         return self.decode(json.loads(text))
 
 
 @cache
-def codec_of(kind: Any) -> Codec:
+def codec_of(kind: Any) -> Codec[Any]:
     """The codec of a type: a dataclass, a union, an enum, a tuple or a plain value."""
     if isinstance(kind, type) and is_dataclass(kind):
         return Codec(_fields_dump(kind), _decoder_of(kind))

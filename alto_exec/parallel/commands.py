@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 
 from alto_exec.executor import Report
-from alto_policy.codec import codec_of
+from alto_policy.codec import Codec, codec_of
 from alto_policy.events import Departure
 from alto_policy.layout import Spread
 from alto_policy.memory import MemoryModel
 from alto_policy.types import JobId, TaskId
 
 __all__ = [
+    "ANSWER",
+    "COMMAND",
     "Advance",
     "Answer",
     "Assist",
@@ -20,10 +22,6 @@ __all__ = [
     "Resume",
     "ResumeAll",
     "Start",
-    "answer_text",
-    "command_text",
-    "read_answer",
-    "read_command",
 ]
 
 
@@ -94,19 +92,5 @@ class Answer:
     memory: MemoryModel | None = None  # of an executor that came up
 
 
-def command_text(command: Command) -> str:
-    return codec_of(Command).dump(command)
-
-
-def read_command(text: str) -> Command:
-    command: Command = codec_of(Command).read(text)
-    return command
-
-
-def answer_text(answer: Answer) -> str:
-    return codec_of(Answer).dump(answer)
-
-
-def read_answer(text: str) -> Answer:
-    answer: Answer = codec_of(Answer).read(text)
-    return answer
+COMMAND: Codec[Command] = codec_of(Command)
+ANSWER: Codec[Answer] = codec_of(Answer)

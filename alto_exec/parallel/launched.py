@@ -13,7 +13,7 @@ from alto_exec.executor import Executor
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.inbox import Inbox
 from alto_exec.machine import gpu_of, settle
-from alto_exec.parallel.commands import Assist, Finish, command_text
+from alto_exec.parallel.commands import COMMAND, Assist, Finish
 from alto_exec.parallel.member import Loader, Member
 from alto_exec.parallel.placing import load_shards, spread_of
 from alto_exec.parallel.ranks import Ranks, join_launched_ranks
@@ -98,7 +98,7 @@ class LeadingRank:
             spread = self._spreads.get(one.task.id)
             if spread is None or spread.layout is Layout.COPIES:
                 return one.load(study.executor)
-            self._ranks.tell(command_text(Assist(one.task.id, spread)))
+            self._ranks.tell(COMMAND.dump(Assist(one.task.id, spread)))
             helped.append(load_shards(one, study.executor, self._ranks, spread))
             return helped[0]
 
@@ -108,7 +108,7 @@ class LeadingRank:
 
     def dismiss(self) -> None:
         """Let the other ranks go."""
-        self._ranks.tell(command_text(Finish()) if self.has_begun else "")
+        self._ranks.tell(COMMAND.dump(Finish()) if self.has_begun else "")
 
     def _release(self, helped: list[ShardedDecoder]) -> None:
         if helped:

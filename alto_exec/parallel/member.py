@@ -9,6 +9,8 @@ import torch
 from alto_exec.executor import Executor
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.parallel.commands import (
+    ANSWER,
+    COMMAND,
     Advance,
     Answer,
     Assist,
@@ -19,8 +21,6 @@ from alto_exec.parallel.commands import (
     Resume,
     ResumeAll,
     Start,
-    answer_text,
-    read_command,
 )
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
@@ -53,8 +53,8 @@ class Member:
 
     def follow(self) -> None:
         """Until there is nothing more to do."""
-        while not isinstance(command := read_command(self._ranks.tell()), Finish):
-            self._ranks.hear(answer_text(self.obey(command)))
+        while not isinstance(command := COMMAND.read(self._ranks.tell()), Finish):
+            self._ranks.hear(ANSWER.dump(self.obey(command)))
 
     def obey(self, command: Command) -> Answer:
         match command:

@@ -7,6 +7,8 @@ import torch
 
 from alto_exec.executor import Report
 from alto_exec.parallel.commands import (
+    ANSWER,
+    COMMAND,
     Advance,
     Answer,
     Command,
@@ -15,9 +17,6 @@ from alto_exec.parallel.commands import (
     Resume,
     ResumeAll,
     Start,
-    answer_text,
-    command_text,
-    read_answer,
 )
 from alto_exec.parallel.member import Member
 from alto_exec.parallel.ranks import Ranks
@@ -136,9 +135,9 @@ class Team:
 
     def _all(self, command: Command) -> list[Answer]:
         """What each rank says to the command, by rank."""
-        self._ranks.tell(command_text(command))
+        self._ranks.tell(COMMAND.dump(command))
         own = self._member.obey(command)
-        answers = [read_answer(text) for text in self._ranks.hear(answer_text(own))]
+        answers = [ANSWER.read(text) for text in self._ranks.hear(ANSWER.dump(own))]
         if not isinstance(command, Start):
             self._tokens_by_rank = tuple(answer.tokens_trained for answer in answers)
         return answers

@@ -8,12 +8,15 @@ belongs to an earlier one is known as such.
 from dataclasses import dataclass
 
 from alto_exec.residence import Losses
-from alto_policy.codec import codec_of
+from alto_policy.codec import Codec, codec_of
 from alto_policy.events import Departure
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Job, JobId
 
 __all__ = [
+    "CALL",
+    "ORDERS",
+    "PULSE",
     "Broken",
     "Call",
     "Join",
@@ -26,12 +29,6 @@ __all__ = [
     "Ready",
     "Release",
     "Reported",
-    "call_text",
-    "orders_text",
-    "pulse_text",
-    "read_call",
-    "read_orders",
-    "read_pulse",
 ]
 
 
@@ -120,28 +117,6 @@ class Pulse:
     pass_seconds: float  # that the pass under way has taken; evaluations are part of it
 
 
-def orders_text(orders: Orders) -> str:
-    return codec_of(Orders).dump(orders)
-
-
-def read_orders(text: str) -> Orders:
-    orders: Orders = codec_of(Orders).read(text)
-    return orders
-
-
-def call_text(call: Call) -> str:
-    return codec_of(Call).dump(call)
-
-
-def read_call(text: str) -> Call:
-    call: Call = codec_of(Call).read(text)
-    return call
-
-
-def pulse_text(pulse: Pulse) -> str:
-    return codec_of(Pulse).dump(pulse)
-
-
-def read_pulse(text: str) -> Pulse:
-    pulse: Pulse = codec_of(Pulse).read(text)
-    return pulse
+ORDERS: Codec[Orders] = codec_of(Orders)
+CALL: Codec[Call] = codec_of(Call)
+PULSE: Codec[Pulse] = codec_of(Pulse)

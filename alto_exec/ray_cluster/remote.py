@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 from alto_exec.ray_cluster.messages import (
+    CALL,
+    ORDERS,
+    PULSE,
     Broken,
     Call,
     Join,
@@ -18,9 +21,6 @@ from alto_exec.ray_cluster.messages import (
     Ready,
     Release,
     Reported,
-    call_text,
-    orders_text,
-    read_pulse,
 )
 from alto_exec.ray_cluster.quarters import Quarters
 from alto_policy.events import Departure
@@ -93,12 +93,12 @@ class RemoteExecutor:
     def listening(self) -> Any:
         """Resolves at the next pulse. All that was decided on the last ones has been ordered."""
         if self._orders or self._num_answered < self._num_heard:
-            told = orders_text(Orders(tuple(self._orders), self._num_heard))
+            told = ORDERS.dump(Orders(tuple(self._orders), self._num_heard))
             self.quarters.order(told)
             self._orders.clear()
             self._num_answered = self._num_heard
         if self._listening is None:
-            call = call_text(Call(self._num_heard, self._patience.pulse))
+            call = CALL.dump(Call(self._num_heard, self._patience.pulse))
             self._listening = self.quarters.listen(self._tenant, call)
         return self._listening
 
@@ -123,7 +123,7 @@ class RemoteExecutor:
             self.has_moved_out = True
             raise LostError("its process has ended")
         self._heard_at, self._unreachable_since = time.monotonic(), None
-        pulse = read_pulse(answer)
+        pulse = PULSE.read(answer)
         self.tokens_trained = pulse.tokens_trained
         if pulse.pass_seconds > self._patience.stalled_pass:
             raise LostError(f"its pass takes {pulse.pass_seconds:.0f} s")

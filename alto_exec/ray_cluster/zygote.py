@@ -25,7 +25,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from alto_exec.ray_cluster.berth import DEVICES, NVML_CHECK
-from alto_exec.ray_cluster.messages import pulse_text, read_call, read_orders
+from alto_exec.ray_cluster.messages import CALL, ORDERS, PULSE
 
 if TYPE_CHECKING:
     from alto_exec.ray_cluster.duty import Duty
@@ -133,7 +133,7 @@ def _live(meeting: str, environment: dict[str, str]) -> NoReturn:
         while True:
             text = orders.recv_bytes().decode()
             assert worker is not None, "it follows another"
-            worker.order(read_orders(text))
+            worker.order(ORDERS.read(text))
     except EOFError:
         status = 0  # the berth is gone
     except BaseException:
@@ -146,8 +146,8 @@ def _live(meeting: str, environment: dict[str, str]) -> NoReturn:
 def _serve_pulses(worker: "Worker", pulses: Connection) -> None:
     while True:
         try:
-            asked = read_call(pulses.recv_bytes().decode())
-            pulses.send_bytes(pulse_text(worker.listen(asked)).encode())
+            asked = CALL.read(pulses.recv_bytes().decode())
+            pulses.send_bytes(PULSE.dump(worker.listen(asked)).encode())
         except (EOFError, OSError):
             os._exit(0)
 

@@ -12,7 +12,7 @@ from alto_exec.data.dataset import Dataset, Dropped
 from alto_exec.decoder import Decoder
 from alto_exec.executor import Executor, Report
 from alto_exec.frozen_model import FrozenModel
-from alto_exec.parallel.commands import Finish, command_text
+from alto_exec.parallel.commands import COMMAND, Finish
 from alto_exec.parallel.member import Loader, Member
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
@@ -79,7 +79,7 @@ def train_together(ranks: Ranks, folder: Path) -> tuple[Story, MemoryModel, int]
             story.hear(team.launch(each, rank))
         places = dict(play(team, story))
         assert places == {"evicted": "short", "moved": "wide"}
-        ranks.tell(command_text(Finish()))
+        ranks.tell(COMMAND.dump(Finish()))
         return story, memory, team.tokens_trained
 
 
