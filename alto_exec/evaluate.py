@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from alto_exec.bank import AdapterBank, Slot
-from alto_exec.batch import Share, pack
+from alto_exec.batch import PackedBatch, Share, pack
 from alto_exec.data.samples import Example, Pair, Sample
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.objective import References, pair_losses
@@ -158,30 +158,18 @@ def accuracies(
     """Of each adapter; nothing is generated. As long as a greedy answer is the known one, it goes
     on with the most likely token after the known ones, so one pass over those tells its all.
     """
-    starts_S = torch.tensor([0, *(sample.num_targets for sample in samples)]).cumsum(0)
 
-    def right(limits: tuple[int, int]) -> list[list[Tensor]]:
-        found: list[list[Tensor]] = [[] for _ in adapters]
-        for pieces in _passes(_parts(samples, *limits), len(adapters), *limits):
-            batch = pack([_share(part, adapters[n]) for n, part in pieces], backbone.device)
-            right_N = backbone.target_logits(bank, batch).argmax(-1) == batch.targets_N
-            of_parts = right_N.cpu().split(list(batch.targets_per_share))
-            for (number, _), of_part in zip(pieces, of_parts, strict=True):
-                found[number].append(of_part)
-        return found
+    def right_of_each(batch: PackedBatch) -> Tensor:
+        return batch.share_sums(backbone.target_logits(bank, batch).argmax(-1) == batch.targets_N)
 
-    results = []
-    for parts in _in_passes_that_fit(backbone, right):
-        right_N = torch.cat(parts)
-        until_N = torch.cat([torch.zeros(1), right_N.cumsum(0)])
-        counts_S = until_N[starts_S].diff()
-        results.append(
-            Accuracy(
-                answers=float((counts_S == starts_S.diff()).double().mean()),
-                tokens=float(right_N.double().mean()),
-            )
+    targets_S = torch.tensor([sample.num_targets for sample in samples])
+    return [
+        Accuracy(
+            answers=float((right_S == targets_S).double().mean()),
+            tokens=float(right_S.sum() / targets_S.sum()),
         )
-    return results
+        for right_S in _of_each(backbone, samples, adapters, right_of_each)
+    ]
 
 
 def validation_loss(
@@ -239,19 +227,28 @@ def _answer_sums(
 ) -> list[Tensor]:
     """(pairs, 2) for each adapter, float64, on the host: the losses of both answers, summed."""
     answers = [answer for pair in pairs for answer in pair.samples]
+    found = _of_each(backbone, answers, adapters, lambda batch: backbone.loss_sums(bank, batch))
+    return [sums.view(-1, 2) for sums in found]
 
-    def sums_of_all(limits: tuple[int, int]) -> list[list[Tensor]]:
+
+def _of_each(
+    backbone: FrozenModel,
+    samples: Sequence[Sample],
+    adapters: Sequence[Adapter],
+    judge: Callable[[PackedBatch], Tensor],
+) -> list[Tensor]:
+    """(samples,) for each adapter, float64, on the host: what `judge` says of a sample's share."""
+
+    def of_all(limits: tuple[int, int]) -> list[list[Tensor]]:
         found: list[list[Tensor]] = [[] for _ in adapters]
-        for pieces in _passes(_parts(answers, *limits), len(adapters), *limits):
+        for pieces in _passes(_parts(samples, *limits), len(adapters), *limits):
             shares = [_share((sample,), adapters[n]) for n, part in pieces for sample in part]
-            sums = backbone.loss_sums(bank, pack(shares, backbone.device))
-            of_parts = sums.split([len(part) for _, part in pieces])
+            of_parts = judge(pack(shares, backbone.device)).split([len(p) for _, p in pieces])
             for (number, _), of_part in zip(pieces, of_parts, strict=True):
                 found[number].append(of_part)
         return found
 
-    found = _in_passes_that_fit(backbone, sums_of_all)
-    return [torch.cat(sums).cpu().double().view(-1, 2) for sums in found]
+    return [torch.cat(parts).cpu().double() for parts in _in_passes_that_fit(backbone, of_all)]
 
 
 def _parts(samples: Sequence[Sample], max_tokens: int, max_targets: int) -> list[Part]:
