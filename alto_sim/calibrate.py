@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,6 +23,9 @@ _LEAST_SECONDS = 1e-6
 _AT_ONCE_SECONDS = 5e-3  # no pass of interest is as short
 _OWN_SIZE = 1.25  # rows over tokens of passes that were recorded for their own size
 _MIN_STRETCHES = 10  # twice the unknowns
+
+
+Row = TypeVar("Row", TrainingWork, EvaluationWork)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ def _fit_passes(rows: Sequence[TrainingWork]) -> tuple[float, float, float]:
     if any(row.replayed for row in rows):
         per_pass, per_token = _fit_replays(rows)
     else:
-        steady = [row for n, row in enumerate(rows) if sizes[n] in sizes[:n]] or rows
+        steady = _split(rows, sizes)[1] or rows
         per_pass, per_token = _weighed(
             [(row.passes, row.tokens) for row in steady], [row.seconds for row in steady]
         )
@@ -124,15 +128,14 @@ class _Rounds:
 
 def _fit_rounds(rows: Sequence[EvaluationWork]) -> _Rounds:
     """Steady rounds are those of as many jobs as before; the others tell what they took more."""
-    is_new = [row.jobs not in {other.jobs for other in rows[:n]} for n, row in enumerate(rows)]
-    steady = [row for row, new in zip(rows, is_new, strict=True) if not new] or rows
+    new, again = _split(rows, [row.jobs for row in rows])
+    steady = again or rows
     per_round, per_token, first_report = _weighed(
         [(1, row.tokens, row.first_reports) for row in steady], [row.seconds for row in steady]
     )
     first, *later = [
         row.seconds - per_round - per_token * row.tokens - first_report * row.first_reports
-        for row, new in zip(rows, is_new, strict=True)
-        if new
+        for row in new
     ] or [0.0]
     return _Rounds(
         per_round,
@@ -141,6 +144,17 @@ def _fit_rounds(rows: Sequence[EvaluationWork]) -> _Rounds:
         first_round=max(0.0, math.fsum(later)) / max(1, len(later)),
         first_report=first_report,
     )
+
+
+def _split(rows: Sequence[Row], kinds: Sequence[int]) -> tuple[Sequence[Row], Sequence[Row]]:
+    """The first row of each kind, and the others."""
+    known: set[int] = set()
+    new: list[Row] = []
+    again: list[Row] = []
+    for row, kind in zip(rows, kinds, strict=True):
+        (again if kind in known else new).append(row)
+        known.add(kind)
+    return new, again
 
 
 def _weighed(work: Sequence[tuple[float, ...]], seconds: Sequence[float]) -> list[float]:

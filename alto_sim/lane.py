@@ -69,11 +69,7 @@ class Lane:
         overheads: Overheads = NO_OVERHEADS,
     ) -> None:
         self._task = task
-        self._launch_seconds = overheads.launch * slowdown
-        self._leave_seconds = overheads.leave
-        self._first_evaluation_seconds = overheads.first_evaluation
-        self._first_round_seconds = overheads.first_round
-        self._first_report_seconds = overheads.first_report
+        self._overheads = overheads
         self._rounds: set[int] = set()  # how many jobs were ever evaluated together
         first = overheads.first_pass * slowdown
         self._first_times = FirstTimes(first, task) if first else None
@@ -177,8 +173,8 @@ class Lane:
             trainee.place = Place.TRAINING
         self._members += self._coming
         self._coming = []
-        moving = self._launch_seconds * self._launched + self._leave_seconds * self._left
-        self._begun = begin + moving
+        launching = self._overheads.launch * self._slowdown * self._launched
+        self._begun = begin + (launching + self._overheads.leave * self._left)
         self._launched = self._left = 0
         if not self._members:
             self._generation += 1
@@ -213,10 +209,11 @@ class Lane:
         self._members = going_on
         evaluated = [member.spec for member in due]
         seconds = self._step_time.evaluation_seconds(evaluated, self._task)
-        if self._first_report_seconds:
-            seconds += self._first_report_seconds * sum(not one.has_reported for one in due)
+        overheads = self._overheads
+        if overheads.first_report:
+            seconds += overheads.first_report * sum(not one.has_reported for one in due)
         if due and len(due) not in self._rounds:
-            seconds += self._first_round_seconds if self._rounds else self._first_evaluation_seconds
+            seconds += overheads.first_round if self._rounds else overheads.first_evaluation
             self._rounds.add(len(due))
         evaluation = self._slowdown * seconds
         told: list[tuple[Trainee, Losses]] = []

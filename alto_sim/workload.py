@@ -14,8 +14,8 @@ from alto_runs.costs.durations import PassTimes
 from alto_runs.costs.machine_costs import CHOSEN, ExecutorChoices, Machine
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.executor_work import Work
-from alto_runs.history import Outcome, follow
-from alto_sim.calibrate import fit, fit_work, seconds_to_leave
+from alto_runs.history import Outcome, RunHistory, follow
+from alto_sim.calibrate import Fitted, fit, fit_work, seconds_to_leave
 from alto_sim.curves import LossCurves, RecordedCurves
 from alto_sim.curves_generated import GeneratedCurves
 from alto_sim.failures import NO_FAULTS, Faults
@@ -99,32 +99,37 @@ def recorded(log: RunLog, work: Sequence[Work] = ()) -> Workload:
             if isinstance(decision, StartExecutor):
                 asked[decision.task] = entry.event.t
     start = median(starts) if starts else DEFAULT_LATENCIES.start
-    fitted, leave = fit_work(work), 0.0
-    if fitted is None:
-        fitted = fit(log.entries)
-    else:
-        leave = seconds_to_leave(follow(log), work)
+    history = follow(log)
+    fitted = _fitted(log, history, work)
     return Workload(
         arrivals=_arrivals(log),
         curves=RecordedCurves.of_log(log.entries),
         step_time=fitted.step_time,
-        overheads=replace(fitted.overheads, leave=leave),
+        overheads=fitted.overheads,
         latencies=replace(DEFAULT_LATENCIES, load=start),
         measured=measured,
-        durations=_durations(log),
+        durations=_durations(history),
         cancellations=_cancellations(log),
     )
+
+
+def _fitted(log: RunLog, history: RunHistory, work: Sequence[Work]) -> Fitted:
+    told = fit_work(work)
+    if told is None:
+        return fit(log.entries)
+    leave = seconds_to_leave(history, work)
+    return replace(told, overheads=replace(told.overheads, leave=leave))
 
 
 def _arrivals(log: RunLog) -> tuple[TaskArrived, ...]:
     return tuple(entry.event for entry in log.entries if isinstance(entry.event, TaskArrived))
 
 
-def _durations(log: RunLog) -> dict[JobId, float]:
+def _durations(history: RunHistory) -> dict[JobId, float]:
     """Seconds on a GPU of the jobs that finished without a report."""
     return {
         name: math.fsum(stay.end - stay.start for stay in job.residencies)
-        for name, job in follow(log).jobs.items()
+        for name, job in history.jobs.items()
         if job.outcome is Outcome.FINISHED and not job.reports
     }
 
