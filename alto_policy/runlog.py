@@ -44,6 +44,10 @@ class Header:
         if self.version != CODEC_VERSION:
             raise ValueError(f"version must be {CODEC_VERSION}, got {self.version}")
 
+    @property
+    def facts(self) -> dict[str, str]:
+        return dict(self.made_by)
+
 
 @quick
 @dataclass(frozen=True, slots=True)

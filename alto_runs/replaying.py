@@ -22,7 +22,7 @@ def replay_run(path: Path) -> tuple[int, Difference | None]:
     log = read_run_log(log_path)
     if log.header is None:
         raise UserError(f"{log_path}: line 1: no header, which names the policy that decided")
-    if (belief := dict(log.header.made_by).get(BELIEF)) is not None:
+    if (belief := log.header.facts.get(BELIEF)) is not None:
         raise UserError(
             f"{log_path}: decided by {belief}, which the log does not hold; simulate it again"
         )

@@ -73,7 +73,7 @@ def print_seeds(results: Sequence[Result], console: Console) -> None:
 
 def _is_generated(result: Result) -> bool:
     header = read_header(result.directory.log_path)
-    return header is not None and dict(header.made_by).get(LOSSES) == GENERATED
+    return header is not None and header.facts.get(LOSSES) == GENERATED
 
 
 def seeds_json(results: Sequence[Result]) -> str:

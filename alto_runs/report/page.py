@@ -133,7 +133,7 @@ def _view(name: str, result: Result, most_tasks: int) -> _RunView:
         gantt=draw_gantt(history, winners) if num_stays <= _MOST_STAYS else None,
         usage=draw_usage(measure_usage(history), len(header.gpus) if header else len(gpus)),
         samples=draw_samples(per_task),
-        is_simulated=header is not None and dict(header.made_by).get("clock") == "simulated",
+        is_simulated=header is not None and header.facts.get("clock") == "simulated",
     )
 
 

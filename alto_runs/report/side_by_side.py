@@ -48,7 +48,7 @@ def group_runs(results: Sequence[tuple[str, Result]]) -> tuple[Group, ...]:
     members: dict[object, list[tuple[str, Result]]] = {}
     for name, run in results:
         header = run.log.header
-        facts = dict(header.made_by) if header else {}
+        facts = header.facts if header else {}
         tasks = frozenset(task.id for task in run.history.tasks)
         key = (header.policy, tasks, header.gpus, facts.get("clock")) if header else name
         members.setdefault(key, []).append((name, run))
@@ -234,7 +234,7 @@ def _winners(run: Result) -> dict[TaskId, float]:
 
 def _seed(run: Result) -> str:
     header = run.log.header
-    return dict(header.made_by).get("seed", "") if header else ""
+    return header.facts.get("seed", "") if header else ""
 
 
 def _policy(run: Result) -> str:
