@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
-from torch.autograd.profiler_util import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from alto_exec.bank import AdapterBank
@@ -80,7 +79,7 @@ def recorded(work: Callable[[], object]) -> list[Launch]:
     return [
         Launch(event.name, event.time_range.start, event.time_range.elapsed_us())
         for event in events
-        if event.device_type == DeviceType.CUDA
+        if event.device_type.name == "CUDA"
     ]
 
 
