@@ -5,9 +5,10 @@ from typing import Any
 from torch import Tensor
 
 from alto_kernels.lora_linear.kernel.device import (
-    first_in_line,
+    beside,
     is_hopper,
     join,
+    mark,
     num_programs,
     whole_numbers,
 )
@@ -82,16 +83,16 @@ def backward(
         ds_PJ = dy_pass(dy_TO, s_PJ, group.b_RO, group.grad_b_RO, spans, tables, max(group.outputs))
     else:
         ds_PJ = shrink(dy_TO, group.b_RO, spans, tables, shared=False)
+    made = mark(x_TI.device)
     dx_TI = x_TI.new_empty(x_TI.shape) if need_dx else None
     if dx_TI is not None:
-        with first_in_line(x_TI.device):
-            _dx(dx_TI, dy_TO, ds_PJ, group, tables, path)
-    if not one_pass:
-        add_outer(s_PJ, dy_TO, group.grad_b_RO, spans, tables, shared=False)
-    grad_a_RC = group.grad_a_RMI.flatten(1)
-    add_outer(ds_PJ, x_TI, grad_a_RC, _input_spans(group), tables, shared=True, number=group.number)
-    if need_dx:
-        join(x_TI.device)
+        _dx(dx_TI, dy_TO, ds_PJ, group, tables, path)
+    with beside(made, x_TI.device):
+        if not one_pass:
+            add_outer(s_PJ, dy_TO, group.grad_b_RO, spans, tables, shared=False)
+        inputs, grad_a_RC = _input_spans(group), group.grad_a_RMI.flatten(1)
+        add_outer(ds_PJ, x_TI, grad_a_RC, inputs, tables, shared=True, number=group.number)
+    join(x_TI.device)
     return dx_TI
 
 

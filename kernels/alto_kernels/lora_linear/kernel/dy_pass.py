@@ -8,14 +8,14 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton.language.extra.cuda import gdc_wait
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from alto_kernels.lora_linear.kernel.device import begins_early
 from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
 
 _BLOCK_T, _BLOCK_C, _WARPS, _STAGES = 32, 512, 8, 3
 _MAX_BLOCK_J = 32
-_SUM_BLOCKS, _SUM_ELEMENTS = 16, 256
+_MOST_SUM_BLOCKS, _SUM_ELEMENTS = 16, 256
 
 
 def dy_pass(
@@ -32,20 +32,21 @@ def dy_pass(
     block_j = min(_MAX_BLOCK_J, max(16, triton.next_power_of_2(width)))
     chunks, blocks = triton.cdiv(width, block_j), triton.cdiv(widest, _BLOCK_C)
     sum_rows = max(1, _SUM_ELEMENTS // block_j)
+    sum_blocks = min(_MOST_SUM_BLOCKS, triton.next_power_of_2(blocks))
+    early = begins_early(s_PJ.device)
     ds_PJ = s_PJ.new_empty(s_PJ.shape)
     parts = torch.empty(blocks, *s_PJ.shape, dtype=torch.float32, device=s_PJ.device)
     _dy_kernel[(blocks, tables.num_segments, chunks * members)](
         dy_TO, s_PJ, bank_RO, grad_RO, parts, spans, tables.segments, tables.adds, width, chunks,
         dy_TO.stride(0), s_PJ.stride(0), bank_RO.stride(0), grad_RO.stride(0), parts.stride(0),
-        STEP=tables.rank_step, BLOCK_T=_BLOCK_T, BLOCK_J=block_j, BLOCK_C=_BLOCK_C,
+        STEP=tables.rank_step, EARLY=early, BLOCK_T=_BLOCK_T, BLOCK_J=block_j, BLOCK_C=_BLOCK_C,
         num_warps=_WARPS, num_stages=_STAGES,
     )  # fmt: skip
     _sum_kernel[(tables.num_pairs * (TILE_ROWS // sum_rows), chunks, members)](
         parts, ds_PJ, spans, tables.pairs, tables.segments, tables.factors, width,
         parts.stride(0), ds_PJ.stride(0),
-        TILE=TILE_ROWS, STEP=tables.rank_step, BLOCK_B=_SUM_BLOCKS, BLOCK_T=sum_rows,
-        BLOCK_J=block_j, BLOCK_C=_BLOCK_C, EARLY=begins_early(s_PJ.device), num_warps=4,
-        launch_pdl=begins_early(s_PJ.device),
+        TILE=TILE_ROWS, STEP=tables.rank_step, BLOCK_B=sum_blocks, BLOCK_T=sum_rows,
+        BLOCK_J=block_j, BLOCK_C=_BLOCK_C, EARLY=early, num_warps=4, launch_pdl=early,
     )  # fmt: skip
     return ds_PJ
 
@@ -54,9 +55,12 @@ def dy_pass(
 def _dy_kernel(
     dy, s, bank, grad, parts, spans, segments, adds, width, chunks,
     dy_t, s_p, bank_r, grad_r, parts_b,
-    STEP: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_C: tl.constexpr,
+    STEP: tl.constexpr, EARLY: tl.constexpr,
+    BLOCK_T: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """BLOCK_C columns of one member, BLOCK_J ranks of one segment."""
+    if EARLY:
+        gdc_launch_dependents()
     segment = segments + 8 * tl.program_id(1)
     first, end, shift = tl.load(segment), tl.load(segment + 1), tl.load(segment + 4)
     first_rank, rank = tl.load(segment + 2), tl.load(segment + 3)
@@ -102,6 +106,8 @@ def _sum_kernel(
     BLOCK_J: tl.constexpr, BLOCK_C: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     """BLOCK_T rows of one block of ds, BLOCK_J ranks of one member; zero outside of the segment."""
+    if EARLY:
+        gdc_launch_dependents()
     row = tl.program_id(0) * BLOCK_T
     pair = pairs + 3 * (row // TILE)
     used = tl.cdiv(tl.load(pair + 2), STEP) * STEP

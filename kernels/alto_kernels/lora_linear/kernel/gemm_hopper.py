@@ -3,7 +3,8 @@
 The fetching warp walks over the same tiles and K steps and runs ahead of the others by the depth
 of a ring of buffers. The adapters' steps pass through that ring like all others, and the first
 steps of the next tile are fetched while the last one is being stored. `s` may be made inside of
-this kernel as well (`hopper_shrink.py`).
+this kernel as well (`hopper_shrink.py`); where it is not, programs begin while its last parts are
+made, for x and the weight were there before that began, and wait where they first meet it.
 """
 
 from functools import lru_cache
@@ -86,7 +87,7 @@ def gemm_hopper(
         W_IS_NK=w_is_nk, HAS_BIAS=bias_N is not None, HAS_ENDS=ends is not None, STEP=step,
         BLOCK_M=TILE_ROWS, BLOCK_N=block_n, BLOCK_K=_BLOCK_K, GROUP_M=_GROUP_M, STAGES=_STAGES,
         MAKES_S=a_RC is not None, COLUMNS=columns, FETCH_REGISTERS=_FETCH_REGISTERS,
-        num_warps=_WARPS, launch_pdl=a_RC is not None,
+        num_warps=_WARPS, launch_pdl=True,
     )  # fmt: skip
 
 
@@ -123,12 +124,16 @@ def _members_of(column, ends, members, HAS_ENDS: gl.constexpr):
 
 
 @gluon.jit
-def _wait_for_s(flags, tiles_done, first, end, items):
-    """For the first tile's own items, for all with the second: asking takes a microsecond."""
-    if tiles_done == 0:
-        wait_for(flags, first, end)
-    elif tiles_done == 1:
-        wait_for(flags, 0, items)
+def _wait_for_s(flags, tiles_done, first, end, items, MAKES_S: gl.constexpr):
+    """Made inside, for the first tile's own items, for all with the second: asking takes a
+    microsecond. Else for the launches that made it."""
+    if MAKES_S:
+        if tiles_done == 0:
+            wait_for(flags, first, end)
+        elif tiles_done == 1:
+            wait_for(flags, 0, items)
+    elif tiles_done == 0:
+        wait_for_launches()
 
 
 @gluon.jit
@@ -144,7 +149,6 @@ def _fetch(
     tiles_m, tiles_n = gl.cdiv(T, BLOCK_M), gl.cdiv(N, BLOCK_N)
     dtype: gl.constexpr = x_desc.dtype
     turn = 0
-    tiles_done = 0
     if MAKES_S:
         wait_for_launches()
         turn = fetch_shrink(
@@ -173,9 +177,9 @@ def _fetch(
             turn += 1
         first_member, end_member = _members_of(column, ends, members, HAS_ENDS)
         first_pair, end_pair = gl.load(tile_pairs + m), gl.load(tile_pairs + m + 1)
-        if MAKES_S:
-            _wait_for_s(flags, tiles_done, first_pair * chunks, end_pair * chunks, items)
-            tiles_done += 1
+        _wait_for_s(
+            flags, tile // (last + 1), first_pair * chunks, end_pair * chunks, items, MAKES_S
+        )
         for pair in range(first_pair, end_pair):
             first_rank, rank = gl.load(pairs + 3 * pair + 1), gl.load(pairs + 3 * pair + 2)
             for member in range(first_member, end_member):
@@ -253,6 +257,8 @@ def _multiply(
         acc = warpgroup_mma_wait(num_outstanding=0, deps=(acc,))
         thread_barrier()
         mbarrier.arrive(empty.index((turn + STAGES - 1) % STAGES))
+        if not MAKES_S:
+            wait_for_launches()  # they may still read what was where y comes to lie
 
         if HAS_BIAS:
             c = column + gl.arange(0, BLOCK_N, layout=gl.SliceLayout(0, layout))

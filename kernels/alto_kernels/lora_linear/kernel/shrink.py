@@ -7,7 +7,9 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language.extra.cuda import gdc_launch_dependents
 
+from alto_kernels.lora_linear.kernel.device import begins_early
 from alto_kernels.lora_linear.kernel.mask import keep
 from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
 
@@ -43,7 +45,8 @@ def shrink(
         x_TC, bank_RC, s_PJ, spans, tables.pairs, tables.segments, tables.factors, number, members,
         width, x_TC.stride(0), bank_RC.stride(0), s_PJ.stride(0),
         TILE=TILE_ROWS, STEP=tables.rank_step, SHARED=shared, DROPOUT=dropout,
-        BLOCK_T=_BLOCK_T, BLOCK_J=block_j, BLOCK_I=_BLOCK_I, num_warps=_WARPS, num_stages=_STAGES,
+        EARLY=begins_early(x_TC.device), BLOCK_T=_BLOCK_T, BLOCK_J=block_j, BLOCK_I=_BLOCK_I,
+        num_warps=_WARPS, num_stages=_STAGES,
     )  # fmt: skip
     return s_PJ
 
@@ -53,9 +56,11 @@ def _shrink_kernel(
     x, bank, s, spans, pairs, segments, factors, number, members, width,
     x_t, bank_r, s_p,
     TILE: tl.constexpr, STEP: tl.constexpr, SHARED: tl.constexpr, DROPOUT: tl.constexpr,
-    BLOCK_T: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_I: tl.constexpr,
+    EARLY: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_I: tl.constexpr,
 ):  # fmt: skip
     """BLOCK_T rows of one block and BLOCK_J of its columns (ranks of one or of all members)."""
+    if EARLY:
+        gdc_launch_dependents()  # the product takes the multiprocessors as they become free
     row = tl.program_id(1) * BLOCK_T
     pair = pairs + 3 * (row // TILE)
     first_rank, rank = tl.load(pair + 1), tl.load(pair + 2)
