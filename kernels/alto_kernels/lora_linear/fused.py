@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import triton
 from torch import Tensor
 
 from alto_kernels.lora_linear.kernel.device import (
@@ -25,6 +26,8 @@ __all__ = ["backward", "forward"]
 
 _ONE_PASS_RANK, _ONE_PASS_ROWS = 16, 512
 _WIDEST = 256  # columns of a tile
+# Operations a microsecond of a multiprocessor in a product, bytes of one beside it, on an H100.
+_PRODUCT_RATE, _LEFT_RATE = 5.5e6, 80e3
 
 
 def forward(x_TI: Tensor, group: AdaptedGroup, plan: Plan, path: Path) -> tuple[Tensor, Tensor]:
@@ -75,24 +78,31 @@ def backward(
     """dx (T, I) if it is needed; the gradients of A and B go to the bank.
 
     The product of dx is compute bound and leaves a few multiprocessors alone, so the gradients that
-    it does not wait for, which are memory bound, run beside it.
+    it does not wait for, which are memory bound, run beside it. Where that is too much for those,
+    dB runs beside what makes ds, for both read dy.
     """
-    tables, spans = plan.tables(x_TI.device), _output_spans(group)
+    device = x_TI.device
+    tables, spans = plan.tables(device), _output_spans(group)
     one_pass = _is_one_pass(tables)
+    before = mark(device)
     if one_pass:
         ds_PJ = dy_pass(dy_TO, s_PJ, group.b_RO, group.grad_b_RO, spans, tables, max(group.outputs))
     else:
         ds_PJ = shrink(dy_TO, group.b_RO, spans, tables, shared=False)
-    made = mark(x_TI.device)
+    made = mark(device)
+    is_early = not one_pass and not _hides_both(x_TI, group, tables)
+    if is_early:
+        with beside(before, device):
+            add_outer(s_PJ, dy_TO, group.grad_b_RO, spans, tables, shared=False)
     dx_TI = x_TI.new_empty(x_TI.shape) if need_dx else None
     if dx_TI is not None:
         _dx(dx_TI, dy_TO, ds_PJ, group, tables, path)
-    with beside(made, x_TI.device):
-        if not one_pass:
+    with beside(made, device):
+        if not one_pass and not is_early:
             add_outer(s_PJ, dy_TO, group.grad_b_RO, spans, tables, shared=False)
         inputs, grad_a_RC = _input_spans(group), group.grad_a_RMI.flatten(1)
         add_outer(ds_PJ, x_TI, grad_a_RC, inputs, tables, shared=True, number=group.number)
-    join(x_TI.device)
+    join(device)
     return dx_TI
 
 
@@ -102,6 +112,16 @@ def _is_one_pass(tables: Tables) -> bool:
     Its partial sums grow with the rank, and long segments leave it too few programs.
     """
     return tables.rank_width <= _ONE_PASS_RANK and tables.max_segment <= _ONE_PASS_ROWS
+
+
+def _hides_both(x_TI: Tensor, group: AdaptedGroup, tables: Tables) -> bool:
+    """Whether x and dy pass through the multiprocessors that dx leaves alone while it is made."""
+    (rows, inputs), outputs = x_TI.shape, group.weight_OI.shape[0]
+    most = num_programs(x_TI.device)
+    tiles = tables.num_tiles * triton.cdiv(inputs, _WIDEST)
+    used = triton.cdiv(tiles, max(1, triton.cdiv(tiles, most)))
+    microseconds = 2 * rows * inputs * outputs / (max(1, used) * _PRODUCT_RATE)
+    return rows * (inputs + outputs) * 2 <= (most - used) * _LEFT_RATE * microseconds
 
 
 def _dx(
