@@ -22,7 +22,7 @@ from alto_kernels.lora_linear.path import Path
 from alto_kernels.lora_linear.plan import AdaptedGroup, Plan
 from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
 
-__all__ = ["backward", "forward"]
+__all__ = ["backward", "forward", "hides_both"]
 
 _ONE_PASS_RANK, _ONE_PASS_ROWS = 16, 512
 _WIDEST = 256  # columns of a tile
@@ -90,7 +90,9 @@ def backward(
     else:
         ds_PJ = shrink(dy_TO, group.b_RO, spans, tables, shared=False)
     made = mark(device)
-    is_early = not one_pass and not _hides_both(x_TI, group, tables)
+    (rows, inputs), outputs = x_TI.shape, group.weight_OI.shape[0]
+    programs = num_programs(device)
+    is_early = not (one_pass or hides_both(tables, rows, inputs, outputs, programs))
     if is_early:
         with beside(before, device):
             add_outer(s_PJ, dy_TO, group.grad_b_RO, spans, tables, shared=False)
@@ -98,10 +100,10 @@ def backward(
     if dx_TI is not None:
         _dx(dx_TI, dy_TO, ds_PJ, group, tables, path)
     with beside(made, device):
-        if not one_pass and not is_early:
+        if not (one_pass or is_early):
             add_outer(s_PJ, dy_TO, group.grad_b_RO, spans, tables, shared=False)
-        inputs, grad_a_RC = _input_spans(group), group.grad_a_RMI.flatten(1)
-        add_outer(ds_PJ, x_TI, grad_a_RC, inputs, tables, shared=True, number=group.number)
+        x_spans, grad_a_RC = _input_spans(group), group.grad_a_RMI.flatten(1)
+        add_outer(ds_PJ, x_TI, grad_a_RC, x_spans, tables, shared=True, number=group.number)
     join(device)
     return dx_TI
 
@@ -114,14 +116,12 @@ def _is_one_pass(tables: Tables) -> bool:
     return tables.rank_width <= _ONE_PASS_RANK and tables.max_segment <= _ONE_PASS_ROWS
 
 
-def _hides_both(x_TI: Tensor, group: AdaptedGroup, tables: Tables) -> bool:
+def hides_both(tables: Tables, rows: int, inputs: int, outputs: int, programs: int) -> bool:
     """Whether x and dy pass through the multiprocessors that dx leaves alone while it is made."""
-    (rows, inputs), outputs = x_TI.shape, group.weight_OI.shape[0]
-    most = num_programs(x_TI.device)
     tiles = tables.num_tiles * triton.cdiv(inputs, _WIDEST)
-    used = triton.cdiv(tiles, max(1, triton.cdiv(tiles, most)))
+    used = triton.cdiv(tiles, max(1, triton.cdiv(tiles, programs)))
     microseconds = 2 * rows * inputs * outputs / (max(1, used) * _PRODUCT_RATE)
-    return rows * (inputs + outputs) * 2 <= (most - used) * _LEFT_RATE * microseconds
+    return bool(rows * (inputs + outputs) * 2 <= (programs - used) * _LEFT_RATE * microseconds)
 
 
 def _dx(

@@ -1,4 +1,4 @@
-"""The product on Hopper cards that makes s itself, and when it does."""
+"""The product on Hopper cards that makes s itself, when it does, and what runs beside it."""
 
 from dataclasses import replace
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from alto_kernels.lora_linear import Path, Plan, Segment, fused
+from alto_kernels.lora_linear.fused import hides_both
 from alto_kernels.lora_linear.kernel.hopper_shrink import producers_of
 from tests.kernels.comparing import DEVICE, DTYPES, ON_GPU, assert_as_exact_as_torch
 from tests.kernels.lora_linear.cases import NAMES, Case, by_autograd, draw, group_of, ours
@@ -87,3 +88,15 @@ def test_s_is_made_inside_where_that_is_hidden(
 ) -> None:
     tables = plan.tables(torch.device("cpu"))
     assert producers_of(tables, 1, inputs, outputs, 132) == programs
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "is_hidden"),
+    [(4096, 6144, True), (4096, 4096, False), (14336, 4096, True), (2048, 2048, False)],
+)
+def test_both_gradients_are_hidden_beside_a_long_product(
+    inputs: int, outputs: int, is_hidden: bool
+) -> None:
+    tables = uniform(8, 1024, 64).tables(torch.device("cpu"))
+    assert hides_both(tables, 8192, inputs, outputs, 132) is is_hidden
+    assert not hides_both(tables, 8192, inputs, outputs, 128), "no multiprocessor is left alone"
