@@ -6,7 +6,8 @@ import triton
 from torch import Tensor
 
 from alto_kernels.lora_linear.kernel.device import (
-    beside,
+    first_in_line,
+    follow,
     is_hopper,
     join,
     mark,
@@ -84,26 +85,24 @@ def backward(
     device = x_TI.device
     tables, spans = plan.tables(device), _output_spans(group)
     one_pass = _is_one_pass(tables)
-    before = mark(device)
-    if one_pass:
-        ds_PJ = dy_pass(dy_TO, s_PJ, group.b_RO, group.grad_b_RO, spans, tables, max(group.outputs))
-    else:
-        ds_PJ = shrink(dy_TO, group.b_RO, spans, tables, shared=False)
-    made = mark(device)
-    (rows, inputs), outputs = x_TI.shape, group.weight_OI.shape[0]
-    programs = num_programs(device)
-    is_early = not (one_pass or hides_both(tables, rows, inputs, outputs, programs))
-    if is_early:
-        with beside(before, device):
-            add_outer(s_PJ, dy_TO, group.grad_b_RO, spans, tables, shared=False)
     dx_TI = x_TI.new_empty(x_TI.shape) if need_dx else None
-    if dx_TI is not None:
-        _dx(dx_TI, dy_TO, ds_PJ, group, tables, path)
-    with beside(made, device):
-        if not (one_pass or is_early):
-            add_outer(s_PJ, dy_TO, group.grad_b_RO, spans, tables, shared=False)
-        x_spans, grad_a_RC = _input_spans(group), group.grad_a_RMI.flatten(1)
-        add_outer(ds_PJ, x_TI, grad_a_RC, x_spans, tables, shared=True, number=group.number)
+    with first_in_line(device):
+        if one_pass:
+            grad_b_RO, widest = group.grad_b_RO, max(group.outputs)
+            ds_PJ = dy_pass(dy_TO, s_PJ, group.b_RO, grad_b_RO, spans, tables, widest)
+        else:
+            ds_PJ = shrink(dy_TO, group.b_RO, spans, tables, shared=False)
+        ds_made = mark(device)
+        if dx_TI is not None:
+            _dx(dx_TI, dy_TO, ds_PJ, group, tables, path)
+    if not one_pass:
+        (rows, inputs), outputs = x_TI.shape, group.weight_OI.shape[0]
+        if hides_both(tables, rows, inputs, outputs, num_programs(device)):
+            follow(ds_made, device)
+        add_outer(s_PJ, dy_TO, group.grad_b_RO, spans, tables, shared=False)
+    follow(ds_made, device)
+    x_spans, grad_a_RC = _input_spans(group), group.grad_a_RMI.flatten(1)
+    add_outer(ds_PJ, x_TI, grad_a_RC, x_spans, tables, shared=True, number=group.number)
     join(device)
     return dx_TI
 

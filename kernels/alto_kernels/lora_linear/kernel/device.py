@@ -34,32 +34,36 @@ def begins_early(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
 
 
-def mark(device: torch.device) -> torch.cuda.Event | None:
-    """This point among the launches, for what is to follow them `beside` later ones."""
-    return torch.cuda.current_stream(device).record_event() if device.type == "cuda" else None
-
-
 @contextmanager
-def beside(point: torch.cuda.Event | None, device: torch.device) -> Iterator[None]:
-    """What is launched inside follows what came before the mark, and may run beside the rest.
+def first_in_line(device: torch.device) -> Iterator[None]:
+    """What is launched inside may run beside what follows it, and takes the multiprocessors first.
 
-    It fills the multiprocessors that the rest leaves alone. `join` ends this.
+    What follows fills those that it leaves alone. `join` ends this.
     """
-    if point is None:
+    if device.type != "cuda":
         yield
         return
-    stream = _side_stream(device)
-    stream.wait_event(point)
+    stream = _urgent_stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):
         yield
 
 
+def mark(device: torch.device) -> torch.cuda.Event | None:
+    """This point among the launches of a line, for another that is to `follow` it."""
+    return torch.cuda.current_stream(device).record_event() if device.type == "cuda" else None
+
+
+def follow(point: torch.cuda.Event | None, device: torch.device) -> None:
+    if point is not None:
+        torch.cuda.current_stream(device).wait_event(point)
+
+
 def join(device: torch.device) -> None:
-    """What is launched from now on follows what was launched beside as well."""
     if device.type == "cuda":
-        torch.cuda.current_stream(device).wait_stream(_side_stream(device))
+        torch.cuda.current_stream(device).wait_stream(_urgent_stream(device))
 
 
 @lru_cache
-def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)
+def _urgent_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device, priority=-1)

@@ -14,7 +14,9 @@ from alto_kernels.lora_linear.kernel.mask import keep
 from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
 
 _BLOCK_T, _BLOCK_I, _WARPS, _STAGES = 64, 128, 4, 4
-_MAX_BLOCK_J = 128
+_WIDE_WARPS, _WIDE_STAGES = 8, 3  # of blocks of all rows of a pair
+_MAX_BLOCK_J, _WIDE_BLOCK_J = 128, 64
+_MIN_PROGRAMS = 120  # fewer leave multiprocessors without work
 
 
 def shrink(
@@ -35,18 +37,19 @@ def shrink(
     s_PJ = torch.empty(
         tables.num_pairs * TILE_ROWS, width * members, dtype=x_TC.dtype, device=x_TC.device
     )
+    parts, owners = triton.cdiv(columns, block_j), 1 if shared else members
+    # All rows of a pair read the bank once where its part is as long as theirs of x.
+    is_wide = block_j >= _WIDE_BLOCK_J and parts * tables.num_pairs * owners >= _MIN_PROGRAMS
+    block_t = TILE_ROWS if is_wide else _BLOCK_T
     # Programs that read the same part of x are neighbours, so it passes through the cache.
-    grid = (
-        triton.cdiv(columns, block_j),
-        tables.num_pairs * (TILE_ROWS // _BLOCK_T),
-        1 if shared else members,
-    )
+    grid = (parts, tables.num_pairs * (TILE_ROWS // block_t), owners)
     _shrink_kernel[grid](
         x_TC, bank_RC, s_PJ, spans, tables.pairs, tables.segments, tables.factors, number, members,
         width, x_TC.stride(0), bank_RC.stride(0), s_PJ.stride(0),
         TILE=TILE_ROWS, STEP=tables.rank_step, SHARED=shared, DROPOUT=dropout,
-        EARLY=begins_early(x_TC.device), BLOCK_T=_BLOCK_T, BLOCK_J=block_j, BLOCK_I=_BLOCK_I,
-        num_warps=_WARPS, num_stages=_STAGES,
+        EARLY=begins_early(x_TC.device), BLOCK_T=block_t, BLOCK_J=block_j, BLOCK_I=_BLOCK_I,
+        num_warps=_WIDE_WARPS if is_wide else _WARPS,
+        num_stages=_WIDE_STAGES if is_wide else _STAGES,
     )  # fmt: skip
     return s_PJ
 
