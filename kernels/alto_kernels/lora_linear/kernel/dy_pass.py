@@ -39,7 +39,7 @@ def dy_pass(
     _dy_kernel[(blocks, tables.num_segments, chunks * members)](
         dy_TO, s_PJ, bank_RO, grad_RO, parts, spans, tables.segments, tables.adds, width, chunks,
         dy_TO.stride(0), s_PJ.stride(0), bank_RO.stride(0), grad_RO.stride(0), parts.stride(0),
-        STEP=tables.rank_step, EARLY=early, BLOCK_T=_BLOCK_T, BLOCK_J=block_j, BLOCK_C=_BLOCK_C,
+        STEP=tables.rank_step, BLOCK_T=_BLOCK_T, BLOCK_J=block_j, BLOCK_C=_BLOCK_C,
         num_warps=_WARPS, num_stages=_STAGES,
     )  # fmt: skip
     _sum_kernel[(tables.num_pairs * (TILE_ROWS // sum_rows), chunks, members)](
@@ -55,12 +55,9 @@ def dy_pass(
 def _dy_kernel(
     dy, s, bank, grad, parts, spans, segments, adds, width, chunks,
     dy_t, s_p, bank_r, grad_r, parts_b,
-    STEP: tl.constexpr, EARLY: tl.constexpr,
-    BLOCK_T: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_C: tl.constexpr,
+    STEP: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """BLOCK_C columns of one member, BLOCK_J ranks of one segment."""
-    if EARLY:
-        gdc_launch_dependents()
     segment = segments + 8 * tl.program_id(1)
     first, end, shift = tl.load(segment), tl.load(segment + 1), tl.load(segment + 4)
     first_rank, rank = tl.load(segment + 2), tl.load(segment + 3)

@@ -14,8 +14,9 @@ from alto_kernels.lora_linear.kernel.mask import keep
 from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
 
 _BLOCK_T, _BLOCK_I, _WARPS, _STAGES = 64, 128, 4, 4
-_WIDE_WARPS, _WIDE_STAGES = 8, 3  # of blocks of all rows of a pair
 _MAX_BLOCK_J, _WIDE_BLOCK_J = 128, 64
+_WIDE_WARPS = 8  # of blocks of all rows of a pair
+_FEW_STAGES = 3  # of wide blocks, which leave room for programs that run beside
 _MIN_PROGRAMS = 120  # fewer leave multiprocessors without work
 
 
@@ -49,7 +50,7 @@ def shrink(
         TILE=TILE_ROWS, STEP=tables.rank_step, SHARED=shared, DROPOUT=dropout,
         EARLY=begins_early(x_TC.device), BLOCK_T=block_t, BLOCK_J=block_j, BLOCK_I=_BLOCK_I,
         num_warps=_WIDE_WARPS if is_wide else _WARPS,
-        num_stages=_WIDE_STAGES if is_wide else _STAGES,
+        num_stages=_FEW_STAGES if is_wide or block_j > _WIDE_BLOCK_J else _STAGES,
     )  # fmt: skip
     return s_PJ
 
