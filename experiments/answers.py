@@ -11,7 +11,7 @@ to `answers.jsonl` in the run directory.
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
@@ -25,22 +25,11 @@ from alto_exec.preparation import PreparedTask, prepare
 from alto_runs.leaderboard import Standing
 from alto_runs.result import Result
 from alto_runs.study import load_study
+from experiments.scores import ANSWERS, Answers
 
-__all__ = ["ANSWERS", "Answers", "answers_of", "write_answers"]
+__all__ = ["answers_of", "write_answers"]
 
-ANSWERS = "answers.jsonl"
 _AT_ONCE = 20  # adapters in the bank
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
-    """Shares of the validation set; what its examples do not have is None."""
-
-    task: str
-    job: str | None  # None: the untuned model
-    answers: float | None = None
-    tokens: float | None = None
-    preferred: float | None = None
 
 
 def answers_of(prepared: PreparedTask, backbone: FrozenModel, result: Result) -> Iterator[Answers]:

@@ -22,11 +22,13 @@ from alto_runs.search import PAPER_GRID, configurations
 from alto_runs.study import load_study
 from alto_sim.curves import Losses
 from alto_sim.curves_generated import GeneratedCurves
+from experiments.same_task import by_task, is_repeated, name_of
 
 __all__ = [
     "RECORDED",
     "CurveSet",
     "TableCurves",
+    "by_seed",
     "curve_set",
     "generated_sets",
     "origins",
@@ -133,7 +135,7 @@ def whole_searches(folder: Path = RECORDED) -> tuple[tuple[str, RunLog], ...]:
 
 @cache
 def recorded_sets(folder: Path = RECORDED) -> tuple[CurveSet, ...]:
-    """A set for each task of each log without exits, of the jobs that came to their end in it: a
+    """A set for each task and seed of the logs without exits, of the jobs that came to their end: a
     run may have been cut off. Without preferences, whose losses end near zero: a share of the best
     one means nothing there."""
     sets = []
@@ -151,11 +153,26 @@ def recorded_sets(folder: Path = RECORDED) -> tuple[CurveSet, ...]:
         arrived = [e.event.task for e in log.entries if isinstance(e.event, TaskArrived)]
         for task in arrived:
             jobs = tuple(job for job in task.jobs if _is_whole(job, reports.get(job.id, ())))
+            if not jobs:
+                continue
             origin = path if len(jobs) == len(task.jobs) else f"{path}, {len(jobs)} whole jobs"
             ended = replace(task, jobs=jobs)
-            name = task.id.removesuffix("-fifo")
-            sets.append(curve_set(name, origin, ended, reports, is_generated=False))
-    return tuple(sets)
+            sets.append(curve_set(name_of(task), origin, ended, reports, is_generated=False))
+    return _most_of_each(sets)
+
+
+def _most_of_each(sets: Sequence[CurveSet]) -> tuple[CurveSet, ...]:
+    """Of a search that was recorded again, seed and all, the log with the most whole jobs."""
+    kept: list[CurveSet] = []
+    for one in sorted(sets, key=lambda curves: -len(curves.task.jobs)):
+        if not any(is_repeated(one.task, other.task) for other in kept):
+            kept.append(one)
+    return tuple(curves for curves in sets if curves in kept)
+
+
+def by_seed(sets: Iterable[CurveSet]) -> list[tuple[CurveSet, ...]]:
+    """The seeds of each task together; a generated set is a task of its own."""
+    return by_task(sets, lambda curves: curves.task)
 
 
 def _is_of_preferences(log: Path) -> bool:
@@ -189,9 +206,9 @@ def _generated(seed: int) -> CurveSet:
     return curve_set(task.id, f"generated, seed {seed}", task, reports, is_generated=True)
 
 
-def shown_sets(count: int) -> tuple[CurveSet, ...]:
+def shown_sets(count: int, folder: Path = RECORDED) -> tuple[CurveSet, ...]:
     """What is recorded, or generated sets as long as nothing is."""
-    return recorded_sets() or generated_sets(count)
+    return recorded_sets(folder) or generated_sets(count)
 
 
 def origins(sets: Iterable[CurveSet]) -> tuple[str, ...]:

@@ -5,30 +5,61 @@ best on GSM8K, 10.8 on Tulu-3, 5.1 on OpenThoughts3. GSM8K accuracy spreads over
 and 73.9 (Qwen), DPO reward accuracy over 26.7.
 
 Here: best validation loss of each job of the full grids, and the final losses of 548 runs of a real
-sweep over 35 models (`traces/sweeps`; 80 runs that its authors call diverged are not in it). No
-accuracies: nothing was scored by generating answers.
+sweep over 35 models (`traces/sweeps`; 80 runs that its authors call diverged are not in it). Where
+the adapters of a full grid were judged (`answers.jsonl` beside its log, by `answers.py`): the share
+of validation answers that greedy decoding gives word for word, of answer tokens that are the most
+likely ones, or of pairs in which the better answer is preferred. Losses spread by the worst over
+the best, accuracies by points of a per cent.
 
 The paper against itself: the best accuracies of figure 1 (42.8 and 73.9 points above a worst of
 nearly 0) are not those of figure 10 (49.5 and 62.6).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import cycle
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
+from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of, tell_values
+from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of, tell_values
 from alto_sim.curves_fit import read_sweep
-from experiments.curve_sets import RECORDED, origins, recorded_sets, shown_sets
+from experiments.curve_sets import RECORDED, by_seed, origins, recorded_sets, shown_sets
 from experiments.exhibit import Exhibit, Table, Verdict
+from experiments.same_task import by_task, name_of, seed_of, spread_of, told_seeds
+from experiments.scores import Measure, Search, searches
 
-__all__ = ["exhibit", "spread"]
+__all__ = ["Row", "accuracy_rows", "exhibit", "no_accuracies", "spread"]
 
 _SWEEP = RECORDED.parent / "sweeps" / "tinker_sft_sweep.csv"
 _SHOWN = 1.25  # of the sweep: loss over the best
-_PAPER_LEAST = 5.1  # times the best, of its three data sets
+_LOSS = "validation loss"
+_PAPER = {
+    _LOSS: "11.0, 10.8, 5.1 times",
+    Measure.ANSWERS.value: "42.8, 73.9 points",
+    Measure.PREFERRED.value: "26.7 points",
+}
+_PAPER_LEAST, _PAPER_POINTS = 5.1, 42.8  # of its three data sets, of its two models
+_ENOUGH_TASKS = 3
+_STYLES = {Measure.ANSWERS: "--", Measure.TOKENS: "-", Measure.PREFERRED: ":"}
+
+
+class Row(NamedTuple):
+    """Losses are over the best, accuracies points of a per cent below it; means over seeds."""
+
+    task: str
+    measure: str
+    jobs: int
+    seeds: int
+    best: float | None
+    worst: float  # against the best
+    deviation: float | None  # of the worst, over seeds
+    median: float  # against the best
+    untuned: float | None  # accuracy of the model without an adapter
+    paper: str | None
 
 
 def spread(losses: Sequence[float]) -> tuple[float, float]:
@@ -37,31 +68,120 @@ def spread(losses: Sequence[float]) -> tuple[float, float]:
     return max(finite) / min(finite), median(finite) / min(finite)
 
 
-def exhibit() -> Exhibit:
-    sets = shown_sets(4)
-    losses = {curves.name: [float(loss) for loss in curves.best] for curves in sets}
+def accuracy_rows(judged: Sequence[Search]) -> Iterator[Row]:
+    """Of searches of one task, a row for each measure that their examples have."""
+    for measure in Measure:
+        shares = [_shares(one, measure) for one in judged]
+        if not all(shares):
+            continue
+        best = [100 * max(found) for found in shares]
+        worst, deviation = spread_of([100 * (max(found) - min(found)) for found in shares])
+        untuned = [one.untuned.share(measure) for one in judged if one.untuned is not None]
+        yield Row(
+            name_of(judged[0].task),
+            measure.value,
+            max(map(len, shares)),
+            len(judged),
+            fmean(best),
+            worst,
+            deviation,
+            fmean(100 * (max(found) - median(found)) for found in shares),
+            100 * fmean(share for share in untuned if share is not None),
+            _PAPER.get(measure.value),
+        )
+
+
+def no_accuracies(names: Sequence[str]) -> tuple[str, ...]:
+    """A sentence on the tasks of whose full grids nobody judged the adapters, if there are any."""
+    return (f"No accuracies recorded of full grids: {', '.join(names)}.",) if names else ()
+
+
+def exhibit(folder: Path = RECORDED) -> Exhibit:
+    groups = by_seed(shown_sets(4, folder))
+    losses = {group[0].name: [curves.best.tolist() for curves in group] for group in groups}
     by_model = _sweep(_SWEEP)
-    rows: list[tuple[str, int, float, float]] = [
-        (name, len(found), *spread(found)) for name, found in losses.items()
-    ]
-    ratios = [spread(found) for found in by_model.values()]
-    worst, middle = (median(column) for column in zip(*ratios, strict=True))
-    usual = [ratio for ratio, _ in ratios if ratio <= _SHOWN]
-    count = sum(map(len, by_model.values()))
-    rows.append((f"sweep, median of {len(by_model)} models", count, worst, middle))
+    rows = [_loss_row(name, found) for name, found in losses.items()]
+    own, sweep = list(rows), _sweep_row(by_model)
+    full = [one for one in searches(folder) if not one.has_exits]
+    judged = by_task((one for one in full if one.untuned is not None), lambda one: one.task)
+    accuracies = [row for group in judged for row in accuracy_rows(group)]
+    unjudged = by_task((one for one in full if one.untuned is None), lambda one: one.task)
+    names = [name_of(group[0].task) for group in unjudged]
+    rows += [sweep, *accuracies]
+    seeds = {group[0].name: [seed_of(curves.task) for curves in group] for group in groups}
     return Exhibit(
-        verdict=_verdict([row[2] for row in rows[:-1]]),
+        verdict=_verdict(own, accuracies) if recorded_sets(folder) else Verdict.CANNOT,
         found=(
-            *(f"{row[0]}: worst {row[2]:.2f} times the best, median {row[3]:.3f}." for row in rows),
-            f"How large the ratio is depends on how far the grid reaches: in {len(usual)} of the "
-            f"sweep's {len(by_model)} models the worst is at most {max(usual) - 1:.0%} behind, in "
-            f"one {max(worst for worst, _ in ratios):.1f} times the best (cut off in the picture). "
-            "The median tells what tuning wins over a guess.",
+            *(
+                f"{row.task}: worst {row.worst:.2f} times the best, median {row.median:.3f}."
+                for row in [*own, sweep]
+            ),
+            *map(_told_accuracy, accuracies),
+            *no_accuracies([name for name in names if name not in {r.task for r in accuracies}]),
+            _reach(by_model),
         ),
-        table=Table(("task", "jobs", "worst over best", "median over best"), tuple(rows)),
-        logs=(*origins(sets), "`traces/sweeps/tinker_sft_sweep.csv`"),
-        seeds="One seed a job, no error bars.",
-        figure=_draw(losses, by_model),
+        table=Table(
+            (
+                "task", "measure", "jobs", "seeds", "best", "worst against best", "deviation",
+                "median against best", "untuned", "paper, worst against best",
+            ),
+            tuple(rows),
+        ),
+        logs=(
+            *origins(curves for group in groups for curves in group),
+            "`traces/sweeps/tinker_sft_sweep.csv`",
+            *(f"answers beside `{one.origin}`" for group in judged for one in group),
+        ),
+        seeds=told_seeds(seeds.items()),
+        figure=_draw(losses, by_model, [one for group in judged for one in group]),
+    )  # fmt: skip
+
+
+def _loss_row(name: str, of_seeds: Sequence[Sequence[float]]) -> Row:
+    ratios = [spread(found) for found in of_seeds]
+    worst, deviation = spread_of([ratio for ratio, _ in ratios])
+    return Row(
+        name,
+        _LOSS,
+        max(map(len, of_seeds)),
+        len(of_seeds),
+        fmean(map(min, of_seeds)),
+        worst,
+        deviation,
+        fmean(middle for _, middle in ratios),
+        None,
+        _PAPER[_LOSS],
+    )
+
+
+def _sweep_row(by_model: dict[str, list[float]]) -> Row:
+    worst, middle = map(median, zip(*map(spread, by_model.values()), strict=True))
+    jobs = sum(map(len, by_model.values()))
+    name = f"sweep, median of {len(by_model)} models"
+    return Row(name, "final loss", jobs, 1, None, worst, None, middle, None, None)
+
+
+def _shares(search: Search, measure: Measure) -> list[float]:
+    shares = (score.share(measure) for score in search.scores.values())
+    return [share for share in shares if share is not None]
+
+
+def _told_accuracy(row: Row) -> str:
+    paper = f"; paper {row.paper}" if row.paper else ""
+    return (
+        f"{row.task}, {row.measure}: best {row.best:.1f} %, worst {row.worst:.1f} points below "
+        f"it, median {row.median:.1f}, untuned model {row.untuned:.1f} % ({row.jobs} jobs{paper})."
+    )
+
+
+def _reach(by_model: dict[str, list[float]]) -> str:
+    ratios = [spread(found)[0] for found in by_model.values()]
+    usual = [ratio for ratio in ratios if ratio <= _SHOWN]
+    return (
+        f"How large the ratio is depends on how far the grid reaches: in {len(usual)} of the "
+        f"sweep's {len(by_model)} models the worst is at most {max(usual) - 1:.0%} behind, in "
+        f"one {max(ratios):.1f} times the best (cut off in the picture). "
+        "The median tells what tuning wins over a guess."
     )
 
 
@@ -73,18 +193,29 @@ def _sweep(path: Path) -> dict[str, list[float]]:
     return found
 
 
-def _verdict(ratios: Sequence[float]) -> Verdict:
-    """Losses only, so that more than a part of it cannot be reproduced."""
-    if not recorded_sets():
-        return Verdict.CANNOT
-    return Verdict.PARTLY if min(ratios) >= _PAPER_LEAST / 2 else Verdict.NOT_REPRODUCED
+def _verdict(losses: Sequence[Row], accuracies: Sequence[Row]) -> Verdict:
+    """The whole of it needs accuracies of as many tasks as the paper has, spread as far."""
+    least = min(row.worst for row in losses)
+    if least < _PAPER_LEAST / 2:
+        return Verdict.NOT_REPRODUCED
+    points = [row.worst for row in accuracies if row.measure == Measure.ANSWERS.value]
+    is_spread = len(points) >= _ENOUGH_TASKS and min(points) >= _PAPER_POINTS
+    return Verdict.REPRODUCED if is_spread and least >= _PAPER_LEAST else Verdict.PARTLY
 
 
-def _draw(losses: dict[str, list[float]], by_model: dict[str, list[float]]) -> Figure:
-    figure, (ours, sweep) = panels_of(3.2, 2)
-    for (name, found), colour in zip(losses.items(), PALETTE, strict=False):
-        ordered = np.sort(np.array(found)[np.isfinite(found)])
-        ours.plot(np.arange(1, len(ordered) + 1), ordered / ordered[0], color=colour, label=name)
+def _draw(
+    losses: dict[str, list[list[float]]],
+    by_model: dict[str, list[float]],
+    judged: Sequence[Search],
+) -> Figure:
+    figure, (ours, sweep, accuracy) = panels_of(3.2, 3)
+    colours = dict(zip(losses, cycle(PALETTE), strict=False))
+    for name, of_seeds in losses.items():
+        for number, found in enumerate(of_seeds):
+            ordered = np.sort(np.array(found)[np.isfinite(found)])
+            label = None if number else name
+            places = np.arange(1, len(ordered) + 1)
+            ours.plot(places, ordered / ordered[0], color=colours[name], label=label)
     for found in by_model.values():
         ordered = np.sort(np.array(found))
         sweep.plot(
@@ -94,11 +225,32 @@ def _draw(losses: dict[str, list[float]], by_model: dict[str, list[float]]) -> F
     tell_values(ours.yaxis)
     sweep.set_ylim(0.99, _SHOWN)
     ours.set_title("full grids", fontsize=9, color=INK)
-    sweep.set_title("a real sweep of 35 models, a line for each", fontsize=9, color=INK)
-    ours.legend(fontsize=7, frameon=False)
+    sweep.set_title("a real sweep of 35 models", fontsize=9, color=INK)
+    ours.legend(fontsize=7, frameon=False, loc="upper left")
     ours.set_ylabel("best validation loss over the task's best")
     sweep.set_ylabel("final loss over the model's best")
-    for axes in (ours, sweep):
+    _draw_accuracies(accuracy, judged, colours)
+    for axes in (ours, sweep, accuracy):
         axes.set_xlabel("jobs, best first")
         axes.grid(axis="y", color=GRID)
     return figure
+
+
+def _draw_accuracies(axes: Axes, judged: Sequence[Search], colours: dict[str, str]) -> None:
+    axes.set_title("accuracy, %", fontsize=9, color=INK)
+    if not judged:
+        axes.text(0.5, 0.5, "no accuracies recorded", ha="center", va="center", color=MUTED)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        return
+    for one in judged:
+        colour = colours.get(name_of(one.task), INK)
+        for measure, style in _STYLES.items():
+            ordered = sorted((100 * share for share in _shares(one, measure)), reverse=True)
+            if ordered:
+                axes.plot(range(1, len(ordered) + 1), ordered, style, color=colour)
+    for measure, style in _STYLES.items():
+        if any(_shares(one, measure) for one in judged):
+            axes.plot([], [], style, color=MUTED, label=measure.value)
+    axes.set_ylim(bottom=0)
+    axes.legend(fontsize=7, frameon=False)

@@ -5,35 +5,71 @@ The paper: Unsloth's and Tinker's settings against ALTO's best. GSM8K accuracy: 
 OpenThoughts3 loss: Llama 0.999, 1.029, 1.027; Qwen 0.895, 0.926, 0.920.
 
 Here: on the full grids, the job of the grid that is nearest to each recommendation, against what
-`alto` finds. Unsloth's notebooks: rate 2e-4, rank 16, batch 8. LLaMA-Factory's LoRA examples: rate
-1e-4, rank 8, batch 8. And ALTO's own defaults for a job.
+`alto` finds on the same curves, and against the winners of recorded runs with exits. Unsloth's
+notebooks: rate 2e-4, rank 16, batch 8. LLaMA-Factory's LoRA examples: rate 1e-4, rank 8, batch 8.
+And ALTO's own defaults for a job. Accuracies are those of the adapter of the job's best validation
+loss, where a run's adapters were judged: validation answers given word for word, and answer tokens.
 
 The paper against itself: the text says that ALTO matches or exceeds the experts everywhere, but on
 OpenThoughts3 the printed losses of Unsloth's settings are lower for both models.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.types import Hyperparameters
-from alto_runs.report.drawing import GRID, INK, PALETTE, figure_of
-from experiments.curve_sets import CurveSet, origins, recorded_sets, shown_sets
+from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of
+from experiments.curve_sets import RECORDED, CurveSet, by_seed, origins, recorded_sets, shown_sets
 from experiments.exhibit import Exhibit, Table, verdict_over
-from experiments.judging import judge
+from experiments.fig01_sensitivity import no_accuracies
+from experiments.judging import winner
+from experiments.same_task import is_same_task, mean_of_known, seed_of, spread_of, told_seeds
+from experiments.scores import Measure, Search, scored_as, searches
 from experiments.table_backend import play_policy
 
-__all__ = ["exhibit", "nearest"]
+__all__ = ["Row", "exhibit", "nearest", "rows_of"]
 
 _EXPERTS = {
     "Unsloth": Hyperparameters(learning_rate=2e-4, rank=16, batch_size=8),
     "LLaMA-Factory": Hyperparameters(learning_rate=1e-4, rank=8, batch_size=8),
     "ALTO's default job": Hyperparameters(),
 }
+_ALTO, _RECORDED = "alto", "alto, recorded"
+_LABELS = {_ALTO: "found by alto", "ALTO's default job": "ALTO's default job, not searched"}
+# GSM8K accuracy, Llama and Qwen; Tinker's settings are not among ours.
+_PAPER = {"Unsloth": "43.5, 60.3", _ALTO: "49.5, 62.6"}
 
 
-_LABELS = {"alto": "found by alto", "ALTO's default job": "ALTO's default job, not searched"}
+class Row(NamedTuple):
+    """Means over seeds."""
+
+    task: str
+    settings: str
+    job: str  # rate, rank, batch
+    loss: float
+    behind: float  # of the grid's best
+    deviation: float | None  # of `behind`, over seeds
+    answers: float | None  # per cent
+    tokens: float | None
+    paper: str | None
+
+
+class _One(NamedTuple):
+    """Of one seed."""
+
+    job: str
+    loss: float
+    behind: float
+    answers: float | None  # per cent
+    tokens: float | None
 
 
 def nearest(curves: CurveSet, wanted: Hyperparameters) -> int:
@@ -51,57 +87,168 @@ def nearest(curves: CurveSet, wanted: Hyperparameters) -> int:
     return distances.index(min(distances))
 
 
-def exhibit() -> Exhibit:
-    sets = shown_sets(4)
-    rows: list[tuple[str, str, str, float, float]] = []
-    for curves in sets:
-        best = float(curves.best.min())
-        for name, wanted in _EXPERTS.items():
-            row = nearest(curves, wanted)
-            chosen = curves.task.jobs[row].hyperparameters
-            job = f"{chosen.learning_rate:g}, {chosen.rank}, {chosen.samples_per_step}"
-            loss = float(curves.best[row])
-            rows.append((curves.name, name, job, loss, loss / best - 1))
-        regret = judge(curves, play_policy(curves, AltoSettings())).regret
-        rows.append((curves.name, "alto", "", best * (1 + regret), regret))
-    ours = {row[0]: row[4] for row in rows if row[1] == "alto"}
-    experts = [row for row in rows if row[1] != "alto"]
-    holds = [all(ours[row[0]] <= row[4] for row in experts if row[0] == name) for name in ours]
-    figure, axes = figure_of(3.2)
-    names = [*_EXPERTS, "alto"]
-    for number, name in enumerate(names):
-        heights = [100 * row[4] for row in rows if row[1] == name]
-        places = [place + 0.2 * (number - 1.5) for place in range(len(heights))]
-        drawn = axes.bar(
-            places, heights, 0.19, color=PALETTE[(number + 1) % 4], label=_LABELS.get(name, name)
-        )
-        axes.bar_label(drawn, fmt="%.2f", fontsize=7, color=INK)
-    axes.set_xticks(range(len(sets)), [curves.name for curves in sets], fontsize=8)
-    axes.set_ylabel("loss above the grid's best, %")
-    axes.grid(axis="y", color=GRID)
-    axes.legend(fontsize=7, frameon=False)
+def rows_of(
+    group: Sequence[CurveSet], scored: Sequence[Search | None], recorded: Sequence[Search]
+) -> Iterator[Row]:
+    """Of one task: its grids by seed, the judged search of each, and its runs with exits."""
+    name = group[0].name
+    pairs = list(zip(group, scored, strict=True))
+    for expert, wanted in _EXPERTS.items():
+        yield _row(name, expert, [_of_job(s, nearest(s, wanted), by) for s, by in pairs])
+    yield _row(name, _ALTO, [_found(curves, by) for curves, by in pairs])
+    if recorded:
+        yield _row(name, _RECORDED, [_ended(group, runs) for runs in _of_each_seed(recorded)])
+
+
+def exhibit(folder: Path = RECORDED) -> Exhibit:
+    groups = by_seed(shown_sets(4, folder))
+    rows: list[Row] = []
+    unjudged: list[str] = []
+    for group in groups:
+        scored = [scored_as(curves, folder) for curves in group]
+        recorded = [one for one in searches(folder) if _is_with_exits(one, group[0])]
+        rows += rows_of(group, scored, recorded)
+        if not any(scored):
+            unjudged.append(group[0].name)
+    ours = {row.task: row.behind for row in rows if row.settings == _ALTO}
+    experts = [row for row in rows if row.settings in _EXPERTS]
+    holds = [all(ours[n] <= row.behind for row in experts if row.task == n) for n in ours]
+    seeds = [(group[0].name, [seed_of(curves.task) for curves in group]) for group in groups]
     return Exhibit(
-        verdict=verdict_over(holds if recorded_sets() else ()),
+        verdict=verdict_over(holds if recorded_sets(folder) else ()),
         found=(
             *(
-                f"{row[0]}: {row[1]} (rate, rank, batch: {row[2]}) is {row[4]:.2%} behind the "
-                f"grid's best, alto {ours[row[0]]:.2%}."
+                f"{row.task}: {row.settings} (rate, rank, batch: {row.job}) is {row.behind:.2%} "
+                f"behind the grid's best, alto {ours[row.task]:.2%}."
                 for row in experts
             ),
+            *_told_accuracies(rows),
+            *no_accuracies(unjudged),
             *_twins(experts),
         ),
-        table=Table(("task", "settings", "rate, rank, batch", "best loss", "behind"), tuple(rows)),
-        logs=origins(sets),
-        seeds="One seed a job, no error bars.",
-        figure=figure,
+        table=Table(
+            (
+                "task", "settings", "rate, rank, batch", "best loss", "behind", "deviation",
+                "whole answers, %", "answer tokens, %", "paper, GSM8K accuracy",
+            ),
+            tuple(rows),
+        ),
+        logs=origins(curves for group in groups for curves in group),
+        seeds=told_seeds(seeds),
+        figure=_draw(rows),
+    )  # fmt: skip
+
+
+def _of_job(curves: CurveSet, row: int, scored: Search | None) -> _One:
+    chosen, loss = curves.task.jobs[row].hyperparameters, float(curves.best[row])
+    score = scored.scores.get(chosen) if scored is not None else None
+    return _One(
+        f"{chosen.learning_rate:g}, {chosen.rank}, {chosen.samples_per_step}",
+        loss,
+        loss / float(curves.best.min()) - 1,
+        _percent(score.share(Measure.ANSWERS)) if score else None,
+        _percent(score.share(Measure.TOKENS)) if score else None,
     )
 
 
-def _twins(experts: Sequence[tuple[str, str, str, float, float]]) -> tuple[str, ...]:
+def _found(curves: CurveSet, scored: Search | None) -> _One:
+    """By `alto` on the curves; its adapter is the judged one if it got to the job's best report."""
+    play = play_policy(curves, AltoSettings())
+    row, is_best = winner(curves, play)
+    one = _of_job(curves, row, scored if is_best else None)
+    loss = min(v for v in curves.val[list(play.rows), list(play.columns)] if math.isfinite(v))
+    return one._replace(job="", loss=float(loss), behind=loss / float(curves.best.min()) - 1)
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _of_each_seed(runs: Sequence[Search]) -> list[list[Search]]:
+    seeds = sorted({run.seed for run in runs})
+    return [[run for run in runs if run.seed == seed] for seed in seeds]
+
+
+def _ended(group: Sequence[CurveSet], runs: Sequence[Search]) -> _One:
+    """The winners of a seed's runs, against the grid of that seed, or the best of other seeds."""
+    own = [c for c in group if seed_of(c.task) == runs[0].seed] or group
+    best = min(float(curves.best.min()) for curves in own)
+    loss = fmean(run.best_loss for run in runs)
+    answers, tokens = (
+        mean_of_known(_percent(run.of_winner(measure)) for run in runs)
+        for measure in (Measure.ANSWERS, Measure.TOKENS)
+    )
+    return _One("", loss, loss / best - 1, answers, tokens)
+
+
+def _row(task: str, settings: str, found: Sequence[_One]) -> Row:
+    behind, deviation = spread_of([one.behind for one in found])
+    return Row(
+        task,
+        settings,
+        "; ".join(dict.fromkeys(one.job for one in found)),
+        fmean(one.loss for one in found),
+        behind,
+        deviation,
+        mean_of_known(one.answers for one in found),
+        mean_of_known(one.tokens for one in found),
+        _PAPER.get(settings),
+    )
+
+
+def _is_with_exits(search: Search, curves: CurveSet) -> bool:
+    return search.has_exits and search.is_whole and is_same_task(search.task, curves.task)
+
+
+def _told_accuracies(rows: Sequence[Row]) -> Iterator[str]:
+    for row in rows:
+        if row.answers is not None and row.tokens is not None:
+            paper = f" (paper, GSM8K: {row.paper} %)" if row.paper else ""
+            yield (
+                f"{row.task}: {row.settings} gives {row.answers:.1f} % of the answers word for "
+                f"word and {row.tokens:.1f} % of their tokens{paper}."
+            )
+
+
+def _twins(experts: Sequence[Row]) -> tuple[str, ...]:
     """Recommendations that one job of the grid stands for on every task."""
-    jobs = {name: [row[2] for row in experts if row[1] == name] for name in _EXPERTS}
+    jobs = {name: [row.job for row in experts if row.settings == name] for name in _EXPERTS}
     return tuple(
         f"The grid has one job for both {one} and {other}: theirs is one piece of evidence."
         for one, other in combinations(jobs, 2)
         if jobs[one] == jobs[other]
     )
+
+
+def _draw(rows: Sequence[Row]) -> Figure:
+    tasks = list(dict.fromkeys(row.task for row in rows))
+    judged = [task for task in tasks if any(r.task == task and r.tokens for r in rows)]
+    figure, panels = panels_of(3.2, 2 if judged else 1)
+    _bars(panels[0], tasks, rows, _behind, "%.2f")
+    panels[0].set_ylabel("loss above the grid's best, %")
+    panels[0].legend(fontsize=7, frameon=False)
+    if judged:
+        _bars(panels[1], judged, rows, lambda row: row.tokens or 0.0, "%.1f")
+        panels[1].set_ylabel("answer tokens right, %")
+    return figure
+
+
+def _behind(row: Row) -> float:
+    return 100 * row.behind
+
+
+def _bars(
+    axes: Axes, tasks: Sequence[str], rows: Sequence[Row], height: Callable[[Row], float], form: str
+) -> None:
+    for number, name in enumerate((*_EXPERTS, _ALTO)):
+        own = [row for task in tasks for row in rows if (row.task, row.settings) == (task, name)]
+        heights = [height(row) for row in own]
+        places = [place + 0.2 * (number - 1.5) for place in range(len(own))]
+        colour = PALETTE[(number + 1) % 4]
+        drawn = axes.bar(places, heights, 0.19, color=colour, label=_LABELS.get(name, name))
+        axes.bar_label(drawn, fmt=form, fontsize=7, color=INK)
+        for place, row in zip(places, own, strict=True):
+            if height is _behind and row.deviation is not None:
+                axes.errorbar(place, height(row), 100 * row.deviation, color=INK, capsize=2)
+    axes.set_xticks(range(len(tasks)), tasks, fontsize=8)
+    axes.grid(axis="y", color=GRID)

@@ -17,6 +17,7 @@ __all__ = [
     "report_samples",
     "spearman",
     "top_quarter",
+    "winner",
 ]
 
 
@@ -51,6 +52,14 @@ def judge(curves: CurveSet, play: Play) -> Judgement:
         false_kills=int(np.sum(best < found)),
         time_to_best=float(cost[rows, columns][: winner + 1].sum() / total),
     )
+
+
+def winner(curves: CurveSet, play: Play) -> tuple[int, bool]:
+    """Row of the job of the least loss seen, and whether it got as far as its own best report."""
+    rows, columns = np.array(play.rows), np.array(play.columns)
+    seen = np.where(np.isfinite(curves.val[rows, columns]), curves.val[rows, columns], np.inf)
+    row = int(rows[np.argmin(seen)])
+    return row, bool(seen.min() == curves.best[row])
 
 
 def top_quarter(best: Array) -> NDArray[np.intp]:

@@ -18,6 +18,7 @@ __all__ = [
     "MUTED",
     "PALETTE",
     "figure_of",
+    "grid_of",
     "panels_of",
     "svg_of",
     "tell_values",
@@ -51,15 +52,23 @@ def figure_of(height: float) -> tuple[Figure, Axes]:
 
 def panels_of(height: float, count: int, *, stacked: bool = False) -> tuple[Figure, list[Axes]]:
     """As `figure_of`, with panels side by side, or one above the other over the same x-axis."""
+    rows, columns = (count, 1) if stacked else (1, count)
+    figure, panels = grid_of(height, rows, columns, sharex=stacked)
+    return figure, [axes for row in panels for axes in row]
+
+
+def grid_of(
+    height: float, rows: int, columns: int, *, sharex: bool = False
+) -> tuple[Figure, list[list[Axes]]]:
+    """As `panels_of`, in rows and columns."""
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(9.6, height), layout="constrained")
-        rows, columns = (count, 1) if stacked else (1, count)
-        panels = list(figure.subplots(rows, columns, sharex=stacked, squeeze=False).flat)
-    for axes in panels:
+        panels = figure.subplots(rows, columns, sharex=sharex, squeeze=False)
+    for axes in panels.flat:
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(length=0)
         axes.set_axisbelow(True)
-    return figure, panels
+    return figure, [list(row) for row in panels]
 
 
 def tell_values(axis: Axis, subs: tuple[int, ...] = (1, 2, 5)) -> None:

@@ -9,7 +9,8 @@ from rich.console import Console
 from alto_exec import tune
 from alto_runs.result import Result
 from experiments import answers
-from experiments.answers import ANSWERS, write_answers
+from experiments.answers import write_answers
+from experiments.scores import ANSWERS
 from tests.tune.small_study import small_study
 
 

@@ -1,0 +1,192 @@
+"""Recorded runs of other seeds, and what their adapters answer, in the figures made of them."""
+
+import json
+from pathlib import Path
+from statistics import stdev
+from typing import Any
+
+import pytest
+
+from alto_policy.types import Hyperparameters
+from alto_runs.errors import UserError
+from experiments import fig01_sensitivity, fig10_expert, fig14_quality
+from experiments.curve_sets import by_seed, recorded_sets
+from experiments.exhibit import Exhibit
+from experiments.same_task import is_same_task, name_of, told_seeds
+from experiments.scores import searches
+from tests.experiments.runs import ALTO, loss_of, record
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "traces" / "recorded"
+
+
+def right(chosen: Hyperparameters) -> float:
+    """Of the tokens; the more, the less the loss."""
+    return round(0.9 - (loss_of(chosen, 1.0) - 1) / 8, 6)
+
+
+def rows_of(shown: Exhibit) -> list[dict[str, Any]]:
+    """By column; of two columns of a name the second is `NAME'`."""
+    names: list[str] = []
+    for name in shown.table.columns:
+        names.append(f"{name}'" if name in names else name)
+    return [dict(zip(names, row, strict=True)) for row in shown.table.rows]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ropes-fifo", "ropes"),
+        ("qasc-question-generation-1000-alto-seed1", "qasc-question-generation"),
+        ("qasc-question-generation-alto2", "qasc-question-generation"),
+        ("ropes-seed1-fifo", "ropes"),
+        ("generated-3", "generated-3"),
+        ("seedlings", "seedlings"),
+    ],
+)
+def test_policy_seed_and_records_are_not_part_of_a_name(
+    name: str, expected: str, folder: Path
+) -> None:
+    record(folder / name, name)
+    (curves,) = recorded_sets(folder)
+    assert name_of(curves.task) == expected == curves.name
+
+
+def test_seeds_of_a_task_are_together_and_other_tasks_apart(folder: Path) -> None:
+    record(folder / "a", "a_b-fifo")
+    record(folder / "a-seed1", "a-b-fifo-seed1", seed=1)
+    record(folder / "a-less", "a-b-fifo-seed2", seed=2, samples=200)
+    record(folder / "c", "c-fifo", seed=1)
+    groups = by_seed(recorded_sets(folder))
+    assert [[curves.origin.split("/")[2] for curves in group] for group in groups] == [
+        ["a", "a-seed1"],
+        ["a-less"],
+        ["c"],
+    ]
+
+
+def test_data_of_the_same_amount_is_told_whatever_the_batch_sizes(folder: Path) -> None:
+    record(folder / "a", "a-fifo", samples=1201, batch_sizes=(1, 2))
+    record(folder / "b", "a-fifo", samples=1201, batch_sizes=(16, 32))
+    record(folder / "c", "a-fifo", samples=1249, batch_sizes=(16, 32))
+    one, larger, more = (search.task for search in searches(folder))
+    assert is_same_task(one, larger)
+    assert not is_same_task(one, more)
+
+
+def test_a_search_that_was_recorded_again_counts_once(folder: Path) -> None:
+    record(folder / "first", "a-fifo", batch_sizes=(2, 4))
+    record(folder / "later", "a-fifo")
+    (curves,) = recorded_sets(folder)
+    assert curves.origin == "traces/recorded/later/run.jsonl"
+
+
+def test_figure_1_tells_accuracies_and_where_there_are_none(folder: Path) -> None:
+    record(folder / "a", "a-fifo", answers=right)
+    record(folder / "a1", "a-fifo-seed1", seed=1, answers=lambda chosen: right(chosen) / 2)
+    record(folder / "b", "b-fifo")
+    record(folder / "b-exits", "b-alto", ALTO, answers=right)
+    shown = fig01_sensitivity.exhibit(folder)
+    rows = {(row["task"], row["measure"]): row for row in rows_of(shown)}
+    tokens, whole = rows["a", "answer tokens"], rows["a", "whole answers"]
+    spreads = [100 * (right(best) - right(worst)) for best, worst in (extremes(0), extremes(1))]
+    halved = [spreads[0], spreads[1] / 2]
+    assert tokens["worst against best"] == pytest.approx(sum(halved) / 2)
+    assert tokens["deviation"] == pytest.approx(stdev(halved))
+    assert tokens["seeds"] == 2
+    assert whole["worst against best"] == pytest.approx(sum(halved) / 4)
+    assert whole["untuned"] == pytest.approx(6.25)
+    assert whole["paper, worst against best"] == "42.8, 73.9 points"
+    losses = rows["a", "validation loss"]
+    assert losses["seeds"] == 2
+    assert losses["deviation"] > 0
+    assert rows["b", "validation loss"]["deviation"] is None
+    assert ("b", "answer tokens") not in rows, "its jobs were stopped"
+    assert "No accuracies recorded of full grids: b." in shown.found
+    assert "Seeds of a: 0, 1;" in shown.seeds
+
+
+def extremes(seed: int) -> tuple[Hyperparameters, Hyperparameters]:
+    return (
+        Hyperparameters(learning_rate=1e-3, batch_size=2, seed=seed),
+        Hyperparameters(learning_rate=2e-5, batch_size=1, seed=seed),
+    )
+
+
+def test_figure_10_sets_accuracies_and_the_papers_beside_losses(folder: Path) -> None:
+    record(folder / "a", "a-fifo", answers=right)
+    record(folder / "a-exits", "a-alto", ALTO, answers=lambda chosen: 0.5)
+    record(folder / "a-exits1", "a-alto-seed1", ALTO, seed=1, answers=lambda chosen: 0.25)
+    record(folder / "b", "b-fifo")
+    shown = fig10_expert.exhibit(folder)
+    rows = {(row["task"], row["settings"]): row for row in rows_of(shown)}
+    best = Hyperparameters(learning_rate=1e-3, batch_size=2)
+    near = Hyperparameters(learning_rate=2e-4, batch_size=4)
+    assert rows["a", "Unsloth"]["answer tokens, %"] == pytest.approx(100 * right(near))
+    assert rows["a", "Unsloth"]["paper, GSM8K accuracy"] == "43.5, 60.3"
+    assert rows["a", "alto"]["whole answers, %"] == pytest.approx(50 * right(best))
+    assert rows["a", "alto"]["paper, GSM8K accuracy"] == "49.5, 62.6"
+    ended = rows["a", "alto, recorded"]
+    least = loss_of(best, 1.0)
+    assert ended["answer tokens, %"] == pytest.approx(37.5)
+    assert ended["behind"] == pytest.approx(0.01 / least / 2), "against the seed that there is"
+    assert ended["deviation"] == pytest.approx(0.01 / least / 2**0.5)
+    assert rows["b", "alto"]["answer tokens, %"] is None
+    assert ("b", "alto, recorded") not in rows
+    assert "No accuracies recorded of full grids: b." in shown.found
+
+
+def test_figure_14_judges_an_adapter_only_at_the_report_it_was_taken(folder: Path) -> None:
+    def turning(chosen: Hyperparameters, share: float) -> float:
+        """The winner of batch 4 is one that is stopped at the end of the warm-up."""
+        if chosen.batch_size == 4 and chosen.learning_rate == 2e-5:
+            return 9.0 - 8.5 * (share > 0.5)
+        return loss_of(chosen, share)
+
+    record(folder / "a", "a-fifo", answers=right, loss=turning)
+    record(folder / "a1", "a-fifo-seed1", seed=1, loss=turning)
+    record(folder / "a-exits", "a-alto", ALTO, answers=right)
+    record(folder / "b", "b-fifo")
+    shown = fig14_quality.exhibit(folder)
+    rows = {(row["task"], row["batch"]): row for row in rows_of(shown)}
+    kept, lost = rows["a", 2], rows["a", 4]
+    share = 100 * right(Hyperparameters(learning_rate=1e-3, batch_size=2))
+    assert kept["answer tokens, %"] == kept["with exits'"] == pytest.approx(share)
+    assert kept["behind"] == kept["deviation"] == 0
+    assert lost["behind"] > 1
+    assert lost["deviation"] > 0
+    stopped = Hyperparameters(learning_rate=2e-5, batch_size=4)
+    assert lost["answer tokens, %"] == pytest.approx(100 * right(stopped))
+    assert rows["b", 2]["answer tokens, %"] is None
+    assert any(
+        f"the winner gets {share / 2:.1f} % of the answers word for word (untuned model 6.2 %)" in s
+        for s in shown.found
+    )
+    assert "No accuracies recorded of full grids: b." in shown.found
+
+
+ROW = {"task": "a-fifo", "job": "a-fifo-00", "answers": 1.0, "tokens": 1.0, "preferred": None}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "not what answers.py writes"),
+        (json.dumps(ROW | {"job": "x"}), "'x'"),
+        (json.dumps(ROW), "untuned"),
+    ],
+)
+def test_answers_of_another_run_are_refused(folder: Path, line: str, message: str) -> None:
+    record(folder / "a", "a-fifo")
+    (folder / "a" / "answers.jsonl").write_text(f"{line}\n")
+    with pytest.raises(UserError, match=message):
+        searches(folder)
+
+
+def test_a_caption_tells_which_tasks_have_seeds() -> None:
+    assert told_seeds([("a", [0]), ("b", [0])]) == "One seed a job, no error bars."
+    assert told_seeds([("a", [0, 1]), ("b", [0])]).startswith(
+        "Seeds of a: 0, 1; one of every other"
+    )
