@@ -22,12 +22,13 @@ from alto_runs.search import PAPER_GRID, configurations
 from alto_runs.study import load_study
 from alto_sim.curves import Losses
 from alto_sim.curves_generated import GeneratedCurves
-from experiments.same_task import by_task, is_repeated, name_of
+from experiments.same_task import by_task, is_repeated, name_of, seed_of
 
 __all__ = [
     "RECORDED",
     "CurveSet",
     "TableCurves",
+    "best_of_seed",
     "by_seed",
     "curve_set",
     "generated_sets",
@@ -173,6 +174,12 @@ def _most_of_each(sets: Sequence[CurveSet]) -> tuple[CurveSet, ...]:
 def by_seed(sets: Iterable[CurveSet]) -> list[tuple[CurveSet, ...]]:
     """The seeds of each task together; a generated set is a task of its own."""
     return by_task(sets, lambda curves: curves.task)
+
+
+def best_of_seed(group: Sequence[CurveSet], seed: int) -> float:
+    """Of the grids of a task the least loss of that seed's, or of all where it has none."""
+    own = [curves for curves in group if seed_of(curves.task) == seed] or group
+    return min(float(curves.best.min()) for curves in own)
 
 
 def _is_of_preferences(log: Path) -> bool:

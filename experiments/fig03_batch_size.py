@@ -13,116 +13,151 @@ but depends on rank, data and model.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from alto_policy.types import JobId
 from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of
-from experiments.curve_sets import RECORDED, CurveSet, origins, recorded_sets, shown_sets
+from experiments.curve_sets import (
+    RECORDED,
+    CurveSet,
+    by_seed,
+    origins,
+    recorded_sets,
+    shown_sets,
+)
 from experiments.exhibit import Exhibit, Table, verdict_over
+from experiments.same_task import seed_of, spread_of, told_seeds
 
-__all__ = ["best_by_batch", "exhibit", "holds_claim", "joined"]
+__all__ = ["Row", "best_by_batch", "compared_seeds", "exhibit", "holds_claim"]
 
 _SHARES = (0.1, 0.33, 1.0)  # of a job's samples: how much data
 _SMALL, _LARGE = 16, 32  # the paper: the best is not above the first, and it is worse from here on
 _BATCHES = RECORDED.with_name("batches")
 
+Searches = Sequence[CurveSet]
+"""Of one task and one seed."""
 
-def best_by_batch(curves: CurveSet, share: float, rank: int | None = None) -> dict[int, float]:
+
+class Row(NamedTuple):
+    task: str
+    rank: str
+    trained: float
+    best: int  # batch
+    worst: float  # batch's loss above the best one's; the mean over seeds
+    deviation: float | None
+
+
+def best_by_batch(searches: Searches, share: float, rank: int | None = None) -> dict[int, float]:
     """Least validation loss up to the share of the samples, over learning rates, by batch size."""
-    columns = max(1, round(share * curves.num_reports))
-    known = np.where(np.isfinite(curves.val), curves.val, np.inf)[:, :columns].min(axis=1)
     best: dict[int, float] = {}
-    for job, loss in zip(curves.task.jobs, known, strict=True):
-        chosen = job.hyperparameters
-        if rank is None or chosen.rank == rank:
-            size = chosen.samples_per_step
-            best[size] = min(best.get(size, np.inf), float(loss))
+    for curves in searches:
+        columns = max(1, round(share * curves.num_reports))
+        known = np.where(np.isfinite(curves.val), curves.val, np.inf)[:, :columns].min(axis=1)
+        for job, loss in zip(curves.task.jobs, known, strict=True):
+            chosen = job.hyperparameters
+            if rank is None or chosen.rank == rank:
+                size = chosen.samples_per_step
+                best[size] = min(best.get(size, np.inf), float(loss))
     return dict(sorted(best.items()))
 
 
-def joined(curves: CurveSet, others: Sequence[CurveSet]) -> CurveSet:
-    """With the jobs of other searches of the same name, which report as often."""
-    same = [curves, *(other for other in others if other.name == curves.name)]
-    jobs = tuple(
-        replace(job, id=JobId(f"{job.id}-{number}"))
-        for number, each in enumerate(same)
-        for job in each.task.jobs
-    )
-    return replace(
-        curves,
-        origin="; ".join(each.origin for each in same),
-        task=replace(curves.task, jobs=jobs),
-        train=np.concatenate([each.train for each in same]),
-        val=np.concatenate([each.val for each in same]),
-    )
+def compared_seeds(group: Sequence[CurveSet]) -> list[list[CurveSet]]:
+    """Of a task's searches those of each seed that was tried with as many batch sizes as any."""
+    seeds = sorted({seed_of(curves.task) for curves in group})
+    searches = [[curves for curves in group if seed_of(curves.task) == seed] for seed in seeds]
+    most = max(len(best_by_batch(each, 1.0)) for each in searches)
+    return [each for each in searches if len(best_by_batch(each, 1.0)) == most]
 
 
-def holds_claim(curves: CurveSet) -> bool | None:
-    """Whether the paper's claim does; None where no batch was large enough."""
-    best = best_by_batch(curves, 1.0)
-    if max(best) < _LARGE:
+def holds_claim(seeds: Sequence[Searches]) -> bool | None:
+    """Whether the paper's claim does, in the mean; None where no batch was large, or none small."""
+    behind = {size: fmean(found) for size, found in _behind(seeds, 1.0).items()}
+    if max(behind) < _LARGE or min(behind) >= _SMALL:
         return None
-    least = min(best.values())
-    return min(best, key=best.__getitem__) <= _SMALL and all(
-        loss > least for size, loss in best.items() if size >= _LARGE
-    )
+    best = min(behind, key=behind.__getitem__)
+    return best <= _SMALL and all(behind[size] > behind[best] for size in behind if size >= _LARGE)
 
 
-def exhibit() -> Exhibit:
-    larger = recorded_sets(_BATCHES)
-    sets = tuple(joined(curves, larger) for curves in shown_sets(4))
-    rows: list[tuple[str, str, float, int, float]] = []
-    for curves in sets:
-        ranks = sorted({job.hyperparameters.rank for job in curves.task.jobs})
-        for rank in (None, *ranks):
-            for share in _SHARES:
-                best = best_by_batch(curves, share, rank)
-                winner = min(best, key=best.__getitem__)
-                loss = max(best.values()) / min(best.values()) - 1
-                rows.append(
-                    (curves.name, "all" if rank is None else str(rank), share, winner, loss)
-                )
-    whole = [row for row in rows if row[1] == "all" and row[2] == 1.0]
-    by_cell = [row[3] for row in rows if row[1] != "all"]
+def exhibit(folder: Path = RECORDED, batches: Path = _BATCHES) -> Exhibit:
+    groups = by_seed((*shown_sets(4, folder), *recorded_sets(batches)))
+    tasks = {group[0].name: compared_seeds(group) for group in groups}
+    rows = [row for name, seeds in tasks.items() for row in _rows(name, seeds)]
+    whole = [row for row in rows if row.rank == "all" and row.trained == 1.0]
+    by_cell = [row.best for row in rows if row.rank != "all"]
     smallest = min(by_cell)
+    claims = [held for seeds in tasks.values() if (held := holds_claim(seeds)) is not None]
+    numbers = {name: [seed_of(each[0].task) for each in seeds] for name, seeds in tasks.items()}
     return Exhibit(
-        verdict=verdict_over([held for held in map(holds_claim, sets) if held is not None]),
+        verdict=verdict_over(claims),
         found=(
             *(
-                f"{row[0]}: batch {row[3]} is best; the worst batch {row[4]:.2%} behind."
+                f"{row.task}: batch {row.best} is best; the worst batch {row.worst:.2%} behind."
                 for row in whole
             ),
             f"Over tasks, ranks and amounts of training the best batch is {smallest} in "
             f"{by_cell.count(smallest)} of {len(by_cell)} cells.",
             "Each batch size has its own best learning rate in the grid; without that, large "
-            "batches "
-            "look worse than they are.",
+            "batches look worse than they are.",
         ),
-        table=Table(("task", "rank", "trained", "best batch", "worst above best"), tuple(rows)),
-        logs=origins(sets),
-        seeds="One seed a job: differences of a tenth of a percent are within the noise of seeds.",
-        figure=_draw(sets),
+        table=Table(
+            ("task", "rank", "trained", "best batch", "worst above best", "deviation"), tuple(rows)
+        ),
+        logs=origins(c for seeds in tasks.values() for each in seeds for c in each),
+        seeds=f"{told_seeds(numbers.items())} Differences of a tenth of a percent are within the "
+        "noise of seeds.",
+        figure=_draw(tasks),
     )
 
 
-def _draw(sets: tuple[CurveSet, ...]) -> Figure:
-    figure, panels = panels_of(3.0, min(4, len(sets)))
-    for axes, curves in zip(panels, sets, strict=False):
+def _rows(name: str, seeds: Sequence[Searches]) -> list[Row]:
+    jobs = [job for each in seeds for curves in each for job in curves.task.jobs]
+    ranks = sorted({job.hyperparameters.rank for job in jobs})
+    rows = []
+    for rank in (None, *ranks):
+        for share in _SHARES:
+            behind = _behind(seeds, share, rank)
+            best = min(behind, key=lambda size: fmean(behind[size]))
+            worst, deviation = spread_of(
+                [max(found) for found in zip(*behind.values(), strict=True)]
+            )
+            told = "all" if rank is None else str(rank)
+            rows.append(Row(name, told, share, best, worst, deviation))
+    return rows
+
+
+def _behind(
+    seeds: Sequence[Searches], share: float, rank: int | None = None
+) -> dict[int, list[float]]:
+    """By batch size: its loss above the best batch's, of each seed."""
+    found: dict[int, list[float]] = {}
+    for each in seeds:
+        best = best_by_batch(each, share, rank)
+        for size, loss in best.items():
+            found.setdefault(size, []).append(loss / min(best.values()) - 1)
+    return found
+
+
+def _draw(tasks: dict[str, list[list[CurveSet]]]) -> Figure:
+    figure, panels = panels_of(3.0, len(tasks))
+    for axes, (name, seeds) in zip(panels, tasks.items(), strict=True):
         for share, colour in zip(_SHARES, PALETTE, strict=False):
-            best = best_by_batch(curves, share)
-            heights = np.array(list(best.values()))
-            axes.plot(
-                [str(size) for size in best],
-                100 * (heights / heights.min() - 1),
+            behind = _behind(seeds, share)
+            spreads = [spread_of([100 * one for one in found]) for found in behind.values()]
+            axes.errorbar(
+                [str(size) for size in behind],
+                [mean for mean, _ in spreads],
+                [deviation or 0.0 for _, deviation in spreads] if len(seeds) > 1 else None,
                 marker="o",
                 ms=3,
+                capsize=2,
                 color=colour,
                 label=f"{share:.0%} of the samples",
             )
-        axes.set_title(curves.name, fontsize=8, color=INK)
+        axes.set_title(name, fontsize=8, color=INK)
         axes.set_xlabel("batch size")
         axes.grid(axis="y", color=GRID)
     panels[0].set_ylabel("loss above the best batch's, %")

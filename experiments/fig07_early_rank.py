@@ -6,11 +6,23 @@ on GSM8K, Tulu-3 and OpenThoughts3. The final best is always in the first quarte
 Here: the same of full grids of 60 jobs (45 of one that was cut off) each.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
+from matplotlib.figure import Figure
 
 from alto_runs.report.drawing import INK, MUTED, PALETTE, panels_of
-from experiments.curve_sets import CurveSet, origins, recorded_sets, shown_sets
+from experiments.curve_sets import (
+    RECORDED,
+    CurveSet,
+    by_seed,
+    origins,
+    recorded_sets,
+    shown_sets,
+)
 from experiments.exhibit import Exhibit, Table, verdict_over
+from experiments.same_task import seed_of, told_seeds
 
 __all__ = ["early_ranks", "exhibit"]
 
@@ -30,45 +42,66 @@ def early_ranks(curves: CurveSet, share: float = _WARMUP) -> tuple[list[int], li
     return _ranks(early), _ranks(final)
 
 
-def exhibit() -> Exhibit:
-    sets = shown_sets(_SHOWN)
-    figure, panels = panels_of(3.2, min(_SHOWN, len(sets)))
-    rows = []
-    for curves in sets:
-        early, final = early_ranks(curves)
-        kept = -(-len(early) // 4)
-        winner_early = early[final.index(1)]
-        rows.append((curves.name, winner_early, kept, len(early)))
-    for axes, curves in zip(panels, sets, strict=False):
-        early, final = early_ranks(curves)
-        kept = -(-len(early) // 4)
-        is_kept = np.array(early) <= kept
-        for chosen, colour, label in ((is_kept, PALETTE[0], "kept"), (~is_kept, _GREY, "stopped")):
-            places = np.array(early)[chosen], np.array(final)[chosen]
-            axes.scatter(*places, s=14, color=colour, label=label)
-        best = early[final.index(1)]
-        axes.scatter(best, 1, s=70, marker="*", color=PALETTE[4], zorder=3, label="final best")
-        axes.axvline(kept + 0.5, color=MUTED, lw=1, ls=":", label="the first quarter")
-        axes.set_title(curves.name, fontsize=9, color=INK)
-        axes.set_xlabel("rank at 5 % of the samples")
-    panels[0].set_ylabel("final rank")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
-    holds = [early <= kept for _, early, kept, _ in rows]
+def exhibit(folder: Path = RECORDED) -> Exhibit:
+    groups = by_seed(shown_sets(_SHOWN, folder))
+    rows = [_row(curves, len(group) > 1) for group in groups for curves in group]
+    holds = [all(_is_kept(curves) for curves in group) for group in groups]
+    seeds = [(group[0].name, [seed_of(curves.task) for curves in group]) for group in groups]
+    is_single = all(len(group) == 1 for group in groups)
     return Exhibit(
         found=(
             *(
                 f"{name}: the final best was number {early} of {count} at 5 %; {kept} are kept."
                 for name, early, kept, count in rows
             ),
-            f"It was among those kept on {sum(holds)} of {len(holds)} tasks; in the paper always.",
+            f"It was among those kept on {sum(holds)} of {len(holds)} tasks"
+            f"{'' if is_single else ', of every seed'}; in the paper always.",
         ),
-        verdict=verdict_over(holds if recorded_sets() else ()),
+        verdict=verdict_over(holds if recorded_sets(folder) else ()),
         table=Table(("task", "winner's rank at 5 %", "kept", "jobs"), tuple(rows)),
-        logs=origins(sets),
-        seeds="One seed a job, no error bars.",
-        figure=figure,
+        logs=origins(curves for group in groups for curves in group),
+        seeds=told_seeds(seeds),
+        figure=_draw(groups),
     )
+
+
+def _row(curves: CurveSet, is_told: bool) -> tuple[str, int, int, int]:
+    """Name (with the seed, if that is told), the winner's early rank, how many are kept of all."""
+    early, final = early_ranks(curves)
+    name = f"{curves.name}, seed {seed_of(curves.task)}" if is_told else curves.name
+    return name, early[final.index(1)], -(-len(early) // 4), len(early)
+
+
+def _is_kept(curves: CurveSet) -> bool:
+    _, early, kept, _ = _row(curves, False)
+    return early <= kept
+
+
+def _draw(groups: Sequence[Sequence[CurveSet]]) -> Figure:
+    figure, panels = panels_of(3.2, len(groups))
+    for axes, group in zip(panels, groups, strict=True):
+        for curves in group:
+            early, final = early_ranks(curves)
+            kept = -(-len(early) // 4)
+            is_kept = np.array(early) <= kept
+            for chosen, colour, label in (
+                (is_kept, PALETTE[0], "kept"),
+                (~is_kept, _GREY, "stopped"),
+            ):
+                places = np.array(early)[chosen], np.array(final)[chosen]
+                axes.scatter(*places, s=14, color=colour, label=label)
+            best = early[final.index(1)]
+            axes.scatter(best, 1, s=70, marker="*", color=PALETTE[4], zorder=3, label="final best")
+        axes.axvline(kept + 0.5, color=MUTED, lw=1, ls=":", label="the first quarter")
+        axes.set_title(group[0].name, fontsize=9, color=INK)
+        axes.set_xlabel("rank at 5 % of the samples")
+    panels[0].set_ylabel("final rank")
+    handles, labels = panels[0].get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    figure.legend(
+        once.values(), once, loc="outside upper center", ncols=4, frameon=False, fontsize=8
+    )
+    return figure
 
 
 def _ranks(losses: np.ndarray) -> list[int]:

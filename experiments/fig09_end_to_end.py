@@ -33,8 +33,9 @@ from alto_policy.runlog import Entry, RunLog
 from alto_runs.report.drawing import GRID, INK, PALETTE, figure_of, tell_values
 from alto_sim.backend import SimBackend
 from alto_sim.workload import recorded
-from experiments.curve_sets import origins, shown_sets, whole_searches
+from experiments.curve_sets import by_seed, origins, shown_sets, whole_searches
 from experiments.exhibit import Cell, Exhibit, Table, Verdict
+from experiments.same_task import told_count
 from experiments.search_costs import BACKBONES, PEFT, SYSTEMS, alone_seconds, search_cost
 
 __all__ = ["exhibit", "makespan_ratio", "recorded_makespan"]
@@ -123,7 +124,8 @@ def exhibit() -> Exhibit:
             tuple(rows),
         ),
         logs=("`kernels/profiles/h100.jsonl`", *origins(sets)),
-        seeds=f"Means over {len(sets)} tasks; error bars from the least to the most of them.",
+        seeds=f"Means over {told_count(len(sets), len(by_seed(sets)))}; error bars from the least "
+        "to the most of them.",
         figure=_draw(rows),
     )
 

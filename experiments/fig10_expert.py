@@ -27,7 +27,15 @@ from matplotlib.figure import Figure
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.types import Hyperparameters
 from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of
-from experiments.curve_sets import RECORDED, CurveSet, by_seed, origins, recorded_sets, shown_sets
+from experiments.curve_sets import (
+    RECORDED,
+    CurveSet,
+    best_of_seed,
+    by_seed,
+    origins,
+    recorded_sets,
+    shown_sets,
+)
 from experiments.exhibit import Exhibit, Table, verdict_over
 from experiments.fig01_sensitivity import no_accuracies
 from experiments.judging import winner
@@ -171,8 +179,7 @@ def _of_each_seed(runs: Sequence[Search]) -> list[list[Search]]:
 
 def _ended(group: Sequence[CurveSet], runs: Sequence[Search]) -> _One:
     """The winners of a seed's runs, against the grid of that seed, or the best of other seeds."""
-    own = [c for c in group if seed_of(c.task) == runs[0].seed] or group
-    best = min(float(curves.best.min()) for curves in own)
+    best = best_of_seed(group, runs[0].seed)
     loss = fmean(run.best_loss for run in runs)
     answers, tokens = (
         mean_of_known(_percent(run.of_winner(measure)) for run in runs)
@@ -197,7 +204,9 @@ def _row(task: str, settings: str, found: Sequence[_One]) -> Row:
 
 
 def _is_with_exits(search: Search, curves: CurveSet) -> bool:
-    return search.has_exits and search.is_whole and is_same_task(search.task, curves.task)
+    """A whole run of that task under `alto` as it stands."""
+    is_alto = search.policy == AltoSettings()
+    return is_alto and search.is_whole and is_same_task(search.task, curves.task)
 
 
 def _told_accuracies(rows: Sequence[Row]) -> Iterator[str]:

@@ -9,15 +9,27 @@ validation loss at the end of the warm-up and by their best loss at the end of a
 each 2.5 % of a job's samples, so that 1 % cannot be told.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of
-from experiments.curve_sets import Array, CurveSet, generated_sets, origins, recorded_sets
+from experiments.curve_sets import (
+    RECORDED,
+    Array,
+    CurveSet,
+    by_seed,
+    generated_sets,
+    origins,
+    recorded_sets,
+)
 from experiments.exhibit import Exhibit, Table, verdict_over
 from experiments.judging import spearman, top_quarter
+from experiments.same_task import seed_of, told_seeds
 
 __all__ = ["Foresight", "exhibit", "foresight"]
 
@@ -42,6 +54,21 @@ class Foresight:
     shortfall: float  # loss of the best job kept over the best of all, relative
 
 
+class Row(NamedTuple):
+    """Means over seeds, or over generated tasks."""
+
+    name: str
+    share: float
+    rho: float
+    coverage: float
+    captured: float
+    shortfall: float
+    deviation: float | None  # of rho
+
+
+_Band = tuple[tuple[float, float, float, float], Array | None]
+
+
 def foresight(curves: CurveSet, share: float) -> Foresight:
     """Ranks by the validation loss of the first report at or after the share of a job."""
     column = int(np.ceil(round(share * curves.num_reports, 9))) - 1
@@ -58,78 +85,71 @@ def foresight(curves: CurveSet, share: float) -> Foresight:
     )
 
 
-def exhibit() -> Exhibit:
-    recorded, generated = recorded_sets(), generated_sets(_GENERATED)
-    rows: list[tuple[str, float, float, float, float, float]] = []
-    for curves in recorded:
-        for share in _SHARES:
-            one = foresight(curves, share)
-            numbers = (one.rho, one.coverage, one.captured, one.shortfall)
-            rows.append((curves.name, share, *numbers))
-    means = [_mean(generated, share) for share in _SHARES]
-    for share, (mean, _) in zip(_SHARES, means, strict=True):
-        rows.append((f"generated, mean of {_GENERATED}", share, *mean))
+def exhibit(folder: Path = RECORDED) -> Exhibit:
+    groups, generated = by_seed(recorded_sets(folder)), generated_sets(_GENERATED)
+    bands: dict[str, list[_Band]] = {
+        group[0].name: [_band(group, share) for share in _SHARES] for group in groups
+    }
+    names = list(bands)
+    drawn = f"generated, mean of {_GENERATED}"
+    bands[drawn] = [_band(generated, share) for share in _SHARES]
+    rows = [
+        Row(name, share, *mean, None if spread is None else spread[0])
+        for name, found in bands.items()
+        for share, (mean, spread) in zip(_SHARES, found, strict=True)
+    ]
     figure, panels = panels_of(3.4, 3)
     for number, axes in enumerate(panels[:2]):
-        _draw(axes, number, rows, means)
+        _draw(axes, number, bands)
     _draw_captured(panels[2], rows)
     panels[0].legend(fontsize=7, frameon=False, labelcolor=INK)
-    at_5 = [row for row in rows if row[1] == 0.05]
-    judged = [row for row in at_5 if not row[0].startswith("generated")]
+    at_5 = [row for row in rows if row.share == 0.05]
+    seeds = [(group[0].name, [seed_of(curves.task) for curves in group]) for group in groups]
     return Exhibit(
         found=tuple(
-            f"{row[0]}: at 5 % rho {row[2]:.2f}, {row[3]:.0%} of the best quarter kept, "
-            f"best job kept in {row[4]:.0%}; the best of the kept is {row[5]:.2%} behind."
+            f"{row.name}: at 5 % rho {row.rho:.2f}, {row.coverage:.0%} of the best quarter kept, "
+            f"best job kept in {row.captured:.0%}; the best of the kept is {row.shortfall:.2%} "
+            "behind."
             for row in at_5
         ),
-        verdict=verdict_over(
-            [
-                row[2] > _PAPER_RHO and row[3] >= _PAPER_COVERAGE[0] and row[4] == 1.0
-                for row in judged
-            ]
-        ),
+        verdict=verdict_over([_holds(row) for row in at_5 if row.name in names]),
         table=Table(
-            ("task", "warm-up", "rho", "best quarter kept", "best kept", "shortfall"), tuple(rows)
+            (
+                "task", "warm-up", "rho", "best quarter kept", "best kept", "shortfall",
+                "deviation of rho",
+            ),
+            tuple(rows),
         ),
-        logs=origins((*recorded, *generated)),
-        seeds=f"Recorded: one seed a job. Generated: {_GENERATED} tasks, bands are one standard "
-        "deviation over tasks.",
+        logs=origins((*(curves for group in groups for curves in group), *generated)),
+        seeds=f"{told_seeds(seeds)} Generated: {_GENERATED} tasks; bands are one standard "
+        "deviation over seeds or tasks.",
         figure=figure,
-    )
+    )  # fmt: skip
 
 
-def _mean(
-    sets: tuple[CurveSet, ...], share: float
-) -> tuple[tuple[float, float, float, float], Array]:
+def _holds(row: Row) -> bool:
+    return row.rho > _PAPER_RHO and row.coverage >= _PAPER_COVERAGE[0] and row.captured == 1.0
+
+
+def _band(sets: Sequence[CurveSet], share: float) -> _Band:
+    """Means of the four measures, and their deviations where there are two sets or more."""
     found = [foresight(curves, share) for curves in sets]
     table = np.array([(one.rho, one.coverage, one.captured, one.shortfall) for one in found])
     rho, coverage, captured, shortfall = map(float, table.mean(axis=0))
-    return (rho, coverage, captured, shortfall), table.std(axis=0)
+    spread = table.std(axis=0, ddof=1) if len(found) > 1 else None
+    return (rho, coverage, captured, shortfall), spread
 
 
-def _draw(
-    axes: Axes,
-    number: int,
-    rows: list[tuple[str, float, float, float, float, float]],
-    means: list[tuple[tuple[float, float, float, float], Array]],
-) -> None:
-    names = list(dict.fromkeys(row[0] for row in rows))
-    for name, colour in zip(names, PALETTE, strict=False):
-        heights = [float(row[2 + number]) for row in rows if row[0] == name]
-        is_generated = name.startswith("generated")
-        style = "--" if is_generated else "-"
-        axes.plot(_SHARES, heights, style, marker="o", ms=3, color=colour, label=name)
-        if is_generated:
-            spread = np.array([each[number] for _, each in means])
-            middle = np.array(heights)
-            axes.fill_between(
-                _SHARES,
-                np.clip(middle - spread, 0, 1),
-                np.clip(middle + spread, 0, 1),
-                color=colour,
-                alpha=0.12,
-                lw=0,
-            )
+def _draw(axes: Axes, number: int, bands: dict[str, list[_Band]]) -> None:
+    for (name, found), colour in zip(bands.items(), PALETTE, strict=False):
+        middle = np.array([mean[number] for mean, _ in found])
+        style = "--" if name.startswith("generated") else "-"
+        axes.plot(_SHARES, middle, style, marker="o", ms=3, color=colour, label=name)
+        spreads = [spread[number] for _, spread in found if spread is not None]
+        if spreads:
+            low, high = middle - np.array(spreads), middle + np.array(spreads)
+            limits = np.clip(low, 0, 1), np.clip(high, 0, 1)
+            axes.fill_between(_SHARES, *limits, color=colour, alpha=0.12, lw=0)
     paper = ((_PAPER_RHO, _PAPER_RHO), _PAPER_COVERAGE)[number]
     axes.plot((0.05, 0.05), paper, color=MUTED, lw=4, alpha=0.5, marker="_", ms=12)
     axes.annotate("paper, 5 %", (0.052, paper[0] - 0.06), fontsize=7, color=MUTED)
@@ -139,12 +159,12 @@ def _draw(
     axes.grid(axis="y", color=GRID)
 
 
-def _draw_captured(axes: Axes, rows: list[tuple[str, float, float, float, float, float]]) -> None:
+def _draw_captured(axes: Axes, rows: Sequence[Row]) -> None:
     """A row for each task: full where its best job is kept, empty where it is stopped."""
-    names = list(dict.fromkeys(row[0] for row in rows))
+    names = list(dict.fromkeys(row.name for row in rows))
     for place, (name, colour) in enumerate(zip(names, PALETTE, strict=False)):
-        for _, share, _, _, captured, _ in (row for row in rows if row[0] == name):
-            at = _SHARES.index(share)
+        for row in (row for row in rows if row.name == name):
+            at, captured = _SHARES.index(row.share), row.captured
             face = colour if captured == 1 else "white"
             axes.scatter(at, place, s=60, facecolor=face, edgecolor=colour)
             if 0 < captured < 1:

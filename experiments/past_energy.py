@@ -14,8 +14,9 @@ from statistics import fmean
 from matplotlib.figure import Figure
 
 from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of, tell_values
-from experiments.curve_sets import origins, shown_sets
+from experiments.curve_sets import by_seed, origins, shown_sets
 from experiments.exhibit import Exhibit, Table, Verdict
+from experiments.same_task import told_count
 from experiments.search_costs import BACKBONES, PEFT, SYSTEMS, search_cost
 
 __all__ = ["exhibit"]
@@ -54,7 +55,7 @@ def exhibit() -> Exhibit:
             tuple(rows),
         ),
         logs=("`kernels/profiles/h100.jsonl`", *origins(sets)),
-        seeds=f"Means over {len(sets)} tasks.",
+        seeds=f"Means over {told_count(len(sets), len(by_seed(sets)))}.",
         figure=_draw(rows),
     )
 

@@ -16,17 +16,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
+from pathlib import Path
 from statistics import fmean
 
 from matplotlib.figure import Figure
 
 from alto_policy.policies.alto_plus import AltoPlusSettings
 from alto_runs.report.drawing import GRID, MUTED, PALETTE, panels_of
-from experiments.curve_sets import CurveSet, generated_sets, origins, recorded_sets
+from experiments.curve_sets import (
+    RECORDED,
+    CurveSet,
+    by_seed,
+    generated_sets,
+    origins,
+    recorded_sets,
+)
 from experiments.exhibit import Exhibit, Table, Verdict
+from experiments.same_task import is_same_task
 from experiments.selection import ALTO, Outcome, Selection, outcome
 
-__all__ = ["CANDIDATES", "Family", "best_of", "exhibit", "mean_outcome"]
+__all__ = ["CANDIDATES", "Family", "best_of", "exhibit", "mean_outcome", "splits"]
 
 _ROUNDS = (
     *((0.025,), (0.05,), (0.1,), (0.15,), (0.025, 0.075), (0.025, 0.1), (0.025, 0.15)),
@@ -116,8 +125,8 @@ def thriftiest(sets: Sequence[CurveSet]) -> Selection:
 
 
 def exhibit() -> Exhibit:
-    splits = _splits()
-    sets = [held_out for held_out, _ in splits]
+    folds = splits()
+    sets = [held_out for held_out, _ in folds]
     rows: list[tuple[str | float, ...]] = [
         ("alto", 1.0, *_row([(s, ALTO) for s in sets]), "5 %, 25 %")
     ]
@@ -125,14 +134,14 @@ def exhibit() -> Exhibit:
         candidates = candidates_of(family)
         for share in _LIMITS:
             pairs = []
-            for held_out, others in splits:
+            for held_out, others in folds:
                 limit = share * mean_outcome(others, ALTO).budget
                 chosen = best_of(candidates, others, limit)
                 if chosen is not None:
                     pairs.append((held_out, chosen))
             if len(pairs) == len(sets):
                 rows.append((family.name, share, *_row(pairs), _names([one for _, one in pairs])))
-    pairs = [(held_out, thriftiest(others)) for held_out, others in splits]
+    pairs = [(held_out, thriftiest(others)) for held_out, others in folds]
     rows.append((_THRIFT, 1.0, *_row(pairs), _names([one for _, one in pairs])))
     adopted = AltoPlusSettings()
     plus = Selection(rounds=adopted.rounds, keep=(adopted.keep,) * len(adopted.rounds))
@@ -152,7 +161,7 @@ def exhibit() -> Exhibit:
         ),
         logs=(
             *(f"judged on {one}" for one in origins(sets)),
-            *(f"chosen on {one}" for one in origins(_all_of(others for _, others in splits))),
+            *(f"chosen on {one}" for one in origins(_all_of(others for _, others in folds))),
         ),
         seeds="Nothing is drawn but the generated curves.",
         figure=_draw(sets, rows),
@@ -164,14 +173,19 @@ def _all_of(groups: Iterable[Sequence[CurveSet]]) -> Iterable[CurveSet]:
     return dict.fromkeys(curves for group in groups for curves in group)
 
 
-def _splits() -> list[tuple[CurveSet, Sequence[CurveSet]]]:
+def splits(folder: Path = RECORDED) -> list[tuple[CurveSet, Sequence[CurveSet]]]:
     """Each task that is judged on, with those that its settings are chosen on."""
-    recorded = recorded_sets()
-    if len(recorded) >= _LEAST_RECORDED:
-        return [(one, [each for each in recorded if each is not one]) for one in recorded]
+    recorded = recorded_sets(folder)
+    if len(by_seed(recorded)) >= _LEAST_RECORDED:
+        return [(one, _of_other_tasks(one, recorded)) for one in recorded]
     chosen_on = generated_sets(_GENERATED)
     judged_on = recorded or generated_sets(_GENERATED, first_seed=_GENERATED)
     return [(one, chosen_on) for one in judged_on]
+
+
+def _of_other_tasks(one: CurveSet, sets: Sequence[CurveSet]) -> list[CurveSet]:
+    """Another seed of a task is no other task."""
+    return [each for each in sets if not is_same_task(each.task, one.task)]
 
 
 @cache

@@ -20,8 +20,9 @@ from matplotlib.ticker import MultipleLocator
 
 from alto_policy.exits import ExitRules
 from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of
-from experiments.curve_sets import CurveSet, origins, shown_sets
+from experiments.curve_sets import CurveSet, by_seed, origins, shown_sets
 from experiments.exhibit import Exhibit, Table, Verdict
+from experiments.same_task import told_count
 from experiments.selection import ALTO, Outcome, Selection, outcome
 
 __all__ = ["exhibit", "thinned", "variants"]
@@ -89,7 +90,7 @@ def exhibit() -> Exhibit:
         ),
         table=Table(("setting", "value", "budget", "regret", "worst regret", "kept"), tuple(rows)),
         logs=origins(sets),
-        seeds=f"Means over {len(sets)} tasks.",
+        seeds=f"Means over {told_count(len(sets), len(by_seed(sets)))}.",
         figure=_draw(rows, names),
     )
 

@@ -21,6 +21,7 @@ __all__ = [
     "name_of",
     "seed_of",
     "spread_of",
+    "told_count",
     "told_seeds",
 ]
 
@@ -68,6 +69,11 @@ def by_task(searches: Iterable[One], task: Callable[[One], Task]) -> list[tuple[
 
 def spread_of(values: Sequence[float]) -> Spread:
     return fmean(values), stdev(values) if len(values) > 1 else None
+
+
+def told_count(searches: int, tasks: int) -> str:
+    """For a caption of means over them."""
+    return f"{tasks} tasks" if searches == tasks else f"{searches} searches of {tasks} tasks"
 
 
 def mean_of_known(values: Iterable[float | None]) -> float | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from alto_policy.codec import MalformedError, codec_of
 from alto_policy.decisions import ExitReason
 from alto_policy.events import TaskArrived
+from alto_policy.policies import Settings
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.policies.sequential import SequentialSettings
 from alto_policy.runlog import RunLog
@@ -64,7 +65,7 @@ class Search:
 
     origin: str  # its log
     task: Task
-    has_exits: bool
+    policy: Settings
     is_whole: bool  # not cut off
     saved_by_rule: Mapping[ExitReason, float]  # shares of all samples
     standings: Sequence[Standing]  # best first
@@ -74,6 +75,10 @@ class Search:
     @property
     def seed(self) -> int:
         return seed_of(self.task)
+
+    @property
+    def has_exits(self) -> bool:
+        return not isinstance(self.policy, FifoSettings | SequentialSettings)
 
     @property
     def best_loss(self) -> float:
@@ -127,7 +132,6 @@ def _searches_of(name: str, log: RunLog, path: Path) -> Iterator[Search]:
     metrics, ranked = measure(history), rank_jobs(history)
     told = read_answers(path.with_name(ANSWERS))
     assert log.header is not None
-    has_exits = not isinstance(log.header.policy, FifoSettings | SequentialSettings)
     for task in (e.event.task for e in log.entries if isinstance(e.event, TaskArrived)):
         own = metrics.tasks[task.id]
         standings = [one for one in ranked if one.task == task.id]
@@ -135,7 +139,7 @@ def _searches_of(name: str, log: RunLog, path: Path) -> Iterator[Search]:
         yield Search(
             origin=name,
             task=task,
-            has_exits=has_exits,
+            policy=log.header.policy,
             is_whole=all(one.status in _ENDINGS for one in standings),
             saved_by_rule={
                 rule: samples / own.samples_total for rule, samples in own.saved_by_rule.items()

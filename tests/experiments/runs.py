@@ -19,8 +19,8 @@ from experiments.table_backend import TableBackend
 
 __all__ = ["ALTO", "RATES", "loss_of", "record"]
 
-ALTO = AltoSettings(warmup=0.05)
-RATES, REPORTS = (2e-5, 2e-4, 1e-3, 4e-3), 20
+ALTO = AltoSettings()
+RATES = (2e-5, 2e-4, 1e-3, 4e-3)
 
 Loss = Callable[[Hyperparameters, float], float]
 
@@ -39,6 +39,7 @@ def record(
     seed: int = 0,
     batch_sizes: Sequence[int] = (1, 2, 4),
     samples: int = 400,
+    reports: int = 20,
     loss: Loss = loss_of,
     answers: Callable[[Hyperparameters], float] | None = None,
     untuned: float = 0.125,
@@ -49,12 +50,12 @@ def record(
             id=JobId(f"{task}-{number:02}"),
             hyperparameters=Hyperparameters(learning_rate=rate, batch_size=size, seed=seed),
             steps=-(-samples // size),
-            reports=REPORTS,
+            reports=reports,
         )
         for number, (rate, size) in enumerate(product(RATES, batch_sizes))
     )
     val = np.array(
-        [[loss(j.hyperparameters, (n + 1) / REPORTS) for n in range(REPORTS)] for j in jobs]
+        [[loss(j.hyperparameters, (n + 1) / reports) for n in range(reports)] for j in jobs]
     )
     tuned = Task(id=TaskId(task), jobs=jobs, backbone="any", max_length=8)
     entries: list[Entry] = []

@@ -6,7 +6,7 @@ import pytest
 from alto_policy.types import Hyperparameters
 from experiments.curve_sets import TableCurves, generated_sets
 from experiments.fig01_sensitivity import spread
-from experiments.fig03_batch_size import best_by_batch, holds_claim, joined
+from experiments.fig03_batch_size import best_by_batch, holds_claim
 from experiments.fig10_expert import nearest
 from experiments.fig14_quality import of_batch_size
 from experiments.past_cobatching import enough
@@ -22,22 +22,22 @@ def test_spreads_leave_out_what_was_lost() -> None:
 
 
 def test_the_best_loss_of_each_batch_size_up_to_a_share() -> None:
-    assert best_by_batch(MIXED, 0.5) == {1: 4.0, 2: 2.0, 4: math.inf}
-    assert best_by_batch(MIXED, 1.0) == {1: 3.0, 2: 1.0, 4: math.inf}
+    assert best_by_batch([MIXED], 0.5) == {1: 4.0, 2: 2.0, 4: math.inf}
+    assert best_by_batch([MIXED], 1.0) == {1: 3.0, 2: 1.0, 4: math.inf}
 
 
 @pytest.mark.parametrize(
     ("losses", "holds"), [((2.0, 3.0), True), ((2.0, 0.5), False), ((0.5, 0.5), False)]
 )
-def test_larger_batches_of_the_same_task_are_judged_beside_the_others(
+def test_larger_batches_are_judged_beside_the_others(
     losses: tuple[float, float], holds: bool
 ) -> None:
     larger = grid([[9, losses[0]], [9, losses[1]]], batch_sizes=(16, 32))
-    elsewhere = replace(grid([[0, 0]], batch_sizes=(64,)), name="another")
-    both = joined(MIXED, (elsewhere, larger))
+    both = [MIXED, larger]
     assert best_by_batch(both, 1.0) == {1: 3.0, 2: 1.0, 4: math.inf, 16: losses[0], 32: losses[1]}
-    assert holds_claim(both) is holds
-    assert holds_claim(joined(MIXED, (elsewhere,))) is None
+    assert holds_claim([both]) is holds
+    assert holds_claim([[MIXED]]) is None
+    assert holds_claim([[larger]]) is None, "nothing small to be better"
 
 
 def test_the_jobs_of_one_batch_size_are_a_task_of_their_own() -> None:

@@ -1,6 +1,7 @@
 """Recorded runs of other seeds, and what their adapters answer, in the figures made of them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from statistics import stdev
 from typing import Any
@@ -9,9 +10,18 @@ import pytest
 
 from alto_policy.types import Hyperparameters
 from alto_runs.errors import UserError
-from experiments import fig01_sensitivity, fig10_expert, fig14_quality
+from experiments import (
+    fig01_sensitivity,
+    fig03_batch_size,
+    fig07_early_rank,
+    fig10_expert,
+    fig14_quality,
+    fig15_samples_saved,
+    fig16_warmup,
+)
 from experiments.curve_sets import by_seed, recorded_sets
-from experiments.exhibit import Exhibit
+from experiments.exhibit import Exhibit, Verdict
+from experiments.past_selection import splits
 from experiments.same_task import is_same_task, name_of, told_seeds
 from experiments.scores import searches
 from tests.experiments.runs import ALTO, loss_of, record
@@ -165,6 +175,120 @@ def test_figure_14_judges_an_adapter_only_at_the_report_it_was_taken(folder: Pat
         for s in shown.found
     )
     assert "No accuracies recorded of full grids: b." in shown.found
+
+
+def test_figure_3_judges_larger_batches_of_the_same_task_and_seed(folder: Path) -> None:
+    larger = folder.with_name("batches")
+    record(folder / "a", "a-fifo", samples=1280)
+    record(folder / "a1", "a-fifo-seed1", seed=1, samples=1280)
+    record(folder / "b", "b-fifo", samples=1280)
+    record(larger / "a16", "a-fifo", samples=1280, batch_sizes=(16, 32))
+    record(larger / "a64", "a-fifo", samples=1280, batch_sizes=(64,), reports=7)
+    record(larger / "a64-1", "a-fifo-seed1", seed=1, samples=1280, batch_sizes=(32,))
+    record(larger / "b", "b-fifo", samples=900, batch_sizes=(32,))
+    shown = fig03_batch_size.exhibit(folder, larger)
+    whole = {r["task"]: r for r in rows_of(shown) if (r["rank"], r["trained"]) == ("all", 1.0)}
+    least, most = (loss_of(Hyperparameters(learning_rate=1e-3, batch_size=n), 1.0) for n in (2, 64))
+    assert whole["a"]["best batch"] == 2
+    assert whole["a"]["worst above best"] == pytest.approx(most / least - 1)
+    assert whole["a"]["deviation"] is None, "seed 1 was not tried with all sizes"
+    assert shown.verdict is Verdict.PARTLY, "the one task whose claim holds"
+    assert sum("a16" in log or "a64" in log for log in shown.logs) == 2
+    assert len(by_seed((*recorded_sets(folder), *recorded_sets(larger)))) == 3, "other data of b"
+
+
+def test_figure_3_takes_the_mean_of_seeds_that_were_tried_alike(folder: Path) -> None:
+    larger = folder.with_name("batches")
+    steep = {0: 1.0, 1: 3.0}
+
+    def loss(chosen: Hyperparameters, share: float) -> float:
+        return 1 + steep[chosen.seed] * chosen.batch_size / 100
+
+    for seed in steep:
+        record(folder / f"a{seed}", f"a-fifo-seed{seed}", seed=seed, samples=640, loss=loss)
+        name = larger / f"a{seed}"
+        record(name, f"a-fifo-seed{seed}", seed=seed, samples=640, batch_sizes=(32,), loss=loss)
+    shown = fig03_batch_size.exhibit(folder, larger)
+    (whole,) = [r for r in rows_of(shown) if (r["rank"], r["trained"]) == ("all", 1.0)]
+    behind = [(1 + 0.32 * each) / (1 + 0.01 * each) - 1 for each in steep.values()]
+    assert whole["worst above best"] == pytest.approx(sum(behind) / 2)
+    assert whole["deviation"] == pytest.approx(stdev(behind))
+
+
+def crossing(chosen: Hyperparameters, share: float) -> float:
+    """Of seed 1 the worst at the warm-up ends best."""
+    is_late = chosen.seed == 1 and (chosen.learning_rate, chosen.batch_size) == (2e-5, 4)
+    return loss_of(chosen, share) if not is_late else 9.0 - 8.9 * (share > 0.5)
+
+
+def test_figure_7_asks_of_a_task_that_every_seed_keeps_its_best(folder: Path) -> None:
+    record(folder / "a", "a-fifo")
+    record(folder / "a1", "a-fifo-seed1", seed=1, loss=crossing)
+    record(folder / "b", "b-fifo")
+    shown = fig07_early_rank.exhibit(folder)
+    assert [row["task"] for row in rows_of(shown)] == ["a, seed 0", "a, seed 1", "b"]
+    assert [row["winner's rank at 5 %"] for row in rows_of(shown)] == [1, 12, 1]
+    assert "on 1 of 2 tasks, of every seed" in shown.found[-1]
+
+
+def test_figure_15_has_the_deviation_of_seeds_and_what_recorded_runs_saved(folder: Path) -> None:
+    record(folder / "a", "a-fifo")
+    record(folder / "a1", "a-fifo-seed1", seed=1)
+    record(folder / "exits", "a-alto", ALTO)
+    record(folder / "exits-again", "a-alto2", ALTO)
+    record(folder / "exits1", "a-alto-seed1", ALTO, seed=1, loss=crossing)
+    record(folder / "exits2", "a-alto-seed2", ALTO, seed=2)
+    record(folder / "other", "a-alto", replace(ALTO, keep=0.5))
+    record(folder / "less", "a-alto", ALTO, samples=200)
+    shown = fig15_samples_saved.exhibit(folder)
+    rows = {row["task"]: row for row in rows_of(shown)}
+    assert rows["a"]["deviation"] == pytest.approx(0.0)
+    ended = rows["a, recorded"]
+    saved = {one.origin.split("/")[2]: sum(one.saved_by_rule.values()) for one in searches(folder)}
+    seeds = [saved["exits"], saved["exits1"], saved["exits2"]]
+    assert ended["saved"] == pytest.approx(sum(seeds) / 3)
+    assert ended["deviation"] == pytest.approx(stdev(seeds))
+    least = loss_of(Hyperparameters(learning_rate=1e-3, batch_size=2), 1.0)
+    assert ended["worst regret"] == pytest.approx(0.02 / least), "seed 2 has no grid: of the best"
+    assert ended["regret"] == pytest.approx(0.02 / least / 3)
+    assert len([log for log in shown.logs if "exits" in log]) == 4
+    assert not any("other" in log for log in shown.logs)
+
+
+def test_figure_16_has_the_deviation_of_seeds(folder: Path) -> None:
+    record(folder / "a", "a-fifo")
+    record(folder / "a1", "a-fifo-seed1", seed=1, loss=crossing)
+    rows = {(r["task"], r["warm-up"]): r for r in rows_of(fig16_warmup.exhibit(folder))}
+    assert rows["a", 0.05]["best kept"] == 0.5
+    assert rows["a", 0.05]["deviation of rho"] > 0.01
+
+
+def test_settings_are_never_chosen_on_another_seed_of_the_task_judged(folder: Path) -> None:
+    for name, seed in (("a", 0), ("a", 1), ("b", 0), ("c", 0)):
+        record(folder / f"{name}{seed}", f"{name}-fifo-seed{seed}", seed=seed)
+    found = [(judged.name, [other.name for other in others]) for judged, others in splits(folder)]
+    assert found == [
+        ("a", ["b", "c"]),
+        ("a", ["b", "c"]),
+        ("b", ["a", "a", "c"]),
+        ("c", ["a", "a", "b"]),
+    ]
+
+
+def test_a_run_that_was_cut_off_tells_nothing_of_what_had_not_ended(folder: Path) -> None:
+    record(folder / "a", "a-fifo", answers=right)
+    record(folder / "a-exits", "a-alto", ALTO, answers=right)
+    for name in ("a", "a-exits"):
+        log = folder / name / "run.jsonl"
+        lines = log.read_text().splitlines()
+        ended = next(n for n, line in enumerate(lines) if "JobLeft" in line)
+        log.write_text("".join(f"{line}\n" for line in lines[: ended + 1]))
+    full, _ = searches(folder)
+    assert not full.is_whole
+    assert len(full.scores) == 1
+    assert "a, recorded" not in {
+        row["task"] for row in rows_of(fig15_samples_saved.exhibit(folder))
+    }
 
 
 ROW = {"task": "a-fifo", "job": "a-fifo-00", "answers": 1.0, "tokens": 1.0, "preferred": None}
