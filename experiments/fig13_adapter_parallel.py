@@ -6,14 +6,18 @@ estimated by filling its batch up to the ranks with dummy data. The model is not
 
 Here: the same points on 4 H100, in the shapes of three models, random weights, rank 16, bfloat16.
 FSDP is FSDP2 over PEFT, the jobs one after another, batches filled up to the ranks; only tokens
-that a job asked for are counted. The paper's mLoRA, LoRAFusion and tensor parallelism were not run.
+that a job asked for are counted. Two runs: all layers sharded, and some of them whole on each GPU,
+so that fewer are gathered. Speed-ups are over FSDP2 in the same run, and of the later one where
+both have the point. The paper's mLoRA, LoRAFusion and tensor parallelism were not run.
 
 The paper against itself: appendix A.1 says that ranks must process equally many tokens of each
 adapter "to avoid mismatches during gradient all-reduce"; by section 6.2 there is no such
 all-reduce. What stalls is the lock-step of the gathers.
 """
 
+import re
 from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from alto_runs.profile import GangRow, read_profile, shipped_profile
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of, tell_values
@@ -21,21 +25,24 @@ from experiments.exhibit import Exhibit, Table, Verdict
 
 __all__ = ["exhibit", "speedup"]
 
-_PROFILE, _OF_TWO_GPUS = "h100x4.jsonl", "h100x2.jsonl"
+_PROFILES = ("h100x4.jsonl", "h100x4-whole-layers.jsonl")  # a run each
+_OF_TWO_GPUS = "h100x2.jsonl"
+_WHOLE_LAYERS = re.compile(r"--whole-layers (\d+)")
 _OURS, _PEER, _ALONE = "adapter-parallel", "fsdp2-peft", "one-gpu"
 _LABELS = {_OURS: "adapter parallelism", _PEER: "FSDP2 with PEFT"}
 _JOBS, _LENGTH, _BATCHES = 8, 256, (1, 2, 4, 8)
 _PAPER_PEAK, _PAPER_PEAK_BATCH = 4.7, 2
-_SCALED_JOBS = 32  # the GPUs are full
+_SCALED_JOBS, _FULL_LENGTH = 32, 1024  # the GPUs are full
 
 
 def exhibit() -> Exhibit:
-    rows, of_two = _gangs(_PROFILE), _gangs(_OF_TWO_GPUS)
+    runs, of_two = [_gangs(profile) for profile in _PROFILES], _gangs(_OF_TWO_GPUS)
+    rows = list(chain.from_iterable(runs))
     models = tuple(dict.fromkeys(row.model.name for row in rows))
     figure, panels = panels_of(3.2, len(models))
     for axes, model in zip(panels, models, strict=True):
         for place, method in enumerate((_OURS, _PEER)):
-            found = _series(rows, model, method)
+            found = max((_series(run, model, method) for run in runs), key=len)
             batches, speeds = [at for at, _ in found], [speed for _, speed in found]
             axes.plot(batches, speeds, "o-", color=PALETTE[place], label=_LABELS[method])
             if not found:
@@ -52,22 +59,23 @@ def exhibit() -> Exhibit:
     panels[0].legend(frameon=False, fontsize=8)
     gains = {
         (model, batch): gain
+        for run in runs
         for model in models
         for batch in _BATCHES
-        if (gain := speedup(rows, model, batch)) is not None
+        if (gain := speedup(run, model, batch)) is not None
     }
     return Exhibit(
         verdict=_verdict(gains),
-        found=(*_sentences(rows, models, gains), *_scaling_on_two(of_two)),
+        found=(*_sentences(runs, models, gains), *_scaling([*runs, of_two])),
         table=Table(
             (
-                "model", "method", "GPUs", "jobs", "batch", "tokens", "tokens/s", "over FSDP2",
-                "received, GB", "exposed, ms",
+                "model", "method", "layers whole", "GPUs", "jobs", "batch", "tokens", "tokens/s",
+                "over FSDP2", "received, GB", "exposed, ms",
             ),
-            tuple(_line(row, rows) for row in rows),
+            tuple(_line(row, run) for run in runs for row in run),
         ),
-        logs=tuple(f"`kernels/profiles/{name}`" for name in (_PROFILE, _OF_TWO_GPUS)),
-        seeds="Medians of five steps in one call on one machine, no error bars.",
+        logs=tuple(f"`kernels/profiles/{name}`" for name in (*_PROFILES, _OF_TWO_GPUS)),
+        seeds="Medians of five steps, each run in one call on one machine, no error bars.",
         figure=figure,
     )  # fmt: skip
 
@@ -98,23 +106,17 @@ def _verdict(gains: dict[tuple[str, int], float]) -> Verdict:
 
 
 def _sentences(
-    rows: Sequence[GangRow], models: Sequence[str], gains: dict[tuple[str, int], float]
+    runs: Sequence[Sequence[GangRow]], models: Sequence[str], gains: dict[tuple[str, int], float]
 ) -> Iterable[str]:
     for model in models:
-        told = [f"{gains[model, b]:.1f} at batch {b}" for b in _BATCHES if (model, b) in gains]
-        if told:
-            yield f"{model}: times FSDP2 {', '.join(told)}; {_where_from(rows, model)}."
-        else:
-            yield f"{model}: FSDP2 was not measured."
-    for model in models:
-        if (share := _of_perfect_scaling(rows, model)) is not None:
-            yield (
-                f"{model}, {_SCALED_JOBS} jobs of 1024 tokens: {share:.3f} of four times the "
-                "tokens/s of one GPU."
-            )
+        told = ", ".join(
+            f"{gains[model, b]:.1f} at batch {b}" for b in _BATCHES if (model, b) in gains
+        )
+        alone = next(filter(None, (_where_from(run, model) for run in runs)), None)
+        yield f"{model}: times FSDP2 {told}{'' if alone is None else f'; {alone}'}."
 
 
-def _where_from(rows: Iterable[GangRow], model: str) -> str:
+def _where_from(rows: Iterable[GangRow], model: str) -> str | None:
     """How much of it one GPU has already, by training all jobs in one pass."""
     speeds = {
         row.method: row.tokens_per_second
@@ -122,6 +124,8 @@ def _where_from(rows: Iterable[GangRow], model: str) -> str:
         if (row.model.name, row.jobs, row.batch_size, row.length)
         == (model, _JOBS, _PAPER_PEAK_BATCH, _LENGTH)
     }
+    if not {_ALONE, _OURS, _PEER} <= speeds.keys():
+        return None
     alone, ours = speeds[_ALONE] / speeds[_PEER], speeds[_OURS] / speeds[_ALONE]
     return (
         f"at batch {_PAPER_PEAK_BATCH} one GPU with all jobs in one pass is {alone:.1f} times "
@@ -129,29 +133,20 @@ def _where_from(rows: Iterable[GangRow], model: str) -> str:
     )
 
 
-def _of_perfect_scaling(rows: Iterable[GangRow], model: str) -> float | None:
-    full = {
-        row.method: row
-        for row in rows
-        if row.model.name == model and row.jobs == _SCALED_JOBS and row.length == 1024
-    }
-    if not {_OURS, _ALONE} <= full.keys():
-        return None
-    ours, alone = full[_OURS], full[_ALONE]
-    return ours.tokens_per_second / (ours.gpus * alone.tokens_per_second)
-
-
-def _scaling_on_two(rows: Sequence[GangRow]) -> Iterable[str]:
-    """With layers that stay whole, and with fewer multiprocessors for the collectives."""
-    alone = next(r for r in rows if r.method == _ALONE and r.jobs == _SCALED_JOBS)
-    for row in rows:
-        if row.method == _OURS and row.jobs == _SCALED_JOBS:
-            share = row.tokens_per_second / (row.gpus * alone.tokens_per_second)
-            how = row.machine.source.partition(";")[0].removeprefix("experiments/")
-            yield (
-                f"{row.model.name} on two GPUs, {_SCALED_JOBS} jobs of {row.length} tokens, "
-                f"{how}: {share:.3f} of twice the tokens/s of one GPU."
-            )
+def _scaling(runs: Iterable[Sequence[GangRow]]) -> Iterable[str]:
+    """Of full GPUs, over as many times the one that trains all jobs in the same run."""
+    for run in runs:
+        full = [row for row in run if row.jobs == _SCALED_JOBS and row.length == _FULL_LENGTH]
+        alone = {r.model.name: r.tokens_per_second for r in full if r.method == _ALONE}
+        for row in full:
+            if row.method == _OURS and row.model.name in alone:
+                share = row.tokens_per_second / (row.gpus * alone[row.model.name])
+                how = re.split("[;,]", row.machine.source)[0].partition(".py")[2].strip()
+                yield (
+                    f"{row.model.name} on {row.gpus} GPUs, {_SCALED_JOBS} jobs of {row.length} "
+                    f"tokens, {how or 'no layer whole'}: {share:.3f} of {row.gpus} times the "
+                    "tokens/s of one GPU."
+                )
 
 
 def _series(rows: Iterable[GangRow], model: str, method: str) -> list[tuple[int, float]]:
@@ -167,7 +162,15 @@ def _line(row: GangRow, rows: Sequence[GangRow]) -> tuple[str | int | float | No
     is_of_figure = (row.jobs, row.length) == (_JOBS, _LENGTH)
     received, exposed = row.received_bytes, row.exposed_seconds
     return (
-        row.model.name, row.method, row.gpus, row.jobs, row.batch_size, row.length,
-        round(row.tokens_per_second), gain if is_of_figure else None,
+        row.model.name, row.method, _whole_layers(row), row.gpus, row.jobs, row.batch_size,
+        row.length, round(row.tokens_per_second), gain if is_of_figure else None,
         None if received is None else received / 1e9, None if exposed is None else 1e3 * exposed,
     )  # fmt: skip
+
+
+def _whole_layers(row: GangRow) -> int | None:
+    """On every GPU; None for what splits no layers, or splits them in its own way."""
+    if row.method != _OURS:
+        return None
+    told = _WHOLE_LAYERS.search(row.machine.source)
+    return int(told[1]) if told else 0
