@@ -1,0 +1,67 @@
+"""Joins the kernels to autograd, and chooses who computes. Nothing is computed here."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alto_kernels.varlen_attention.plan import CumulativeLengths
+from alto_kernels.varlen_attention.reference import varlen_attention_ref
+from alto_kernels.varlen_attention.tiles import MIXED
+
+__all__ = ["VarlenAttention", "varlen_attention"]
+
+
+def varlen_attention(
+    q_TD: Tensor, k_TD: Tensor, v_TD: Tensor, lengths: CumulativeLengths, head_size: int
+) -> Tensor:
+    """(T, D): each token attends to itself and to those before it in its own sequence.
+
+    Rows may lie apart, columns may not. Off the GPU and for wider types than 16 bits by PyTorch's
+    own product for each sequence; for other sizes of heads by its flash attention.
+    """
+    if not q_TD.is_cuda or q_TD.dtype.itemsize != 2:
+        return varlen_attention_ref(q_TD, k_TD, v_TD, lengths, head_size)
+    if head_size not in MIXED:
+        return _flash(q_TD, k_TD, v_TD, lengths, head_size)
+    mixed_TD: Tensor = VarlenAttention.apply(q_TD, k_TD, v_TD, lengths, head_size)
+    return mixed_TD
+
+
+class VarlenAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q_TD: Tensor,
+        k_TD: Tensor,
+        v_TD: Tensor,
+        lengths: CumulativeLengths,
+        head_size: int,
+    ) -> Tensor:
+        from alto_kernels.varlen_attention.kernel.forward import attention_fwd
+
+        mixed_TD, lse_hT = attention_fwd(q_TD, k_TD, v_TD, lengths, head_size)
+        ctx.save_for_backward(q_TD, k_TD, v_TD, mixed_TD, lse_hT)
+        ctx.lengths, ctx.head_size = lengths, head_size
+        return mixed_TD
+
+    @staticmethod
+    def backward(ctx: Any, dmixed_TD: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        from alto_kernels.varlen_attention.kernel.backward import attention_bwd
+
+        dq_TD, dk_TD, dv_TD = attention_bwd(
+            dmixed_TD.contiguous(), *ctx.saved_tensors, ctx.lengths, ctx.head_size
+        )
+        return dq_TD, dk_TD, dv_TD, None, None
+
+
+def _flash(
+    q_TD: Tensor, k_TD: Tensor, v_TD: Tensor, lengths: CumulativeLengths, head_size: int
+) -> Tensor:
+    """The operator takes fewer key heads than query heads as they are."""
+    q, k, v = (t.unflatten(1, (-1, head_size)) for t in (q_TD, k_TD, v_TD))
+    ends, longest = lengths.ends, lengths.longest
+    out: Tensor = torch.ops.aten._flash_attention_forward(
+        q, k, v, ends, ends, longest, longest, 0.0, True, False
+    )[0]
+    return out.flatten(1)
