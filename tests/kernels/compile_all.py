@@ -20,6 +20,9 @@ from alto_kernels.lora_linear.path import Path
 from alto_kernels.rms_norm.kernel import add_rms_norm_bwd, add_rms_norm_fwd
 from alto_kernels.rope.kernel import rotate
 from alto_kernels.swiglu.kernel import swiglu_bwd, swiglu_fwd
+from alto_kernels.varlen_attention import CumulativeLengths, tiles
+from alto_kernels.varlen_attention.kernel.backward import attention_bwd
+from alto_kernels.varlen_attention.kernel.forward import attention_fwd
 from tests.kernels.lora_linear.cases import Case, draw, ours
 
 BF16 = torch.bfloat16
@@ -84,6 +87,15 @@ def others() -> None:
         softmax_losses(halves(4, 500), targets, torch.zeros(4), needs_gradient)
 
 
+def attentions() -> None:
+    """Each size of a head with its blocks; keys and values with half as many heads."""
+    for size in tiles.MIXED:
+        q_TD, k_TD, v_TD = halves(70, 8 * size).split([4 * size, 2 * size, 2 * size], dim=1)
+        lengths = CumulativeLengths.of((50, 20), q_TD.device)
+        mixed_TD, lse_hT = attention_fwd(q_TD, k_TD, v_TD, lengths, size)
+        attention_bwd(mixed_TD, q_TD, k_TD, v_TD, mixed_TD, lse_hT, lengths, size)
+
+
 def optimizer_steps() -> None:
     for in_8_bits in (False, True):
         for copy in (None, halves(8, 300)):
@@ -96,6 +108,7 @@ def optimizer_steps() -> None:
 if __name__ == "__main__":
     found = compile_at_launch()
     others()
+    attentions()
     optimizer_steps()
     lora_linears()
     sys.stdout.write("\n".join(sorted(found)))
