@@ -49,8 +49,10 @@ class VarlenAttention(torch.autograd.Function):
     def backward(ctx: Any, dmixed_TD: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         from alto_kernels.varlen_attention.kernel.backward import attention_bwd
 
+        q_TD, k_TD, v_TD, mixed_TD, lse_hT = ctx.saved_tensors
+        dmixed_TD = dmixed_TD.contiguous()
         dq_TD, dk_TD, dv_TD = attention_bwd(
-            dmixed_TD.contiguous(), *ctx.saved_tensors, ctx.lengths, ctx.head_size
+            dmixed_TD, q_TD, k_TD, v_TD, mixed_TD, lse_hT, ctx.lengths, ctx.head_size
         )
         return dq_TD, dk_TD, dv_TD, None, None
 
