@@ -3,6 +3,7 @@
 import logging
 import sqlite3
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -56,12 +57,17 @@ def _misfit(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:] or first["loc"])
-    return _failure(400, f"{where}: {first['msg'].removeprefix('Value error, ')}")
+    given = first.get("input")
+    value = f"value {given!r:.60}: " if isinstance(given, str | int | float) else ""
+    return _failure(400, f"{where}: {value}{first['msg'].removeprefix('Value error, ')}")
 
 
 def _refusal(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return _failure(error.status_code, str(error.detail), error.headers)
+    line = str(error.detail)
+    if line == HTTPStatus.NOT_FOUND.phrase:  # the router's
+        line = f"{request.url.path[:80]}: nothing is there"
+    return _failure(error.status_code, line, error.headers)
 
 
 def _no_store(request: Request, error: Exception) -> JSONResponse:

@@ -22,6 +22,7 @@ __all__ = ["Answer", "Client", "print_studies"]
 _TIMEOUT_SECONDS = 30.0
 _PATIENCE_SECONDS = 20.0  # with a service that is being started again
 _PAUSE_SECONDS = 0.5
+_STUDY = "study: "
 
 Answer = dict[str, Any]
 
@@ -42,7 +43,13 @@ class Client:
             "tenant": tenant,
             "priority": priority,
         }
-        return self._ask("POST", "/studies", body, key=uuid.uuid4().hex)
+        try:
+            return self._ask("POST", "/studies", body, key=uuid.uuid4().hex)
+        except UserError as error:  # the service was not told what the file is called
+            line = str(error)
+            if line.startswith(_STUDY):
+                raise UserError(f"{path}: {line.removeprefix(_STUDY)}") from error
+            raise
 
     def status(self, study: str) -> Answer:
         return self._ask("GET", f"/studies/{quote(study, safe='')}")

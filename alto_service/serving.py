@@ -4,10 +4,12 @@ import ipaddress
 import logging
 import multiprocessing
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import wait
+from functools import partial
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -24,6 +26,7 @@ __all__ = ["PRELOADED", "Crew", "serve"]
 log = logging.getLogger(__name__)
 
 _LEAST_SECONDS = 0.5  # between two starts of a process that ends at once
+_MISTAKE_SECONDS = 10.0  # the same where it cannot begin: a cluster may come back
 _GRACE_SECONDS = 2
 
 # Loaded once, in the process that the others are forked from: they are ready at once.
@@ -47,7 +50,7 @@ def serve(
 ) -> None:
     """Serve until interrupted, training here or on the Ray cluster at an address.
 
-    Raises UserError.
+    Raises UserError, also for what only the first process that trains finds out.
     """
     import uvicorn
 
@@ -64,25 +67,42 @@ def serve(
         _check_policy(directory, settings)
         if settings.publish is not None:
             Shelf.at(settings.publish, "publish")
-        store = Store(directory.store_path)
-        crew = Crew((directory.path, settings, admission.roots, cluster))
-        crew.start()
-        log.warning("serving at http://%s:%d, results in %s", host, port, directory.path)
-        try:
+        with _listening(host, port) as listening:
+            store = Store(directory.store_path)
+            crew = Crew((directory.path, settings, admission.roots, cluster))
             app = create_app(Front(directory, store, admission, known, crew.alive))
-            uvicorn.run(
-                app,
-                host=host,
-                port=port,
-                log_level="warning",
-                server_header=False,
-                timeout_graceful_shutdown=_GRACE_SECONDS,
+            server = uvicorn.Server(
+                uvicorn.Config(
+                    app,
+                    log_level="warning",
+                    server_header=False,
+                    timeout_graceful_shutdown=_GRACE_SECONDS,
+                )
             )
-        except KeyboardInterrupt:
-            log.info("interrupted; what was begun goes on when the service is started again")
-        finally:
-            crew.stop()
-            store.close()
+            crew.start(on_mistake=partial(setattr, server, "should_exit", True))
+            told = "[" + host + "]" if ":" in host else host
+            port = listening.getsockname()[1]
+            log.warning("serving at http://%s:%d, results in %s", told, port, directory.path)
+            try:
+                server.run(sockets=[listening])
+            except KeyboardInterrupt:
+                log.info("interrupted; what was begun goes on when the service is started again")
+            finally:
+                crew.stop()
+                store.close()
+            if crew.mistake is not None:
+                raise UserError(crew.mistake)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Before anything is begun that would have to be ended. Raises UserError."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise UserError(
+            f"--host, --port: value {host}:{port}: cannot listen there: {error.strerror}"
+        ) from error
 
 
 def _is_loopback(host: str) -> bool:
@@ -107,7 +127,11 @@ Orders = tuple[Path, ServiceSettings, tuple[Path, ...], str | None]
 
 
 class Crew:
-    """The processes that check and train. Each may die, and is started again; they die with us."""
+    """The processes that check and train. Each may die, and is started again; they die with us.
+
+    What the first one of a kind cannot begin with is a mistake of the user: `mistake` tells it, and
+    it is not tried again. Later ones may find out what passes, and are.
+    """
 
     def __init__(self, orders: Orders) -> None:
         self._orders = orders
@@ -115,14 +139,14 @@ class Crew:
         self._is_ending = threading.Event()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(PRELOADED)
-        self._threads = [
-            threading.Thread(target=self._keep, args=(name, work), daemon=True)
-            for name, work in (("checker", _check), ("trainer", _train))
-        ]
+        self._threads: list[threading.Thread] = []
+        self.mistake: str | None = None
 
-    def start(self) -> None:
-        for thread in self._threads:
+    def start(self, on_mistake: Callable[[], None]) -> None:
+        for name, work in (("checker", _check), ("trainer", _train)):
+            thread = threading.Thread(target=self._keep, args=(name, work, on_mistake), daemon=True)
             thread.start()
+            self._threads.append(thread)
 
     def stop(self) -> None:
         self._is_ending.set()
@@ -137,50 +161,75 @@ class Crew:
             for name in ("checker", "trainer")
         }
 
-    def _keep(self, name: str, work: Callable[..., None]) -> None:
-        has_failed = False
+    def _keep(self, name: str, work: Callable[..., None], on_mistake: Callable[[], None]) -> None:
+        has_failed, is_first = False, True
         while not self._is_ending.is_set():
             begun = time.monotonic()
+            told, telling = self._context.Pipe(duplex=False)
             process = self._context.Process(
-                target=work, args=(*self._orders, has_failed), name=name
+                target=_begin, args=(work, self._orders, has_failed, telling), name=name
             )
             try:
                 process.start()
             except (EOFError, OSError):  # the process that forks was killed; the next try has one
+                told.close()
                 self._is_ending.wait(_LEAST_SECONDS)
                 continue
+            finally:
+                telling.close()
             self._processes[name] = process
             if self._is_ending.is_set():
                 process.kill()
             process.join()
             if self._is_ending.is_set():
                 return
-            log.warning(
-                "the %s has ended with status %s; it is started again", name, process.exitcode
-            )
-            has_failed = process.exitcode is not None and process.exitcode > 0
-            self._is_ending.wait(max(0.0, begun + _LEAST_SECONDS - time.monotonic()))
+            mistake = _said(told)
+            if mistake is not None and is_first:
+                self.mistake = mistake
+                on_mistake()
+                return
+            is_first = False
+            ended = f"has ended with status {process.exitcode}" if mistake is None else mistake
+            log.warning("the %s: %s; it is started again", name, ended)
+            has_failed = mistake is None and (process.exitcode or 0) > 0
+            pause = _LEAST_SECONDS if mistake is None else _MISTAKE_SECONDS
+            self._is_ending.wait(max(0.0, begun + pause - time.monotonic()))
 
 
-def _check(
-    path: Path, settings: ServiceSettings, roots: tuple[Path, ...], _: str | None, __: bool
+def _said(told: "Connection[str, str]") -> str | None:
+    """What the process that has ended could not begin with, if it said so."""
+    try:
+        with told:
+            return told.recv()
+    except EOFError:
+        return None
+
+
+def _begin(
+    work: Callable[[Orders, bool], None],
+    orders: Orders,
+    has_failed: bool,
+    telling: "Connection[str, str]",
 ) -> None:
+    """In a process of its own."""
+    _die_with_parent()
+    try:
+        work(orders, has_failed)
+    except UserError as error:
+        telling.send(str(error))
+
+
+def _check(orders: Orders, has_failed: bool) -> None:
     from alto_service.checker import check_submissions
 
-    _die_with_parent()
+    path, settings, roots, _ = orders
     check_submissions(path, settings, roots)
 
 
-def _train(
-    path: Path,
-    settings: ServiceSettings,
-    roots: tuple[Path, ...],
-    cluster: str | None,
-    has_failed: bool,
-) -> None:
+def _train(orders: Orders, has_failed: bool) -> None:
     from alto_service.trainer import train_studies
 
-    _die_with_parent()
+    path, settings, roots, cluster = orders
     train_studies(path, settings, roots, has_failed=has_failed, cluster=cluster)
 
 

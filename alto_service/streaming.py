@@ -21,8 +21,9 @@ async def stream_entries(front: Front, number: int, after: int) -> AsyncIterator
     while True:
         row = await asyncio.to_thread(front.store.study, number)
         entries = await asyncio.to_thread(front.store.entries, number, after=after, limit=_PAGE)
-        for after, line in entries:
-            yield f"id: {after}\nevent: entry\ndata: {line}\n\n"
+        if entries:  # a page at a time: between two of them it is seen that a client has gone
+            yield "".join(f"id: {id_}\nevent: entry\ndata: {line}\n\n" for id_, line in entries)
+            after = entries[-1][0]
         if not entries and (row is None or row.state.is_final):
             if row is not None:
                 yield f"event: end\ndata: {front.status(row).model_dump_json()}\n\n"

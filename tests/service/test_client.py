@@ -4,21 +4,24 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
 from alto_runs.errors import UserError
 from alto_service.client import Client
+from tests.service.cases import STUDY
 
 RESTART_SECONDS = 3.0
 
 
 class Service(BaseHTTPRequestHandler):
-    status = 200
+    status, error = 200, ""
 
     def do_GET(self) -> None:
-        body = json.dumps({"path": self.path, "error": "who are you?"}).encode()
+        body = json.dumps({"path": self.path, "error": self.error}).encode()
         self.send_response(self.status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -59,18 +62,41 @@ def test_a_restart_is_waited_for(port: int) -> None:
     assert client.status("s1")["path"] == "/studies/s1"
 
 
-class Guarded(Service):
-    status = 401
+@contextmanager
+def refusing(port: int, code: int, line: str) -> Iterator[None]:
+    """A service that answers so whatever it is asked."""
+
+    class Refusing(Service):
+        status, error = code, line
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
+    with HTTPServer(("127.0.0.1", port), Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()
 
 
 def test_a_service_that_wants_a_token_says_how_to_give_it(port: int) -> None:
-    with HTTPServer(("127.0.0.1", port), Guarded) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        with pytest.raises(UserError, match=r"^who are you\?; --token-file names a file"):
-            Client(f"http://127.0.0.1:{port}").status("s1")
-        server.shutdown()
-        thread.join()
+    with (
+        refusing(port, 401, "who are you?"),
+        pytest.raises(UserError, match=r"^who are you\?; --token-file names a file"),
+    ):
+        Client(f"http://127.0.0.1:{port}").status("s1")
+
+
+def test_a_mistake_in_a_study_names_its_file(port: int, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(STUDY.format(name="mine"))
+    with (
+        refusing(port, 400, "study: policy: leave this out"),
+        pytest.raises(UserError, match=f"^{path}: policy: leave this out$"),
+    ):
+        Client(f"http://127.0.0.1:{port}").submit(path, tenant=None, priority=0)
 
 
 def test_it_gives_up_in_the_end(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
