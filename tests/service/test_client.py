@@ -76,9 +76,11 @@ def refusing(port: int, code: int, line: str) -> Iterator[None]:
     with HTTPServer(("127.0.0.1", port), Refusing) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield
-        server.shutdown()
-        thread.join()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_a_service_that_wants_a_token_says_how_to_give_it(port: int) -> None:
