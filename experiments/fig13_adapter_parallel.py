@@ -141,7 +141,8 @@ def _scaling(runs: Iterable[Sequence[GangRow]]) -> Iterable[str]:
         for row in full:
             if row.method == _OURS and row.model.name in alone:
                 share = row.tokens_per_second / (row.gpus * alone[row.model.name])
-                how = re.split("[;,]", row.machine.source)[0].partition(".py")[2].strip()
+                told = re.split("[;,]", row.machine.source)[0].partition(".py")[2].strip()
+                how = _WHOLE_LAYERS.sub(r"\1 layers whole", told)
                 yield (
                     f"{row.model.name} on {row.gpus} GPUs, {_SCALED_JOBS} jobs of {row.length} "
                     f"tokens, {how or 'no layer whole'}: {share:.3f} of {row.gpus} times the "
