@@ -19,9 +19,9 @@ from alto_runs.profile import JOB_SIZES, StepRow, read_profiles, shipped_profile
 from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of, tell_values
 from experiments.exhibit import Exhibit, Table, Verdict
 
-__all__ = ["Point", "exhibit", "points_of"]
+__all__ = ["STEP_PEERS", "Point", "exhibit", "points_of"]
 
-_PEERS = Path(__file__).parent / "data" / "step_peers_h100.jsonl"
+STEP_PEERS = Path(__file__).parent / "data" / "step_peers_h100.jsonl"
 _MODELS = ("SmolLM2-135M", "Llama-3.2-1B")
 _RANK = 16
 
@@ -70,7 +70,7 @@ def points_of(rows: Sequence[StepRow]) -> tuple[Point, ...]:
 
 def exhibit() -> Exhibit:
     ours = shipped_profile()
-    rows = read_profiles((ours, _PEERS))
+    rows = read_profiles((ours, STEP_PEERS))
     points = points_of([row for row in rows if isinstance(row, StepRow)])
     models = list(dict.fromkeys(point.model for point in points))
     figure, panels = panels_of(3.4, len(models))
@@ -88,7 +88,7 @@ def exhibit() -> Exhibit:
                 for p in points
             ),
         ),
-        logs=(f"`kernels/profiles/{ours.name}`", f"`experiments/data/{_PEERS.name}`"),
+        logs=(f"`kernels/profiles/{ours.name}`", f"`experiments/data/{STEP_PEERS.name}`"),
         seeds="Medians of repeated steps; no error bars.",
         figure=figure,
     )
