@@ -61,7 +61,10 @@ def _tune(options: argparse.Namespace) -> int:
         cluster=options.cluster,
         publish=options.publish,
     )
-    return 0 if is_launched_beside_another() else _print_result(result, options)
+    if not is_launched_beside_another():
+        _print_result(result, options)
+        result.check_room()
+    return 0
 
 
 def _simulate(options: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ class ExitReason(StrEnum):
     OVERFITTED = "overfitted"
     UNDERPERFORMED = "underperformed"
     NON_FINITE = "non-finite loss"
-    TOO_LARGE = "too large for the GPU"
+    TOO_LARGE = "does not fit"
     CANCELLED = "cancelled"
     OVER_QUOTA = "over the tenant's quota"
 

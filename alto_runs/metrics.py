@@ -22,7 +22,7 @@ from alto_runs.schedule import (
 
 __all__ = ["EXIT_RULES", "Metrics", "TaskMetrics", "measure", "metrics_json"]
 
-# Exits that spare samples; a job that is cancelled or too large for the GPU saves nothing.
+# Exits that spare samples; a job that is cancelled or does not fit saves nothing.
 EXIT_RULES = (
     ExitReason.UNDERPERFORMED,
     ExitReason.OVERFITTED,

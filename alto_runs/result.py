@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from alto_policy.decisions import Decision
+from alto_policy.decisions import Decision, ExitReason
 from alto_policy.events import Event, LossReported
 from alto_policy.runlog import RunLog
 from alto_policy.types import Hyperparameters, TaskId
@@ -70,6 +70,17 @@ class Result:
             return None
         adapter = self.directory.path / standing.adapter if standing.adapter else None
         return Best(standing, adapter)
+
+    def check_room(self) -> None:
+        """Raises UserError for a task that has trained nothing, since none of its jobs fits."""
+        for task in self.history.tasks:
+            jobs = self.history.of_task(task)
+            if all(job.reason is ExitReason.TOO_LARGE and not job.reports for job in jobs):
+                raise UserError(
+                    f"task {task.id}: none of its {len(jobs)} jobs fits into the memory that there "
+                    "is, nothing was trained; expected a smaller model, batch_size, rank or "
+                    "data.max_length, or a larger executor.memory_gb (--dry-run tells the memory)"
+                )
 
     def jobs(self) -> "DataFrame":
         """One row for each job, best first, in the columns of leaderboard.json."""

@@ -96,6 +96,7 @@ Name = Annotated[str, AfterValidator(_name)]
 File = Annotated[Path, PlainValidator(_file), PlainSerializer(str)]
 ModelName = Annotated[str, AfterValidator(_model)]
 Count = Annotated[int, Field(strict=True, ge=1, le=10**12)]
+Threads = Annotated[int, Field(strict=True, ge=1, le=1024)]  # more than that cannot even start
 Number = Annotated[float, Field(strict=True, gt=0, le=10**6, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 Line = Annotated[str, Field(min_length=1)]
@@ -145,7 +146,7 @@ class ExecutorSpec(_Spec):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    threads: Count | None = None
+    threads: Threads | None = None
     gpus: Count | None = None  # of one node, for each task
     max_jobs: Count | None = None
     memory_gb: Number | None = None

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,13 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _cancel(options: argparse.Namespace) -> int:
-    return _print_studies(_client(options).cancel(options.id), options)
+    from alto_service.database import State
+
+    answer = _client(options).cancel(options.id)
+    _print_studies(answer, options)
+    if State(answer["state"]).is_final:
+        print(f"{options.id} has ended: it stays {answer['state']}", file=sys.stderr)
+    return 0
 
 
 def _client(options: argparse.Namespace) -> "Client":

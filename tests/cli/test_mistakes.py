@@ -343,6 +343,17 @@ def test_a_corrupt_checkpoint(content: bytes, tuned: Path, tmp_path: Path, capsy
     assert "not a checkpoint of a job, or damaged" in told
 
 
+def test_a_task_of_which_no_job_fits(tmp_path: Path, capsys: Capture) -> None:
+    """Its leaderboard is printed, since other tasks may have winners."""
+    study = study_file(tmp_path, ("threads: 1", "threads: 1, memory_gb: 1.0e-5"))
+    answer = typed(capsys, "tune", study, "--out", tmp_path / "run")
+    assert (answer.status, answer.out.count("does not fit")) == (2, 2)
+    told = answer.err.splitlines()[-1]
+    assert told.startswith(
+        "alto: task small: none of its 2 jobs fits into the memory that there is"
+    )
+
+
 def test_a_corrupt_adapter(tuned: Path, tmp_path: Path, capsys: Capture) -> None:
     run = RunDirectory.create(tmp_path / "run")
     for name, content in files_below(tuned / "run").items():

@@ -21,7 +21,7 @@ from alto_sim.step_time import StepTime
 from alto_sim.workload import Workload
 from tests.runs.cases import gpus, log_of
 
-# A job takes as many bytes as its batch size: one of 16 is too large for the GPU.
+# A job takes as many bytes as its batch size: one of 16 does not fit.
 MEMORY = MemoryModel(capacity=12, fixed=0, per_rank=0, per_token=1)
 SAVING = (
     ExitReason.UNDERPERFORMED,

@@ -75,6 +75,7 @@ POLICIES = ", ".join(SETTINGS)
             "executor.dtype: value 'float16': expected 'auto', 'float32' or 'bfloat16'",
         ),
         ("executor: {threads: 0}", "executor.threads: value 0: expected at least 1"),
+        ("executor: {threads: 100000}", "executor.threads: value 100000: expected at most 1024"),
         ("executor: {max_jobs: two}", "executor.max_jobs: value 'two': expected a whole number"),
         ("executor: {memory_gb: 0}", "executor.memory_gb: value 0: expected above 0"),
         ("prompts: hello", "prompts: value 'hello': expected a list"),

@@ -12,6 +12,7 @@ import pytest
 
 from alto_runs.errors import UserError
 from alto_service.client import Client
+from tests.cli.typed import typed
 from tests.service.cases import STUDY
 
 RESTART_SECONDS = 3.0
@@ -111,3 +112,24 @@ def test_it_gives_up_in_the_end(port: int, monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_name_that_nobody_has_is_told_at_once() -> None:
     with pytest.raises(UserError, match=r"^--server: value 'http://nowhere.invalid:1': "):
         Client("http://nowhere.invalid:1").status("s1")
+
+
+class Over(Service):
+    def do_POST(self) -> None:
+        study = {"id": "s1", "name": "n", "tenant": "", "state": "done", "jobs": {}}
+        body = json.dumps({**study, "best": None, "error": None, "directory": "d"}).encode()
+        self.send_response(202)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_a_study_that_is_over_cannot_be_cancelled_and_that_is_told(
+    port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with HTTPServer(("127.0.0.1", port), Over) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        answer = typed(capsys, "cancel", "s1", "--server", f"http://127.0.0.1:{port}")
+        thread.join()
+    assert (answer.status, answer.err) == (0, "s1 has ended: it stays done\n")
