@@ -12,6 +12,7 @@ from rich.text import Text
 from alto_policy.packing import by_batch_size, pack
 from alto_policy.types import GpuId, Job, Task
 from alto_runs.comparison import Comparison, read_comparisons
+from alto_runs.costs.step_profile import Basis
 from alto_runs.fields import encode_fields
 from alto_runs.history import Outcome
 from alto_runs.leaderboard import Standing, varying_fields
@@ -23,6 +24,7 @@ from alto_runs.result import Result
 __all__ = [
     "GENERATED",
     "LOSSES",
+    "STEP_TIMES",
     "print_forecast",
     "print_seeds",
     "print_summary",
@@ -30,11 +32,14 @@ __all__ = [
     "stdout_console",
 ]
 
-LOSSES, GENERATED = "losses", "generated"  # a fact of a simulated log's header
+# Facts of a simulated log's header.
+LOSSES, GENERATED = "losses", "generated"
+STEP_TIMES = "step_times"
 
 _ROWS = 16  # of a leaderboard; the rest is in leaderboard.json
 _MOST_TASKS = 5  # with a leaderboard of their own
 _NOT_TRAINED = "losses are generated: they tell how a policy fares, not which job is best"
+_NOT_MEASURED = "times are estimated: of another card by its data sheet, or of split backbones"
 _Totals = tuple[tuple[str, float | None, str], ...]
 
 
@@ -57,23 +62,26 @@ def print_summary(result: Result, console: Console) -> None:
     for task in tasks:
         for part in _task_parts(task, result, comparisons.get(task.id)):
             console.print(part, soft_wrap=isinstance(part, Text))
-    if _is_generated(result):
-        console.print(Text(_NOT_TRAINED), soft_wrap=True)
+    _print_cautions(result, console)
     console.print(Text(f"run directory: {result.directory.path}"), soft_wrap=True)
 
 
 def print_seeds(results: Sequence[Result], console: Console) -> None:
     """The mean over the runs of each total, and its standard deviation."""
     console.print(_totals_table(results))
-    if _is_generated(results[0]):
-        console.print(Text(_NOT_TRAINED), soft_wrap=True)
+    _print_cautions(results[0], console)
     folder = results[0].directory.path.parent
     console.print(Text(f"alto report {folder}/seed-* tells more"), soft_wrap=True)
 
 
-def _is_generated(result: Result) -> bool:
+def _print_cautions(result: Result, console: Console) -> None:
+    """What the figures of a simulation do not stand on."""
     header = read_header(result.directory.log_path)
-    return header is not None and header.facts.get(LOSSES) == GENERATED
+    facts = header.facts if header is not None else {}
+    if facts.get(STEP_TIMES) == Basis.ESTIMATED:
+        console.print(Text(f"{_NOT_MEASURED} ({facts['profile']})"), soft_wrap=True)
+    if facts.get(LOSSES) == GENERATED:
+        console.print(Text(_NOT_TRAINED), soft_wrap=True)
 
 
 def seeds_json(results: Sequence[Result]) -> str:

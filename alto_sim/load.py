@@ -18,7 +18,7 @@ from alto_runs.errors import UserError
 from alto_runs.executor_work import read_work
 from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.records import read_records
-from alto_runs.summary import GENERATED, LOSSES
+from alto_runs.summary import GENERATED, LOSSES, STEP_TIMES
 from alto_sim.curves_import import read_trainer_states
 from alto_sim.generator import TaskMix, retune
 from alto_sim.importers import AT_ONCE, is_cluster_trace, read_trace, rigid
@@ -40,6 +40,7 @@ class Loaded:
 
     workload: Workload
     settings: Settings
+    gpu: str = "any"  # kind of the cluster's GPUs; a trace's jobs take as long on any
     facts: tuple[tuple[str, str], ...] = ()  # for the header of its log
     is_drawn: bool = False  # its losses are generated: another seed gives others
 
@@ -89,7 +90,7 @@ def _load(path: Path, seed: int, profile: StepProfile | None, mix: TaskMix | Non
     if path.is_dir():
         directory = RunDirectory.open(path)
         run, work = read_run_log(directory.log_path), read_work(directory.work_path)
-        return _on_machine(recorded(run, work), _policy_of(run), profile)
+        return _on_machine(run, recorded(run, work), profile)
     if path.suffix.lower() in _STUDY:
         from alto_runs.study import load_study  # with pydantic half of the time to start
 
@@ -98,15 +99,19 @@ def _load(path: Path, seed: int, profile: StepProfile | None, mix: TaskMix | Non
     run = read_run_log(path)
     _check_arrivals(run, path)
     if any(not isinstance(entry.event, TaskArrived | TaskCancelled) for entry in run.entries):
-        return _on_machine(recorded(run), _policy_of(run), profile)
+        return _on_machine(run, recorded(run), profile)
     return _drawn(run, _policy_of(run), seed, profile)
 
 
-def _on_machine(workload: Workload, settings: Settings, profile: StepProfile | None) -> Loaded:
+def _on_machine(run: RunLog, workload: Workload, profile: StepProfile | None) -> Loaded:
+    settings = _policy_of(run)
     if profile is None:
-        return Loaded(workload=workload, settings=settings)
+        kinds = dict.fromkeys(gpu.kind for gpu in run.header.gpus) if run.header else ("any",)
+        return Loaded(workload=workload, settings=settings, gpu=", ".join(kinds))
     workload = profiled(workload, profile)
-    return Loaded(workload=workload, settings=settings, facts=_facts(workload, profile))
+    return Loaded(
+        workload=workload, settings=settings, gpu=profile.gpu, facts=_facts(workload, profile)
+    )
 
 
 def _drawn(
@@ -130,7 +135,7 @@ def _drawn(
         facts = (("profile", "none: an 8B backbone on one H100"),)
         workload = replace(workload, memory=choices.bounded(workload.memory))
     facts = ((LOSSES, GENERATED), ("seed", str(seed)), *facts)
-    return Loaded(workload=workload, settings=settings, facts=facts, is_drawn=True)
+    return Loaded(workload=workload, settings=settings, gpu=profile.gpu, facts=facts, is_drawn=True)
 
 
 def _choices(executor: "ExecutorSpec") -> ExecutorChoices:
@@ -147,7 +152,7 @@ def _choices(executor: "ExecutorSpec") -> ExecutorChoices:
 def _facts(workload: Workload, profile: StepProfile) -> tuple[tuple[str, str], ...]:
     return (
         ("profile", f"{profile.gpu}, {profile.kernels}"),
-        ("step_times", _basis(workload).value),
+        (STEP_TIMES, _basis(workload).value),
     )
 
 

@@ -100,7 +100,7 @@ class Simulation:
         result = simulate(
             workload,
             self.policy or loaded.settings,
-            gpus_of(self.num_gpus, gpus_per_node=conditions.gpus_per_node),
+            gpus_of(self.num_gpus, gpus_per_node=conditions.gpus_per_node, kind=loaded.gpu),
             out,
             place=place,
             estimate=estimate,

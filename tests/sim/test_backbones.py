@@ -3,10 +3,13 @@
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 from alto_policy.events import ExecutorUp
 from alto_runs.history import Outcome
 from alto_runs.profile import shipped_profile
 from alto_runs.result import Result
+from alto_runs.summary import print_summary, stdout_console
 from alto_sim.seeds import Simulation
 
 STUDY = Path("examples/backbones/study.yaml")
@@ -43,7 +46,19 @@ def test_each_backbone_has_the_gpu_for_itself_with_its_own_memory_and_times(
     assert all(job.outcome in ends for job in history.jobs.values())
 
 
-def test_another_card_is_slower_and_labelled(tmp_path: Path) -> None:
+def told(run: Result, capsys: pytest.CaptureFixture[str]) -> str:
+    print_summary(run, stdout_console())
+    return capsys.readouterr().out
+
+
+def kinds(run: Result) -> set[str]:
+    assert run.log.header is not None
+    return {gpu.kind for gpu in run.log.header.gpus}
+
+
+def test_another_card_is_slower_and_labelled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A study, and a run that was recorded: its losses stay what they were."""
     own, other = (
         Simulation(path=STUDY, num_gpus=1, gpu=gpu).run(tmp_path / str(gpu))
@@ -51,6 +66,9 @@ def test_another_card_is_slower_and_labelled(tmp_path: Path) -> None:
     )
     assert facts(own)["step_times"] == "modelled"
     assert facts(other)["step_times"] == "estimated"
+    assert (kinds(own), kinds(other)) == ({"NVIDIA H100 80GB HBM3"}, {"A100"})
+    assert "estimated" not in told(own, capsys)
+    assert "times are estimated" in told(other, capsys)
     seconds = [run.metrics.overall.makespan_seconds for run in (own, other)]
     assert seconds[1] > 2 * seconds[0]
 
@@ -58,6 +76,8 @@ def test_another_card_is_slower_and_labelled(tmp_path: Path) -> None:
     moved = Simulation(path=path, num_gpus=1, profile=shipped_profile(), gpu="L40S")
     there = moved.run(tmp_path / "there")
     assert facts(there)["profile"] == "L40S, alto-triton"
+    assert kinds(there) == {"L40S"}
+    assert kinds(Simulation(path=path, num_gpus=1).run(tmp_path / "here")) == kinds(Result(path))
     assert [one.best_val_loss for one in there.leaderboard] == [
         one.best_val_loss for one in Result(path).leaderboard
     ]
