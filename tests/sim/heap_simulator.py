@@ -18,7 +18,7 @@ class HeapJob:
     width: int
 
 
-def jobs_of(path: Path, limit: int | None = None) -> list[HeapJob]:
+def jobs_of(path: Path) -> list[HeapJob]:
     """Those that ran; an iteration without a duration takes a tenth of a second."""
     jobs = []
     with gzip.open(path, "rt") as file:
@@ -29,8 +29,7 @@ def jobs_of(path: Path, limit: int | None = None) -> list[HeapJob]:
                 jobs.append(HeapJob(line["job_id"], float(line["submit_s"]), duration, width))
     jobs.sort(key=lambda job: job.submit)
     origin = jobs[0].submit
-    moved = [HeapJob(j.name, j.submit - origin, j.duration, j.width) for j in jobs]
-    return moved[:limit]
+    return [HeapJob(j.name, j.submit - origin, j.duration, j.width) for j in jobs]
 
 
 def schedule(

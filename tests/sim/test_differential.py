@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,7 @@ from alto_sim.simulate import play
 from tests.sim.heap_simulator import HeapJob, jobs_of, schedule
 
 TRACES = sorted(Path("traces").rglob("*.csv.gz"))
-PHILLY = Path("traces/philly/philly_82k.csv.gz")
-MOST = 3_100  # jobs of one trace; Philly is run whole, once
+GPUS = {"philly": 400}  # where the widest job does not say
 
 PRIORITIES: Mapping[str, Callable[[HeapJob], float]] = {
     "fifo": lambda job: 0.0,
@@ -26,11 +24,8 @@ PRIORITIES: Mapping[str, Callable[[HeapJob], float]] = {
 }
 
 
-def simulated(
-    path: Path, policy: str, num_gpus: int, limit: int | None
-) -> dict[str, tuple[float, float]]:
-    trace = read_trace(path)
-    workload = rigid(replace(trace, jobs=trace.jobs[:limit]), AT_ONCE)
+def simulated(path: Path, policy: str, num_gpus: int) -> dict[str, tuple[float, float]]:
+    workload = rigid(read_trace(path), AT_ONCE)
     starts: dict[str, float] = {}
     times: dict[str, tuple[float, float]] = {}
 
@@ -50,12 +45,8 @@ def simulated(
 def test_every_job_of_a_shipped_trace_starts_and_ends_to_the_second(
     path: Path, policy: str
 ) -> None:
-    jobs = jobs_of(path, MOST)
-    num_gpus = max(job.width for job in jobs)
-    assert simulated(path, policy, num_gpus, MOST) == schedule(jobs, num_gpus, PRIORITIES[policy])
-
-
-def test_philly_whole() -> None:
-    expected = schedule(jobs_of(PHILLY), 400, PRIORITIES["sjf"])
-    assert len(expected) == 82_247
-    assert simulated(PHILLY, "sjf", 400, None) == expected
+    jobs = jobs_of(path)
+    num_gpus = GPUS.get(path.parent.name, max(job.width for job in jobs))
+    expected = schedule(jobs, num_gpus, PRIORITIES[policy])
+    assert len(expected) == len(jobs)
+    assert simulated(path, policy, num_gpus) == expected
