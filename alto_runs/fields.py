@@ -131,9 +131,10 @@ def _check_fields(kind: Any, given: Mapping[Any, Any]) -> None:
             raise FieldError((name,), unknown_key(name, list(types)))
         if float in (types[name], *get_args(types[name])):
             _check_number(name, value)
-        if is_dataclass(types[name]) and isinstance(value, Mapping):
+        kinds = [k for k in (types[name], *get_args(types[name])) if is_dataclass(k)]
+        if len(kinds) == 1 and isinstance(value, Mapping):
             try:
-                _check_fields(types[name], value)
+                _check_fields(kinds[0], value)
             except FieldError as error:
                 raise error.within(name) from error
 

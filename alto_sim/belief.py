@@ -7,7 +7,7 @@ from pathlib import Path
 
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Task
-from alto_runs.costs.durations import TaskDurations
+from alto_runs.costs.durations import ExpectedExits, TaskDurations
 from alto_runs.costs.machine_costs import Machine
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.errors import UserError
@@ -24,6 +24,7 @@ class Belief:
     profile: str | None = None  # file of the step times that it believes, in place of the true ones
     error: float = 0.0  # sigma of a log-normal factor of median 1 on each task's duration
     seed: int = 0  # of the factors
+    exits: ExpectedExits | None = None  # that it reckons with, else every job is trained to its end
 
     def __post_init__(self) -> None:
         if not 0 <= self.error < math.inf:
@@ -39,6 +40,8 @@ class BelievedCosts:
         self._workload = workload
         self._machine: Machine | None = None
         self._factors: dict[str, float] = {}
+        if belief.exits is not None and workload.durations:
+            raise UserError("belief.exits: jobs of this trace are trained to their ends")
         if belief.profile is not None:
             if workload.durations:
                 raise UserError("belief.profile: jobs of this trace have durations of their own")
@@ -57,6 +60,7 @@ class BelievedCosts:
             self._machine or self._workload.step_time,
             self.memory,
             start_seconds=latencies.start + latencies.load,
+            exits=self._belief.exits,
         )
 
     def error(self, task: Task) -> float:

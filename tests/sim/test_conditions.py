@@ -13,7 +13,9 @@ from alto_runs.errors import UserError
 from alto_runs.history import Outcome
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
+from alto_sim.belief import BelievedCosts
 from alto_sim.conditions import read_conditions
+from alto_sim.load import load_workload
 from alto_sim.seeds import Simulation
 from tests.sim.cases import job, task
 
@@ -122,6 +124,14 @@ def test_seeds_move_every_cause(seed: int, tmp_path: Path) -> None:
         ("rows: wide", "rows: value 'wide': expected one of rigid, tuning"),
         ("belief: { error: -1 }", "belief.error: value -1: error must be at least 0"),
         (
+            "belief: { exits: { warmup: 0.1, keep: 2 } }",
+            "belief.exits.keep: value 2: keep must be in (0, 1]",
+        ),
+        (
+            "belief: { exits: { kept: 1 } }",
+            "belief.exits.kept: value 1: unknown key, did you mean 'keep'?",
+        ),
+        (
             "placement: { objective: speed }",
             "placement.objective: value 'speed': expected one of makespan, mean-completion",
         ),
@@ -146,6 +156,8 @@ def test_a_mistake_is_one_line(text: str, what: str, tmp_path: Path) -> None:
 def test_jobs_of_a_trace_have_no_profile(trace: Path) -> None:
     with pytest.raises(UserError, match="profile: jobs of this trace have durations of their own"):
         simulated(trace, "belief: { profile: some.jsonl }\n")
+    with pytest.raises(UserError, match="exits: jobs of this trace are trained to their ends"):
+        simulated(trace, "belief: { exits: { keep: 0.5 } }\n")
 
 
 def tuning_tasks(folder: Path, arrivals: tuple[float, ...], backbone: str) -> Path:
@@ -158,6 +170,22 @@ def tuning_tasks(folder: Path, arrivals: tuple[float, ...], backbone: str) -> Pa
         lines.append(dump_entry(Entry(TaskArrived(t, made), ())))
     path.write_text("\n".join([*lines, ""]))
     return path
+
+
+def test_a_belief_may_reckon_with_exits(tmp_path: Path) -> None:
+    workload = load_workload(tuning_tasks(tmp_path, (0.0,), "Llama-3.1-8B")).workload
+    path = tmp_path / "c.yaml"
+
+    def seconds(conditions: str) -> float:
+        path.write_text(conditions)
+        belief = read_conditions(path).belief
+        assert belief is not None
+        durations = BelievedCosts(belief, workload, tmp_path).durations()
+        return durations.seconds(workload.arrivals[0].task)
+
+    assert seconds("belief: { exits: { keep: 0.25 } }\n") < 0.6 * seconds("belief: { error: 0 }\n")
+    everything = seconds("belief: { exits: { warmup: 0, keep: 1 } }\n")
+    assert everything == seconds("belief: { error: 0 }\n")
 
 
 @pytest.mark.parametrize(
