@@ -66,6 +66,12 @@ POINTS: dict[str, tuple[Point, ...]] = {
     "copies": (PEAK, SCALING, Point(32, 1, 256)),
     "ddp-peft": (PEAK, Point(8, 8, 256)),
 }
+GRID = tuple(
+    Point(jobs, batch_size, length)
+    for length in (256, 1024)
+    for jobs in (8, 32)
+    for batch_size in (1, 2, 4, 8)
+)
 
 
 @dataclass(slots=True)
@@ -234,8 +240,12 @@ def attempt(bench: Bench, act: Callable[[], object]) -> bool:
 def measure_ours(bench: Bench, name: str, method: str, points: Sequence[Point]) -> None:
     """All points on one backbone: in shards, in copies, or on the leader alone."""
     ranks = bench.ranks
-    is_sharded = method == "adapter-parallel"
-    model = sharded(bench, name) if is_sharded else whole(bench, name)
+    make = sharded if method == "adapter-parallel" else whole
+    models: list[Decoder | ShardedDecoder] = []
+    if not attempt(bench, lambda: models.append(make(bench, name))):
+        bench.tell(model=name, method=method, fits=False)
+        return
+    (model,) = models
     for point in points:
         if not bench.has_time(POINT_SECONDS):
             return
@@ -317,7 +327,10 @@ def main() -> None:
         "--models", nargs="*", default=MODELS, help="names of known shapes, or folders"
     )
     parser.add_argument("--methods", nargs="*", choices=POINTS, default=list(POINTS))
-    parser.add_argument("--points", type=int, default=9, help="so many of each method at most")
+    parser.add_argument("--points", type=int, default=99, help="so many of each method at most")
+    parser.add_argument(
+        "--grid", action="store_true", help="then 8 and 32 jobs at all batch sizes and lengths"
+    )
     parser.add_argument("--check", help="model of the comparison of losses; the last by default")
     parser.add_argument(
         "--whole-layers", type=int, default=0, help="of a sharded backbone, that are never sent"
@@ -341,7 +354,7 @@ def main() -> None:
     for name, method in plan(options.models, options.methods):
         if not bench.has_time(POINT_SECONDS):
             break
-        points = POINTS[method][: options.points]
+        points = points_of(method, is_whole=options.grid)[: options.points]
         start = time.monotonic()
         if method.endswith("-peft"):
             measure_peers(bench, name, method, points)
@@ -350,6 +363,12 @@ def main() -> None:
         bench.tell(section=f"{name} {method}", wall_seconds=time.monotonic() - start)
         forget_peak(ranks.device)
     ranks.leave()
+
+
+def points_of(method: str, *, is_whole: bool) -> tuple[Point, ...]:
+    """The most important ones, before the rest of the grid."""
+    first = POINTS[method]
+    return (*first, *(point for point in GRID if point not in first)) if is_whole else first
 
 
 def plan(models: Sequence[str], methods: Sequence[str]) -> list[tuple[str, str]]:

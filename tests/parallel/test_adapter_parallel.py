@@ -8,10 +8,20 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
+from alto_exec.decoder import Decoder
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.profiling.this_machine import this_machine
 from alto_runs.profile import GangRow, read_profile
-from experiments.adapter_parallel import Bench, Point, check, measure_ours, measure_peers
+from experiments import adapter_parallel
+from experiments.adapter_parallel import (
+    POINTS,
+    Bench,
+    Point,
+    check,
+    measure_ours,
+    measure_peers,
+    points_of,
+)
 from tests.parallel.ranks_of_processes import outcomes
 
 OURS, PEERS = ("adapter-parallel", "copies", "one-gpu"), ("fsdp2-peft", "ddp-peft")
@@ -54,3 +64,31 @@ def test_a_row_for_each_way(size: int, tmp_path: Path) -> None:
     gathers = 2 * (LAYERS - WHOLE - 2)
     assert received >= gathers * layer * (size - 1) / size
     assert received <= 1.1 * gathers * layer * (size - 1) / size
+
+
+@pytest.mark.parametrize("method", POINTS)
+def test_the_grid_is_measured_whole_after_what_the_bars_are_of(method: str) -> None:
+    points = points_of(method, is_whole=True)
+    assert points[: len(POINTS[method])] == points_of(method, is_whole=False) == POINTS[method]
+    wanted = {
+        (jobs, size, length) for jobs in (8, 32) for size in (1, 2, 4, 8) for length in (256, 1024)
+    }
+    assert sorted((p.jobs, p.batch_size, p.length) for p in points) == sorted(wanted)
+
+
+def too_large(bench: Bench, name: str) -> Decoder:
+    raise torch.OutOfMemoryError
+
+
+def measure_too_large(ranks: Ranks, folder: Path) -> None:
+    adapter_parallel.whole = too_large
+    machine = this_machine(torch.device("cpu"), "test", commit="none")
+    bench = Bench(ranks, torch.float32, time.monotonic() + 1000, machine, folder / "rows", 0)
+    measure_ours(bench, "Llama-3.1-70B", "one-gpu", [POINT])
+    (folder / "went on").touch()
+
+
+def test_a_backbone_that_no_gpu_holds_is_passed_over(tmp_path: Path) -> None:
+    outcomes(measure_too_large, 1, tmp_path)
+    assert (tmp_path / "went on").exists()
+    assert not (tmp_path / "rows").exists()
