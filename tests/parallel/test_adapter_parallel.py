@@ -1,15 +1,20 @@
 """The measurement of several GPUs runs on Gloo, at any number of ranks, with a tiny model."""
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.distributed.fsdp import FSDPModule
 from transformers import LlamaConfig
 
 from alto_exec.decoder import Decoder
 from alto_exec.parallel.ranks import Ranks
+from alto_exec.parallel.sharded_layers import ShardedLayers
 from alto_exec.profiling.this_machine import this_machine
 from alto_runs.profile import GangRow, read_profile
 from experiments import adapter_parallel
@@ -22,36 +27,66 @@ from experiments.adapter_parallel import (
     measure_peers,
     points_of,
 )
+from experiments.parallel_peers import peft_model
 from tests.parallel.ranks_of_processes import outcomes
 
 OURS, PEERS = ("adapter-parallel", "copies", "one-gpu"), ("fsdp2-peft", "ddp-peft")
 POINT = Point(jobs=3, batch_size=2, length=12)
 LAYERS, WHOLE = 4, 1
+SMALL: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 64,
+}
+FETCHED: list[int] = []  # layers, in a process that measures
+fetch = ShardedLayers._fetch
 
 
-def measure(out: str, ranks: Ranks, folder: Path) -> None:
+@dataclass(slots=True)
+class Counted(Bench):
+    """A step takes a second for itself, and one for each layer that it gathers."""
+
+    told: list[dict[str, Any]] = field(default_factory=list)
+
+    def tell(self, **facts: Any) -> None:
+        self.told.append(facts)
+
+    def median_seconds(self, step: Callable[[], object], repeats: int = 1) -> float:
+        before = len(FETCHED)
+        step()
+        return 1.0 + len(FETCHED) - before
+
+
+def bench_of(ranks: Ranks, out: Path, whole_layers: int) -> Counted:
     machine = this_machine(torch.device("cpu"), "test", commit="none")
-    bench = Bench(ranks, torch.float32, time.monotonic() + 1000, machine, folder / out, WHOLE)
-    model = str(folder.parent / "model")
+    return Counted(ranks, torch.float32, time.monotonic() + 1000, machine, out, whole_layers)
+
+
+def counted_fetch(layers: ShardedLayers, number: int) -> None:
+    before = layers.gathers
+    fetch(layers, number)
+    FETCHED.extend([number] * (layers.gathers - before))
+
+
+def measure(out: str, ranks: Ranks, folder: Path) -> list[dict[str, Any]]:
+    bench, model = bench_of(ranks, folder / out, WHOLE), str(folder.parent / "model")
+    ShardedLayers._fetch = counted_fetch  # type: ignore[method-assign, assignment]  # in a process of its own
     check(bench, model)
     for method in OURS:
         measure_ours(bench, model, method, [POINT])
     for method in PEERS:
         measure_peers(bench, model, method, [POINT])
+    return [facts for facts in bench.told if "first_loss" in facts]
 
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_row_for_each_way(size: int, tmp_path: Path) -> None:
-    config = LlamaConfig(
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=64,
-    )
+    config = LlamaConfig(**SMALL)
     config.save_pretrained(tmp_path / "model")
-    outcomes(partial(measure, "rows.jsonl"), size, tmp_path / "ranks")
+    told = outcomes(partial(measure, "rows.jsonl"), size, tmp_path / "ranks")[0]
     rows = read_profile(tmp_path / "ranks" / "rows.jsonl")
     found = {row.method: row for row in rows if isinstance(row, GangRow)}
     assert list(found) == [*OURS, *PEERS]
@@ -64,6 +99,24 @@ def test_a_row_for_each_way(size: int, tmp_path: Path) -> None:
     gathers = 2 * (LAYERS - WHOLE - 2)
     assert received >= gathers * layer * (size - 1) / size
     assert received <= 1.1 * gathers * layer * (size - 1) / size
+    # A step of a peer is one of each job; a step without its gathers is shorter by their time.
+    seconds = {method: row.seconds for method, row in found.items()}
+    assert {seconds[method] for method in PEERS} == {float(POINT.jobs)}
+    assert (seconds["copies"], seconds["adapter-parallel"]) == (1.0, 1.0 + gathers)
+    assert found["adapter-parallel"].exposed_seconds == gathers
+    losses = {facts["method"]: facts["first_loss"] for facts in told}
+    assert list(losses) == [*OURS, *PEERS]
+    assert losses == dict.fromkeys(losses, pytest.approx(losses["one-gpu"], rel=1e-5))
+
+
+def shards(ranks: Ranks, folder: Path) -> list[bool]:
+    config = LlamaConfig(**SMALL)
+    model = peft_model(config, 4, ranks.device, torch.float32, "fsdp")
+    return [isinstance(layer, FSDPModule) for layer in model.base_model.model.model.layers]
+
+
+def test_every_layer_of_the_peer_is_sharded_by_itself(tmp_path: Path) -> None:
+    assert outcomes(shards, 1, tmp_path) == [[True] * LAYERS]
 
 
 @pytest.mark.parametrize("method", POINTS)
@@ -82,8 +135,7 @@ def too_large(bench: Bench, name: str) -> Decoder:
 
 def measure_too_large(ranks: Ranks, folder: Path) -> None:
     adapter_parallel.whole = too_large
-    machine = this_machine(torch.device("cpu"), "test", commit="none")
-    bench = Bench(ranks, torch.float32, time.monotonic() + 1000, machine, folder / "rows", 0)
+    bench = bench_of(ranks, folder / "rows", 0)
     measure_ours(bench, "Llama-3.1-70B", "one-gpu", [POINT])
     (folder / "went on").touch()
 
