@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from alto_policy.frozen import quick
+from alto_runs.directory import checked_name
 from alto_runs.errors import UserError
 
 __all__ = ["Sieve", "Trace", "TraceJob"]
@@ -48,6 +49,7 @@ class Sieve:
         self._dropped[reason] += 1
 
     def take(self, job: TraceJob) -> None:
+        """Raises UserError for an id that cannot be the name of a file."""
         if job.num_gpus < 1:
             self.drop("asked for no GPU")
         elif job.duration is not None and job.duration <= 0:
@@ -57,7 +59,10 @@ class Sieve:
         elif job.id in self._jobs:
             self.drop("id stands twice")
         else:
-            self._jobs[job.id] = job
+            try:
+                self._jobs[checked_name(job.id)] = job
+            except UserError as error:
+                raise UserError(f"{self._source}: id of a job: {error}") from error
 
     def trace(self) -> Trace:
         """Raises UserError if nothing is left."""

@@ -138,6 +138,12 @@ def test_philly(tmp_path: Path) -> None:
             id="time",
         ),
         pytest.param(
+            CANONICAL + "a,0,1,1,,,,\npod/b,0,1,1,,,,\n",
+            "id of a job: name 'pod/b': expected letters, digits",
+            id="no name of a file",
+        ),
+        pytest.param(CANONICAL + ",0,1,1,,,,\n", "id of a job: name ''", id="no name"),
+        pytest.param(
             CANONICAL + "a,0,0,1,,,,\nb,0,1,0,,,,\nc,0,,1,,,,\n",
             "no job to simulate, left out: 1 asked for no GPU, 1 did not run, "
             "1 neither duration nor iterations",
