@@ -108,7 +108,7 @@ def philly(name: str, *attempts: dict[str, object]) -> dict[str, object]:
 
 def test_philly(tmp_path: Path) -> None:
     path = tmp_path / "cluster_job_log.json"
-    first = attempt("2017-10-07 01:12:00", "2017-10-07 01:13:00", 8)
+    first = attempt("2017-10-07 01:12:00", "2017-10-07 01:13:00", 4)
     second = attempt("2017-10-07 01:13:30", "2017-10-07 01:14:00", 8)
     unended = attempt("2017-10-07 01:12:00", None, 1)
     jobs = [philly("a", first, second), philly("b"), philly("c", unended)]
