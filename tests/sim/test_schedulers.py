@@ -21,9 +21,9 @@ from alto_policy.policies.las import LasSettings
 from alto_policy.policies.sjf import SjfSettings
 from alto_policy.policies.srtf import SrtfSettings
 from alto_policy.runlog import Entry
-from alto_policy.types import JobId
+from alto_policy.types import Gpu, GpuId, JobId
 from alto_sim.failures import Faults
-from alto_sim.hardware import gpus_of
+from alto_sim.hardware import Hardware, gpus_of
 from alto_sim.importers import AT_ONCE
 from alto_sim.latencies import Latencies
 from alto_sim.simulate import play
@@ -217,6 +217,13 @@ def test_stragglers_and_slow_gpus_take_their_time() -> None:
         speeds={"H100": 0.5},
     )
     assert stays(FifoSettings(), slow, 2) == [("a", 0, 20)]
+
+
+def test_a_gang_of_several_kinds_is_as_slow_as_its_slowest() -> None:
+    kinds = ("H100", "A100", "H100")
+    hardware = Hardware([Gpu(GpuId(i), kind) for i, kind in enumerate(kinds)], {"A100": 0.5})
+    assert hardware.slowdown((GpuId(0), GpuId(2))) == 1.0
+    assert hardware.slowdown((GpuId(0), GpuId(1))) == 2.0
 
 
 def test_a_job_that_fails_is_gone() -> None:

@@ -170,7 +170,8 @@ def test_another_card_scales_by_its_data_sheet() -> None:
     assert there.pass_seconds(small, few) == pytest.approx(here.pass_seconds(small, few), rel=0.02)
     work = there.work(jobs, of)
     assert there.seconds(work).basis is Basis.ESTIMATED
-    assert there.seconds(work).spread > here.seconds(work).spread
+    scaling = 0.15  # what a data sheet is off by, on top
+    assert there.seconds(work).spread >= math.hypot(here.seconds(work).spread, scaling)
 
 
 def test_memory_is_linear_and_agrees_with_the_bytes() -> None:
