@@ -221,7 +221,9 @@ def test_stragglers_and_slow_gpus_take_their_time() -> None:
 
 def test_a_gang_of_several_kinds_is_as_slow_as_its_slowest() -> None:
     kinds = ("H100", "A100", "H100")
-    hardware = Hardware([Gpu(GpuId(i), kind) for i, kind in enumerate(kinds)], {"A100": 0.5})
+    hardware = Hardware(
+        [Gpu(id=GpuId(i), kind=kind) for i, kind in enumerate(kinds)], {"A100": 0.5}
+    )
     assert hardware.slowdown((GpuId(0), GpuId(2))) == 1.0
     assert hardware.slowdown((GpuId(0), GpuId(1))) == 2.0
 
