@@ -31,7 +31,7 @@ from experiments.parallel_peers import peft_model
 from tests.parallel.ranks_of_processes import outcomes
 
 OURS, PEERS = ("adapter-parallel", "copies", "one-gpu"), ("fsdp2-peft", "ddp-peft")
-POINT = Point(jobs=3, batch_size=2, length=12)
+POINT = Point(jobs=3, batch_size=3, length=12)  # two ranks fill a batch up
 LAYERS, WHOLE = 4, 1
 SMALL: dict[str, Any] = {
     "hidden_size": 32,

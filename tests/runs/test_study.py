@@ -290,7 +290,11 @@ STUDIES = st.fixed_dictionaries(
     },
     optional={
         "executor": st.fixed_dictionaries(
-            {}, optional={"threads": COUNTS | st.none(), "memory_gb": NUMBERS | st.none()}
+            {},
+            optional={
+                "threads": st.integers(1, 1024) | st.none(),
+                "memory_gb": NUMBERS | st.none(),
+            },
         ),
         "policy": st.sampled_from([*SETTINGS])
         | st.builds(lambda warmup: {"name": "alto", "warmup": warmup}, FRACTIONS),
