@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
+from textwrap import fill
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
@@ -50,6 +51,7 @@ _EXPERTS = {
     "LLaMA-Factory": Hyperparameters(learning_rate=1e-4, rank=8, batch_size=8),
     "ALTO's default job": Hyperparameters(),
 }
+_NAME_WIDTH = 14  # letters of a line below a group of bars
 _ALTO, _RECORDED = "alto", "alto, recorded"
 _LABELS = {_ALTO: "found by alto", "ALTO's default job": "ALTO's default job, not searched"}
 # GSM8K accuracy, Llama and Qwen; Tinker's settings are not among ours.
@@ -231,13 +233,15 @@ def _twins(experts: Sequence[Row]) -> tuple[str, ...]:
 
 def _draw(rows: Sequence[Row]) -> Figure:
     tasks = list(dict.fromkeys(row.task for row in rows))
-    judged = [task for task in tasks if any(r.task == task and r.tokens for r in rows)]
+    drawn = [row for row in rows if row.settings in (*_EXPERTS, _ALTO)]
+    judged = [task for task in tasks if any(r.task == task and r.tokens is not None for r in drawn)]
     figure, panels = panels_of(3.2, 2 if judged else 1)
     _bars(panels[0], tasks, rows, _behind, "%.2f")
     panels[0].set_ylabel("loss above the grid's best, %")
     panels[0].legend(fontsize=7, frameon=False)
     if judged:
-        _bars(panels[1], judged, rows, lambda row: row.tokens or 0.0, "%.1f")
+        known = [row for row in drawn if row.tokens is not None]
+        _bars(panels[1], judged, known, lambda row: row.tokens or 0.0, "%.1f")
         panels[1].set_ylabel("answer tokens right, %")
     return figure
 
@@ -250,14 +254,14 @@ def _bars(
     axes: Axes, tasks: Sequence[str], rows: Sequence[Row], height: Callable[[Row], float], form: str
 ) -> None:
     for number, name in enumerate((*_EXPERTS, _ALTO)):
-        own = [row for task in tasks for row in rows if (row.task, row.settings) == (task, name)]
+        own = [row for row in rows if row.task in tasks and row.settings == name]
         heights = [height(row) for row in own]
-        places = [place + 0.2 * (number - 1.5) for place in range(len(own))]
+        places = [tasks.index(row.task) + 0.2 * (number - 1.5) for row in own]
         colour = PALETTE[(number + 1) % 4]
         drawn = axes.bar(places, heights, 0.19, color=colour, label=_LABELS.get(name, name))
         axes.bar_label(drawn, fmt=form, fontsize=7, color=INK)
         for place, row in zip(places, own, strict=True):
             if height is _behind and row.deviation is not None:
                 axes.errorbar(place, height(row), 100 * row.deviation, color=INK, capsize=2)
-    axes.set_xticks(range(len(tasks)), tasks, fontsize=8)
+    axes.set_xticks(range(len(tasks)), [fill(task, _NAME_WIDTH) for task in tasks], fontsize=8)
     axes.grid(axis="y", color=GRID)

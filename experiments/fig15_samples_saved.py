@@ -187,8 +187,8 @@ def _draw(rows: list[Row]) -> Figure:
         if row.deviation is not None:
             ours.errorbar(row.saved, row.name, xerr=row.deviation, color=INK, capsize=2)
         ours.annotate(
-            f" {row.saved:.0%}, loss {row.regret:+.2%}",
-            (row.saved, row.name),
+            f"  {row.saved:.0%}, loss {row.regret:+.2%}",
+            (row.saved + (row.deviation or 0.0), row.name),
             va="center",
             fontsize=8,
             color=INK,
