@@ -18,15 +18,13 @@ from alto_exec.batch import PackedBatch
 from alto_exec.weighing import Weigh, WeighShape
 from alto_kernels.lora_linear import TablesShape, room_for
 from alto_kernels.varlen_attention import CumulativeLengths
+from alto_runs.costs.recording import RECORDING_ROWS, SPARE, recorded_rows
 
 __all__ = ["PassShape", "Replayed", "Replays", "Room", "Train"]
 
-_LEAST_ROWS = 512  # fewer take no less time: that of a thousand launches
 _LEAST_TARGETS = 128
 _LEAST_LENGTH = 128  # of the longest sequence: attention works on so many rows at a time
 _MOST_RECORDINGS = 32  # the one replayed longest ago makes room
-_RECORDING_ROWS = 100_000  # computed in the time that recording takes; measured on a small model
-_SPARE = 16  # a training pass is recorded with room for a sixteenth more than its batch has
 _MEMORY = 2  # free for each byte that a pass takes: what is recorded keeps its memory
 
 Train = Callable[[AdapterBank, PackedBatch, Weigh], Tensor]
@@ -46,7 +44,7 @@ class PassShape:
     @classmethod
     def around(cls, batch: PackedBatch, weigh: Weigh, spare: float = 0.0) -> "PassShape":
         """With room for this batch and for others like it, `spare` of it more in any case."""
-        rows = room_for(int((1 + spare) * len(batch.tokens_T)), _LEAST_ROWS)
+        rows = recorded_rows(len(batch.tokens_T), spare)
         longest = max(_LEAST_LENGTH, _power_of_two(batch.lengths.longest))
         targets = int((1 + 2 * spare) * len(batch.targets_N))
         return cls(
@@ -141,7 +139,7 @@ class Replays:
         same batches come again and again."""
         self.replayed = Replayed()  # so far
         self._train = train
-        self._spare = 1 / _SPARE if varies else 0.0
+        self._spare = SPARE if varies else 0.0
         self._row_bytes = row_bytes
         self._recordings: dict[PassShape, _Recording] = {}
         self._wasted: dict[PassShape, int] = {}  # rows of each, since it last made room for another
@@ -181,7 +179,7 @@ class Replays:
             return new
         least = min(known, key=lambda shape: shape.rows)
         self._wasted[least] = self._wasted.get(least, 0) + max(0, least.rows - new.rows)
-        if self._wasted[least] <= _RECORDING_ROWS:
+        if self._wasted[least] <= RECORDING_ROWS:
             return least
         self._wasted[least] = 0
         return new

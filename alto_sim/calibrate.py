@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import TypeVar
 
 import numpy as np
@@ -15,14 +14,14 @@ from alto_policy.types import GpuId, Job, JobId, Task
 from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
 from alto_runs.history import RunHistory
 from alto_sim.overheads import NO_OVERHEADS, Overheads, size_class
-from alto_sim.step_time import DEFAULT_STEP_TIME, StepTime, tokens_of
+from alto_sim.step_time import DEFAULT_STEP_TIME, RowTimes, StepTime, tokens_of
 
 __all__ = ["Fitted", "fit", "fit_work", "seconds_to_leave"]
 
 _LEAST_SECONDS = 1e-6
 _AT_ONCE_SECONDS = 5e-3  # no pass of interest is as short
-_OWN_SIZE = 1.25  # rows over tokens of passes that were recorded for their own size
 _MIN_STRETCHES = 10  # twice the unknowns
+_FILLING = [1 << power for power in range(9, 15)]  # rows, of which one bends the times best
 
 
 Row = TypeVar("Row", TrainingWork, EvaluationWork)
@@ -34,30 +33,27 @@ class Fitted:
     overheads: Overheads
 
 
-def fit_work(work: Iterable[Work]) -> Fitted | None:
-    """What executors told of their work: steady times of all but the first passes of each size,
-    and what those took more; None if they trained nothing."""
-    rows = tuple(work)
-    training = [row for row in rows if isinstance(row, TrainingWork)]
-    rounds = [row for row in rows if isinstance(row, EvaluationWork)]
-    launches = [row for row in rows if isinstance(row, LaunchWork)]
+def fit_work(*runs: Iterable[Work]) -> Fitted | None:
+    """What executors told of their work in runs of one machine: steady times of all but the first
+    passes of each size, and what those took more; None if they trained nothing."""
+    rows = [tuple(run) for run in runs]
+    training = [row for run in rows for row in run if isinstance(row, TrainingWork)]
+    rounds = [[row for row in run if isinstance(row, EvaluationWork)] for run in rows]
+    launches = [row for run in rows for row in run if isinstance(row, LaunchWork)]
     if not training:
         return None
-    per_pass, per_token, first_pass = _fit_passes(training)
+    passes = _fit_passes(training)
     evaluation = _fit_rounds(rounds)
     launched = sum(row.jobs for row in launches)
     return Fitted(
-        StepTime(
-            per_pass=per_pass,
-            per_token=per_token,
-            per_evaluation=0.0,
+        replace(
+            passes.step_time,
             per_evaluated_token=evaluation.per_token,
             per_round=evaluation.per_round,
         ),
         replace(
-            NO_OVERHEADS,
+            passes.overheads,
             launch=math.fsum(row.seconds for row in launches) / max(1, launched),
-            first_pass=first_pass,
             first_evaluation=evaluation.first,
             first_round=evaluation.first_round,
             first_report=evaluation.first_report,
@@ -65,54 +61,89 @@ def fit_work(work: Iterable[Work]) -> Fitted | None:
     )
 
 
-def seconds_to_leave(history: RunHistory, work: Iterable[Work]) -> float:
+def seconds_to_leave(*runs: tuple[RunHistory, Iterable[Work]]) -> float:
     """What a job's leaving takes: all that executors did not tell of while there were any. Mostly
     a best adapter is on its way to the disk then."""
-    there, until = 0.0, 0.0
-    for span in sorted(history.executors, key=lambda span: span.start):
-        there += max(0.0, span.end - max(span.start, until))
-        until = max(until, span.end)
-    untold = there - math.fsum(row.seconds for row in work)
-    departures = sum(len(job.residencies) for job in history.jobs.values())
-    return max(0.0, untold) / max(1, departures)
+    untold, departures = 0.0, 0
+    for history, work in runs:
+        there, until = 0.0, 0.0
+        for span in sorted(history.executors, key=lambda span: span.start):
+            there += max(0.0, span.end - max(span.start, until))
+            until = max(until, span.end)
+        untold += max(0.0, there - math.fsum(row.seconds for row in work))
+        departures += sum(len(job.residencies) for job in history.jobs.values())
+    return untold / max(1, departures)
 
 
-def _fit_passes(rows: Sequence[TrainingWork]) -> tuple[float, float, float]:
-    """Seconds of a pass and of a token, and what passes of a new size take more in all: that is
-    what steady passes leave over, for as batches vary a size is new more than once."""
+def _fit_passes(rows: Sequence[TrainingWork]) -> Fitted:
+    """What passes of a new size take more in all is what steady passes leave over, for as batches
+    vary a size is new more than once."""
+    if any(row.replayed_rows for row in rows):
+        return _fit_replays(rows)
     sizes = [size_class(row.tokens / row.passes) for row in rows]
-    if any(row.replayed for row in rows):
-        per_pass, per_token = _fit_replays(rows)
-    else:
-        steady = _split(rows, sizes)[1] or rows
-        per_pass, per_token = _weighed(
-            [(row.passes, row.tokens) for row in steady], [row.seconds for row in steady]
-        )
+    steady = _split(rows, sizes)[1] or rows
+    per_pass, per_token = _weighed(
+        [(row.passes, row.tokens) for row in steady], [row.seconds for row in steady]
+    )
     more = sum(row.seconds - per_pass * row.passes - per_token * row.tokens for row in rows)
-    return per_pass, per_token, max(0.0, more / len(set(sizes)))
+    return Fitted(
+        StepTime(per_pass=per_pass, per_token=per_token, per_evaluation=0.0),
+        replace(NO_OVERHEADS, first_pass=max(0.0, more / len(set(sizes)))),
+    )
 
 
-def _fit_replays(rows: Sequence[TrainingWork]) -> tuple[float, float]:
-    """Seconds of a pass and of a token, where that was recorded for about as many tokens.
+def _fit_replays(rows: Sequence[TrainingWork]) -> Fitted:
+    """A replay takes as long as what was recorded. Of a new size the first pass is launched as
+    ever, and the second one recorded; sizes that are never recorded are launched always."""
+    steady = [row for row in rows if row.replayed == row.passes or _is_launched(row)] or rows
+    times = min(
+        (_with_bend(steady, filling) for filling in _FILLING),
+        key=lambda times: sum((row.seconds - _of(row, times)) ** 2 / row.seconds for row in steady),
+    )
+    more = math.fsum(row.seconds - _of(row, times) for row in rows)
+    recordings = sum(row.passes - row.replayed for row in rows if not _is_launched(row)) / 2
+    overheads = replace(NO_OVERHEADS, recording=max(0.0, more) / max(1.0, recordings))
+    return Fitted(times, overheads)
 
-    Executors that replay passes tell how many they did not, and how many rows those computed that
-    they did: a replay takes as long as what was recorded.
-    """
-    launched = [row.passes - row.replayed for row in rows]
-    computed = [
-        row.replayed_rows + row.tokens * new / row.passes
-        for row, new in zip(rows, launched, strict=True)
-    ]
-    per_pass, per_row, _ = _weighed(
+
+def _with_bend(rows: Sequence[TrainingWork], filling: int) -> StepTime:
+    """Where so many rows fill the GPU."""
+    per_pass, per_row, per_row_beyond, per_rank = _weighed(
         [
-            (row.passes, count, new)
-            for row, count, new in zip(rows, computed, launched, strict=True)
+            (
+                row.passes,
+                row.passes * _computed(row),
+                row.passes * max(0.0, _computed(row) - filling),
+                row.passes * row.ranks,
+            )
+            for row in rows
         ],
         [row.seconds for row in rows],
     )
-    shares = [count / row.tokens for row, count in zip(rows, computed, strict=True)]
-    own = [share for share in shares if 1 <= share <= _OWN_SIZE] or [1.0]
-    return per_pass, per_row * median(own)
+    return StepTime(
+        per_pass=per_pass,
+        per_token=0.0,
+        per_evaluation=0.0,
+        per_rank=per_rank,
+        rows=RowTimes(per_row=per_row, per_row_beyond=per_row_beyond, filling=filling),
+    )
+
+
+def _of(row: TrainingWork, times: StepTime) -> float:
+    """Seconds of the passes by these times."""
+    assert times.rows is not None
+    of_rows = times.rows.seconds(_computed(row))
+    return row.passes * (times.per_pass + of_rows + times.per_rank * row.ranks)
+
+
+def _is_launched(row: TrainingWork) -> bool:
+    return row.replayed == 0 and row.passes > 2
+
+
+def _computed(row: TrainingWork) -> float:
+    """Rows of a pass: those that are launched compute their own tokens."""
+    launched = row.tokens * (1 - row.replayed / row.passes)
+    return (row.replayed_rows + launched) / row.passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,24 +157,31 @@ class _Rounds:
     first_report: float  # more, of a job
 
 
-def _fit_rounds(rows: Sequence[EvaluationWork]) -> _Rounds:
-    """Steady rounds are those of as many jobs as before; the others tell what they took more."""
-    new, again = _split(rows, [row.jobs for row in rows])
-    steady = again or rows
-    per_round, per_token, first_report = _weighed(
-        [(1, row.tokens, row.first_reports) for row in steady], [row.seconds for row in steady]
+def _fit_rounds(runs: Sequence[Sequence[EvaluationWork]]) -> _Rounds:
+    """Steady rounds are those of as many jobs as before, none of them for the first time; the
+    others tell what they took more."""
+    rows = [row for run in runs for row in run]
+    if not rows:
+        return _Rounds(0.0, 0.0, 0.0, 0.0, 0.0)
+    firsts = [first for run in runs for first in _firsts(run)]
+    steady = [row for row, first in zip(rows, firsts, strict=True) if not any(first)] or rows
+    per_round, per_token = _weighed(
+        [(1, row.tokens) for row in steady], [row.seconds for row in steady]
     )
-    first, *later = [
-        row.seconds - per_round - per_token * row.tokens - first_report * row.first_reports
-        for row in new
-    ] or [0.0]
-    return _Rounds(
-        per_round,
-        per_token,
-        first=max(0.0, first),
-        first_round=max(0.0, math.fsum(later)) / max(1, len(later)),
-        first_report=first_report,
-    )
+    more = [row.seconds - per_round - per_token * row.tokens for row in rows]
+    return _Rounds(per_round, per_token, *_solve(np.array(firsts, dtype=float), np.array(more)))
+
+
+def _firsts(rows: Sequence[EvaluationWork]) -> list[tuple[float, ...]]:
+    """Of each: whether it is the first, whether others are the first of so many jobs, and how many
+    jobs report for the first time."""
+    known: set[int] = set()
+    firsts: list[tuple[float, ...]] = []
+    for row in rows:
+        is_new = row.jobs not in known
+        firsts.append((is_new and not known, is_new and bool(known), row.first_reports))
+        known.add(row.jobs)
+    return firsts
 
 
 def _split(rows: Sequence[Row], kinds: Sequence[int]) -> tuple[Sequence[Row], Sequence[Row]]:
@@ -158,9 +196,7 @@ def _split(rows: Sequence[Row], kinds: Sequence[int]) -> tuple[Sequence[Row], Se
 
 
 def _weighed(work: Sequence[tuple[float, ...]], seconds: Sequence[float]) -> list[float]:
-    """Least squares of errors that grow with the root of the time; zeros without any rows."""
-    if not work:
-        return [0.0] * 3
+    """Least squares of errors that grow with the root of the time."""
     roots = np.sqrt(np.maximum(seconds, _LEAST_SECONDS))
     return _solve(np.array(work, dtype=float) / roots[:, None], np.array(seconds) / roots)
 

@@ -10,7 +10,7 @@ from alto_policy.types import Job, Task
 from alto_runs.costs.durations import PassTimes
 from alto_sim.clock import Clock
 from alto_sim.curves import LossCurves, Losses
-from alto_sim.overheads import NO_OVERHEADS, FirstTimes, Overheads
+from alto_sim.overheads import NO_OVERHEADS, Overheads
 
 __all__ = ["Lane", "Outlet", "Place", "Trainee"]
 
@@ -71,8 +71,8 @@ class Lane:
         self._task = task
         self._overheads = overheads
         self._rounds: set[int] = set()  # how many jobs were ever evaluated together
-        first = overheads.first_pass * slowdown
-        self._first_times = FirstTimes(first, task) if first else None
+        self._first_times = overheads.first_times(step_time, task, slowdown)
+        self._later_times = self._first_times  # once the passes under way are over
         self._launched = 0  # jobs that were given a place since passes began last
         self._left = 0  # those that have left it since
         self._slowdown = slowdown
@@ -186,8 +186,8 @@ class Lane:
     def _schedule(self, passes: int) -> None:
         self._planned = passes
         if self._first_times is not None:
-            specs = (member.spec for member in self._members)
-            self._first = self._first_times.of_passes(specs, self._seconds, passes)
+            specs = [member.spec for member in self._members]
+            self._first, self._later_times = self._first_times.after(specs, self._seconds, passes)
         self._generation += 1
         generation = self._generation
 
@@ -198,9 +198,7 @@ class Lane:
         self._clock.at(self._begun + self._first + passes * self._seconds, end)
 
     def _end_passes(self) -> None:
-        if self._first_times is not None:
-            specs = (member.spec for member in self._members)
-            self._first_times.passed(specs, self._seconds, self._first)
+        self._first_times = self._later_times
         due: list[Trainee] = []
         going_on: list[Trainee] = []
         for member in self._members:

@@ -1,11 +1,13 @@
 """What an executor spends beside steady passes and evaluations."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 from alto_policy.types import Job, Task
-from alto_sim.step_time import tokens_of
+from alto_runs.costs.durations import PassTimes
+from alto_sim.recordings import Recordings
+from alto_sim.step_time import StepTime, tokens_of
 
 __all__ = ["NO_OVERHEADS", "FirstTimes", "Overheads", "size_class"]
 
@@ -19,6 +21,7 @@ class Overheads:
     launch: float  # to give a job its place
     leave: float  # to keep what a job has come to
     first_pass: float  # more, where a pass is the first of its size: compiled, recorded
+    recording: float  # the same, of each recording where these are known
     first_evaluation: float  # more, of an executor: compiled
     first_round: float  # more, where so many jobs are evaluated together for the first time
     first_report: float  # more, of a job: memory for its best adapter
@@ -27,11 +30,22 @@ class Overheads:
         if min(getattr(self, field.name) for field in fields(self)) < 0:
             raise ValueError(f"seconds must not be negative, got {self}")
 
+    def first_times(
+        self, step_time: PassTimes, task: Task, slowdown: float
+    ) -> "FirstTimes | Recordings | None":
+        """Of one GPU; None where passes take no more than their own times."""
+        if isinstance(step_time, StepTime) and step_time.rows is not None:
+            return Recordings(
+                task=task, seconds=self.recording, rows=step_time.rows, slowdown=slowdown
+            )
+        return FirstTimes(task, self.first_pass * slowdown) if self.first_pass else None
+
 
 NO_OVERHEADS = Overheads(
     launch=0.0,
     leave=0.0,
     first_pass=0.0,
+    recording=0.0,
     first_evaluation=0.0,
     first_round=0.0,
     first_report=0.0,
@@ -43,6 +57,7 @@ def size_class(tokens: float) -> int:
     return max(_LEAST_CLASS, math.ceil(math.log2(max(1.0, tokens))))
 
 
+@dataclass(frozen=True, slots=True)
 class FirstTimes:
     """What passes of new sizes take more on one GPU of an executor.
 
@@ -50,28 +65,25 @@ class FirstTimes:
     one, at that one's time, until this has cost as much as its own would.
     """
 
-    def __init__(self, whole: float, task: Task) -> None:
-        """A size costs `whole` seconds."""
-        self._whole = whole
-        self._task = task
-        self._seconds: dict[int, float] = {}  # of a pass, by the class of its size
-        self._paid: dict[int, float] = {}
+    task: Task
+    whole: float  # seconds that a size costs
+    seconds: Mapping[int, float] = field(default_factory=dict)  # of a pass, by its size's class
+    paid: Mapping[int, float] = field(default_factory=dict)
 
-    def of_passes(self, jobs: Iterable[Job], seconds: float, count: int) -> float:
-        """Seconds that so many passes of the jobs take more than their own `seconds` each."""
-        size = self._size(jobs)
-        left = self._whole - self._paid.get(size, 0.0)
-        larger = [known for other, known in self._seconds.items() if other > size]
+    def after(self, jobs: Sequence[Job], seconds: float, count: int) -> tuple[float, "FirstTimes"]:
+        """Seconds that so many passes of the jobs take more than their own `seconds` each, and
+        what is paid for then."""
+        size = size_class(sum(tokens_of(job, self.task) for job in jobs))
+        paid = self.paid.get(size, 0.0)
+        left = self.whole - paid
+        larger = [known for other, known in self.seconds.items() if other > size]
         if left <= 0 or not larger:
-            return max(0.0, left)
-        return min(left, count * max(0.0, min(larger) - seconds))
-
-    def passed(self, jobs: Iterable[Job], seconds: float, more: float) -> None:
-        """The jobs have made passes of so many seconds each, and `more` of all of them."""
-        size = self._size(jobs)
-        self._paid[size] = self._paid.get(size, 0.0) + more
-        if self._paid[size] >= self._whole:
-            self._seconds[size] = seconds
-
-    def _size(self, jobs: Iterable[Job]) -> int:
-        return size_class(sum(tokens_of(job, self._task) for job in jobs))
+            more = max(0.0, left)
+        else:
+            more = min(left, count * max(0.0, min(larger) - seconds))
+        known = {size: seconds} if paid + more >= self.whole else {}
+        return more, replace(
+            self,
+            seconds={**self.seconds, **known},
+            paid={**self.paid, size: paid + more},
+        )

@@ -5,7 +5,22 @@ from dataclasses import dataclass, fields
 
 from alto_policy.types import Job, Task
 
-__all__ = ["DEFAULT_STEP_TIME", "StepTime", "tokens_of"]
+__all__ = ["DEFAULT_STEP_TIME", "RowTimes", "StepTime", "tokens_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowTimes:
+    """Of the rows that a pass computes: beyond those that fill a GPU they take longer."""
+
+    per_row: float
+    per_row_beyond: float  # more
+    filling: int
+
+    def __post_init__(self) -> None:
+        _check_times(self)
+
+    def seconds(self, rows: float) -> float:
+        return self.per_row * rows + self.per_row_beyond * max(0.0, rows - self.filling)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,18 +32,23 @@ class StepTime:
     per_evaluation: float  # one job on the validation set, whatever that holds
     per_evaluated_token: float = 0.0  # of validation sets whose tokens are known
     per_round: float = 0.0  # of evaluations that are made together
+    per_rank: float = 0.0  # summed over the jobs of a pass
+    rows: RowTimes | None = None  # of executors that record passes; their tokens are rows
 
     def __post_init__(self) -> None:
-        if min(getattr(self, field.name) for field in fields(self)) < 0:
-            raise ValueError(f"seconds must not be negative, got {self}")
+        _check_times(self)
         if self.per_pass + self.per_token == 0:
             raise ValueError(f"a pass must take time, got {self}")
 
     def pass_seconds(self, jobs: Iterable[Job], task: Task) -> float:
         """One fused pass of the jobs, each with one batch of sequences of the mean length."""
         length = task.mean_length  # once: a simulator asks at every change of a GPU's jobs
-        tokens = sum([job.hyperparameters.batch_size * length for job in jobs])
-        return self.per_pass + self.per_token * tokens
+        chosen = [job.hyperparameters for job in jobs]
+        tokens = sum([h.batch_size * length for h in chosen])
+        seconds = self.per_pass + self.per_token * tokens
+        if self.rows is not None:
+            seconds += self.rows.seconds(tokens) + self.per_rank * sum([h.rank for h in chosen])
+        return seconds
 
     def evaluation_seconds(self, jobs: Sequence[Job], task: Task) -> float:
         """Evaluation of the jobs that are due together."""
@@ -38,6 +58,12 @@ class StepTime:
         return self.per_round + (
             (self.per_evaluation + self.per_evaluated_token * tokens) * len(jobs)
         )
+
+
+def _check_times(times: RowTimes | StepTime) -> None:
+    values = (getattr(times, field.name) for field in fields(times))
+    if min(value for value in values if isinstance(value, int | float)) < 0:
+        raise ValueError(f"seconds must not be negative, got {times}")
 
 
 # An 8B backbone on one H100: 17,000 tokens a second in a full batch.

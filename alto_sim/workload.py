@@ -23,7 +23,15 @@ from alto_sim.latencies import Latencies
 from alto_sim.overheads import NO_OVERHEADS, Overheads
 from alto_sim.step_time import DEFAULT_STEP_TIME
 
-__all__ = ["DEFAULT_LATENCIES", "DEFAULT_MEMORY", "Workload", "profiled", "recorded", "synthetic"]
+__all__ = [
+    "DEFAULT_LATENCIES",
+    "DEFAULT_MEMORY",
+    "Workload",
+    "learnt",
+    "profiled",
+    "recorded",
+    "synthetic",
+]
 
 # An executor in the process of its policy: nothing waits but the loading of an 8B backbone.
 DEFAULT_LATENCIES = Latencies(
@@ -99,8 +107,7 @@ def recorded(log: RunLog, work: Sequence[Work] = ()) -> Workload:
             if isinstance(decision, StartExecutor):
                 asked[decision.task] = entry.event.t
     start = median(starts) if starts else DEFAULT_LATENCIES.start
-    history = follow(log)
-    fitted = _fitted(log, history, work)
+    fitted = learnt((log, work))
     return Workload(
         arrivals=_arrivals(log),
         curves=RecordedCurves.of_log(log.entries),
@@ -108,16 +115,18 @@ def recorded(log: RunLog, work: Sequence[Work] = ()) -> Workload:
         overheads=fitted.overheads,
         latencies=replace(DEFAULT_LATENCIES, load=start),
         measured=measured,
-        durations=_durations(history),
+        durations=_durations(follow(log)),
         cancellations=_cancellations(log),
     )
 
 
-def _fitted(log: RunLog, history: RunHistory, work: Sequence[Work]) -> Fitted:
-    told = fit_work(work)
+def learnt(*runs: tuple[RunLog, Sequence[Work]]) -> Fitted:
+    """Times fitted to runs of one machine together; several have to tell of their work."""
+    told = fit_work(*(work for _, work in runs))
     if told is None:
+        ((log, _),) = runs
         return fit(log.entries)
-    leave = seconds_to_leave(history, work)
+    leave = seconds_to_leave(*((follow(log), work) for log, work in runs))
     return replace(told, overheads=replace(told.overheads, leave=leave))
 
 

@@ -18,11 +18,11 @@ from alto_policy.events import TaskArrived
 from alto_policy.runlog import Entry, Header, RunLog
 from alto_policy.types import TaskId, TokenCounts
 from alto_runs.directory import RunDirectory
-from alto_runs.executor_work import Work, read_work
+from alto_runs.executor_work import TrainingWork, Work, read_work
 from alto_runs.history import RunHistory, follow
 from alto_runs.logfile import read_run_log
 from alto_sim.simulate import play
-from alto_sim.workload import recorded
+from alto_sim.workload import learnt, recorded
 
 __all__ = ["RUNS", "Fidelity", "Recording", "compare", "judge_all", "read_recording"]
 
@@ -46,6 +46,11 @@ class Recording:
     def machine(self) -> str:
         return self.header.gpus[0].kind
 
+    @property
+    def tells_rows(self) -> bool:
+        """That replays computed; executors of older runs did not."""
+        return any(isinstance(row, TrainingWork) and row.replayed_rows for row in self.work)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fidelity:
@@ -67,11 +72,11 @@ def read_recording(folder: Path) -> Recording:
     return Recording(folder.name, header, log, read_work(directory.work_path))
 
 
-def compare(run: Recording, times: Recording) -> Fidelity:
-    """The run simulated with its own losses, and with the times of another one."""
-    learnt = recorded(times.log, times.work)
+def compare(run: Recording, *times: Recording) -> Fidelity:
+    """The run simulated with its own losses, and with the times of other ones."""
+    found = learnt(*((other.log, other.work) for other in times))
     own = recorded(run.log)
-    workload = replace(own, step_time=learnt.step_time, overheads=learnt.overheads)
+    workload = replace(own, step_time=found.step_time, overheads=found.overheads)
     entries: list[Entry] = []
     play(workload, run.header.policy, run.header.gpus, entries.append)
     real, made = follow(run.log), follow(RunLog(run.header, tuple(entries)))
@@ -84,18 +89,26 @@ def compare(run: Recording, times: Recording) -> Fidelity:
 
 
 def judge_all(folders: Sequence[Path]) -> None:
-    """Prints a table of every run with the times of every run of its machine."""
+    """Prints a table of every run with the times of every run of its machine, and with those of
+    all others together that tell what replays computed."""
     runs = [read_recording(folder) for folder in folders]
     print("| run | times of | real, s | simulated, s | makespan | mean job |")
     print("|---|---|---|---|---|---|")
     for run in runs:
-        for times in runs:
-            if times.machine == run.machine:
-                found = compare(run, times)
-                whose = "itself" if times is run else times.name
-                real = run.log.entries[-1].event.t
-                errors = f"{found.makespan_error:+.1%} | {found.mean_job_error:.1%}"
-                print(f"| {run.name} | {whose} | {real:.1f} | {found.seconds:.1f} | {errors} |")
+        alike = [times for times in runs if times.machine == run.machine]
+        for times in alike:
+            _print_row(run, "itself" if times is run else times.name, times)
+        if run.tells_rows:
+            others = [times for times in alike if times.tells_rows and times is not run]
+            if len(others) > 1:
+                _print_row(run, "all others", *others)
+
+
+def _print_row(run: Recording, whose: str, *times: Recording) -> None:
+    found = compare(run, *times)
+    real = run.log.entries[-1].event.t
+    errors = f"{found.makespan_error:+.1%} | {found.mean_job_error:.1%}"
+    print(f"| {run.name} | {whose} | {real:.1f} | {found.seconds:.1f} | {errors} |")
 
 
 def _counted(entry: Entry) -> Entry:

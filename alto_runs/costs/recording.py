@@ -6,7 +6,11 @@ them sooner, a recorded pass saves what it would wait.
 
 from collections.abc import Iterable
 
-__all__ = ["most_recorded_tokens"]
+__all__ = ["RECORDING_ROWS", "SPARE", "most_recorded_tokens", "recorded_rows"]
+
+SPARE = 1 / 16  # a training pass is recorded with room for so much more than its batch has
+RECORDING_ROWS = 100_000  # computed in the time that recording takes; measured on a small model
+_LEAST_ROWS = 512  # fewer take no less time: that of a thousand launches
 
 # What a layer's launches take the host, and what a pass takes an H100: products, and each number
 # that a linear reads or writes, all passes over it together. Measured.
@@ -21,3 +25,11 @@ def most_recorded_tokens(linears: Iterable[tuple[int, int]]) -> int:
     return int(
         _LAUNCH_SECONDS / (2 * products / _PRODUCTS_PER_SECOND + width / _NUMBERS_PER_SECOND)
     )
+
+
+def recorded_rows(tokens: int, spare: float = 0.0) -> int:
+    """Of a recorded pass with room for so many tokens and `spare` of them more: one of few sizes,
+    at most an eighth above that."""
+    count = int((1 + spare) * tokens)
+    step = max(_LEAST_ROWS, (1 << max(0, count - 1).bit_length()) // 16)
+    return max(1, -(-count // step)) * step
