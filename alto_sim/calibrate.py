@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import TypeVar
 
 import numpy as np
@@ -37,10 +38,10 @@ def fit_work(*runs: Iterable[Work]) -> Fitted | None:
     """What executors told of their work in runs of one machine: steady times of all but the first
     passes of each size, and what those took more; None if they trained nothing."""
     rows = [tuple(run) for run in runs]
-    training = [row for run in rows for row in run if isinstance(row, TrainingWork)]
+    training = [[row for row in run if isinstance(row, TrainingWork)] for run in rows]
     rounds = [[row for row in run if isinstance(row, EvaluationWork)] for run in rows]
     launches = [row for run in rows for row in run if isinstance(row, LaunchWork)]
-    if not training:
+    if not any(training):
         return None
     passes = _fit_passes(training)
     evaluation = _fit_rounds(rounds)
@@ -75,11 +76,12 @@ def seconds_to_leave(*runs: tuple[RunHistory, Iterable[Work]]) -> float:
     return untold / max(1, departures)
 
 
-def _fit_passes(rows: Sequence[TrainingWork]) -> Fitted:
+def _fit_passes(runs: Sequence[Sequence[TrainingWork]]) -> Fitted:
     """What passes of a new size take more in all is what steady passes leave over, for as batches
     vary a size is new more than once."""
-    if any(row.replayed_rows for row in rows):
-        return _fit_replays(rows)
+    if any(row.replayed_rows for run in runs for row in run):
+        return _fit_replays(runs)
+    rows = [row for run in runs for row in run]
     sizes = [size_class(row.tokens / row.passes) for row in rows]
     steady = _split(rows, sizes)[1] or rows
     per_pass, per_token = _weighed(
@@ -92,18 +94,33 @@ def _fit_passes(rows: Sequence[TrainingWork]) -> Fitted:
     )
 
 
-def _fit_replays(rows: Sequence[TrainingWork]) -> Fitted:
-    """A replay takes as long as what was recorded. Of a new size the first pass is launched as
-    ever, and the second one recorded; sizes that are never recorded are launched always."""
-    steady = [row for row in rows if row.replayed == row.passes or _is_launched(row)] or rows
+def _fit_replays(runs: Sequence[Sequence[TrainingWork]]) -> Fitted:
+    """A replay takes as long as what was recorded. Most recordings take about as long; what they
+    take more in all of a run is the compilation of its kernels."""
+    rows = [row for run in runs for row in run]
+    steady = [row for row in rows if not _recordings(row)] or rows
     times = min(
         (_with_bend(steady, filling) for filling in _FILLING),
         key=lambda times: sum((row.seconds - _of(row, times)) ** 2 / row.seconds for row in steady),
     )
-    more = math.fsum(row.seconds - _of(row, times) for row in rows)
-    recordings = sum(row.passes - row.replayed for row in rows if not _is_launched(row)) / 2
-    overheads = replace(NO_OVERHEADS, recording=max(0.0, more) / max(1.0, recordings))
+    more = [
+        [(row.seconds - _of(row, times), count) for row in run if (count := _recordings(row))]
+        for run in runs
+    ]
+    each = [seconds / count for of_run in more for seconds, count in of_run]
+    recording = max(0.0, median(each or [0.0]))
+    compiling = median(
+        math.fsum(seconds - recording * count for seconds, count in of_run) for of_run in more
+    )
+    overheads = replace(NO_OVERHEADS, recording=recording, compiling=max(0.0, compiling))
     return Fitted(times, overheads)
+
+
+def _recordings(row: TrainingWork) -> float:
+    """Of a new size the first pass is launched as ever, and the second one recorded; sizes that
+    are never recorded are launched always."""
+    launched = row.passes - row.replayed
+    return 0 if launched == row.passes > 2 else launched / 2
 
 
 def _with_bend(rows: Sequence[TrainingWork], filling: int) -> StepTime:
@@ -136,10 +153,6 @@ def _of(row: TrainingWork, times: StepTime) -> float:
     return row.passes * (times.per_pass + of_rows + times.per_rank * row.ranks)
 
 
-def _is_launched(row: TrainingWork) -> bool:
-    return row.replayed == 0 and row.passes > 2
-
-
 def _computed(row: TrainingWork) -> float:
     """Rows of a pass: those that are launched compute their own tokens."""
     launched = row.tokens * (1 - row.replayed / row.passes)
@@ -169,7 +182,22 @@ def _fit_rounds(runs: Sequence[Sequence[EvaluationWork]]) -> _Rounds:
         [(1, row.tokens) for row in steady], [row.seconds for row in steady]
     )
     more = [row.seconds - per_round - per_token * row.tokens for row in rows]
-    return _Rounds(per_round, per_token, *_solve(np.array(firsts, dtype=float), np.array(more)))
+    is_first = [first[0] for first in firsts]
+    _, first_round, first_report = _solve(np.array(firsts, dtype=float), np.array(more))
+    return _Rounds(
+        per_round,
+        per_token,
+        first=max(
+            0.0,
+            median(
+                seconds - first_report * row.first_reports
+                for row, seconds, first in zip(rows, more, is_first, strict=True)
+                if first
+            ),
+        ),
+        first_round=first_round,
+        first_report=first_report,
+    )
 
 
 def _firsts(rows: Sequence[EvaluationWork]) -> list[tuple[float, ...]]:

@@ -22,6 +22,7 @@ class Overheads:
     leave: float  # to keep what a job has come to
     first_pass: float  # more, where a pass is the first of its size: compiled, recorded
     recording: float  # the same, of each recording where these are known
+    compiling: float  # more, of an executor's first passes then
     first_evaluation: float  # more, of an executor: compiled
     first_round: float  # more, where so many jobs are evaluated together for the first time
     first_report: float  # more, of a job: memory for its best adapter
@@ -36,7 +37,11 @@ class Overheads:
         """Of one GPU; None where passes take no more than their own times."""
         if isinstance(step_time, StepTime) and step_time.rows is not None:
             return Recordings(
-                task=task, seconds=self.recording, rows=step_time.rows, slowdown=slowdown
+                task=task,
+                compiling=self.compiling,
+                recording=self.recording,
+                rows=step_time.rows,
+                slowdown=slowdown,
             )
         return FirstTimes(task, self.first_pass * slowdown) if self.first_pass else None
 
@@ -46,6 +51,7 @@ NO_OVERHEADS = Overheads(
     leave=0.0,
     first_pass=0.0,
     recording=0.0,
+    compiling=0.0,
     first_evaluation=0.0,
     first_round=0.0,
     first_report=0.0,

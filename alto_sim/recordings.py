@@ -27,7 +27,8 @@ class Recordings:
     """
 
     task: Task
-    seconds: float  # that a recording takes
+    compiling: float  # seconds, with the first of them
+    recording: float  # seconds of each
     rows: RowTimes
     slowdown: float = 1.0
     passes: int = 0  # so far
@@ -43,7 +44,9 @@ class Recordings:
         for index in range(self.passes, self.passes + count):
             deviation = spread * _DEVIATIONS[index % len(_DEVIATIONS)]
             computing += self.rows.seconds(_replay(wasted, max(1, round(mean * (1 + deviation)))))
-        more = self.seconds * (len(wasted) - len(self.wasted))
+        more = self.recording * (len(wasted) - len(self.wasted))
+        if not self.wasted:
+            more += self.compiling
         more += max(0.0, computing - count * self.rows.seconds(mean))
         later = replace(self, passes=self.passes + count, wasted=wasted)
         return self.slowdown * more, later
