@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
+from statistics import median, median_low
 from typing import TypeVar
 
 import numpy as np
@@ -95,8 +95,8 @@ def _fit_passes(runs: Sequence[Sequence[TrainingWork]]) -> Fitted:
 
 
 def _fit_replays(runs: Sequence[Sequence[TrainingWork]]) -> Fitted:
-    """A replay takes as long as what was recorded. Most recordings take about as long; what they
-    take more in all of a run is the compilation of its kernels."""
+    """A replay takes as long as what was recorded. Most recordings take about as long; what all of
+    a run take more is the compilation of kernels, which most runs find on the disk."""
     rows = [row for run in runs for row in run]
     steady = [row for row in rows if not _recordings(row)] or rows
     times = min(
@@ -109,7 +109,7 @@ def _fit_replays(runs: Sequence[Sequence[TrainingWork]]) -> Fitted:
     ]
     each = [seconds / count for of_run in more for seconds, count in of_run]
     recording = max(0.0, median(each or [0.0]))
-    compiling = median(
+    compiling = median_low(
         math.fsum(seconds - recording * count for seconds, count in of_run) for of_run in more
     )
     overheads = replace(NO_OVERHEADS, recording=recording, compiling=max(0.0, compiling))
@@ -189,7 +189,7 @@ def _fit_rounds(runs: Sequence[Sequence[EvaluationWork]]) -> _Rounds:
         per_token,
         first=max(
             0.0,
-            median(
+            median_low(
                 seconds - first_report * row.first_reports
                 for row, seconds, first in zip(rows, more, is_first, strict=True)
                 if first

@@ -3,7 +3,8 @@
     python experiments/fidelity.py [RUN ...]
 
 Each run is simulated with its own losses and the times fitted to each of the runs of its machine;
-only rows of another run's times are predictions. Error of a job: of the moment at which it left for
+only rows of other runs' times are predictions, and whether a machine has compiled its kernels
+before cannot be predicted. Error of a job: of the moment at which it left for
 good. Executors tell of their work since these runs of an H100 were recorded: of these the times
 between reports are fitted, and the tokens of their data are counted here.
 """
@@ -19,7 +20,7 @@ from alto_policy.runlog import Entry, Header, RunLog
 from alto_policy.types import TaskId, TokenCounts
 from alto_runs.directory import RunDirectory
 from alto_runs.executor_work import TrainingWork, Work, read_work
-from alto_runs.history import RunHistory, follow
+from alto_runs.history import Outcome, RunHistory, follow
 from alto_runs.logfile import read_run_log
 from alto_sim.simulate import play
 from alto_sim.workload import learnt, recorded
@@ -47,6 +48,14 @@ class Recording:
         return self.header.gpus[0].kind
 
     @property
+    def is_whole(self) -> bool:
+        """Not cut off: from other runs one learns, and they are not judged."""
+        return not any(
+            job.outcome in (Outcome.RUNNING, Outcome.PAUSED, Outcome.QUEUED)
+            for job in follow(self.log).jobs.values()
+        )
+
+    @property
     def tells_rows(self) -> bool:
         """That replays computed; executors of older runs did not."""
         return any(isinstance(row, TrainingWork) and row.replayed_rows for row in self.work)
@@ -72,11 +81,19 @@ def read_recording(folder: Path) -> Recording:
     return Recording(folder.name, header, log, read_work(directory.work_path))
 
 
-def compare(run: Recording, *times: Recording) -> Fidelity:
-    """The run simulated with its own losses, and with the times of other ones."""
+def compare(run: Recording, *times: Recording, is_cold: bool = False) -> Fidelity:
+    """The run simulated with its own losses, and with the times of other ones; what it compiled
+    is its own where a cold machine is told apart."""
     found = learnt(*((other.log, other.work) for other in times))
-    own = recorded(run.log)
-    workload = replace(own, step_time=found.step_time, overheads=found.overheads)
+    own = recorded(run.log, run.work)
+    overheads = found.overheads
+    if is_cold:
+        overheads = replace(
+            overheads,
+            compiling=own.overheads.compiling,
+            first_evaluation=own.overheads.first_evaluation,
+        )
+    workload = replace(own, step_time=found.step_time, overheads=overheads)
     entries: list[Entry] = []
     play(workload, run.header.policy, run.header.gpus, entries.append)
     real, made = follow(run.log), follow(RunLog(run.header, tuple(entries)))
@@ -94,18 +111,19 @@ def judge_all(folders: Sequence[Path]) -> None:
     runs = [read_recording(folder) for folder in folders]
     print("| run | times of | real, s | simulated, s | makespan | mean job |")
     print("|---|---|---|---|---|---|")
-    for run in runs:
+    for run in (run for run in runs if run.is_whole):
         alike = [times for times in runs if times.machine == run.machine]
         for times in alike:
-            _print_row(run, "itself" if times is run else times.name, times)
+            _print_row(run, "itself" if times is run else times.name, compare(run, times))
         if run.tells_rows:
             others = [times for times in alike if times.tells_rows and times is not run]
             if len(others) > 1:
-                _print_row(run, "all others", *others)
+                _print_row(run, "all others", compare(run, *others))
+                found = compare(run, *others, is_cold=True)
+                _print_row(run, "the same, compiled as it was", found)
 
 
-def _print_row(run: Recording, whose: str, *times: Recording) -> None:
-    found = compare(run, *times)
+def _print_row(run: Recording, whose: str, found: Fidelity) -> None:
     real = run.log.entries[-1].event.t
     errors = f"{found.makespan_error:+.1%} | {found.mean_job_error:.1%}"
     print(f"| {run.name} | {whose} | {real:.1f} | {found.seconds:.1f} | {errors} |")

@@ -158,7 +158,7 @@ def test_a_larger_recording_serves_until_it_has_wasted_what_another_costs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(replay, "_free_bytes", lambda: 1 << 40)
-    monkeypatch.setattr(replay, "_LEAST_ROWS", 16)
+    monkeypatch.setattr(recording, "_LEAST_ROWS", 16)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: nullcontext())
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
@@ -176,7 +176,7 @@ def test_a_larger_recording_serves_until_it_has_wasted_what_another_costs(
     assert len(set(rows)) == 1
     # What is wasted counts, whichever batches it is wasted on.
     needs = [PassShape.around(*batch, spare=1 / 16).rows for batch in (small, smaller)]
-    monkeypatch.setattr(replay, "_RECORDING_ROWS", 2 * (2 * rows[0] - sum(needs)))
+    monkeypatch.setattr(replay, "RECORDING_ROWS", 2 * (2 * rows[0] - sum(needs)))
     for batch in (small, smaller, small, smaller):
         assert_identical(replays.train(bank, *batch), batch[1].weights_N)
     assert len(set(rows)) == 1
