@@ -37,7 +37,8 @@ class StepTime:
 
     def __post_init__(self) -> None:
         _check_times(self)
-        if self.per_pass + self.per_token == 0:
+        rows = 0.0 if self.rows is None else self.rows.per_row + self.rows.per_row_beyond
+        if self.per_pass + self.per_token + rows == 0:
             raise ValueError(f"a pass must take time, got {self}")
 
     def pass_seconds(self, jobs: Iterable[Job], task: Task) -> float:
@@ -47,7 +48,9 @@ class StepTime:
         tokens = sum([h.batch_size * length for h in chosen])
         seconds = self.per_pass + self.per_token * tokens
         if self.rows is not None:
-            seconds += self.rows.seconds(tokens) + self.per_rank * sum([h.rank for h in chosen])
+            seconds += self.rows.seconds(tokens)
+        if self.per_rank:
+            seconds += self.per_rank * sum([h.rank for h in chosen])
         return seconds
 
     def evaluation_seconds(self, jobs: Sequence[Job], task: Task) -> float:

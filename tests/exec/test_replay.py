@@ -16,6 +16,8 @@ from alto_exec.data.samples import Sample
 from alto_exec.decoder import Decoder
 from alto_exec.replay import PassShape, Replays, Room
 from alto_exec.weighing import FixedWeights, Weigh
+from alto_kernels.lora_linear import room_for
+from alto_runs.costs import recording
 from tests.exec.comparing import assert_close, assert_identical
 from tests.exec.tiny_models import VOCABULARY_SIZE, tiny_llama
 
@@ -182,6 +184,13 @@ def test_a_larger_recording_serves_until_it_has_wasted_what_another_costs(
     assert len(set(rows)) == 1
     assert_identical(replays.train(bank, *small), small[1].weights_N)
     assert min(rows) < rows[0] // 2
+
+
+def test_rows_of_recordings_are_rounded_as_all_that_kernels_have_room_for() -> None:
+    for tokens in (0, 1, 512, 513, 8192, 8193, 9000, 30_000, 33_000, 100_001):
+        assert recording.recorded_rows(tokens) == room_for(tokens, 512)
+        more = room_for(int(tokens * 17 / 16), 512)
+        assert recording.recorded_rows(tokens, recording.SPARE) == more
 
 
 def test_a_shape_takes_what_its_launches_can_compute() -> None:

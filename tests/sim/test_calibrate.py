@@ -11,7 +11,7 @@ from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Wo
 from alto_runs.history import follow
 from alto_sim.calibrate import Fitted, fit, fit_work, seconds_to_leave
 from alto_sim.overheads import NO_OVERHEADS
-from alto_sim.step_time import DEFAULT_STEP_TIME, StepTime
+from alto_sim.step_time import DEFAULT_STEP_TIME, RowTimes, StepTime
 from tests.sim.cases import NOW, gpus, job, play, sim, task
 
 TRUE = StepTime(per_pass=0.5, per_token=0.25, per_evaluation=2.0)
@@ -52,34 +52,70 @@ def test_time_between_two_stays_teaches_nothing() -> None:
     assert seconds == pytest.approx(TRUE.pass_seconds(JOBS[:1], TASK) * 4 + TRUE.per_evaluation)
 
 
+BENT = StepTime(
+    per_pass=0.5,
+    per_token=0.0,
+    per_evaluation=0.0,
+    per_rank=0.01,
+    rows=RowTimes(per_row=0.001, per_row_beyond=0.002, filling=4096),
+)
+
+
+def replayed(rows: int, ranks: int, passes: int = 10, more: float = 0.0) -> TrainingWork:
+    """Passes of half as many tokens; those that take more time are two that were not replayed, of
+    as many tokens."""
+    launched = 2 if more else 0
+    times = BENT.rows
+    assert times is not None
+    return TrainingWork(
+        task=TASK.id,
+        jobs=1,
+        ranks=ranks,
+        passes=passes,
+        replayed=passes - launched,
+        replayed_rows=(passes - launched) * rows,
+        tokens=passes * rows if launched else passes * rows // 2,
+        seconds=passes * (0.5 + times.seconds(rows) + 0.01 * ranks) + more,
+    )
+
+
+STEADY = [replayed(rows, ranks) for rows in (512, 2048, 8192, 20_480) for ranks in (8, 64)]
+
+
 def test_a_replay_takes_as_long_as_what_was_recorded() -> None:
-    """A tenth more rows than tokens at its own size, twice as many in a larger recording."""
-    passes = [(1000, 10, 10, 1.1), (1000, 30, 30, 1.1), (400, 20, 20, 1.1), (100, 40, 40, 2.0)]
-    passes += [(1000, 2, 0, 1.0), (30, 1, 0, 1.0)]
-    rows = [
-        TrainingWork(
-            task=TASK.id,
-            jobs=1,
-            ranks=8,
-            passes=times,
-            replayed=replayed,
-            replayed_rows=round(replayed * tokens * share),
-            tokens=times * tokens,
-            seconds=times * 0.5
-            + 0.25 * tokens * (replayed * share + times - replayed)
-            + 6.0 * (times - replayed),
-        )
-        for tokens, times, replayed, share in passes
-    ]
-    found = fit_work(rows)
+    """However few tokens it has; rows beyond those that fill a GPU take longer."""
+    found = fit_work([*STEADY, replayed(8192, 8, more=6.0)])
     assert found is not None
+    assert found.step_time.rows is not None
+    assert BENT.rows is not None
+    assert found.step_time.rows.filling == 4096
+    assert found.step_time.rows.per_row == pytest.approx(0.001)
+    assert found.step_time.rows.per_row_beyond == pytest.approx(0.002)
+    assert found.step_time.per_rank == pytest.approx(0.01)
     assert found.step_time.per_pass == pytest.approx(0.5)
-    per_token = 0.25 * 1.1
-    assert found.step_time.per_token == pytest.approx(per_token)
-    steady = sum(0.5 * row.passes + per_token * row.tokens for row in rows)
-    more = sum(row.seconds for row in rows) - steady
-    sizes = 2  # of up to 512 tokens, and of a thousand
-    assert found.overheads.first_pass == pytest.approx(more / sizes)
+    assert (found.overheads.recording, found.overheads.compiling) == pytest.approx((6.0, 0.0))
+
+
+def test_compilation_is_what_most_recordings_do_not_take() -> None:
+    """The least that one of the runs compiled: others ran on a cold machine."""
+    few = [*STEADY, *(replayed(8192, 8, more=more) for more in (10.0, 3.0, 3.0))]
+    much = [*STEADY, *(replayed(8192, 8, more=more) for more in (60.0, 3.0, 3.0))]
+    for runs, compiling in (((few,), 7.0), ((much,), 57.0), ((much, few), 7.0)):
+        found = fit_work(*runs)
+        assert found is not None
+        assert found.overheads.recording == pytest.approx(3.0)
+        assert found.overheads.compiling == pytest.approx(compiling)
+
+
+def test_sizes_that_are_never_recorded_take_as_long_as_their_tokens() -> None:
+    times = BENT.rows
+    assert times is not None
+    launched = replace(STEADY[-1], replayed=0, replayed_rows=0, tokens=10 * 20_480)
+    found = fit_work([*STEADY[:-2], launched])
+    assert found is not None
+    assert found.step_time.rows is not None
+    assert found.step_time.rows.seconds(20_480) == pytest.approx(times.seconds(20_480))
+    assert found.overheads.recording == 0
 
 
 def test_what_executors_told_is_fitted_and_first_times_are_set_apart() -> None:
@@ -131,6 +167,23 @@ def test_what_executors_told_is_fitted_and_first_times_are_set_apart() -> None:
     assert found.overheads.first_report == pytest.approx(7.0)
 
 
+def test_first_evaluations_of_runs_are_each_their_own() -> None:
+    """As long as that of the run which waited least."""
+
+    def told(first: float) -> list[Work]:
+        seconds = (first, 2.0, 2.0)
+        rounds = [
+            EvaluationWork(task=TASK.id, jobs=1, first_reports=0, tokens=100, seconds=each)
+            for each in seconds
+        ]
+        return [*STEADY, *rounds]
+
+    found = fit_work(told(9.0), told(5.0))
+    assert found is not None
+    assert found.overheads.first_evaluation == pytest.approx(3.0)
+    assert found.overheads.first_round == pytest.approx(0.0)
+
+
 def test_what_nobody_told_of_went_into_departures() -> None:
     """Two jobs for 40 seconds, of which the executor, up after one, told 34; two that trained
     side by side tell of more than there was."""
@@ -141,8 +194,9 @@ def test_what_nobody_told_of_went_into_departures() -> None:
     header = Header(policy=FifoSettings(), gpus=gpus())
     history = follow(RunLog(header, tuple(play(build(FifoSettings()), world))))
     assert history.end == 41.0
-    assert seconds_to_leave(history, told) == pytest.approx((40 - 34) / 2)
-    assert seconds_to_leave(history, told * 2) == 0
+    assert seconds_to_leave((history, told)) == pytest.approx((40 - 34) / 2)
+    assert seconds_to_leave((history, told * 2)) == 0
+    assert seconds_to_leave((history, told), (history, told * 2)) == pytest.approx((40 - 34) / 4)
 
 
 def test_an_executor_that_trained_nothing_teaches_nothing() -> None:
