@@ -4,10 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from experiments.fidelity import compare, read_recording
+from experiments.fidelity import compare, judge_all, read_recording
 
 RUNS = Path("traces/recorded")
 FULL_GRID = "qasc-combined-fact-fifo"
+TELL_ROWS = (
+    "qasc-question-generation-1000-alto",
+    "qasc-question-generation-1000-fifo",
+    "cosmosqa-alto",
+)
 
 
 def test_a_real_run_of_sixty_jobs_to_their_ends_is_as_long_again() -> None:
@@ -29,3 +34,23 @@ def test_a_run_with_exits_is_as_long_as_the_times_of_another_say(judged: str, le
     found = compare(read_recording(RUNS / judged), read_recording(RUNS / learnt))
     assert abs(found.makespan_error) <= 0.03
     assert found.mean_job_error <= 0.05
+
+
+@pytest.mark.parametrize(("judged", "is_cold"), [(TELL_ROWS[0], False), (TELL_ROWS[2], True)])
+def test_a_run_is_as_long_as_the_times_of_all_others_say(judged: str, is_cold: bool) -> None:
+    """One of them on a machine that had compiled nothing."""
+    runs = {name: read_recording(RUNS / name) for name in TELL_ROWS}
+    run = runs.pop(judged)
+    found = compare(run, *runs.values(), is_cold=is_cold)
+    assert abs(found.makespan_error) <= 0.03
+    assert found.mean_job_error <= 0.05
+
+
+def test_a_run_that_was_cut_off_is_not_judged(capsys: pytest.CaptureFixture[str]) -> None:
+    judge_all([RUNS / name for name in (*TELL_ROWS, "ropes-fifo", FULL_GRID)])
+    rows = [line.split(" | ")[:2] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert {name.removeprefix("| ") for name, _ in rows} == {*TELL_ROWS, FULL_GRID}
+    for name in TELL_ROWS:
+        assert [f"| {name}", "all others"] in rows
+    assert [f"| {FULL_GRID}", "ropes-fifo"] in rows
+    assert [f"| {FULL_GRID}", "all others"] not in rows

@@ -36,6 +36,12 @@ def test_a_size_costs_a_recording_with_room_for_more_and_the_first_one_compiles(
     assert more == pytest.approx(584 * 0.04)
 
 
+def test_a_batch_needs_no_room_to_spare() -> None:
+    _, large = EMPTY.after([LARGE], 0.0, 4)
+    fuller = job("fuller", 1, 1, batch_size=35)
+    assert large.after([fuller], 0.0, 1)[1].wasted == {3584: 0}
+
+
 def test_a_smaller_batch_is_computed_in_a_larger_recording_until_that_has_wasted_enough() -> None:
     """Room for 1,000 tokens is 1,536 rows: 2,048 are wasted in each pass, and 48 passes waste less
     than 100,000."""
@@ -49,8 +55,9 @@ def test_a_smaller_batch_is_computed_in_a_larger_recording_until_that_has_wasted
     assert later.wasted == {3584: 0, 1536: 0}
 
 
-def test_asking_changes_nothing_and_a_stretch_may_be_cut() -> None:
-    _, large = EMPTY.after([LARGE], 0.0, 4)
+@pytest.mark.parametrize("longest", [100, 300])
+def test_asking_changes_nothing_and_a_stretch_may_be_cut(longest: int) -> None:
+    _, large = replace(EMPTY, task=counted([LARGE, SMALL], longest)).after([LARGE], 0.0, 4)
     whole = large.after([SMALL], 0.0, 50)
     more, half = large.after([SMALL], 0.0, 20)
     rest, later = half.after([SMALL], 0.0, 30)
