@@ -14,7 +14,7 @@ __all__ = ["Recordings"]
 
 # Of passes, in an order in which few in a row are small as well as large: the golden section's.
 _DEVIATIONS = [NormalDist().inv_cdf((0.5 + i * (sqrt(5) - 1) / 2) % 1) for i in range(64)]
-# Longest sample less the mean, in deviations: in four runs that made 42 recordings this tells 43.
+# Longest sample less the mean, in deviations: three runs made 27 recordings, and this tells 26.
 _LONGEST = 2.0
 
 
