@@ -101,7 +101,10 @@ def _fit_replays(runs: Sequence[Sequence[TrainingWork]]) -> Fitted:
     steady = [row for row in rows if not _recordings(row)] or rows
     times = min(
         (_with_bend(steady, filling) for filling in _FILLING),
-        key=lambda times: sum((row.seconds - _of(row, times)) ** 2 / row.seconds for row in steady),
+        key=lambda times: sum(
+            (row.seconds - _of(row, times)) ** 2 / max(row.seconds, _LEAST_SECONDS)
+            for row in steady
+        ),
     )
     more = [
         [(row.seconds - _of(row, times), count) for row in run if (count := _recordings(row))]
