@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median, median_low
-from typing import TypeVar
 
 import numpy as np
 
@@ -23,9 +22,6 @@ _LEAST_SECONDS = 1e-6
 _AT_ONCE_SECONDS = 5e-3  # no pass of interest is as short
 _MIN_STRETCHES = 10  # twice the unknowns
 _FILLING = [1 << power for power in range(9, 15)]  # rows, of which one bends the times best
-
-
-Row = TypeVar("Row", TrainingWork, EvaluationWork)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +79,7 @@ def _fit_passes(runs: Sequence[Sequence[TrainingWork]]) -> Fitted:
         return _fit_replays(runs)
     rows = [row for run in runs for row in run]
     sizes = [size_class(row.tokens / row.passes) for row in rows]
-    steady = _split(rows, sizes)[1] or rows
+    steady = [row for i, row in enumerate(rows) if sizes[i] in sizes[:i]] or rows
     per_pass, per_token = _weighed(
         [(row.passes, row.tokens) for row in steady], [row.seconds for row in steady]
     )
@@ -101,10 +97,7 @@ def _fit_replays(runs: Sequence[Sequence[TrainingWork]]) -> Fitted:
     steady = [row for row in rows if not _recordings(row)] or rows
     times = min(
         (_with_bend(steady, filling) for filling in _FILLING),
-        key=lambda times: sum(
-            (row.seconds - _of(row, times)) ** 2 / max(row.seconds, _LEAST_SECONDS)
-            for row in steady
-        ),
+        key=lambda times: sum(_missed(row, times) for row in steady),
     )
     more = [
         [(row.seconds - _of(row, times), count) for row in run if (count := _recordings(row))]
@@ -154,6 +147,10 @@ def _of(row: TrainingWork, times: StepTime) -> float:
     assert times.rows is not None
     of_rows = times.rows.seconds(_computed(row))
     return row.passes * (times.per_pass + of_rows + times.per_rank * row.ranks)
+
+
+def _missed(row: TrainingWork, times: StepTime) -> float:
+    return (row.seconds - _of(row, times)) ** 2 / max(row.seconds, _LEAST_SECONDS)
 
 
 def _computed(row: TrainingWork) -> float:
@@ -213,17 +210,6 @@ def _firsts(rows: Sequence[EvaluationWork]) -> list[tuple[float, ...]]:
         firsts.append((is_new and not known, is_new and bool(known), row.first_reports))
         known.add(row.jobs)
     return firsts
-
-
-def _split(rows: Sequence[Row], kinds: Sequence[int]) -> tuple[Sequence[Row], Sequence[Row]]:
-    """The first row of each kind, and the others."""
-    known: set[int] = set()
-    new: list[Row] = []
-    again: list[Row] = []
-    for row, kind in zip(rows, kinds, strict=True):
-        (again if kind in known else new).append(row)
-        known.add(kind)
-    return new, again
 
 
 def _weighed(work: Sequence[tuple[float, ...]], seconds: Sequence[float]) -> list[float]:
