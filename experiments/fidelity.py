@@ -4,10 +4,11 @@
 
 Each run is simulated with its own losses and the times fitted to each of the runs of its machine,
 and to all others together that tell what replays computed. Only rows of other runs' times are
-predictions; what a machine has still to compile cannot be predicted, and is told apart. Error of a
-job: of the moment at which it left for good. The first runs of an H100 are older than what
-executors tell of their work: of these the times between reports are fitted, and the tokens of
-their data are counted here.
+predictions; what a machine has still to compile cannot be predicted, and is told apart. Until its
+executor is up, a run takes its own time in every row: that is start, not training. Error of a job:
+of the moment at which it left for good. The first runs of an H100 are older than what executors
+tell of their work: of these the times between reports are fitted, and the tokens of their data are
+counted here.
 """
 
 import argparse

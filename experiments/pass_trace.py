@@ -122,19 +122,15 @@ def main() -> None:
     for _ in range(_WARM_UPS):
         tokens = one_pass()
     times, told = seconds_in_a_row(one_pass, options.seconds)
+    tenth = max(1, len(times) // 10)
     print(
         f"{options.model}, {options.jobs} jobs of batch size {options.batch_size}, {tokens} tokens "
-        f"on {torch.cuda.get_device_name()}: first tenth {1e3 * median(_part(times, 0)):.1f} ms, "
-        f"last tenth {1e3 * median(_part(times, 9)):.1f} ms, "
+        f"on {torch.cuda.get_device_name()}: first tenth {1e3 * median(times[:tenth]):.1f} ms, "
+        f"last tenth {1e3 * median(times[-tenth:]):.1f} ms, "
         f"{tokens / median(times):,.0f} tokens/s"
     )
     print(f"{_CARD}: {'; '.join(told[:: max(1, len(told) // 8)])}")
     show(recorded(one_pass), options.kernels)
-
-
-def _part(times: Sequence[float], tenth: int) -> Sequence[float]:
-    size = max(1, len(times) // 10)
-    return times[-size:] if tenth else times[:size]
 
 
 def show(launches: Sequence[Launch], count: int) -> None:

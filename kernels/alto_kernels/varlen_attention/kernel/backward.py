@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from alto_kernels.varlen_attention.kernel.forward import log2_scale
+from alto_kernels.varlen_attention.kernel.forward import load_keys, log2_scale
 from alto_kernels.varlen_attention.plan import CumulativeLengths
 from alto_kernels.varlen_attention.tiles import KEY_GRADIENTS, QUERY_GRADIENTS
 
@@ -97,12 +97,7 @@ def _over_keys(
     log2_scale, MASKED: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
     for n0 in range(start, end, KEYS):
-        if MASKED:
-            in_n = (n0 + n < length)[:, None]
-            b_k = tl.load(k_nd, mask=in_n, other=0.0)
-            b_v = tl.load(v_nd, mask=in_n, other=0.0)
-        else:
-            b_k, b_v = tl.load(k_nd), tl.load(v_nd)
+        b_k, b_v = load_keys(k_nd, v_nd, n0 + n, length, MASKED)
         score = tl.dot(b_q, b_k.T, input_precision="ieee")
         p = tl.exp2(score * log2_scale - b_lse[:, None])
         if MASKED:

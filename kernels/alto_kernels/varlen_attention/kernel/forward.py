@@ -8,7 +8,7 @@ from torch import Tensor
 from alto_kernels.varlen_attention.plan import CumulativeLengths
 from alto_kernels.varlen_attention.tiles import MIXED
 
-__all__ = ["attention_fwd", "log2_scale"]
+__all__ = ["attention_fwd", "load_keys", "log2_scale"]
 
 _LOG2_E = 1.4426950408889634
 
@@ -66,23 +66,9 @@ def _fwd_kernel(
     v_nd += diagonal.to(tl.int64) * v_t
     end = tl.minimum(start + QUERIES, length)
     acc, total, most = _attend(
-        acc,
-        total,
-        most,
-        b_q,
-        k_nd,
-        v_nd,
-        k_t,
-        v_t,
-        row,
-        n,
-        diagonal,
-        end,
-        length,
-        scale,
-        True,
+        acc, total, most, b_q, k_nd, v_nd, k_t, v_t, row, n, diagonal, end, length, scale, True,
         KEYS,
-    )
+    )  # fmt: skip
     acc /= total[:, None]
     mixed_td = mixed + first * mixed_t + row.to(tl.int64)[:, None] * mixed_t
     mixed_td += (head * SIZE + d)[None, :]
@@ -97,12 +83,7 @@ def _attend(
 ):  # fmt: skip
     """Keys from `start` to `end` into what each row has so far, relative to its greatest score."""
     for n0 in range(start, end, KEYS):
-        if MASKED:
-            in_n = (n0 + n < length)[:, None]
-            b_k = tl.load(k_nd, mask=in_n, other=0.0)
-            b_v = tl.load(v_nd, mask=in_n, other=0.0)
-        else:
-            b_k, b_v = tl.load(k_nd), tl.load(v_nd)
+        b_k, b_v = load_keys(k_nd, v_nd, n0 + n, length, MASKED)
         score = tl.dot(b_q, b_k.T, input_precision="ieee")
         if MASKED:
             score = tl.where((n0 + n)[None, :] <= row[:, None], score, float("-inf"))
@@ -115,3 +96,15 @@ def _attend(
         k_nd += KEYS * k_t
         v_nd += KEYS * v_t
     return acc, total, most
+
+
+@triton.jit
+def load_keys(k_nd, v_nd, n, length, MASKED: tl.constexpr):
+    """A block of keys and of values; where `MASKED`, rows behind the sequence are zero."""
+    if MASKED:
+        in_n = (n < length)[:, None]
+        b_k = tl.load(k_nd, mask=in_n, other=0.0)
+        b_v = tl.load(v_nd, mask=in_n, other=0.0)
+    else:
+        b_k, b_v = tl.load(k_nd), tl.load(v_nd)
+    return b_k, b_v
