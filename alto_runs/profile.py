@@ -263,7 +263,7 @@ class OperationRow:
     """What stands around the linear layers, forward and backward, beside PyTorch's own."""
 
     machine: Machine
-    op: str  # rms-norm, swiglu, rope, linear-cross-entropy, adamw
+    op: str  # rms-norm, swiglu, rope, attention, linear-cross-entropy, adamw
     kernels: str
     tokens: int
     seconds: float

@@ -17,11 +17,13 @@ from alto_kernels.linear_cross_entropy import linear_cross_entropy, linear_cross
 from alto_kernels.rms_norm import add_rms_norm, add_rms_norm_ref
 from alto_kernels.rope import rope, rope_ref
 from alto_kernels.swiglu import swiglu, swiglu_ref
+from alto_kernels.varlen_attention import CumulativeLengths, varlen_attention
 from alto_runs.profile import CopyRow, GemmRow, Machine, OperationRow
 from bench.rows import KERNELS, append
 from bench.timing import medians
 
-TOKENS, HIDDEN, MIDDLE, VOCABULARY, HEADS, SIZE = 8192, 4096, 14336, 128256, 32, 128
+TOKENS, HIDDEN, MIDDLE, VOCABULARY = 8192, 4096, 14336, 128256
+HEADS, KEY_HEADS, SIZE = 32, 8, 128
 Run = Callable[[], object]
 
 
@@ -93,6 +95,8 @@ def _pairs() -> Iterator[tuple[str, Run, Run]]:
         _both_ways(lambda h: torch.cat(rope(h, h, h, cos, sin), 1), heads),
         _both_ways(lambda h: torch.cat(rope_ref(h, h, h, cos, sin), 1), heads),
     )
+    for length in (512, 1024, 2048, 4096):
+        yield _attention(length)
     head = _normal(VOCABULARY, HIDDEN)
     targets = torch.randint(0, VOCABULARY, (TOKENS,), device="cuda")
     yield (
@@ -107,6 +111,27 @@ def _pairs() -> Iterator[tuple[str, Run, Run]]:
         value, gradient = (torch.zeros(512, columns, device="cuda") for _ in range(2))
         bank = Bank(value, gradient, moments)
         yield name, partial(adamw, bank, updates), partial(adamw_ref, bank, updates)
+
+
+def _attention(length: int) -> tuple[str, Run, Run]:
+    """Packed sequences of one length, ours beside PyTorch's flash attention."""
+    sequences = CumulativeLengths.of((length,) * (TOKENS // length), torch.device("cuda"))
+    widths = [heads * SIZE for heads in (HEADS, KEY_HEADS, KEY_HEADS)]
+    qkv = _normal(TOKENS, sum(widths))
+
+    def ours(x: Tensor) -> Tensor:
+        q, k, v = x.split(widths, dim=1)
+        return varlen_attention(q, k, v, sequences, SIZE)
+
+    def flash(x: Tensor) -> Tensor:
+        q, k, v = (part.unflatten(1, (-1, SIZE)) for part in x.split(widths, dim=1))
+        ends, longest = sequences.ends, sequences.longest
+        mixed: Tensor = torch.ops.aten._flash_attention_forward(
+            q, k, v, ends, ends, longest, longest, 0.0, True, False
+        )[0]
+        return mixed
+
+    return f"attention, {length} tokens each", _both_ways(ours, qkv), _both_ways(flash, qkv)
 
 
 def _both_ways(function: Callable[..., Tensor], *inputs: Tensor) -> Run:
