@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from alto_policy.exchange import ShardedLinears
 from alto_policy.layout import Layout, PassCosts, choose_layout
 from alto_policy.memory import MemoryModel
 from alto_policy.packing import by_batch_size
@@ -96,11 +97,14 @@ class Machine:
             return copies
         shape = self._plain.shape_of(task)
         shards = self._choices.bounded(self._shards.memory_model(task))
-        costs = PassCosts.estimated(
-            layers=shape.layers,
-            layer_bytes=WEIGHT_BYTES * shape.block_parameters,
-            parameters=shape.parameters,
+        linears = ShardedLinears(
             num_gpus=task.num_gpus,
+            layers=shape.layers,
+            groups=shape.groups,
+            item_bytes=WEIGHT_BYTES,
+        )
+        costs = PassCosts.estimated(
+            linears, shape.parameters, recomputes=self._choices.recompute is True
         )
         if choose_layout(task, copies.memory, shards, costs) is Layout.COPIES:
             return copies

@@ -2,7 +2,7 @@
 
 from alto_kernels.lora_linear.autograd import lora_linear_group
 from alto_kernels.lora_linear.dropout import dropout_key, keep_mask
-from alto_kernels.lora_linear.path import Path, has_kernels, path_for
+from alto_kernels.lora_linear.path import Path, has_kernels, path_alone_for, path_for
 from alto_kernels.lora_linear.plan import AdaptedGroup, Plan, Segment
 from alto_kernels.lora_linear.reference import lora_linear_group_ref
 from alto_kernels.lora_linear.tables import TablesShape, room_for
@@ -18,6 +18,7 @@ __all__ = [
     "keep_mask",
     "lora_linear_group",
     "lora_linear_group_ref",
+    "path_alone_for",
     "path_for",
     "room_for",
 ]

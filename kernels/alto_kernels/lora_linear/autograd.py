@@ -30,7 +30,8 @@ def lora_linear_group(
     if path is None:
         path = path_for(x_TI, group)
     if not segments_with_rows(plan.segments):
-        path = Path.COMPOSED  # the frozen product alone
+        # The frozen product alone, or nothing but the bias.
+        path = Path.COMPOSED_ALONE if path.is_alone else Path.COMPOSED
     y: tuple[Tensor, ...] = _LoraLinear.apply(x_TI, group.a_RMI, group, plan, path)
     return y
 
@@ -43,8 +44,8 @@ class _LoraLinear(torch.autograd.Function):
         ctx: Any, x_TI: Tensor, anchor: Tensor, group: AdaptedGroup, plan: Plan, path: Path
     ) -> tuple[Tensor, ...]:
         ctx.group, ctx.plan, ctx.path = group, plan, path
-        if path is Path.COMPOSED:
-            y_TO, shrinks = composed.forward(x_TI, group, plan)
+        if path.is_composed:
+            y_TO, shrinks = composed.forward(x_TI, group, plan, path)
         else:
             from alto_kernels.lora_linear import fused
 
@@ -58,8 +59,10 @@ class _LoraLinear(torch.autograd.Function):
     def backward(ctx: Any, *dy: Tensor) -> tuple[Tensor | None, None, None, None, None]:
         x_TI, *shrinks = ctx.saved_tensors
         dy_TO, need_dx = _side_by_side(dy), ctx.needs_input_grad[0]
-        if ctx.path is Path.COMPOSED:
-            dx_TI = composed.backward(dy_TO, x_TI, shrinks, ctx.group, ctx.plan, need_dx=need_dx)
+        if ctx.path.is_composed:
+            dx_TI = composed.backward(
+                dy_TO, x_TI, shrinks, ctx.group, ctx.plan, ctx.path, need_dx=need_dx
+            )
         else:
             from alto_kernels.lora_linear import fused
 

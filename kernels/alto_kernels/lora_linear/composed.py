@@ -1,20 +1,29 @@
 """Forward and backward composed of PyTorch's own matrix products: what runs without a GPU.
 
-The adapters' products are added in place to the frozen linears', so no second pass over y or dx.
+The adapters' products are added in place to the frozen linears', so no second pass over y or dx;
+to zeros where the frozen linears are computed elsewhere.
 """
 
 import torch
 from torch import Tensor
 
 from alto_kernels.lora_linear.dropout import keep_mask
+from alto_kernels.lora_linear.path import Path
 from alto_kernels.lora_linear.plan import AdaptedGroup, Plan, Segment, segments_with_rows
 
 __all__ = ["backward", "forward"]
 
 
-def forward(x_TI: Tensor, group: AdaptedGroup, plan: Plan) -> tuple[Tensor, list[Tensor]]:
+def forward(
+    x_TI: Tensor, group: AdaptedGroup, plan: Plan, path: Path
+) -> tuple[Tensor, list[Tensor]]:
     """y (T, O), and of each segment with rows and each member s = scale * dropout(x) A^T."""
-    y_TO = torch.nn.functional.linear(x_TI, group.weight_OI, group.bias_O)
+    if path.is_alone:
+        y_TO = x_TI.new_zeros(x_TI.shape[0], sum(group.outputs))
+        if group.bias_O is not None:
+            y_TO += group.bias_O
+    else:
+        y_TO = torch.nn.functional.linear(x_TI, group.weight_OI, group.bias_O)
     shrinks = []
     for s in segments_with_rows(plan.segments):
         for index, columns in group.members:
@@ -33,11 +42,14 @@ def backward(
     shrinks: list[Tensor],
     group: AdaptedGroup,
     plan: Plan,
+    path: Path,
     *,
     need_dx: bool,
 ) -> Tensor | None:
     """dx (T, I) if it is needed; the gradients of A and B go to the bank."""
-    dx_TI = dy_TO @ group.weight_OI if need_dx else None
+    dx_TI = None
+    if need_dx:
+        dx_TI = torch.zeros_like(x_TI) if path.is_alone else dy_TO @ group.weight_OI
     left = iter(shrinks)
     for s in segments_with_rows(plan.segments):
         rows, ranks = slice(s.first_row, s.end_row), slice(s.first_rank, s.end_rank)

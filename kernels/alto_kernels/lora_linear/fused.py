@@ -40,11 +40,11 @@ def forward(x_TI: Tensor, group: AdaptedGroup, plan: Plan, path: Path) -> tuple[
         s_PJ = x_TI.new_empty(tables.num_pairs * TILE_ROWS, tables.rank_width * len(group.outputs))
     else:
         s_PJ = shrink(x_TI, a_RC, _input_spans(group), tables, shared=True, number=group.number)
-    if path is Path.ADDED:
+    if path is not Path.FUSED:
         y_TO = expand(
             s_PJ, group.b_RO, group.bias_O, _output_spans(group), tables, outputs, shared=False
         )
-        return y_TO.addmm_(x_TI, group.weight_OI.T), s_PJ
+        return y_TO if path.is_alone else y_TO.addmm_(x_TI, group.weight_OI.T), s_PJ
     weight, is_oi = _row_major(group.weight_OI)
     y_TO = x_TI.new_empty(x_TI.shape[0], outputs)
     ends = whole_numbers(tuple((c.stop,) for _, c in group.members), x_TI.device)
@@ -126,14 +126,15 @@ def hides_both(tables: Tables, rows: int, inputs: int, outputs: int, programs: i
 def _dx(
     dx_TI: Tensor, dy_TO: Tensor, ds_PJ: Tensor, group: AdaptedGroup, tables: Tables, path: Path
 ) -> None:
-    """dx = dy W + ds A, the second masked where there is dropout."""
+    """dx = dy W + ds A, the second masked where there is dropout; or that alone."""
     a_RC = group.a_RMI.flatten(1)
-    if path is Path.ADDED or tables.has_dropout:
+    if path is not Path.FUSED or tables.has_dropout:
         expand(
             ds_PJ, a_RC, None, _input_spans(group), tables, group.inputs,
             shared=True, number=group.number, out=dx_TI,
         )  # fmt: skip
-        dx_TI.addmm_(dy_TO, group.weight_OI)
+        if not path.is_alone:
+            dx_TI.addmm_(dy_TO, group.weight_OI)
         return
     weight, is_oi = _row_major(group.weight_OI)
     _product(

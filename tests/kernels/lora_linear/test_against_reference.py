@@ -1,11 +1,13 @@
 """Every path, forward and every gradient, against float64."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from alto_kernels.lora_linear.path import Path
 from tests.kernels.comparing import DTYPES, HALF, ON_GPU, assert_as_exact_as_torch
-from tests.kernels.lora_linear.cases import NAMES, Case, by_autograd, draw, ours
+from tests.kernels.lora_linear.cases import NAMES, Case, Tensors, by_autograd, draw, ours
 
 CASES = [
     pytest.param(Case((128, 128), (16, 16)), id="aligned"),
@@ -20,15 +22,22 @@ CASES = [
     ),
     pytest.param(Case((0, 0), (8, 8), tail=33), id="no-segment-has-rows"),
 ]
-PATHS = [Path.COMPOSED, Path.ADDED, Path.FUSED]
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.value)
+def without_weight(t: Tensors, path: Path) -> tuple[Tensors, Tensors]:
+    """For the path, and for what it is held against: alone it must not read the weight."""
+    if not path.is_alone:
+        return t, t
+    poisoned, nothing = torch.full_like(t.weight, torch.nan), torch.zeros_like(t.weight)
+    return replace(t, weight=poisoned), replace(t, weight=nothing)
+
+
+@pytest.mark.parametrize("path", list(Path), ids=lambda path: path.value)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", CASES)
 def test_values_and_gradients(case: Case, dtype: torch.dtype, path: Path) -> None:
-    t = draw(case, dtype)
-    got, torchs = ours(case, t, dtype, path), by_autograd(case, t, dtype)
+    given, t = without_weight(draw(case, dtype), path)
+    got, torchs = ours(case, given, dtype, path), by_autograd(case, t, dtype)
     exact = by_autograd(case, t, torch.float64)
     for name in NAMES:
         assert_as_exact_as_torch(got[name], torchs[name], exact[name])
@@ -50,11 +59,11 @@ LARGE = [
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not ON_GPU, reason="too large for the interpreter")
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.value)
+@pytest.mark.parametrize("path", list(Path), ids=lambda path: path.value)
 @pytest.mark.parametrize("case", LARGE)
 def test_real_sizes(case: Case, path: Path) -> None:
-    t = draw(case, HALF)
-    got, torchs = ours(case, t, HALF, path), by_autograd(case, t, HALF)
+    given, t = without_weight(draw(case, HALF), path)
+    got, torchs = ours(case, given, HALF, path), by_autograd(case, t, HALF)
     exact = by_autograd(case, t, torch.float64)
     for name in NAMES:
         assert_as_exact_as_torch(got[name], torchs[name], exact[name])

@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from alto_kernels.lora_linear import Path, Plan, Segment, fused, lora_linear_group, path_for
+from alto_kernels.lora_linear import (
+    Path,
+    Plan,
+    Segment,
+    fused,
+    lora_linear_group,
+    path_alone_for,
+    path_for,
+)
 from tests.kernels.comparing import DEVICE, DTYPES, ON_GPU, assert_as_exact_as_torch
 from tests.kernels.lora_linear.cases import (
     NAMES,
@@ -18,7 +26,7 @@ from tests.kernels.lora_linear.cases import (
     ours,
 )
 
-KERNELS = [Path.ADDED, Path.FUSED]
+KERNELS = [Path.ADDED, Path.FUSED, Path.KERNELS_ALONE]
 DTYPE = DTYPES[0]
 NEIGHBOURS = Case((30, 20), (16, 4))  # in one tile
 
@@ -118,6 +126,9 @@ def test_the_path_is_chosen_by_what_the_tensors_are() -> None:
     expected = Path.FUSED if ON_GPU else Path.COMPOSED
     assert path_for(x.half(), half) is expected
     assert path_for(x.half(), group) is Path.COMPOSED
+    alone = Path.KERNELS_ALONE if ON_GPU else Path.COMPOSED_ALONE
+    assert path_alone_for(x.half(), half) is alone
+    assert path_alone_for(x, group) is Path.COMPOSED_ALONE
 
 
 @pytest.mark.gpu

@@ -1,0 +1,92 @@
+"""What the GPUs of a backbone in shards receive from each other in a pass, and how long that takes.
+
+Either the shards of a layer are gathered before it is computed with, or they stay: each GPU
+computes its own outputs for the tokens of all, and hands them back. Few tokens are less than
+weights.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["PassTokens", "ShardedLinears", "Way"]
+
+# H100s of one host with NVLink. Gathered: measured, bytes that come in by the time by which a pass
+# gets longer. Travelling: to be measured; gathers with pauses between them come in at this rate.
+_GATHERED_BYTES_PER_SECOND, _TRAVELLING_BYTES_PER_SECOND = 3.2e11, 2.34e11
+_COLLECTIVE_SECONDS = 30e-6  # of one without content; to be measured
+_AT_HAND = (
+    2  # layers of gathered ones that are still whole where the pass turns back, and at its end
+)
+_SPARE = 8  # counts are filled up to the largest if that adds this part of all at most
+
+
+class Way(StrEnum):
+    GATHERED = "gathered"  # weights come to the tokens
+    TRAVELLING = "travelling"  # tokens go to the weights
+
+
+@dataclass(frozen=True, slots=True)
+class PassTokens:
+    """Of each GPU, in the two halves of a pass."""
+
+    forward: tuple[int, ...]
+    backward: tuple[int, ...]  # 0 where nothing is trained
+
+    def evened(self) -> "PassTokens":
+        """With the rows that are sent: nearly equal counts are made equal, which is faster."""
+        return PassTokens(_evened(self.forward), _evened(self.backward))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardedLinears:
+    """The frozen weights that are in shards: equal layers of groups, each of one input."""
+
+    num_gpus: int
+    layers: int
+    groups: tuple[tuple[int, int], ...]  # inputs and outputs
+    item_bytes: int
+
+    @property
+    def layer_bytes(self) -> int:
+        return sum(inputs * outputs for inputs, outputs in self.groups) * self.item_bytes
+
+    def gathering_seconds(self, *, is_training: bool) -> float:
+        count = 2 * max(0, self.layers - _AT_HAND) if is_training else self.layers
+        received = self.layer_bytes * (self.num_gpus - 1) / self.num_gpus
+        return count * (received / _GATHERED_BYTES_PER_SECOND + _COLLECTIVE_SECONDS)
+
+    def travelling_seconds(self, tokens: PassTokens) -> float:
+        """Until the GPU that sends or receives the most is done: links are as fast both ways."""
+        sent = tokens.evened()
+        halves = 2 if any(sent.backward) else 1
+        most = max(self._moved_bytes(sent, number) for number in range(self.num_gpus))
+        collectives = 2 * halves * len(self.groups) * self.layers
+        return most / _TRAVELLING_BYTES_PER_SECOND + collectives * _COLLECTIVE_SECONDS
+
+    def cheaper(self, tokens: PassTokens) -> Way:
+        gathering = self.gathering_seconds(is_training=any(tokens.backward))
+        return Way.TRAVELLING if self.travelling_seconds(tokens) < gathering else Way.GATHERED
+
+    def _moved_bytes(self, sent: PassTokens, number: int) -> int:
+        """In or out of the GPU with this number, whichever is more.
+
+        Forward its inputs go to all others, and come back as outputs, a part from each. Back again
+        gradients of outputs go out in parts, and those of inputs come in from all others.
+        """
+        inputs = sum(size for size, _ in self.groups)
+        parts = sum(-(-size // self.num_gpus) for _, size in self.groups)
+        received = handed_on = 0
+        halves = (sent.forward, inputs, parts), (sent.backward, parts, inputs)
+        for counts, there, back in halves:
+            own, others = counts[number] * (self.num_gpus - 1), sum(counts) - counts[number]
+            received += others * there + own * back
+            handed_on += own * there + others * back
+        return max(received, handed_on) * self.layers * self.item_bytes
+
+
+def _evened(counts: Sequence[int]) -> tuple[int, ...]:
+    most, together = max(counts), sum(counts)
+    if (most * len(counts) - together) * _SPARE <= together:
+        return (most,) * len(counts)
+    return tuple(counts)
