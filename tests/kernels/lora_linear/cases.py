@@ -1,7 +1,7 @@
 """Groups of linears with a random bank, and how their values and gradients are taken."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import torch
@@ -91,6 +91,14 @@ def draw(case: Case, dtype: torch.dtype) -> Tensors:
         b=normal(case.num_ranks, outputs),
         grad=normal(case.num_ranks, members * case.inputs + outputs),
     )
+
+
+def without_weight(t: Tensors, path: Path) -> tuple[Tensors, Tensors]:
+    """For the path, and for what it is held against: alone it must not read the weight."""
+    if not path.is_alone:
+        return t, t
+    poisoned, nothing = torch.full_like(t.weight, torch.nan), torch.zeros_like(t.weight)
+    return replace(t, weight=poisoned), replace(t, weight=nothing)
 
 
 def group_of(case: Case, t: Tensors, dtype: torch.dtype) -> AdaptedGroup:

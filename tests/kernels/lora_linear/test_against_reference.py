@@ -1,13 +1,11 @@
 """Every path, forward and every gradient, against float64."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from alto_kernels.lora_linear.path import Path
 from tests.kernels.comparing import DTYPES, HALF, ON_GPU, assert_as_exact_as_torch
-from tests.kernels.lora_linear.cases import NAMES, Case, Tensors, by_autograd, draw, ours
+from tests.kernels.lora_linear.cases import NAMES, Case, by_autograd, draw, ours, without_weight
 
 CASES = [
     pytest.param(Case((128, 128), (16, 16)), id="aligned"),
@@ -22,14 +20,6 @@ CASES = [
     ),
     pytest.param(Case((0, 0), (8, 8), tail=33), id="no-segment-has-rows"),
 ]
-
-
-def without_weight(t: Tensors, path: Path) -> tuple[Tensors, Tensors]:
-    """For the path, and for what it is held against: alone it must not read the weight."""
-    if not path.is_alone:
-        return t, t
-    poisoned, nothing = torch.full_like(t.weight, torch.nan), torch.zeros_like(t.weight)
-    return replace(t, weight=poisoned), replace(t, weight=nothing)
 
 
 @pytest.mark.parametrize("path", list(Path), ids=lambda path: path.value)

@@ -24,6 +24,7 @@ from tests.kernels.lora_linear.cases import (
     draw,
     group_of,
     ours,
+    without_weight,
 )
 
 KERNELS = [Path.ADDED, Path.FUSED, Path.KERNELS_ALONE]
@@ -56,15 +57,15 @@ def test_the_same_again_is_the_same(path: Path) -> None:
 def test_a_job_alone_gets_what_it_gets_among_others(path: Path) -> None:
     """Within the error that is allowed anyway; its rows begin elsewhere in a tile."""
     case = Case((100, 70, 40), (16, 8, 16))
-    t = draw(case, DTYPE)
-    together, plan = ours(case, t, DTYPE, path), case.plan()
+    given, t = without_weight(draw(case, DTYPE), path)
+    together, plan = ours(case, given, DTYPE, path), case.plan()
     torchs, exact = by_autograd(case, t, DTYPE), by_autograd(case, t, torch.float64)
     for s in plan.segments:
         rows, ranks = slice(s.first_row, s.end_row), slice(s.first_rank, s.end_rank)
         alone_plan = replace(plan, num_rows=s.end_row - s.first_row, segments=(
             replace(s, first_row=0, end_row=s.end_row - s.first_row),
         ))  # fmt: skip
-        alone = ours(case, replace(t, x=t.x[rows], dy=t.dy[rows]), DTYPE, path, alone_plan)
+        alone = ours(case, replace(given, x=t.x[rows], dy=t.dy[rows]), DTYPE, path, alone_plan)
         for name, part in zip(NAMES, (rows, rows, ranks, ranks), strict=True):
             mine = alone[name] if name in ("y", "dx") else alone[name][part]
             assert_as_exact_as_torch(mine, torchs[name][part], exact[name][part])
