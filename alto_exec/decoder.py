@@ -4,7 +4,7 @@ The weights are those of a transformers model; linears that share their input st
 another as one. Suffixes: T tokens of the batch, H hidden, d half of a head, O outputs, I inputs.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,7 +20,12 @@ from alto_exec.peft_format import BaseModel
 from alto_exec.replay import Replayed, Replays
 from alto_exec.weighing import FixedWeights, Weigh
 from alto_kernels.linear_cross_entropy import linear_cross_entropy, take_rows
-from alto_kernels.lora_linear import AdaptedGroup, has_kernels, lora_linear_group
+from alto_kernels.lora_linear import (
+    AdaptedGroup,
+    has_kernels,
+    lora_linear_group,
+    path_alone_for,
+)
 from alto_kernels.rms_norm import add_rms_norm
 from alto_kernels.rope import rope
 from alto_kernels.swiglu import swiglu
@@ -56,6 +61,8 @@ class FrozenLinear:
     bias_O: Tensor | None
     outputs: tuple[int, ...]
     number: int | None  # of the first one among the adapted linears of the model
+    # What multiplies in passes in which tokens travel to the weight; `weight_OI` is not read there.
+    travel: "Callable[[Tensor, int], Tensor] | None" = None  # x and the outputs together
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +83,21 @@ class Layer:
     down: Split
 
     @property
-    def groups(self) -> tuple[FrozenLinear, ...]:
-        splits = (self.qkv, self.out, self.gate_up, self.down)
-        return tuple(group for split in splits for group in split.groups)
+    def splits(self) -> tuple[Split, ...]:
+        return self.qkv, self.out, self.gate_up, self.down
 
-    def over(self, weights: Sequence[Tensor]) -> "Layer":
+    @property
+    def groups(self) -> tuple[FrozenLinear, ...]:
+        return tuple(group for split in self.splits for group in split.groups)
+
+    def over(
+        self,
+        weights: Sequence[Tensor],
+        travels: "Sequence[Callable[[Tensor, int], Tensor] | None] | None" = None,
+    ) -> "Layer":
         """With these weights for the groups, in their order, on the device where they are."""
         following, device = iter(weights), weights[0].device
+        roads = iter(travels or [None] * len(weights))
 
         def of(split: Split) -> Split:
             groups = tuple(
@@ -90,6 +105,7 @@ class Layer:
                     group,
                     weight_OI=next(following),
                     bias_O=None if group.bias_O is None else group.bias_O.to(device),
+                    travel=next(roads),
                 )
                 for group in split.groups
             )
@@ -113,6 +129,7 @@ class Context:
     batch: PackedBatch
     cos_Td: Tensor
     sin_Td: Tensor
+    travels: bool  # whether tokens travel to the weights that others keep a part of
 
 
 class Decoder:
@@ -158,6 +175,7 @@ class Decoder:
         )
         self._layers = tuple(map(keeper.keep, layers) if keeper else layers)
         sizes = [tuple(group.weight_OI.shape) for group in self._layers[0].groups]
+        self.group_sizes = tuple((i, o) for o, i in sizes)  # of a layer
         layer_bytes = sum(o + i for o, i in sizes) * self.dtype.itemsize
         self._worth_recording = most_recorded_tokens((i, o) for o, i in sizes)
         self._replays = Replays(self._train, int(_KEPT * layer_bytes * len(self._layers)))
@@ -277,6 +295,7 @@ class Decoder:
             batch=batch,
             cos_Td=angles_Td.cos() * self._rotary_scale,
             sin_Td=angles_Td.sin() * self._rotary_scale,
+            travels=self._keeper is not None and self._keeper.travels,
         )
 
     def _weights(self) -> Iterator[Tensor]:
@@ -293,12 +312,29 @@ def _apply(split: Split, x_TI: Tensor, context: Context) -> tuple[Tensor, ...]:
     """Each linear's output, in the order of the model."""
     outputs: list[Tensor] = []
     for group in split.groups:
-        if group.number is None:
+        if context.travels and group.travel is not None:
+            outputs += _travelled(group, group.travel, x_TI, context)
+        elif group.number is None:
             y_TO = torch.nn.functional.linear(x_TI, group.weight_OI, group.bias_O)
             outputs += y_TO.split(list(group.outputs), dim=1)
         else:
             outputs += lora_linear_group(x_TI, _adapted(group, context.bank), context.batch.plan)
     return tuple(outputs[place] for place in split.order)
+
+
+def _travelled(
+    group: FrozenLinear, travel: Callable[[Tensor, int], Tensor], x_TI: Tensor, context: Context
+) -> Sequence[Tensor]:
+    """The same where tokens travel to the weight; the adapters' part and the bias are made here."""
+    sizes = list(group.outputs)
+    y_TO = travel(x_TI, sum(sizes))
+    if group.number is None:
+        biased_TO = y_TO if group.bias_O is None else y_TO + group.bias_O
+        return torch.split(biased_TO, sizes, dim=1)
+    adapted = _adapted(group, context.bank)
+    path = path_alone_for(x_TI, adapted)
+    own = lora_linear_group(x_TI, adapted, context.batch.plan, path)
+    return [y + part for y, part in zip(torch.split(y_TO, sizes, dim=1), own, strict=True)]
 
 
 def _adapted(group: FrozenLinear, bank: AdapterBank) -> AdaptedGroup:

@@ -24,6 +24,11 @@ class LayerKeeper(Protocol):
         ...
 
     @property
+    def travels(self) -> bool:
+        """Whether in this pass tokens travel to the weights, and these stay where they are."""
+        ...
+
+    @property
     def num_bytes(self) -> int:
         """Of what it keeps beside the layers that are at hand."""
         ...

@@ -38,6 +38,7 @@ class QuantizedLayers:
     def __init__(self, kind: Format, device: torch.device) -> None:
         """Raises UserError where bitsandbytes is not installed."""
         self.device = device
+        self.travels = False
         self._kind = kind
         self._library = quantizer(kind)
         self._packed: list[tuple[_Packed, ...]] = []  # of each layer

@@ -11,6 +11,7 @@ from alto_exec.models.load import load_backbone
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.preparation import PreparedTask, bank_of
+from alto_policy.exchange import ShardedLinears
 from alto_policy.layout import Layout, PassCosts, Spread, choose_layout, count_whole_layers
 from alto_runs.study import ExecutorSpec
 
@@ -41,7 +42,14 @@ def spread_of(prepared: PreparedTask, spec: ExecutorSpec, ranks: Ranks) -> Sprea
         counted = replace(counted, capacity=int(_MARGIN * torch.cuda.mem_get_info()[1]))
     copies = replace(counted, fixed=sizes.weights)
     shards = replace(counted, fixed=sizes.on_one_of(ranks.size))
-    layout = choose_layout(prepared.task, copies, shards, sizes.costs(ranks.size))
+    linears = ShardedLinears(
+        num_gpus=ranks.size,
+        layers=sizes.layers,
+        groups=decoder.group_sizes,
+        item_bytes=decoder.dtype.itemsize,
+    )
+    costs = PassCosts.estimated(linears, sizes.parameters, recomputes=spec.recompute is True)
+    layout = choose_layout(prepared.task, copies, shards, costs)
     if layout is Layout.COPIES:
         return Spread(layout=layout)
     room = count_whole_layers(prepared.task, shards, sizes.more_for_whole_layer(ranks.size))
@@ -87,11 +95,3 @@ class _Sizes:
     def more_for_whole_layer(self, num_ranks: int) -> int:
         """Bytes of a layer that are not this rank's part of it."""
         return self.of_layers // self.layers * (num_ranks - 1) // num_ranks
-
-    def costs(self, num_ranks: int) -> PassCosts:
-        return PassCosts.estimated(
-            layers=self.layers,
-            layer_bytes=self.of_layers,
-            parameters=self.parameters,
-            num_gpus=num_ranks,
-        )

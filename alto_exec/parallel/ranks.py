@@ -48,6 +48,13 @@ class Ranks:
         self._do(lambda: dist.all_reduce(found, dist.ReduceOp.MAX, group=self.group))
         return int(found)
 
+    def each(self, *values: int) -> Sequence[tuple[int, ...]]:
+        """Some numbers of each rank, by rank."""
+        own = torch.tensor(values)
+        found = [torch.empty_like(own) for _ in range(self.size)]
+        self._do(lambda: dist.all_gather(found, own, group=self.group))
+        return [tuple(one.tolist()) for one in found]
+
     def tell(self, text: str = "") -> str:
         """What the leader says, to all."""
         content = _bytes(text)

@@ -1,26 +1,25 @@
-"""Frozen layers of which every rank keeps a shard, and gathers the whole when it is their turn.
+"""Frozen layers of which every rank keeps a shard: some rows of each matrix.
 
-Two of them are whole at a time: one is computed with while the next one comes in. Nothing is ever
-sent but shards of frozen weights, and they are the same in every pass. Some layers may stay whole
-on every rank, and are never sent.
+In a pass of many tokens the whole is gathered when it is its turn. Two layers are whole at a time:
+one is computed with while the next one comes in. In a pass of few tokens these go to the shards
+(see `travelling`). Some layers may stay whole on every rank, and are never sent.
 """
 
 from collections.abc import Collection, Sequence
 from enum import IntEnum
-from itertools import accumulate
+from functools import partial
 
 import torch.distributed as dist
 from torch import Tensor
 
 from alto_exec.decoder import Layer
 from alto_exec.parallel.ranks import Ranks
+from alto_exec.parallel.travelling import TravellingTokens
+from alto_policy.exchange import PassTokens, ShardedLinears, Way
 
 __all__ = ["Pass", "ShardedLayers", "spread_evenly"]
 
 _WHOLE = 2  # layers that are whole at a time
-_ALIGNMENT = 128  # numbers: tensor descriptors of Hopper want their matrices aligned
-# PyTorch 2.13 has another name for it, and warns of the one it had before.
-_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 
 
 class Pass(IntEnum):
@@ -40,57 +39,87 @@ class ShardedLayers:
         self._ranks = ranks
         self._stay = frozenset(whole)
         self._num_layers = 0
-        self._shards: dict[int, Tensor] = {}  # by the layer
+        self._is_behind_adapter = False  # where the next matrix lies in the model
+        self._shards: dict[int, Sequence[Tensor]] = {}  # of each matrix, by the layer
         self._places: dict[int, int] = {}  # where a layer is gathered, by turns
-        self._whole: list[Tensor] = []  # the weights of the layers that are at hand, each flat
+        # The matrices of the layers that are at hand, with room for whole shards of all ranks.
+        self._whole: list[Sequence[Tensor]] = []
         self._held: list[int | None] = [None] * _WHOLE  # whose they are
         self._coming: dict[int, dist.Work] = {}  # by the layer
         self._order: Sequence[int] = ()  # in which the pass under way needs the layers
         self._position = 0
+        self._travelling = TravellingTokens(ranks)
+        self.travels = False
         self.gathers = 0  # layers that were gathered
+        self.passes = dict.fromkeys(Way, 0)  # so far, by the way
 
     @property
     def num_bytes(self) -> int:
         """Of the shards of this rank."""
-        return sum(shard.nbytes for shard in self._shards.values())
+        return sum(shard.nbytes for shards in self._shards.values() for shard in shards)
 
     @property
-    def bytes_per_gather(self) -> int:
-        """What comes in from the other ranks for a layer."""
-        return max((s.nbytes for s in self._shards.values()), default=0) * (self._ranks.size - 1)
+    def received_bytes(self) -> int:
+        """What has come in from the other ranks, of weights and of tokens."""
+        others = self._ranks.size - 1
+        shards = next(iter(self._shards.values()), ())
+        gathered = self.gathers * others * sum(shard.nbytes for shard in shards)
+        return gathered + self._travelling.received_bytes
+
+    @property
+    def linears(self) -> ShardedLinears:
+        """What is in shards."""
+        whole = self._whole[0] if self._whole else ()
+        return ShardedLinears(
+            num_gpus=self._ranks.size,
+            layers=len(self._shards),
+            groups=tuple((each.shape[1], each.shape[0]) for each in whole),
+            item_bytes=max((each.element_size() for each in whole), default=0),
+        )
 
     def keep(self, layer: Layer) -> Layer:
         """Take over this rank's shard; norms and biases stay whole."""
         number, weights = self._num_layers, [group.weight_OI for group in layer.groups]
+        returns = []
+        for split in layer.splits:
+            returns += [self._is_behind_adapter] * len(split.groups)
+            self._is_behind_adapter |= any(group.number is not None for group in split.groups)
         self._num_layers += 1
         if number in self._stay:
             return layer.over([weight.to(self.device) for weight in weights])
-        sizes = [-(-weight.numel() // _ALIGNMENT) * _ALIGNMENT for weight in weights]
-        starts = list(accumulate(sizes, initial=0))
-        part = -(-starts[-1] // (self._ranks.size * _ALIGNMENT)) * _ALIGNMENT
-        flat = weights[0].new_zeros(part * self._ranks.size)
-        for weight, start in zip(weights, starts, strict=False):
-            flat[start : start + weight.numel()] = weight.reshape(-1)
+        shards = [self._shard_of(weight) for weight in weights]
         if not self._whole:
-            self._whole = [flat.new_empty(flat.shape, device=self.device) for _ in range(_WHOLE)]
-        assert flat.shape == self._whole[0].shape
-        mine = flat[part * self._ranks.rank : part * (self._ranks.rank + 1)]
-        self._places[number] = len(self._shards) % _WHOLE
-        self._shards[number] = mine.to(self.device, copy=True)
+            self._whole = [
+                [s.new_empty(self._ranks.size * s.shape[0], s.shape[1]) for s in shards]
+                for _ in range(_WHOLE)
+            ]
+        place = self._places[number] = len(self._shards) % _WHOLE
+        assert [len(whole) for whole in self._whole[place]] == [
+            self._ranks.size * len(shard) for shard in shards
+        ]
+        self._shards[number] = shards
         # `data` counts the changes of the views apart: what a backward pass reads has not changed
         # since it was computed with, though the memory held another layer in between.
-        whole = self._whole[self._places[number]].data
         views = [
-            whole[start : start + weight.numel()].view(weight.shape)
-            for weight, start in zip(weights, starts, strict=False)
+            whole.data[: len(weight)]
+            for whole, weight in zip(self._whole[place], weights, strict=True)
         ]
-        return layer.over(views)
+        travels = [
+            partial(self._travelling.product, self._travelling.add(shard, returns=each))
+            for shard, each in zip(shards, returns, strict=True)
+        ]
+        return layer.over(views, travels)
 
-    def begin(self, kind: Pass) -> None:
-        """Have the first layers at hand."""
+    def begin(self, kind: Pass, tokens: PassTokens, way: Way) -> None:
+        """Have the first layers at hand, or tokens on their way."""
+        self.passes[way] += 1
+        self.travels = way is Way.TRAVELLING
         numbers = range(self._num_layers)
         self._order = numbers if kind is Pass.FORWARD else (*numbers, *reversed(numbers))
         self._position = 0
+        if self.travels:
+            self._travelling.begin(tokens)
+            return
         for number in tuple(self._shards)[:_WHOLE]:
             self._fetch(number)
             self._await(number)
@@ -99,6 +128,8 @@ class ShardedLayers:
         """The ranks have begun together."""
 
     def turn(self) -> None:
+        if self.travels:
+            return
         number = self._order[self._position]
         self._position += 1
         self._await(number)
@@ -110,6 +141,9 @@ class ShardedLayers:
 
     def finish(self) -> None:
         """Whatever this rank did not compute, the others did."""
+        if self.travels:
+            self._travelling.finish()
+            return
         while self._position < len(self._order):
             self.turn()
 
@@ -119,15 +153,23 @@ class ShardedLayers:
             return
         self._held[place] = number
         self.gathers += 1
-        work = _gather(
-            self._whole[place], self._shards[number], group=self._ranks.group, async_op=True
+        # All matrices in one call.
+        self._coming[number] = self._ranks.group.allgather_into_tensor_coalesced(
+            list(self._whole[place]), list(self._shards[number])
         )
-        assert work is not None
-        self._coming[number] = work
 
     def _await(self, number: int) -> None:
         if (work := self._coming.pop(number, None)) is not None:
             work.wait()
+
+    def _shard_of(self, weight_OI: Tensor) -> Tensor:
+        """This rank's rows; where they do not come out even, zeros follow the last ones."""
+        outputs, inputs = weight_OI.shape
+        rows = -(-outputs // self._ranks.size)
+        mine = weight_OI[rows * self._ranks.rank : rows * (self._ranks.rank + 1)]
+        shard = weight_OI.new_zeros(rows, inputs, device=self.device)
+        shard[: len(mine)] = mine
+        return shard
 
 
 def spread_evenly(count: int, num_layers: int) -> frozenset[int]:

@@ -1,6 +1,6 @@
 """Jobs on a sharded backbone train as on a whole one, and nothing of them is sent."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,10 @@ from alto_exec.bank import AdapterBank
 from alto_exec.decoder import Decoder
 from alto_exec.evaluate import validation_loss
 from alto_exec.frozen_model import FrozenModel
+from alto_exec.modules import ALL_LINEAR
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
+from alto_policy.exchange import Way
 from alto_policy.types import Job, Schedule
 from tests.exec.comparing import Trajectory, assert_same_training, in_double_precision
 from tests.exec.packed_loop import PackedRun, a_job, ragged_samples
@@ -26,7 +28,7 @@ from tests.parallel.traffic import Traffic
 
 TRAIN, VALIDATION = ragged_samples(), ragged_samples(6, seed=1)
 LAYERS = 5  # more than are at hand at a time
-WHOLE = {2: 0, 4: 2}  # layers that stay whole, by the number of ranks
+WHOLE = {2: 0, 3: 1, 4: 2}  # layers that stay whole, by the number of ranks
 JOBS = (
     a_job("plain", steps=5),
     a_job("wide", rank=9, batch_size=3, rslora=True, clip=0.3, seed=1),
@@ -34,7 +36,7 @@ JOBS = (
     a_job("fast", steps=7, learning_rate=0.1, schedule=Schedule.COSINE, rise=0.3, seed=3),
 )
 # Uneven: one rank has most of the jobs, and of four one has none.
-OWNERS = {2: ((0, 1, 2), (3,)), 4: ((0, 1), (2,), (), (3,))}
+OWNERS = {2: ((0, 1, 2), (3,)), 3: ((0,), (1, 2), (3,)), 4: ((0, 1), (2,), (), (3,))}
 MOST_PASSES = 8  # of training, by the third job
 
 
@@ -48,6 +50,8 @@ class Told:
     numbers: dict[str, int]
     shard: int  # numbers of a layer's shard
     gathers: int
+    passes: dict[Way, int]
+    received_bytes: int
 
 
 def model_of(family: str) -> PreTrainedModel:
@@ -77,17 +81,28 @@ def train(model: FrozenModel, jobs: list[Job]) -> tuple[dict[str, Trajectory], d
     return {job.id: run.trajectory(job.id) for job in jobs}, losses
 
 
-def train_sharded(family: str, ranks: Ranks, folder: Path) -> Told:
+def train_sharded(
+    family: str, way: Way, targets: str | Sequence[str], ranks: Ranks, folder: Path
+) -> Told:
     with in_double_precision():
-        model = ShardedDecoder(model_of(family), ranks, whole_layers=WHOLE[ranks.size])
+        whole_layers = WHOLE[ranks.size]
+        model = ShardedDecoder(model_of(family), ranks, targets, whole_layers=whole_layers, way=way)
         mine = [JOBS[i] for i in OWNERS[ranks.size][ranks.rank]]
         with Traffic() as traffic:
             trajectories, validation = train(model, mine)
             model.settle()
     counts = traffic.counts
-    shard = model.layers.bytes_per_gather // (ranks.size - 1) // 8
-    gathers = model.layers.gathers
-    return Told(trajectories, validation, dict(counts.calls), dict(counts.numbers), shard, gathers)
+    layers = model.layers
+    return Told(
+        trajectories,
+        validation,
+        calls=dict(counts.calls),
+        numbers=dict(counts.numbers),
+        shard=layers.num_bytes // 8 // (LAYERS - whole_layers),
+        gathers=layers.gathers,
+        passes=layers.passes,
+        received_bytes=layers.received_bytes,
+    )
 
 
 @pytest.fixture(scope="module", params=[("llama", 2), ("qwen2", 4)], ids=["2", "4"])
@@ -96,7 +111,7 @@ def told(
 ) -> tuple[str, list[Told]]:
     """Llama on two ranks; Qwen 2, with its biases and its tied head, on four, with whole layers."""
     family, size = request.param
-    scene = partial(train_sharded, family)
+    scene = partial(train_sharded, family, Way.GATHERED, ALL_LINEAR)
     return family, outcomes(scene, size, tmp_path_factory.mktemp("sharded") / "ranks")
 
 
@@ -125,13 +140,16 @@ def test_nothing_is_sent_but_shards_and_what_is_agreed(told: tuple[str, list[Tol
     _, ranks = told
     size = len(ranks)
     for found in ranks:
-        assert found.calls.keys() == {"_allgather_base_", "allreduce_"}
-        agreements = found.calls["allreduce_"]
-        assert found.numbers["allreduce_"] == agreements
+        assert found.calls.keys() == {"allgather_into_tensor_coalesced_", "allgather_"}
+        agreements = found.calls["allgather_"]
+        assert found.numbers["allgather_"] == agreements * 2 * (size + 1)
         # In training all that are sharded but the two at hand, forward and back. In evaluation the
         # same forward, and then two others are at hand. Who evaluates early takes part in training.
         evaluations, sharded = agreements - MOST_PASSES - 1, LAYERS - WHOLE[size]
         assert evaluations > 0
         expected = 2 + MOST_PASSES * 2 * (sharded - 2) + (evaluations - 1) * sharded + sharded - 2
-        assert found.calls["_allgather_base_"] == found.gathers == expected
-        assert found.numbers["_allgather_base_"] == expected * found.shard * (size + 1)
+        name = "allgather_into_tensor_coalesced_"
+        assert found.calls[name] == found.gathers == expected
+        assert found.numbers[name] == expected * found.shard * (size + 1)
+        assert found.received_bytes == 8 * expected * found.shard * (size - 1)
+        assert found.passes == {Way.GATHERED: agreements - 1, Way.TRAVELLING: 0}

@@ -1,0 +1,171 @@
+"""Jobs train as on one process where their tokens travel to the shards, and only tokens do."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from alto_exec.bank import AdapterBank
+from alto_exec.batch import PackedBatch
+from alto_exec.decoder import Decoder
+from alto_exec.modules import ALL_LINEAR
+from alto_exec.parallel.ranks import Ranks
+from alto_exec.parallel.sharded_decoder import ShardedDecoder
+from alto_exec.parallel.travelling import TravellingTokens
+from alto_policy.exchange import PassTokens, Way
+from tests.exec.comparing import assert_same_training, in_double_precision
+from tests.parallel.ranks_of_processes import outcomes
+from tests.parallel.test_sharded_decoder import (
+    JOBS,
+    LAYERS,
+    MOST_PASSES,
+    OWNERS,
+    WHOLE,
+    Told,
+    model_of,
+    train,
+    train_sharded,
+)
+from tests.parallel.traffic import Traffic
+
+# Three ranks: outputs do not come out even, and most linears have no adapter; the first one that
+# has is behind others.
+SCENES = [
+    ("llama", 2, ALL_LINEAR),
+    ("qwen2", 4, ALL_LINEAR),
+    ("qwen2", 3, ("k_proj", "down_proj")),
+]
+
+
+@pytest.fixture(scope="module", params=SCENES, ids=lambda scene: str(scene[1]))
+def travelled(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, str | tuple[str, ...], list[Told]]:
+    family, size, targets = request.param
+    scene = partial(train_sharded, family, Way.TRAVELLING, targets)
+    folder = tmp_path_factory.mktemp("travelled") / "ranks"
+    return family, targets, outcomes(scene, size, folder)
+
+
+def test_jobs_train_as_beside_all_others_on_one_process(
+    travelled: tuple[str, str | tuple[str, ...], list[Told]],
+) -> None:
+    family, targets, ranks = travelled
+    with in_double_precision():
+        together, validation = train(Decoder(model_of(family), targets), list(JOBS))
+    assert sorted(name for found in ranks for name in found.trajectories) == sorted(together)
+    for found in ranks:
+        for name, trajectory in found.trajectories.items():
+            assert_same_training(trajectory, together[name], what=name)
+            assert found.validation[name] == pytest.approx(validation[name], rel=1e-9)
+
+
+def test_no_weight_is_gathered_and_steps_are_those_of_all_groups(
+    travelled: tuple[str, str | tuple[str, ...], list[Told]],
+) -> None:
+    family, targets, ranks = travelled
+    size = len(ranks)
+    with in_double_precision():
+        layer = Decoder(model_of(family), targets)._layers[0]
+    groups, layers = len(layer.groups), LAYERS - WHOLE[size]
+    # Before the first adapter nobody wants a gradient; a first layer that is whole takes no part.
+    silent = len(layer.qkv.groups) if 0 not in _whole(size) else 0
+    for found in ranks:
+        assert found.gathers == 0
+        assert found.calls.keys() <= {"alltoall_base_", "_allgather_base_", "allgather_"}
+        passes = found.passes[Way.TRAVELLING]
+        assert found.calls["allgather_"] == passes + 1
+        exchanges = found.calls["alltoall_base_"] + found.calls.get("_allgather_base_", 0)
+        assert exchanges == 2 * (
+            passes * groups * layers + MOST_PASSES * (groups * layers - silent)
+        )
+        assert found.received_bytes > 0
+
+
+def _whole(size: int) -> frozenset[int]:
+    from alto_exec.parallel.sharded_layers import spread_evenly
+
+    return spread_evenly(WHOLE[size], LAYERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """Of one step there and one back."""
+
+    y: torch.Tensor
+    dx: torch.Tensor
+    received_bytes: int
+    numbers: int  # in all tensors that were handed to collectives
+
+
+OUTPUTS, INPUTS = 7, 5
+WEIGHT_OI = torch.arange(OUTPUTS * INPUTS, dtype=torch.float64).view(OUTPUTS, INPUTS).sin()
+
+
+def exchange(counts: PassTokens, ranks: Ranks, folder: Path) -> Exchanged:
+    """With inputs and gradients that tell the rank; who does not train finishes."""
+    rows = -(-OUTPUTS // ranks.size)
+    shard = torch.zeros(rows, INPUTS, dtype=torch.float64)
+    mine = WEIGHT_OI[rows * ranks.rank : rows * (ranks.rank + 1)]
+    shard[: len(mine)] = mine
+    tokens = TravellingTokens(ranks)
+    number = tokens.add(shard, returns=True)
+    x = inputs_of(ranks.rank, counts.forward[ranks.rank]).requires_grad_()
+    with Traffic() as traffic:
+        tokens.begin(counts)
+        y = tokens.product(number, x, OUTPUTS)
+        dx = torch.zeros_like(x)
+        if counts.backward[ranks.rank]:
+            (dx,) = torch.autograd.grad(y.sin().sum(), [x])
+        tokens.finish()
+    sent = sum(traffic.counts.numbers.values())
+    return Exchanged(y.detach(), dx, tokens.received_bytes, sent)
+
+
+def inputs_of(rank: int, count: int) -> torch.Tensor:
+    return torch.arange(count * INPUTS, dtype=torch.float64).add(rank).cos().view(count, INPUTS)
+
+
+@pytest.mark.parametrize(
+    ("forward", "backward", "is_even"),
+    [
+        pytest.param((6, 0, 2), (6, 0, 2), False, id="uneven-and-empty"),
+        pytest.param((4, 3, 9), (4, 0, 9), False, id="one-evaluates"),
+        pytest.param((9, 8, 9), (9, 8, 9), True, id="nearly-even"),
+        pytest.param((2, 5), (2, 5), False, id="two"),
+        pytest.param((0, 3), (0, 0), False, id="forward-alone"),
+    ],
+)
+def test_a_product_there_and_back(
+    forward: tuple[int, ...], backward: tuple[int, ...], is_even: bool, tmp_path: Path
+) -> None:
+    size = len(forward)
+    counts = PassTokens(forward, backward)
+    found = outcomes(partial(exchange, counts), size, tmp_path)
+    part = -(-OUTPUTS // size)
+    sent = counts.evened()
+    assert (len(set(sent.forward)) == 1) == is_even
+    for rank, one in enumerate(found):
+        x = inputs_of(rank, forward[rank]).requires_grad_()
+        y = x @ WEIGHT_OI.T
+        torch.testing.assert_close(one.y, y.detach())
+        if backward[rank]:
+            torch.testing.assert_close(one.dx, torch.autograd.grad(y.sin().sum(), [x])[0])
+        moved = 0
+        for half, there, back in ((sent.forward, INPUTS, part), (sent.backward, part, INPUTS)):
+            moved += (sum(half) - half[rank]) * there + (size - 1) * half[rank] * back
+        assert one.received_bytes == 8 * moved
+
+
+class Broken(AdapterBank):
+    """Fails in the middle of the forward half."""
+
+    is_broken = False
+
+    def group(self, number: int, *parts: torch.Tensor | None):  # type: ignore[no-untyped-def, override]
+        if self.is_broken and number == 9:
+            raise torch.OutOfMemoryError
+        return super().group(number, *parts)  # type: ignore[arg-type]
