@@ -20,12 +20,7 @@ from alto_exec.peft_format import BaseModel
 from alto_exec.replay import Replayed, Replays
 from alto_exec.weighing import FixedWeights, Weigh
 from alto_kernels.linear_cross_entropy import linear_cross_entropy, take_rows
-from alto_kernels.lora_linear import (
-    AdaptedGroup,
-    has_kernels,
-    lora_linear_group,
-    path_alone_for,
-)
+from alto_kernels.lora_linear import AdaptedGroup, has_kernels, lora_linear_group, path_alone_for
 from alto_kernels.rms_norm import add_rms_norm
 from alto_kernels.rope import rope
 from alto_kernels.swiglu import swiglu
@@ -37,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Context", "Decoder", "FrozenLinear", "Layer", "Split", "can_be_written_out"]
 
+Travel = Callable[[Tensor, int], Tensor]  # a product, from x and the number of outputs
 _FAMILY = ("llama", "mistral", "qwen2")
 # Most bytes of a pass over those that its linears read and write: 1.0 (1B) to 1.1 (135M) measured.
 _KEPT = 1.25
@@ -62,7 +58,7 @@ class FrozenLinear:
     outputs: tuple[int, ...]
     number: int | None  # of the first one among the adapted linears of the model
     # What multiplies in passes in which tokens travel to the weight; `weight_OI` is not read there.
-    travel: "Callable[[Tensor, int], Tensor] | None" = None  # x and the outputs together
+    travel: Travel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +86,10 @@ class Layer:
     def groups(self) -> tuple[FrozenLinear, ...]:
         return tuple(group for split in self.splits for group in split.groups)
 
-    def over(
-        self,
-        weights: Sequence[Tensor],
-        travels: "Sequence[Callable[[Tensor, int], Tensor] | None] | None" = None,
-    ) -> "Layer":
+    def over(self, weights: Sequence[Tensor], travels: Sequence[Travel] = ()) -> "Layer":
         """With these weights for the groups, in their order, on the device where they are."""
         following, device = iter(weights), weights[0].device
-        roads = iter(travels or [None] * len(weights))
+        roads = iter(travels)
 
         def of(split: Split) -> Split:
             groups = tuple(
@@ -105,7 +97,7 @@ class Layer:
                     group,
                     weight_OI=next(following),
                     bias_O=None if group.bias_O is None else group.bias_O.to(device),
-                    travel=next(roads),
+                    travel=next(roads, None),
                 )
                 for group in split.groups
             )
@@ -323,7 +315,7 @@ def _apply(split: Split, x_TI: Tensor, context: Context) -> tuple[Tensor, ...]:
 
 
 def _travelled(
-    group: FrozenLinear, travel: Callable[[Tensor, int], Tensor], x_TI: Tensor, context: Context
+    group: FrozenLinear, travel: Travel, x_TI: Tensor, context: Context
 ) -> Sequence[Tensor]:
     """The same where tokens travel to the weight; the adapters' part and the bias are made here."""
     sizes = list(group.outputs)

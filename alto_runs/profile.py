@@ -174,7 +174,9 @@ class GangRow:
     machine: Machine
     model: ModelShape
     dtype: str
-    method: str  # adapter-parallel, copies, fsdp2-peft, ddp-peft; one-gpu leaves the others idle
+    # adapter-parallel goes the cheaper way in each pass, gathered and travelling this one always;
+    # copies, fsdp2-peft, ddp-peft; one-gpu leaves the others idle
+    method: str
     gpus: int
     jobs: int
     rank: int
@@ -182,8 +184,9 @@ class GangRow:
     length: int
     seconds: float  # median, of the slowest GPU
     peak_bytes: int | None  # most of any GPU
-    received_bytes: int | None = None  # by one GPU from the others; of frozen layers
+    received_bytes: int | None = None  # by one GPU from the others
     exposed_seconds: float | None = None  # by which a step that receives nothing is shorter
+    ways: str | None = None  # that passes went: gathered (as all did before), travelling, or both
 
     def __post_init__(self) -> None:
         _require_positive(

@@ -2,10 +2,12 @@
 
     torchrun --nproc-per-node 4 experiments/adapter_parallel.py --out rows.jsonl --seconds 420
 
-Random weights: speed only. First the losses of jobs on all ranks are held against those of the
-same jobs on one, then the points are measured in order of importance until the time is up; one that
-does not fit is told. Jobs have rank 16 on all linears. The peers train one job after another, their
-batch filled up to the ranks (see `parallel_peers`). Only tokens that a job asked for are counted.
+`gathered` and `travelling` are adapter parallelism that goes this way in all passes, and
+`adapter-parallel` goes the cheaper one. Random weights: speed only. First the losses of jobs on all
+ranks, both ways, are held against those of the same jobs on one, then the points are measured in
+order of importance until the time is up; one that does not fit is told. Jobs have rank 16 on all
+linears. The peers train one job after another, their batch filled up to the ranks (see
+`parallel_peers`). Only tokens that a job asked for are counted.
 """
 
 import argparse
@@ -28,6 +30,7 @@ from alto_exec.profiling.synthetic import config_of, equal_jobs, random_samples,
 from alto_exec.profiling.this_machine import this_machine
 from alto_exec.residence import Progress, Resident
 from alto_exec.step import train_pass
+from alto_policy.exchange import Way
 from alto_policy.types import Job
 from alto_runs.profile import GangRow, Machine, dump_rows
 from alto_runs.versions import versions
@@ -56,11 +59,15 @@ class Point:
         return self.jobs * self.batch_size * self.length
 
 
+# Adapter parallelism, and the way that all of its passes go.
+WAYS = {"adapter-parallel": None, "gathered": Way.GATHERED, "travelling": Way.TRAVELLING}
 # What the bars are of first: the paper's peak, and how far from perfect scaling.
 PEAK, SCALING = Point(8, 2, 256), Point(32, 1, 1024)
 SHORT = (PEAK, Point(8, 1, 256), Point(8, 4, 256), Point(8, 8, 256))
 POINTS: dict[str, tuple[Point, ...]] = {
     "adapter-parallel": (PEAK, SCALING, Point(32, 1, 256), *SHORT[1:], Point(8, 2, 1024)),
+    "gathered": (PEAK, Point(8, 1, 256), Point(1, 1, 256)),
+    "travelling": (PEAK, Point(8, 1, 256), Point(1, 1, 256)),
     "fsdp2-peft": (*SHORT, Point(8, 2, 1024), Point(8, 1, 1024)),
     "one-gpu": (SCALING, Point(32, 1, 256), PEAK),
     "copies": (PEAK, SCALING, Point(32, 1, 256)),
@@ -102,7 +109,7 @@ class Bench:
             method=method, gpus=1 if method == "one-gpu" else self.ranks.size, rank=RANK,
             jobs=point.jobs, batch_size=point.batch_size, length=point.length, seconds=seconds,
             peak_bytes=self.peak_bytes(), received_bytes=found.get("received_bytes"),
-            exposed_seconds=found.get("exposed_seconds"),
+            exposed_seconds=found.get("exposed_seconds"), ways=found.get("ways"),
         )  # fmt: skip
         speed = row.tokens_per_second
         self.tell(
@@ -192,35 +199,34 @@ def mine_of(method: str, point: Point, ranks: Ranks) -> Sequence[Job]:
 
 
 def check(bench: Bench, name: str) -> None:
-    """The losses of eight jobs over some steps: sharded over all ranks, and whole on the first."""
+    """The losses of eight jobs over some steps: in shards either way, and whole on the first."""
     point = Point(8, 1, 64)
     jobs = equal_jobs(point.jobs, rank=RANK, batch_size=point.batch_size)
     ranks = bench.ranks
-    found: dict[str, float] = {}
-    for model, mine in (
-        (sharded(bench, name), dealt(jobs, ranks)),
-        (whole(bench, name), jobs if ranks.is_leader else []),
-    ):
+
+    def losses(model: Decoder | ShardedDecoder, mine: Sequence[Job]) -> dict[str, float]:
         trainer = Trainer(model, name, point, mine)
         for _ in range(CHECKED_STEPS):
             trainer.step()
         told = [json.loads(text) for text in ranks.hear(json.dumps(losses_of(trainer.residents)))]
-        merged = {job: loss for one in told for job, loss in one.items()}
-        if not found:
-            found = merged
-        del model, trainer
-    worst = max(abs(merged[job] / found[job] - 1) for job in merged)
-    bench.tell(
-        check="losses of jobs on all ranks against one rank", model=name, jobs=len(merged),
-        steps=CHECKED_STEPS, worst_relative_difference=worst, allowed=TOLERANCE[bench.dtype],
-    )  # fmt: skip
-    assert found.keys() == merged.keys()
-    assert worst <= TOLERANCE[bench.dtype], "the ranks do not train what one rank trains"
+        return {job: loss for one in told for job, loss in one.items()}
+
+    found = {way: losses(sharded(bench, name, way), dealt(jobs, ranks)) for way in Way}
+    expected = losses(whole(bench, name), jobs if ranks.is_leader else [])
+    for way, merged in found.items():
+        assert merged.keys() == expected.keys()
+        worst = max(abs(merged[job] / expected[job] - 1) for job in merged)
+        bench.tell(
+            check="losses of jobs on all ranks against one rank", model=name, way=way,
+            jobs=len(merged), steps=CHECKED_STEPS, worst_relative_difference=worst,
+            allowed=TOLERANCE[bench.dtype],
+        )  # fmt: skip
+        assert worst <= TOLERANCE[bench.dtype], f"the ranks train something else, {way}"
 
 
-def sharded(bench: Bench, name: str) -> ShardedDecoder:
+def sharded(bench: Bench, name: str, way: Way | None) -> ShardedDecoder:
     model = with_layers_made_in_turn(config_of(name), bench.ranks.device, bench.dtype)
-    return ShardedDecoder(model, bench.ranks, whole_layers=bench.whole_layers)
+    return ShardedDecoder(model, bench.ranks, whole_layers=bench.whole_layers, way=way)
 
 
 def whole(bench: Bench, name: str) -> Decoder:
@@ -240,9 +246,12 @@ def attempt(bench: Bench, act: Callable[[], object]) -> bool:
 def measure_ours(bench: Bench, name: str, method: str, points: Sequence[Point]) -> None:
     """All points on one backbone: in shards, in copies, or on the leader alone."""
     ranks = bench.ranks
-    make = sharded if method == "adapter-parallel" else whole
+
+    def make() -> Decoder | ShardedDecoder:
+        return sharded(bench, name, WAYS[method]) if method in WAYS else whole(bench, name)
+
     models: list[Decoder | ShardedDecoder] = []
-    if not attempt(bench, lambda: models.append(make(bench, name))):
+    if not attempt(bench, lambda: models.append(make())):
         bench.tell(model=name, method=method, fits=False)
         return
     (model,) = models
@@ -271,18 +280,22 @@ def measure_ours(bench: Bench, name: str, method: str, points: Sequence[Point]) 
 
 def communication(
     bench: Bench, model: ShardedDecoder, trainer: Trainer, seconds: float
-) -> dict[str, float]:
-    """Bytes that come in with a step, and the time by which a step without them is shorter."""
+) -> dict[str, Any]:
+    """Bytes that come in with a step, and which ways its passes go; of gathered ones alone the time
+    by which a step without them is shorter."""
     layers = model.layers
-    before = layers.gathers
+    before, passes = layers.received_bytes, dict(layers.passes)
     trainer.step()
-    gathers = layers.gathers - before
-    fetch = layers._fetch
-    layers._fetch = lambda number: None  # type: ignore[method-assign]  # what is there is computed with
-    silent = bench.median_seconds(trainer.step, repeats=3)
-    layers._fetch = fetch  # type: ignore[method-assign]
-    received = gathers * layers.bytes_per_gather
-    return {"received_bytes": received, "exposed_seconds": seconds - silent}
+    received = layers.received_bytes - before
+    gone = [way for way in Way if layers.passes[way] > passes[way]]
+    found: dict[str, Any] = {"received_bytes": received, "ways": "+".join(gone)}
+    if gone == [Way.GATHERED]:
+        fetch = layers._fetch
+        layers._fetch = lambda number: None  # type: ignore[method-assign]  # what is there is computed with
+        silent = bench.median_seconds(trainer.step, repeats=3)
+        layers._fetch = fetch  # type: ignore[method-assign]
+        found["exposed_seconds"] = seconds - silent
+    return found
 
 
 def measure_peers(bench: Bench, name: str, method: str, points: Sequence[Point]) -> None:
@@ -373,9 +386,9 @@ def points_of(method: str, *, is_whole: bool) -> tuple[Point, ...]:
 
 def plan(models: Sequence[str], methods: Sequence[str]) -> list[tuple[str, str]]:
     """What the bars are of comes first."""
-    ways = list(POINTS)
-    sections = [(name, method) for name in models for method in ways[:3]]
-    sections += [(name, method) for method in ways[3:] for name in models]
+    first = ["adapter-parallel", "gathered", "travelling", "fsdp2-peft", "one-gpu"]
+    sections = [(name, method) for name in models for method in first]
+    sections += [(name, method) for method in POINTS if method not in first for name in models]
     return [(name, method) for name, method in sections if method in methods]
 
 

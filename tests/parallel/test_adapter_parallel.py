@@ -30,7 +30,10 @@ from experiments.adapter_parallel import (
 from experiments.parallel_peers import peft_model
 from tests.parallel.ranks_of_processes import outcomes
 
-OURS, PEERS = ("adapter-parallel", "copies", "one-gpu"), ("fsdp2-peft", "ddp-peft")
+OURS, PEERS = (
+    ("gathered", "travelling", "adapter-parallel", "copies", "one-gpu"),
+    ("fsdp2-peft", "ddp-peft"),
+)
 POINT = Point(jobs=3, batch_size=3, length=12)  # two ranks fill a batch up
 LAYERS, WHOLE = 4, 1
 SMALL: dict[str, Any] = {
@@ -92,18 +95,25 @@ def test_a_row_for_each_way(size: int, tmp_path: Path) -> None:
     assert list(found) == [*OURS, *PEERS]
     assert found["one-gpu"].gpus == 1
     assert {found[method].gpus for method in found if method != "one-gpu"} == {size}
-    received = found["adapter-parallel"].received_bytes
+    gathered = found["gathered"]
+    received = gathered.received_bytes
     assert received is not None
     # The layer that is not at hand, once forward and once back; the first pass has come before.
-    layer = 4 * found["adapter-parallel"].model.block_parameters / LAYERS
+    layer = 4 * gathered.model.block_parameters / LAYERS
     gathers = 2 * (LAYERS - WHOLE - 2)
     assert received >= gathers * layer * (size - 1) / size
     assert received <= 1.1 * gathers * layer * (size - 1) / size
     # A step of a peer is one of each job; a step without its gathers is shorter by their time.
     seconds = {method: row.seconds for method, row in found.items()}
     assert {seconds[method] for method in PEERS} == {float(POINT.jobs)}
-    assert (seconds["copies"], seconds["adapter-parallel"]) == (1.0, 1.0 + gathers)
-    assert found["adapter-parallel"].exposed_seconds == gathers
+    assert (seconds["copies"], seconds["gathered"]) == (1.0, 1.0 + gathers)
+    assert (gathered.exposed_seconds, gathered.ways) == (gathers, "gathered")
+    # Tokens of all ranks, and what was found for those of the first one, which has the most.
+    travelling = found["travelling"]
+    assert (seconds["travelling"], travelling.ways) == (1.0, "travelling")
+    assert (travelling.received_bytes == 0) == (size == 1)
+    # So few layers are gathered in less time than tokens need for the way.
+    assert found["adapter-parallel"].ways == "gathered"
     losses = {facts["method"]: facts["first_loss"] for facts in told}
     assert list(losses) == [*OURS, *PEERS]
     assert losses == dict.fromkeys(losses, pytest.approx(losses["one-gpu"], rel=1e-5))
@@ -126,6 +136,7 @@ def test_the_grid_is_measured_whole_after_what_the_bars_are_of(method: str) -> N
     wanted = {
         (jobs, size, length) for jobs in (8, 32) for size in (1, 2, 4, 8) for length in (256, 1024)
     }
+    wanted |= {(p.jobs, p.batch_size, p.length) for p in POINTS[method]}
     assert sorted((p.jobs, p.batch_size, p.length) for p in points) == sorted(wanted)
 
 

@@ -1,28 +1,30 @@
 """Jobs train as on one process where their tokens travel to the shards, and only tokens do."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from alto_exec.bank import AdapterBank
-from alto_exec.batch import PackedBatch
 from alto_exec.decoder import Decoder
 from alto_exec.modules import ALL_LINEAR
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
+from alto_exec.parallel.sharded_layers import spread_evenly
 from alto_exec.parallel.travelling import TravellingTokens
+from alto_kernels.lora_linear import AdaptedGroup
 from alto_policy.exchange import PassTokens, Way
-from tests.exec.comparing import assert_same_training, in_double_precision
+from tests.exec.comparing import Trajectory, assert_same_training, in_double_precision
+from tests.exec.packed_loop import PackedRun
 from tests.parallel.ranks_of_processes import outcomes
 from tests.parallel.test_sharded_decoder import (
     JOBS,
     LAYERS,
     MOST_PASSES,
-    OWNERS,
+    TRAIN,
     WHOLE,
     Told,
     model_of,
@@ -72,7 +74,7 @@ def test_no_weight_is_gathered_and_steps_are_those_of_all_groups(
         layer = Decoder(model_of(family), targets)._layers[0]
     groups, layers = len(layer.groups), LAYERS - WHOLE[size]
     # Before the first adapter nobody wants a gradient; a first layer that is whole takes no part.
-    silent = len(layer.qkv.groups) if 0 not in _whole(size) else 0
+    silent = len(layer.qkv.groups) if 0 not in spread_evenly(WHOLE[size], LAYERS) else 0
     for found in ranks:
         assert found.gathers == 0
         assert found.calls.keys() <= {"alltoall_base_", "_allgather_base_", "allgather_"}
@@ -85,12 +87,6 @@ def test_no_weight_is_gathered_and_steps_are_those_of_all_groups(
         assert found.received_bytes > 0
 
 
-def _whole(size: int) -> frozenset[int]:
-    from alto_exec.parallel.sharded_layers import spread_evenly
-
-    return spread_evenly(WHOLE[size], LAYERS)
-
-
 @dataclass(frozen=True, slots=True)
 class Exchanged:
     """Of one step there and one back."""
@@ -98,7 +94,7 @@ class Exchanged:
     y: torch.Tensor
     dx: torch.Tensor
     received_bytes: int
-    numbers: int  # in all tensors that were handed to collectives
+    numbers: dict[str, int]  # in the tensors of each kind of collective
 
 
 OUTPUTS, INPUTS = 7, 5
@@ -121,8 +117,7 @@ def exchange(counts: PassTokens, ranks: Ranks, folder: Path) -> Exchanged:
         if counts.backward[ranks.rank]:
             (dx,) = torch.autograd.grad(y.sin().sum(), [x])
         tokens.finish()
-    sent = sum(traffic.counts.numbers.values())
-    return Exchanged(y.detach(), dx, tokens.received_bytes, sent)
+    return Exchanged(y.detach(), dx, tokens.received_bytes, dict(traffic.counts.numbers))
 
 
 def inputs_of(rank: int, count: int) -> torch.Tensor:
@@ -154,18 +149,48 @@ def test_a_product_there_and_back(
         torch.testing.assert_close(one.y, y.detach())
         if backward[rank]:
             torch.testing.assert_close(one.dx, torch.autograd.grad(y.sin().sum(), [x])[0])
-        moved = 0
+        moved = handed = 0
         for half, there, back in ((sent.forward, INPUTS, part), (sent.backward, part, INPUTS)):
             moved += (sum(half) - half[rank]) * there + (size - 1) * half[rank] * back
+            handed += (sum(half) + size * half[rank]) * (there + back)  # in and out, own parts too
         assert one.received_bytes == 8 * moved
+        # What is gathered evenly is handed in once, and not once for each rank.
+        handed -= is_even * (size - 1) * sent.forward[rank] * INPUTS
+        assert sum(one.numbers.values()) == handed
 
 
 class Broken(AdapterBank):
-    """Fails in the middle of the forward half."""
+    """Memory runs out in the middle of the forward half."""
 
-    is_broken = False
+    fails_at = 0
 
-    def group(self, number: int, *parts: torch.Tensor | None):  # type: ignore[no-untyped-def, override]
-        if self.is_broken and number == 9:
+    def group(self, number: int, *parts: Any) -> AdaptedGroup:
+        self.fails_at -= 1
+        if self.fails_at == 0:
             raise torch.OutOfMemoryError
-        return super().group(number, *parts)  # type: ignore[arg-type]
+        return super().group(number, *parts)
+
+
+def train_beside_one_that_fails(ranks: Ranks, folder: Path) -> dict[str, Trajectory]:
+    with in_double_precision():
+        model = ShardedDecoder(model_of("llama"), ranks, way=Way.TRAVELLING)
+        if ranks.is_leader:
+            found, _ = train(model, [JOBS[0]])
+            model.settle()
+            return found
+        bank = Broken(model.shapes, model.device, rows=16)
+        run = PackedRun(TRAIN, model, bank)
+        run.join(JOBS[1])
+        bank.fails_at = 9
+        with pytest.raises(torch.OutOfMemoryError):
+            run.finish()
+        model.settle()
+        return {}
+
+
+def test_a_rank_that_fails_in_a_pass_makes_its_steps_for_the_others(tmp_path: Path) -> None:
+    found, _ = outcomes(train_beside_one_that_fails, 2, tmp_path)
+    with in_double_precision():
+        expected, _ = train(Decoder(model_of("llama")), [JOBS[0]])
+    for name, trajectory in expected.items():
+        assert_same_training(found[name], trajectory, what=name)
