@@ -11,6 +11,7 @@ from alto_kernels.lora_linear.kernel.device import (
     is_hopper,
     join,
     mark,
+    next_in_line,
     num_programs,
     whole_numbers,
 )
@@ -80,11 +81,12 @@ def backward(
 
     The product of dx is compute bound and leaves a few multiprocessors alone, so the gradients that
     it does not wait for, which are memory bound, run beside it. Where that is too much for those,
-    dB runs beside what makes ds, for both read dy.
+    dB runs beside what makes ds, for both read dy, and the product waits for it too: the rest of it
+    would be left with those few.
     """
     device = x_TI.device
     tables, spans = plan.tables(device), _output_spans(group)
-    one_pass = _is_one_pass(tables)
+    one_pass, db_made = _is_one_pass(tables), None
     dx_TI = x_TI.new_empty(x_TI.shape) if need_dx else None
     with first_in_line(device):
         if one_pass:
@@ -93,14 +95,18 @@ def backward(
         else:
             ds_PJ = shrink(dy_TO, group.b_RO, spans, tables, shared=False)
         ds_made = mark(device)
-        if dx_TI is not None:
-            _dx(dx_TI, dy_TO, ds_PJ, group, tables, path)
-    if not one_pass:
-        (rows, inputs), outputs = x_TI.shape, group.weight_OI.shape[0]
-        if hides_both(tables, rows, inputs, outputs, num_programs(device)):
-            follow(ds_made, device)
+    (rows, inputs), outputs = x_TI.shape, group.weight_OI.shape[0]
+    db_first = not one_pass and not hides_both(tables, rows, inputs, outputs, num_programs(device))
+    if db_first:
         add_outer(s_PJ, dy_TO, group.grad_b_RO, spans, tables, shared=False)
+        db_made = mark(device)
+    if dx_TI is not None:
+        with next_in_line(device):
+            follow(db_made, device)
+            _dx(dx_TI, dy_TO, ds_PJ, group, tables, path)
     follow(ds_made, device)
+    if not one_pass and not db_first:
+        add_outer(s_PJ, dy_TO, group.grad_b_RO, spans, tables, shared=False)
     x_spans, grad_a_RC = _input_spans(group), group.grad_a_RMI.flatten(1)
     add_outer(ds_PJ, x_TI, grad_a_RC, x_spans, tables, shared=True, number=group.number)
     join(device)

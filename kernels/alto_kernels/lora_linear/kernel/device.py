@@ -40,12 +40,19 @@ def first_in_line(device: torch.device) -> Iterator[None]:
 
     What follows fills those that it leaves alone. `join` ends this.
     """
+    if device.type == "cuda":
+        _urgent_stream(device).wait_stream(torch.cuda.current_stream(device))
+    with next_in_line(device):
+        yield
+
+
+@contextmanager
+def next_in_line(device: torch.device) -> Iterator[None]:
+    """More of the line that `first_in_line` began, which waits for nothing that came between."""
     if device.type != "cuda":
         yield
         return
-    stream = _urgent_stream(device)
-    stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
+    with torch.cuda.stream(_urgent_stream(device)):
         yield
 
 
