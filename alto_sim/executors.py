@@ -19,6 +19,7 @@ from alto_sim.clock import Clock
 from alto_sim.curves import Losses
 from alto_sim.failures import Dice
 from alto_sim.hardware import Hardware
+from alto_sim.in_step import InStep
 from alto_sim.lane import Lane, Outlet, Place, Trainee
 from alto_sim.rigid import RigidLane
 from alto_sim.workload import Workload
@@ -36,7 +37,8 @@ class _Executor:
     gpus: tuple[GpuId, ...]
     slowdown: float
     trainees: dict[JobId, Trainee] = field(default_factory=dict)  # that hold memory of it
-    lanes: dict[GpuId, AnyLane] = field(default_factory=dict)
+    lanes: dict[GpuId, AnyLane] = field(default_factory=dict)  # one of all that go in step
+    gpu_of: dict[JobId, GpuId] = field(default_factory=dict)  # where each job was launched last
 
 
 class Executors:
@@ -84,9 +86,10 @@ class Executors:
 
     def launch(self, trainee: Trainee, task: TaskId, gpu: GpuId) -> None:
         executor = self._executors[task]
+        executor.gpu_of[trainee.spec.id] = gpu
         lane = executor.lanes.get(gpu)
         if lane is None:
-            lane = executor.lanes[gpu] = self._lane(executor, trainee)
+            lane = self._new_lane(executor, gpu, trainee)
         trainee.place, trainee.ordered, trainee.has_heard = Place.COMING, None, False
         trainee.stay += 1
         executor.trainees[trainee.spec.id] = trainee
@@ -140,21 +143,27 @@ class Executors:
             for node in self._hardware.nodes:
                 self._clock.after(self._dice.until_node_fails(), partial(fail, node))
 
-    def _lane(self, executor: _Executor, trainee: Trainee) -> AnyLane:
-        """For a GPU on which the job is the first."""
-        workload, slowdown = self._workload, executor.slowdown
+    def _new_lane(self, executor: _Executor, gpu: GpuId, trainee: Trainee) -> AnyLane:
+        """For a GPU on which the job is the first, and for all that go in step with it."""
+        workload, slowdown, task = self._workload, executor.slowdown, executor.task
+        lane: AnyLane
         if (duration := workload.durations.get(trainee.spec.id)) is not None:
             checkpoints = workload.faults.checkpoint_every
-            return RigidLane(duration, checkpoints, slowdown, self._clock, self._outlet)
-        return Lane(
-            executor.task,
+            lane = RigidLane(duration, checkpoints, slowdown, self._clock, self._outlet)
+            executor.lanes[gpu] = lane
+            return lane
+        gang = workload.step_time.gang(task)
+        lane = Lane(
+            task,
             workload.curves,
-            workload.step_time,
+            workload.step_time if gang is None else InStep(gang, executor.gpu_of),
             slowdown,
             self._clock,
             self._outlet,
             workload.overheads,
         )
+        executor.lanes.update(dict.fromkeys((gpu,) if gang is None else executor.gpus, lane))
+        return lane
 
     def _lose(self, executor: _Executor) -> None:
         """The executor is gone, with all that trains in it."""

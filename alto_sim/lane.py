@@ -1,4 +1,5 @@
-"""One GPU of an executor: jobs train in fused passes, and come and go between passes."""
+"""One GPU of an executor, or all that go in step: jobs train in fused passes, and come and go
+between passes."""
 
 import math
 from collections.abc import Callable, Sequence

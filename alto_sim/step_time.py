@@ -62,6 +62,9 @@ class StepTime:
             (self.per_evaluation + self.per_evaluated_token * tokens) * len(jobs)
         )
 
+    def gang(self, task: Task) -> None:
+        """Each GPU trains for itself."""
+
 
 def _check_times(times: RowTimes | StepTime) -> None:
     values = (getattr(times, field.name) for field in fields(times))

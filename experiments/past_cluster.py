@@ -21,6 +21,7 @@ from alto_policy.controller import Controller, run
 from alto_policy.planner import Planner
 from alto_policy.policies.alto import Alto, AltoSettings
 from alto_runs.costs.durations import ExpectedExits, TaskDurations
+from alto_runs.costs.ranks_in_step import RanksInStep
 from alto_runs.costs.sharded import Sharded
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.history import Follower
@@ -121,7 +122,8 @@ def _slowdown(load: float, num_gpus: int, seed: int) -> float:
 @cache
 def _times() -> Sharded:
     rows = read_profile(shipped_profile())
-    return Sharded(StepProfile(rows), StepProfile(rows, recompute=True))
+    profile = StepProfile(rows)
+    return Sharded(profile, RanksInStep(profile))
 
 
 def _draw(rows: Sequence[tuple[str, float, float, float, float]], names: Sequence[str]) -> Figure:

@@ -13,7 +13,10 @@ from alto_policy.packing import by_batch_size
 from alto_policy.types import Job, JobId, Task, TaskId
 from alto_policy.view import ClusterView, Status
 
-__all__ = ["ExpectedExits", "PassTimes", "TaskDurations"]
+__all__ = ["ExpectedExits", "GangTimes", "PassTimes", "TaskDurations"]
+
+
+_Members = list[tuple[Job, int]]  # of a GPU, with the passes that each has before it
 
 
 class PassTimes(Protocol):
@@ -21,6 +24,15 @@ class PassTimes(Protocol):
 
     def pass_seconds(self, jobs: Iterable[Job], task: Task) -> float: ...
     def evaluation_seconds(self, jobs: Sequence[Job], task: Task) -> float: ...
+    def gang(self, task: Task) -> "GangTimes | None":
+        """Where the task's GPUs go in step; None where each trains for itself."""
+
+
+class GangTimes(Protocol):
+    """Of GPUs that share one backbone: a pass or an evaluation begins and ends on all at once."""
+
+    def pass_seconds(self, by_gpu: Sequence[Sequence[Job]], task: Task) -> float: ...
+    def evaluation_seconds(self, by_gpu: Sequence[Sequence[Job]], task: Task) -> float: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,17 +150,27 @@ class TaskDurations:
         """Each GPU trains what fits, until its first job ends; then it takes the next ones."""
         memory = self._memory(task)
         queue = [(job, _passes(job, steps)) for job, steps in reversed(jobs) if steps > 0]
-        lanes = [(0.0, number) for number in range(task.num_gpus)]
-        members: list[list[tuple[Job, int]]] = [[] for _ in lanes]
-        loads, emptiest = [Load() for _ in lanes], 0
+        members: list[_Members] = [[] for _ in range(task.num_gpus)]
+        loads, emptiest = [Load() for _ in members], 0
         while queue:
             together = _joined(loads[emptiest], queue[-1][0], memory, task)
             if together is None:
                 break
             members[emptiest].append(queue.pop())
             loads[emptiest] = together
-            emptiest = min(range(len(lanes)), key=lambda number: loads[number].tokens)
-        end = 0.0
+            emptiest = min(range(len(loads)), key=lambda number: loads[number].tokens)
+        gang = self._times.gang(task)
+        seconds = (
+            self._apart(members, queue, memory, task)
+            if gang is None
+            else _in_step(gang, members, queue, memory, task)
+        )
+        return seconds + self._evaluations(jobs, task)
+
+    def _apart(
+        self, members: list[_Members], queue: _Members, memory: MemoryModel, task: Task
+    ) -> float:
+        lanes, end = [(0.0, number) for number in range(len(members))], 0.0
         while lanes:
             now, number = heappop(lanes)
             here = members[number]
@@ -159,16 +181,24 @@ class TaskDurations:
                 continue
             passes = min(left for _, left in here)
             now += passes * self._times.pass_seconds([job for job, _ in here], task)
-            members[number] = [(job, left - passes) for job, left in here if left > passes]
+            members[number] = _after(here, passes)
             heappush(lanes, (now, number))
-        return end + self._evaluations(jobs, task)
+        return end
 
     def _evaluations(self, jobs: Sequence[tuple[Job, int]], task: Task) -> float:
-        by_job: dict[JobId, float] = {
-            job.id: self._times.evaluation_seconds([job], task) * steps * job.reports / job.steps
-            for job, steps in jobs
-        }
-        return math.fsum(by_job.values()) / min(task.num_gpus, max(1, len(jobs)))
+        """Each GPU evaluates its own jobs, all beside one another."""
+        gang = self._times.gang(task)
+        beside = min(task.num_gpus, max(1, len(jobs)))
+
+        def seconds(job: Job) -> float:
+            if gang is None:
+                return self._times.evaluation_seconds([job], task)
+            return gang.evaluation_seconds([[job]] * beside, task)
+
+        shares = (steps * job.reports / job.steps for job, steps in jobs)
+        return (
+            math.fsum(s * seconds(job) for s, (job, _) in zip(shares, jobs, strict=True)) / beside
+        )
 
 
 def _weight(job: Job) -> int:
@@ -180,9 +210,26 @@ def _passes(job: Job, steps: int) -> int:
     return steps * job.hyperparameters.accumulation
 
 
-def _fill(
-    here: list[tuple[Job, int]], queue: list[tuple[Job, int]], memory: MemoryModel, task: Task
-) -> None:
+def _in_step(
+    gang: GangTimes, members: list[_Members], queue: _Members, memory: MemoryModel, task: Task
+) -> float:
+    now = 0.0
+    while True:
+        for here in members:
+            if queue:
+                _fill(here, queue, memory, task)
+        if not any(members):
+            return now
+        passes = min(left for here in members for _, left in here)
+        now += passes * gang.pass_seconds([[job for job, _ in here] for here in members], task)
+        members = [_after(here, passes) for here in members]
+
+
+def _after(here: _Members, passes: int) -> _Members:
+    return [(job, left - passes) for job, left in here if left > passes]
+
+
+def _fill(here: _Members, queue: _Members, memory: MemoryModel, task: Task) -> None:
     """Let as many as fit join, the last of the queue first."""
     load = load_of((job for job, _ in here), task.max_length)
     while queue and (together := _joined(load, queue[-1][0], memory, task)) is not None:

@@ -8,8 +8,9 @@ from alto_policy.layout import Layout, PassCosts, choose_layout
 from alto_policy.memory import MemoryModel
 from alto_policy.packing import by_batch_size
 from alto_policy.types import Job, Task, TaskId
-from alto_runs.costs.durations import PassTimes
-from alto_runs.costs.sharded import WEIGHT_BYTES, Sharded
+from alto_runs.costs.durations import GangTimes, PassTimes
+from alto_runs.costs.ranks_in_step import WEIGHT_BYTES, RanksInStep
+from alto_runs.costs.sharded import Sharded
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.costs.storage import PLAIN, Storage
 
@@ -65,7 +66,8 @@ class Machine:
         self._choices = choices
         self._plain = profile.kept(choices.storage, recompute=False)
         self._again = profile.kept(choices.storage, recompute=True)
-        self._shards = Sharded(self._plain, self._again)
+        again = self._again if choices.recompute else None
+        self._shards = Sharded(self._plain, RanksInStep(self._plain, again))
         self._ways: dict[tuple[TaskId, int], _Way] = {}
 
     def pass_seconds(self, jobs: Iterable[Job], task: Task) -> float:
@@ -73,6 +75,9 @@ class Machine:
 
     def evaluation_seconds(self, jobs: Sequence[Job], task: Task) -> float:
         return self._way(task).times.evaluation_seconds(jobs, task)
+
+    def gang(self, task: Task) -> GangTimes | None:
+        return self._way(task).times.gang(task)
 
     def memory_model(self, task: Task) -> MemoryModel:
         return self._way(task).memory

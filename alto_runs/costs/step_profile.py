@@ -16,10 +16,12 @@ from alto_runs.costs.surrogate import Estimate, Surrogate, fit_surrogate
 from alto_runs.costs.work import (
     BYTE_TERMS,
     OWN_KERNELS,
+    PRODUCTS,
     SECOND_TERMS,
     Ceilings,
     Crew,
     PassWork,
+    blocks_seconds,
     byte_terms,
     crew_of,
     evaluation_seconds,
@@ -115,12 +117,23 @@ class StepProfile:
         return self._shape_of[task.backbone]
 
     def work(self, jobs: Iterable[Job], task: Task) -> PassWork:
-        return self._work(crew_of(jobs), task)
+        return self.work_of_crew(crew_of(jobs), task)
 
     def seconds(self, work: PassWork) -> Prediction:
         """Of one fused training pass, with the optimizers' step."""
         found = self._seconds.estimate(second_terms(work, self._ceilings), _place(work))
         return self._labelled(found, work, self._steps, is_scaled=self._is_scaled)
+
+    def parts(self, work: PassWork) -> tuple[float, ...]:
+        """Seconds of each of SECOND_TERMS, by the physics fitted to the measurements."""
+        terms = second_terms(work, self._ceilings)
+        return tuple(f * t for f, t in zip(self._seconds.factors, terms, strict=True))
+
+    def linears_seconds(self, work: PassWork, slices: int = 1) -> float:
+        """What the frozen linears of the blocks have of the part of the products, with one of so
+        many slices of their outputs."""
+        factor = self._seconds.factors[PRODUCTS]
+        return factor * blocks_seconds(work, self._ceilings, slices)
 
     def bytes(self, work: PassWork) -> Prediction:
         """Most bytes held in the pass; the same on every card."""
@@ -133,7 +146,7 @@ class StepProfile:
         crew = crew_of(jobs)
         key = (task.backbone, _length(task), crew)
         if key not in self._passes:
-            work = self._work(crew, task)
+            work = self.work_of_crew(crew, task)
             terms = second_terms(work, self._ceilings)
             self._passes[key] = self._seconds.value(terms, _place(work))
         return self._passes[key]
@@ -143,15 +156,23 @@ class StepProfile:
         if not jobs:
             return 0.0
         crew = crew_of(jobs)
-        length, of_one = _length(task), self.validation_sequences
-        if task.tokens is not None:
-            of_one = max(1, round(task.tokens.validation / length))
+        length, of_one = _length(task), self.validated_sequences(task)
         key = (task.backbone, length, of_one, crew)
         if key not in self._evaluations:
             sequences, factors = of_one * len(jobs), self._seconds.factors
-            found = evaluation_seconds(self._work(crew, task), sequences, factors, self._ceilings)
+            found = evaluation_seconds(
+                self.work_of_crew(crew, task), sequences, factors, self._ceilings
+            )
             self._evaluations[key] = self._evaluation * found
         return self._evaluations[key]
+
+    def gang(self, task: Task) -> None:
+        """Each GPU has the whole backbone, and trains for itself."""
+
+    def validated_sequences(self, task: Task) -> int:
+        if task.tokens is None:
+            return self.validation_sequences
+        return max(1, round(task.tokens.validation / _length(task)))
 
     def memory_model(self, task: Task, max_jobs: int | None = None) -> MemoryModel:
         """The linear form by which jobs are admitted, from the fitted terms."""
@@ -174,7 +195,7 @@ class StepProfile:
             max_jobs=max_jobs,
         )
 
-    def _work(self, crew: Crew, task: Task) -> PassWork:
+    def work_of_crew(self, crew: Crew, task: Task) -> PassWork:
         return work_of(
             crew,
             self.shape_of(task),

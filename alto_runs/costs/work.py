@@ -17,12 +17,16 @@ from alto_runs.profile import ModelShape
 
 __all__ = [
     "BYTE_TERMS",
+    "EVALUATED_AT_ONCE",
+    "FORWARD_SHARES",
     "OWN_KERNELS",
+    "PRODUCTS",
     "SECOND_TERMS",
     "Ceilings",
     "Crew",
     "PassWork",
     "Term",
+    "blocks_seconds",
     "byte_terms",
     "crew_of",
     "evaluation_seconds",
@@ -33,7 +37,7 @@ __all__ = [
 
 _WEIGHT_STATE_BYTES = 10  # of an adapter's weight: bfloat16 copy, float32 master and gradient
 _WEIGHT_STEP_BYTES = 14  # read and written of them by one AdamW step; moments are both
-_EVALUATION_TOKENS = 2048  # in one forward pass of an evaluation
+EVALUATED_AT_ONCE = 2048  # tokens in one forward pass of an evaluation
 _STEP_WIDTH = 5000  # that doubles the time of a replayed layer; measured
 _AGAIN = 1.6  # the launches of a layer that is computed again; measured
 _TILE = (128, 256)  # rows and columns
@@ -61,6 +65,10 @@ SECOND_TERMS = (
     Term("optimizer", 1.5, 0.5),
     Term("replays", 2e-4, 0.7, on_host=True),  # seconds for a narrow layer with hardly any rows
 )
+
+PRODUCTS = [term.name for term in SECOND_TERMS].index("products")
+# What a forward pass has of each term of a training pass.
+FORWARD_SHARES = (1 / 3, 1 / 2, 1 / 3, 1 / 3, 2 / 7, 1 / 3, 0.0, 0.0)
 
 BYTE_TERMS = (
     Term("weights", 1.02, 0.02),
@@ -161,7 +169,7 @@ def second_terms(work: PassWork, ceilings: Ceilings) -> tuple[float, ...]:
     attention = (4.5 if work.recompute else 3.5) * 2 * work.length * tokens * _queries(shape)
     return (
         0.0 if work.is_recorded else shape.layers * (_AGAIN if work.recompute else 1.0),
-        _blocks_seconds(work, ceilings) + 2 * _head_seconds(work, ceilings),
+        blocks_seconds(work, ceilings) + 2 * _head_seconds(work, ceilings),
         _elementwise_bytes(work, passes) / ceilings.bytes_per_second,
         2 * tokens * shape.vocabulary / ceilings.bytes_per_second,
         shape.layers * attention / ceilings.flops_per_second,
@@ -190,14 +198,11 @@ def byte_terms(work: PassWork) -> tuple[float, ...]:
 def evaluation_seconds(
     work: PassWork, sequences: int, factors: tuple[float, ...], ceilings: Ceilings
 ) -> float:
-    """Forward passes over validation sequences by the factors of training; `work` is one such pass.
-
-    A forward pass is a third of the launches and half of the products.
-    """
+    """Forward passes over validation sequences by the factors of training; `work` is one such
+    pass."""
     terms = second_terms(replace(work, is_recorded=False), ceilings)
-    shares = (1 / 3, 1 / 2, 1 / 3, 1 / 3, 2 / 7, 1 / 3, 0.0, 0.0)
-    parts = [f * t * s for f, t, s in zip(factors, terms, shares, strict=True)]
-    passes = max(1.0, sequences * work.length / _EVALUATION_TOKENS)
+    parts = [f * t * s for f, t, s in zip(factors, terms, FORWARD_SHARES, strict=True)]
+    passes = max(1.0, sequences * work.length / EVALUATED_AT_ONCE)
     device = math.fsum(parts[1:]) * sequences * work.length / work.tokens
     return max(passes * parts[0], device)
 
@@ -222,11 +227,12 @@ def _adapter(shape: ModelShape) -> int:
     return shape.adapter_parameters
 
 
-def _blocks_seconds(work: PassWork, ceilings: Ceilings) -> float:
-    """The products of all blocks, forward and backward, and forward once more if recomputed."""
+def blocks_seconds(work: PassWork, ceilings: Ceilings, slices: int = 1) -> float:
+    """The products of all blocks, forward and backward, and forward once more if recomputed; with
+    one of so many slices of every linear's outputs."""
     linears = _groups(work.shape) if work.is_tiled else _linears(work.shape)
-    forward = math.fsum(_product(work, i, o, ceilings) for i, o in linears)
-    backward = math.fsum(_product(work, o, i, ceilings) for i, o in linears)
+    forward = math.fsum(_product(work, i, -(-o // slices), ceilings) for i, o in linears)
+    backward = math.fsum(_product(work, -(-o // slices), i, ceilings) for i, o in linears)
     return work.shape.layers * ((2 if work.recompute else 1) * forward + backward)
 
 

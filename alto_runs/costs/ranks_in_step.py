@@ -1,0 +1,169 @@
+"""Seconds of passes over a backbone whose layers lie in shards on several GPUs.
+
+The ranks go in step: a pass begins and ends on all of them at once, and each has jobs of its own.
+What they hand one another, and by which of two ways in a pass, is `alto_policy.exchange`'s.
+
+*Gathered*: every rank receives all shards, forward and back, and computes its own jobs. Gathers lie
+beside the arithmetic, and yet nearly all of their time is paid where the GPUs are what takes time;
+where the hosts are, they hide.
+
+*Travelling*: the weights stay, row by row of each group of linears. The ranks hand one another
+their rows of x, each computes its slice of the outputs for all tokens, and an exchange brings the
+outputs home; backward dY goes to the holders of its columns, and their parts of dX to the owners.
+Nothing of that hides: a layer needs what the one before it has sent.
+
+    gathered    max(host, own arithmetic + exchange)
+    travelling  max(host, own arithmetic without the frozen linears + the frozen linears of the
+                tokens of all ranks in slices of 1/N + exchange)
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from alto_policy.exchange import PassTokens, ShardedLinears, Way
+from alto_policy.memory import MemoryModel
+from alto_policy.types import Job, Task
+from alto_runs.costs.recording import kept_bytes_per_row
+from alto_runs.costs.step_profile import StepProfile
+from alto_runs.costs.work import (
+    EVALUATED_AT_ONCE,
+    FORWARD_SHARES,
+    PRODUCTS,
+    SECOND_TERMS,
+    Crew,
+    PassWork,
+    crew_of,
+)
+
+__all__ = ["WEIGHT_BYTES", "RanksInStep"]
+
+WEIGHT_BYTES = 2
+# Seconds that the host takes for each of the collectives of tokens that travel: assumed, to be
+# measured.
+_COLLECTIVE_LAUNCH = 20e-6
+_COLLECTIVES = 2  # for a group of linears, forward or back
+_WHOLE = (1.0,) * len(SECOND_TERMS)  # of a training pass
+
+
+@dataclass(frozen=True, slots=True)
+class RanksInStep:
+    """`GangTimes` of one kind of GPU. With `again`, activations are computed again in the passes
+    that have no room for them. Without `adapter_parallel` all ranks train one job at a time and
+    split its batch: jobs take turns within a pass. Tokens travel unless executors cannot do it."""
+
+    profile: StepProfile
+    again: StepProfile | None = None  # the same measurements, with activations computed again
+    adapter_parallel: bool = True
+    travels: bool = True
+    _passes: dict[tuple[str, int, tuple[Crew, ...]], float] = field(default_factory=dict)
+
+    def pass_seconds(self, by_gpu: Sequence[Sequence[Job]], task: Task) -> float:
+        """Of one pass in which each GPU trains its jobs."""
+        if self.adapter_parallel:
+            return self._training([crew_of(jobs) for jobs in by_gpu if jobs], task)
+        alone = [[crew_of((_share_of(job, task.num_gpus),))] for jobs in by_gpu for job in jobs]
+        return math.fsum(self._training(crews * task.num_gpus, task) for crews in alone)
+
+    def evaluation_seconds(self, by_gpu: Sequence[Sequence[Job]], task: Task) -> float:
+        """Each GPU evaluates its jobs one after another, beside those of the others."""
+        rows = [[crew_of((job,)) for job in jobs] for jobs in by_gpu]
+        if not self.adapter_parallel:  # its sequences are split, and one takes the turn
+            rows = [[crew for jobs in rows for crew in jobs]]
+        total = 0.0
+        for number in range(max(map(len, rows), default=0)):
+            here = [crews[number] for crews in rows if number < len(crews)]
+            works = [self.profile.work_of_crew(crew, task) for crew in here]
+            tokens = self.profile.validated_sequences(task) * works[0].length
+            if not self.adapter_parallel:
+                tokens = -(-tokens // task.num_gpus)
+                works *= task.num_gpus
+            forward = [_resized(work, min(tokens, EVALUATED_AT_ONCE)) for work in works]
+            passes = max(1.0, tokens / EVALUATED_AT_ONCE)
+            total += passes * self._seconds(self.profile, forward, task, FORWARD_SHARES)
+        return total
+
+    def memory_model(self, task: Task, max_jobs: int | None = None) -> MemoryModel:
+        """On one rank: its share of the layers, two whole ones, and what is not split."""
+        profile = self.again or self.profile
+        whole, shape = profile.memory_model(task, max_jobs), profile.shape_of(task)
+        layers = WEIGHT_BYTES * shape.block_parameters
+        fixed = whole.fixed - layers + layers / task.num_gpus + 2 * layers / shape.layers
+        return replace(whole, fixed=math.ceil(fixed))
+
+    def _training(self, crews: Sequence[Crew], task: Task) -> float:
+        """Of the ranks that have jobs."""
+        key = task.backbone, task.num_gpus, tuple(crews)
+        if key not in self._passes:
+            recomputes = self.again is not None and not self._have_room(crews, task)
+            profile = self.again if self.again is not None and recomputes else self.profile
+            works = [profile.work_of_crew(crew, task) for crew in crews]
+            self._passes[key] = self._seconds(profile, works, task, _WHOLE) if works else 0.0
+        return self._passes[key]
+
+    def _have_room(self, crews: Sequence[Crew], task: Task) -> bool:
+        """Whether every rank can keep its activations beside its adapters."""
+        memory = self.memory_model(task)
+        row = kept_bytes_per_row(self.profile.shape_of(task).groups) * self._layers(task).layers
+        return all(
+            memory.fixed + memory.per_rank * crew.ranks + row * crew.rows * task.max_length
+            <= memory.capacity
+            for crew in crews
+        )
+
+    def _seconds(
+        self,
+        profile: StepProfile,
+        works: Sequence[PassWork],
+        task: Task,
+        shares: Sequence[float],
+    ) -> float:
+        """Of one pass, by the way that the executor takes; its parts are so large a share of those
+        of a training pass."""
+        works = [replace(work, is_recorded=False) for work in works]
+        sides = [_sides(profile, work, shares) for work in works]
+        host, own = max(side[0] for side in sides), max(side[1] for side in sides)
+        layers, is_training = self._layers(task), shares is _WHOLE
+        tokens = (*(work.tokens for work in works), *[0] * (task.num_gpus - len(works)))
+        passed = PassTokens(tokens, tokens if is_training else (0,) * task.num_gpus)
+        may_travel = self.travels and not profile.recompute
+        if not may_travel or layers.cheaper(passed) is Way.GATHERED:
+            return max(host, own + layers.gathering_seconds(is_training=is_training))
+        together = replace(works[0], tokens=sum(tokens))
+        share = shares[PRODUCTS]
+        rest = max(
+            side - share * profile.linears_seconds(work)
+            for work, (_, side) in zip(works, sides, strict=True)
+        )
+        linears = share * profile.linears_seconds(together, task.num_gpus)
+        device = rest + linears + layers.travelling_seconds(passed)
+        collectives = (2 if is_training else 1) * _COLLECTIVES * len(layers.groups) * layers.layers
+        return max(host + collectives * _COLLECTIVE_LAUNCH, device)
+
+    def _layers(self, task: Task) -> ShardedLinears:
+        shape = self.profile.shape_of(task)
+        return ShardedLinears(
+            num_gpus=task.num_gpus,
+            layers=shape.layers,
+            groups=shape.groups,
+            item_bytes=WEIGHT_BYTES,
+        )
+
+
+def _sides(profile: StepProfile, work: PassWork, shares: Sequence[float]) -> tuple[float, float]:
+    """Seconds of the host and of the GPU: they lie beside one another."""
+    parts = [p * s for p, s in zip(profile.parts(work), shares, strict=True)]
+    host = math.fsum(p for p, term in zip(parts, SECOND_TERMS, strict=True) if term.on_host)
+    return host, math.fsum(parts) - host
+
+
+def _share_of(job: Job, ranks: int) -> Job:
+    """What one rank trains of a job; a batch smaller than the ranks leaves some with padding."""
+    chosen = job.hyperparameters
+    return replace(
+        job, hyperparameters=replace(chosen, batch_size=math.ceil(chosen.batch_size / ranks))
+    )
+
+
+def _resized(work: PassWork, tokens: int) -> PassWork:
+    return replace(work, tokens=tokens, rank_tokens=work.ranks * tokens)
