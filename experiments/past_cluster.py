@@ -122,8 +122,7 @@ def _slowdown(load: float, num_gpus: int, seed: int) -> float:
 @cache
 def _times() -> Sharded:
     rows = read_profile(shipped_profile())
-    profile = StepProfile(rows)
-    return Sharded(profile, RanksInStep(profile))
+    return Sharded(StepProfile(rows), RanksInStep(StepProfile(rows, recompute=True)))
 
 
 def _draw(rows: Sequence[tuple[str, float, float, float, float]], names: Sequence[str]) -> Figure:

@@ -33,7 +33,9 @@ from alto_runs.costs.work import (
     SECOND_TERMS,
     Crew,
     PassWork,
+    blocks_seconds,
     crew_of,
+    second_terms,
 )
 
 __all__ = ["WEIGHT_BYTES", "RanksInStep"]
@@ -132,10 +134,10 @@ class RanksInStep:
         together = replace(works[0], tokens=sum(tokens))
         share = shares[PRODUCTS]
         rest = max(
-            side - share * profile.linears_seconds(work)
+            side - share * _linears(profile, work)
             for work, (_, side) in zip(works, sides, strict=True)
         )
-        linears = share * profile.linears_seconds(together, task.num_gpus)
+        linears = share * _linears(profile, together, task.num_gpus)
         device = rest + linears + layers.travelling_seconds(passed)
         collectives = (2 if is_training else 1) * _COLLECTIVES * len(layers.groups) * layers.layers
         return max(host + collectives * _COLLECTIVE_LAUNCH, device)
@@ -152,9 +154,16 @@ class RanksInStep:
 
 def _sides(profile: StepProfile, work: PassWork, shares: Sequence[float]) -> tuple[float, float]:
     """Seconds of the host and of the GPU: they lie beside one another."""
-    parts = [p * s for p, s in zip(profile.parts(work), shares, strict=True)]
+    terms = second_terms(work, profile.ceilings)
+    parts = [f * t * s for f, t, s in zip(profile.factors, terms, shares, strict=True)]
     host = math.fsum(p for p, term in zip(parts, SECOND_TERMS, strict=True) if term.on_host)
     return host, math.fsum(parts) - host
+
+
+def _linears(profile: StepProfile, work: PassWork, slices: int = 1) -> float:
+    """What the frozen linears of the blocks have of the part of the products, with one of so many
+    slices of their outputs."""
+    return profile.factors[PRODUCTS] * blocks_seconds(work, profile.ceilings, slices)
 
 
 def _share_of(job: Job, ranks: int) -> Job:

@@ -16,12 +16,10 @@ from alto_runs.costs.surrogate import Estimate, Surrogate, fit_surrogate
 from alto_runs.costs.work import (
     BYTE_TERMS,
     OWN_KERNELS,
-    PRODUCTS,
     SECOND_TERMS,
     Ceilings,
     Crew,
     PassWork,
-    blocks_seconds,
     byte_terms,
     crew_of,
     evaluation_seconds,
@@ -84,7 +82,7 @@ class StepProfile:
         self.gpu = gpu or steps[0].machine.gpu
         self.kernels = _chosen(kernels, steps)
         self._steps = [row for row in steps if row.kernels == self.kernels]
-        self._own, self._ceilings = _ceilings(rows, steps[0].machine.gpu, self.gpu)
+        self._own, self.ceilings = _ceilings(rows, steps[0].machine.gpu, self.gpu)
         self._is_scaled = not _is_same(steps[0].machine.gpu, self.gpu)
         self._has_adapters = any(row.rank for row in self._steps)
         works = [work_of_row(row) for row in self._steps]
@@ -94,8 +92,9 @@ class StepProfile:
             [_place(work) for work in works],
             [row.seconds for row in self._steps],
         )
+        self.factors = self._seconds.factors  # of SECOND_TERMS, at the ceilings
         self._bytes = _fit_bytes(self._steps)
-        self._evaluation = _evaluation_factor(rows, self.kernels, self._seconds.factors, self._own)
+        self._evaluation = _evaluation_factor(rows, self.kernels, self.factors, self._own)
         self._passes: dict[tuple[str, int, Crew], float] = {}
         self._evaluations: dict[tuple[str, int, int, Crew], float] = {}
         self._shape_of: dict[str, ModelShape] = {}
@@ -121,19 +120,8 @@ class StepProfile:
 
     def seconds(self, work: PassWork) -> Prediction:
         """Of one fused training pass, with the optimizers' step."""
-        found = self._seconds.estimate(second_terms(work, self._ceilings), _place(work))
+        found = self._seconds.estimate(second_terms(work, self.ceilings), _place(work))
         return self._labelled(found, work, self._steps, is_scaled=self._is_scaled)
-
-    def parts(self, work: PassWork) -> tuple[float, ...]:
-        """Seconds of each of SECOND_TERMS, by the physics fitted to the measurements."""
-        terms = second_terms(work, self._ceilings)
-        return tuple(f * t for f, t in zip(self._seconds.factors, terms, strict=True))
-
-    def linears_seconds(self, work: PassWork, slices: int = 1) -> float:
-        """What the frozen linears of the blocks have of the part of the products, with one of so
-        many slices of their outputs."""
-        factor = self._seconds.factors[PRODUCTS]
-        return factor * blocks_seconds(work, self._ceilings, slices)
 
     def bytes(self, work: PassWork) -> Prediction:
         """Most bytes held in the pass; the same on every card."""
@@ -147,7 +135,7 @@ class StepProfile:
         key = (task.backbone, _length(task), crew)
         if key not in self._passes:
             work = self.work_of_crew(crew, task)
-            terms = second_terms(work, self._ceilings)
+            terms = second_terms(work, self.ceilings)
             self._passes[key] = self._seconds.value(terms, _place(work))
         return self._passes[key]
 
@@ -159,9 +147,9 @@ class StepProfile:
         length, of_one = _length(task), self.validated_sequences(task)
         key = (task.backbone, length, of_one, crew)
         if key not in self._evaluations:
-            sequences, factors = of_one * len(jobs), self._seconds.factors
+            sequences, factors = of_one * len(jobs), self.factors
             found = evaluation_seconds(
-                self.work_of_crew(crew, task), sequences, factors, self._ceilings
+                self.work_of_crew(crew, task), sequences, factors, self.ceilings
             )
             self._evaluations[key] = self._evaluation * found
         return self._evaluations[key]
