@@ -135,11 +135,11 @@ def test_evaluations_of_different_ranks_lie_beside_one_another(kept: StepProfile
     assert ranks.evaluation_seconds(((), ()), task) == 0
 
 
-def test_a_simulated_gang_goes_in_step(kept: StepProfile) -> None:
-    """Both jobs at the pace of the larger one; a policy believes as much."""
-    jobs = jobs_of(4, 1)
-    task = a_task(jobs)
-    times = Sharded(kept, RanksInStep(kept))
+def test_a_simulated_gang_goes_in_step(again: StepProfile) -> None:
+    """Both jobs at the pace of the larger one, while it is there; a policy believes as much."""
+    (large,), (small,) = jobs_of(8, steps=20, name="large"), jobs_of(1)
+    task, ranks = a_task((large, small)), RanksInStep(again)
+    times, load = Sharded(again, ranks), DEFAULT_LATENCIES.load
     workload = Workload(
         arrivals=(TaskArrived(0.0, task),),
         curves=GeneratedCurves([task]),
@@ -148,10 +148,13 @@ def test_a_simulated_gang_goes_in_step(kept: StepProfile) -> None:
         measured={task.id: times.memory_model(task)},
     )
     entries = play(build(FifoSettings()), SimBackend(workload, gpus(4)), num_gpus=4)
-    ranks = RanksInStep(kept)
-    training = 40 * ranks.pass_seconds((jobs[:1], jobs[1:]), task)
-    evaluation = ranks.evaluation_seconds((jobs[:1], jobs[1:]), task)
-    expected = DEFAULT_LATENCIES.load + training + evaluation
-    assert entries[-1].event.t == pytest.approx(expected)
-    believed = TaskDurations(times, times.memory_model, start_seconds=DEFAULT_LATENCIES.load)
-    assert believed.seconds(task) == pytest.approx(expected)
+    together, alone = (
+        ranks.pass_seconds(rows, task) for rows in (((large,), (small,)), ((small,),))
+    )
+    evaluation = ranks.evaluation_seconds(((small,),), task)
+    assert together > 1.1 * alone
+    training = 20 * together + 20 * alone
+    assert entries[-1].event.t == pytest.approx(load + training + 2 * evaluation)
+    beside = ranks.evaluation_seconds(((large,), (large,)), task)
+    believed = TaskDurations(times, times.memory_model, start_seconds=load)
+    assert believed.seconds(task) == pytest.approx(load + training + beside)
