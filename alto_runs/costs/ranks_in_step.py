@@ -41,10 +41,6 @@ from alto_runs.costs.work import (
 __all__ = ["WEIGHT_BYTES", "RanksInStep"]
 
 WEIGHT_BYTES = 2
-# Seconds that the host takes for each of the collectives of tokens that travel: assumed, to be
-# measured.
-_COLLECTIVE_LAUNCH = 20e-6
-_COLLECTIVES = 2  # for a group of linears, forward or back
 _WHOLE = (1.0,) * len(SECOND_TERMS)  # of a training pass
 
 
@@ -139,8 +135,7 @@ class RanksInStep:
         )
         linears = share * _linears(profile, together, task.num_gpus)
         device = rest + linears + layers.travelling_seconds(passed)
-        collectives = (2 if is_training else 1) * _COLLECTIVES * len(layers.groups) * layers.layers
-        return max(host + collectives * _COLLECTIVE_LAUNCH, device)
+        return max(host, device)
 
     def _layers(self, task: Task) -> ShardedLinears:
         shape = self.profile.shape_of(task)

@@ -95,13 +95,15 @@ def test_a_pass_is_as_long_as_that_of_the_busiest(kept: StepProfile) -> None:
     assert ranks.pass_seconds((many, one), task) == pytest.approx(alone)
 
 
-def test_few_tokens_travel_and_many_do_not(kept: StepProfile, again: StepProfile) -> None:
-    """One job of batch 1 waits for no gathers, of which a pass has two of all layers."""
+def test_a_pass_of_few_tokens_takes_what_its_gathers_take(
+    kept: StepProfile, again: StepProfile
+) -> None:
+    """Two of all layers: exchanges of tokens would take longer."""
     few, many = jobs_of(1, name="few"), jobs_of(*[8] * 8)
     task = a_task((*few, *many))
     layers = 2 * kept.shape_of(task).block_parameters
     gathers = 2 * layers * 3 / 4 / 3.2e11
-    assert RanksInStep(kept).pass_seconds((few,), task) < 1.05 * gathers
+    assert gathers < RanksInStep(kept).pass_seconds((few,), task) < 1.25 * gathers
     assert RanksInStep(again).pass_seconds((few,), task) > 1.2 * gathers
     assert RanksInStep(kept).pass_seconds((many,) * 4, task) > 4 * gathers
 
