@@ -1,5 +1,8 @@
 # Every target makes what it needs: a virtual environment in the tree with pinned versions.
-PYTHON ?= python3
+# A distribution's Python is optimized by profile, and one that was built on the machine often is not.
+WHOLE := import ensurepip, os, sysconfig, venv; assert os.path.exists(sysconfig.get_path("include") + "/Python.h")
+PYTHON ?= $(shell for p in /usr/bin/python3.12 /usr/bin/python3.11; do \
+	$$p -c '$(WHOLE)' 2>/dev/null && echo $$p && exit; done; echo python3)
 VENV := .venv
 TUNERS := .venv-tuners
 BIN := $(VENV)/bin
