@@ -11,9 +11,9 @@ of 32B, 3 of 8B and 3 of 7B, in an order drawn by the seed, each with two of the
 order; with it, `Planner` places them. Without batching, one job trains at a time on the GPUs of its
 task. Early exit is the policy `alto`, and in the last bar our `alto+`. As in the paper, AdamW keeps
 its moments in 8 bits, and tasks of several GPUs compute activations again. Such tasks are modelled
-(`ranks_in_step`): all their GPUs go in step, a pass as long as the busiest takes; the bytes they
-hand one another are at measured rates where weights are gathered, at assumed ones where tokens
-travel.
+(`ranks_in_step`): all their GPUs go in step, a pass as long as the busiest takes; what they
+hand one another is at measured rates, by which gathering weights is cheaper than sending tokens to
+them in every pass here.
 
 The paper against itself: with scheduling, batching adds 3 % (1.46 to 1.50), and with early exit it
 adds 93 % (1.80 to 3.48), though both speak of the same executor. Scheduling alone, with no
@@ -279,12 +279,12 @@ def _sentences(
         "What holds it back: a job of batch 1 that is kept needs all its 20,175 steps, one after "
         f"another, whatever else has been stopped. Alone on its GPU that takes "
         f"{_chains(is_kept=False)}. For the large ones it is launches and gathers, since a layer "
-        "in shards that is computed again is launched 1.6 times, is not recorded, and its tokens "
-        "do not travel to the weights. Exits shorten the sum of the work, not this chain.",
-        "Not built: activations kept in the passes that have room for them, so that tokens may "
-        f"travel there. The chains would take {_chains(is_kept=True)}; B+EE+S would be "
+        "in shards that is computed again is launched 1.6 times and not recorded. Exits shorten "
+        "the sum of the work, not this chain.",
+        "Not built: activations kept in the passes that have room for them. "
+        f"The chains would take {_chains(is_kept=True)}; B+EE+S would be "
         f"{kept['B+EE+S']:.2f}x and alto+ {kept['alto+']:.2f}x over a B that has it too. What is "
-        "left of the chains then is the host, which launches layer by layer.",
+        "left of the chains then is gathers.",
     )
 
 
