@@ -25,7 +25,7 @@ from alto_kernels.rms_norm import add_rms_norm
 from alto_kernels.rope import rope
 from alto_kernels.swiglu import swiglu
 from alto_kernels.varlen_attention import varlen_attention
-from alto_runs.costs.recording import most_recorded_tokens
+from alto_runs.costs.recording import kept_bytes_per_row, most_recorded_tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -34,8 +34,6 @@ __all__ = ["Context", "Decoder", "FrozenLinear", "Layer", "Split", "can_be_writt
 
 Travel = Callable[[Tensor, int], Tensor]  # a product, from x and the number of outputs
 _FAMILY = ("llama", "mistral", "qwen2")
-# Most bytes of a pass over those that its linears read and write: 1.0 (1B) to 1.1 (135M) measured.
-_KEPT = 1.25
 _ATTENTION, _MLP = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
 
 
@@ -166,11 +164,12 @@ class Decoder:
             _layer(layer, f"model.layers.{i}.", numbers) for i, layer in enumerate(inner.layers)
         )
         self._layers = tuple(map(keeper.keep, layers) if keeper else layers)
-        sizes = [tuple(group.weight_OI.shape) for group in self._layers[0].groups]
-        self.group_sizes = tuple((i, o) for o, i in sizes)  # of a layer
-        layer_bytes = sum(o + i for o, i in sizes) * self.dtype.itemsize
-        self._worth_recording = most_recorded_tokens((i, o) for o, i in sizes)
-        self._replays = Replays(self._train, int(_KEPT * layer_bytes * len(self._layers)))
+        shapes = [group.weight_OI.shape for group in self._layers[0].groups]
+        self.group_sizes = tuple((i, o) for o, i in shapes)  # of a layer
+        layer_bytes = sum(i + o for i, o in self.group_sizes) * self.dtype.itemsize
+        self._worth_recording = most_recorded_tokens(self.group_sizes)
+        kept = kept_bytes_per_row(self.group_sizes, self.dtype.itemsize)
+        self._replays = Replays(self._train, kept * len(self._layers))
         # Nothing is kept for a backward pass; the widest moment is within one layer.
         self._evaluations = Replays(self._evaluate, 2 * layer_bytes, varies=False)
 

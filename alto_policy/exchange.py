@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["PassTokens", "ShardedLinears", "Way"]
+__all__ = ["LAYERS_AT_HAND", "PassTokens", "ShardedLinears", "Way"]
 
 # H100s of one host with NVLink. Gathered: measured, bytes that come in by the time by which a pass
 # gets longer. Travelling: assumed, for what was measured waits for the host; gathers with pauses
@@ -19,9 +19,7 @@ _GATHER_SECONDS = 30e-6  # of a gather without content; assumed
 # Of a launched pass for each of its exchanges, the launches between them included: 0.68 to 0.71 ms
 # (64 layers) and 0.80 to 0.88 (32) measured, nearly all of it the host's.
 _EXCHANGE_SECONDS = 7e-4
-_AT_HAND = (
-    2  # layers of gathered ones that are still whole where the pass turns back, and at its end
-)
+LAYERS_AT_HAND = 2  # that are whole at a time; those need not come anew where a pass turns back
 _SPARE = 8  # counts are filled up to the largest if that adds this part of all at most
 
 
@@ -56,7 +54,7 @@ class ShardedLinears:
         return sum(inputs * outputs for inputs, outputs in self.groups) * self.item_bytes
 
     def gathering_seconds(self, *, is_training: bool) -> float:
-        count = 2 * max(0, self.layers - _AT_HAND) if is_training else self.layers
+        count = 2 * max(0, self.layers - LAYERS_AT_HAND) if is_training else self.layers
         received = self.layer_bytes * (self.num_gpus - 1) / self.num_gpus
         return count * (received / _GATHERED_BYTES_PER_SECOND + _GATHER_SECONDS)
 

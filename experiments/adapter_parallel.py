@@ -64,10 +64,11 @@ WAYS = {"adapter-parallel": None, "gathered": Way.GATHERED, "travelling": Way.TR
 # What the bars are of first: the paper's peak, and how far from perfect scaling.
 PEAK, SCALING = Point(8, 2, 256), Point(32, 1, 1024)
 SHORT = (PEAK, Point(8, 1, 256), Point(8, 4, 256), Point(8, 8, 256))
+FEW = (PEAK, Point(8, 1, 256), Point(1, 1, 256))  # tokens
 POINTS: dict[str, tuple[Point, ...]] = {
     "adapter-parallel": (PEAK, SCALING, Point(32, 1, 256), *SHORT[1:], Point(8, 2, 1024)),
-    "gathered": (PEAK, Point(8, 1, 256), Point(1, 1, 256)),
-    "travelling": (PEAK, Point(8, 1, 256), Point(1, 1, 256)),
+    "gathered": FEW,
+    "travelling": FEW,
     "fsdp2-peft": (*SHORT, Point(8, 2, 1024), Point(8, 1, 1024)),
     "one-gpu": (SCALING, Point(32, 1, 256), PEAK),
     "copies": (PEAK, SCALING, Point(32, 1, 256)),

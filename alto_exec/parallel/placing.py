@@ -11,7 +11,7 @@ from alto_exec.models.load import load_backbone
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.preparation import PreparedTask, bank_of
-from alto_policy.exchange import ShardedLinears
+from alto_policy.exchange import LAYERS_AT_HAND, ShardedLinears
 from alto_policy.layout import Layout, PassCosts, Spread, choose_layout, count_whole_layers
 from alto_runs.study import ExecutorSpec
 
@@ -88,8 +88,8 @@ class _Sizes:
         )
 
     def on_one_of(self, num_ranks: int) -> int:
-        """A part of each layer, two whole ones, and what is not split."""
-        whole = self.weights - self.of_layers + 2 * self.of_layers // self.layers
+        """A part of each layer, those at hand whole, and what is not split."""
+        whole = self.weights - self.of_layers + LAYERS_AT_HAND * self.of_layers // self.layers
         return whole + self.of_layers // num_ranks
 
     def more_for_whole_layer(self, num_ranks: int) -> int:

@@ -15,11 +15,9 @@ from torch import Tensor
 from alto_exec.decoder import Layer
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.travelling import TravellingTokens
-from alto_policy.exchange import PassTokens, ShardedLinears, Way
+from alto_policy.exchange import LAYERS_AT_HAND, PassTokens, ShardedLinears, Way
 
 __all__ = ["Pass", "ShardedLayers", "spread_evenly"]
-
-_WHOLE = 2  # layers that are whole at a time
 
 
 class Pass(IntEnum):
@@ -44,7 +42,7 @@ class ShardedLayers:
         self._places: dict[int, int] = {}  # where a layer is gathered, by turns
         # The matrices of the layers that are at hand, with room for whole shards of all ranks.
         self._whole: list[Sequence[Tensor]] = []
-        self._held: list[int | None] = [None] * _WHOLE  # whose they are
+        self._held: list[int | None] = [None] * LAYERS_AT_HAND  # whose they are
         self._coming: dict[int, dist.Work] = {}  # by the layer
         self._order: Sequence[int] = ()  # in which the pass under way needs the layers
         self._position = 0
@@ -91,9 +89,9 @@ class ShardedLayers:
         if not self._whole:
             self._whole = [
                 [s.new_empty(self._ranks.size * s.shape[0], s.shape[1]) for s in shards]
-                for _ in range(_WHOLE)
+                for _ in range(LAYERS_AT_HAND)
             ]
-        place = self._places[number] = len(self._shards) % _WHOLE
+        place = self._places[number] = len(self._shards) % LAYERS_AT_HAND
         assert [len(whole) for whole in self._whole[place]] == [
             self._ranks.size * len(shard) for shard in shards
         ]
@@ -120,7 +118,7 @@ class ShardedLayers:
         if self.travels:
             self._travelling.begin(tokens)
             return
-        for number in tuple(self._shards)[:_WHOLE]:
+        for number in tuple(self._shards)[:LAYERS_AT_HAND]:
             self._fetch(number)
             self._await(number)
 

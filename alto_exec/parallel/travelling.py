@@ -16,10 +16,10 @@ from torch.nn.functional import pad
 from alto_exec.parallel.ranks import Ranks
 from alto_policy.exchange import PassTokens
 
-__all__ = ["TravellingTokens", "gather"]
+__all__ = ["TravellingTokens"]
 
 # PyTorch 2.13 has another name for it, and warns of the one it had before.
-gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 
 
 class TravellingTokens:
@@ -83,7 +83,7 @@ class TravellingTokens:
         y_XR = x_tI.new_empty(self._ranks.size * rows, len(shard_RI))
         self._position += 1
         if is_even:
-            gather(x_TI, sent_XI, group=self._ranks.group)
+            _gather(x_TI, sent_XI, group=self._ranks.group)
             self._count(x_TI, rows)
         else:
             self._hand_to_all(x_TI, sent_XI, counts)

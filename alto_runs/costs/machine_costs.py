@@ -3,13 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from alto_policy.exchange import ShardedLinears
 from alto_policy.layout import Layout, PassCosts, choose_layout
 from alto_policy.memory import MemoryModel
 from alto_policy.packing import by_batch_size
 from alto_policy.types import Job, Task, TaskId
 from alto_runs.costs.durations import GangTimes, PassTimes
-from alto_runs.costs.ranks_in_step import WEIGHT_BYTES, RanksInStep
+from alto_runs.costs.ranks_in_step import RanksInStep
 from alto_runs.costs.sharded import Sharded
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.costs.storage import PLAIN, Storage
@@ -102,12 +101,7 @@ class Machine:
             return copies
         shape = self._plain.shape_of(task)
         shards = self._choices.bounded(self._shards.memory_model(task))
-        linears = ShardedLinears(
-            num_gpus=task.num_gpus,
-            layers=shape.layers,
-            groups=shape.groups,
-            item_bytes=WEIGHT_BYTES,
-        )
+        linears = self._shards.wide.linears(task)
         costs = PassCosts.estimated(
             linears, shape.parameters, recomputes=self._choices.recompute is True
         )

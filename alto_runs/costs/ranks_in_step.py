@@ -21,7 +21,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from alto_policy.exchange import PassTokens, ShardedLinears, Way
+from alto_policy.exchange import LAYERS_AT_HAND, PassTokens, ShardedLinears, Way
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Job, Task
 from alto_runs.costs.recording import kept_bytes_per_row
@@ -48,12 +48,11 @@ _WHOLE = (1.0,) * len(SECOND_TERMS)  # of a training pass
 class RanksInStep:
     """`GangTimes` of one kind of GPU. With `again`, activations are computed again in the passes
     that have no room for them. Without `adapter_parallel` all ranks train one job at a time and
-    split its batch: jobs take turns within a pass. Tokens travel unless executors cannot do it."""
+    split its batch: jobs take turns within a pass."""
 
     profile: StepProfile
     again: StepProfile | None = None  # the same measurements, with activations computed again
     adapter_parallel: bool = True
-    travels: bool = True
     _passes: dict[tuple[str, int, tuple[Crew, ...]], float] = field(default_factory=dict)
 
     def pass_seconds(self, by_gpu: Sequence[Sequence[Job]], task: Task) -> float:
@@ -78,15 +77,17 @@ class RanksInStep:
                 works *= task.num_gpus
             forward = [_resized(work, min(tokens, EVALUATED_AT_ONCE)) for work in works]
             passes = max(1.0, tokens / EVALUATED_AT_ONCE)
-            total += passes * self._seconds(self.profile, forward, task, FORWARD_SHARES)
+            total += passes * self._seconds(self.profile, forward, task, is_training=False)
         return total
 
     def memory_model(self, task: Task, max_jobs: int | None = None) -> MemoryModel:
-        """On one rank: its share of the layers, two whole ones, and what is not split."""
+        """On one rank: its share of the layers, those at hand whole, and what is not split."""
         profile = self.again or self.profile
         whole, shape = profile.memory_model(task, max_jobs), profile.shape_of(task)
         layers = WEIGHT_BYTES * shape.block_parameters
-        fixed = whole.fixed - layers + layers / task.num_gpus + 2 * layers / shape.layers
+        fixed = (
+            whole.fixed - layers + layers / task.num_gpus + LAYERS_AT_HAND * layers / shape.layers
+        )
         return replace(whole, fixed=math.ceil(fixed))
 
     def _training(self, crews: Sequence[Crew], task: Task) -> float:
@@ -96,13 +97,15 @@ class RanksInStep:
             recomputes = self.again is not None and not self._have_room(crews, task)
             profile = self.again if self.again is not None and recomputes else self.profile
             works = [profile.work_of_crew(crew, task) for crew in crews]
-            self._passes[key] = self._seconds(profile, works, task, _WHOLE) if works else 0.0
+            self._passes[key] = (
+                self._seconds(profile, works, task, is_training=True) if works else 0.0
+            )
         return self._passes[key]
 
     def _have_room(self, crews: Sequence[Crew], task: Task) -> bool:
         """Whether every rank can keep its activations beside its adapters."""
         memory = self.memory_model(task)
-        row = kept_bytes_per_row(self.profile.shape_of(task).groups) * self._layers(task).layers
+        row = kept_bytes_per_row(self.profile.shape_of(task).groups) * self.linears(task).layers
         return all(
             memory.fixed + memory.per_rank * crew.ranks + row * crew.rows * task.max_length
             <= memory.capacity
@@ -114,18 +117,18 @@ class RanksInStep:
         profile: StepProfile,
         works: Sequence[PassWork],
         task: Task,
-        shares: Sequence[float],
+        *,
+        is_training: bool,
     ) -> float:
-        """Of one pass, by the way that the executor takes; its parts are so large a share of those
-        of a training pass."""
+        """Of one pass, by the way that the executor takes."""
+        shares = _WHOLE if is_training else FORWARD_SHARES
         works = [replace(work, is_recorded=False) for work in works]
         sides = [_sides(profile, work, shares) for work in works]
         host, own = max(side[0] for side in sides), max(side[1] for side in sides)
-        layers, is_training = self._layers(task), shares is _WHOLE
+        layers = self.linears(task)
         tokens = (*(work.tokens for work in works), *[0] * (task.num_gpus - len(works)))
         passed = PassTokens(tokens, tokens if is_training else (0,) * task.num_gpus)
-        may_travel = self.travels and not profile.recompute
-        if not may_travel or layers.cheaper(passed) is Way.GATHERED:
+        if profile.recompute or layers.cheaper(passed) is Way.GATHERED:
             return max(host, own + layers.gathering_seconds(is_training=is_training))
         together = replace(works[0], tokens=sum(tokens))
         share = shares[PRODUCTS]
@@ -137,7 +140,8 @@ class RanksInStep:
         device = rest + linears + layers.travelling_seconds(passed)
         return max(host, device)
 
-    def _layers(self, task: Task) -> ShardedLinears:
+    def linears(self, task: Task) -> ShardedLinears:
+        """What is in shards."""
         shape = self.profile.shape_of(task)
         return ShardedLinears(
             num_gpus=task.num_gpus,

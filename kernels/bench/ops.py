@@ -18,6 +18,7 @@ from alto_kernels.rms_norm import add_rms_norm, add_rms_norm_ref
 from alto_kernels.rope import rope, rope_ref
 from alto_kernels.swiglu import swiglu, swiglu_ref
 from alto_kernels.varlen_attention import CumulativeLengths, varlen_attention
+from alto_kernels.varlen_attention.autograd import flash_attention
 from alto_runs.profile import CopyRow, GemmRow, Machine, OperationRow
 from bench.rows import KERNELS, append
 from bench.timing import medians
@@ -124,12 +125,8 @@ def _attention(length: int) -> tuple[str, Run, Run]:
         return varlen_attention(q, k, v, sequences, SIZE)
 
     def flash(x: Tensor) -> Tensor:
-        q, k, v = (part.unflatten(1, (-1, SIZE)) for part in x.split(widths, dim=1))
-        ends, longest = sequences.ends, sequences.longest
-        mixed: Tensor = torch.ops.aten._flash_attention_forward(
-            q, k, v, ends, ends, longest, longest, 0.0, True, False
-        )[0]
-        return mixed
+        q, k, v = x.split(widths, dim=1)
+        return flash_attention(q, k, v, sequences, SIZE)
 
     return f"attention, {length} tokens each", _both_ways(ours, qkv), _both_ways(flash, qkv)
 

@@ -9,7 +9,7 @@ from alto_kernels.varlen_attention.plan import CumulativeLengths
 from alto_kernels.varlen_attention.reference import varlen_attention_ref
 from alto_kernels.varlen_attention.tiles import MIXED
 
-__all__ = ["VarlenAttention", "varlen_attention"]
+__all__ = ["VarlenAttention", "flash_attention", "varlen_attention"]
 
 
 def varlen_attention(
@@ -23,7 +23,7 @@ def varlen_attention(
     if not q_TD.is_cuda or q_TD.dtype.itemsize != 2:
         return varlen_attention_ref(q_TD, k_TD, v_TD, lengths, head_size)
     if head_size not in MIXED:
-        return _flash(q_TD, k_TD, v_TD, lengths, head_size)
+        return flash_attention(q_TD, k_TD, v_TD, lengths, head_size)
     mixed_TD: Tensor = VarlenAttention.apply(q_TD, k_TD, v_TD, lengths, head_size)
     return mixed_TD
 
@@ -57,10 +57,10 @@ class VarlenAttention(torch.autograd.Function):
         return dq_TD, dk_TD, dv_TD, None, None
 
 
-def _flash(
+def flash_attention(
     q_TD: Tensor, k_TD: Tensor, v_TD: Tensor, lengths: CumulativeLengths, head_size: int
 ) -> Tensor:
-    """The operator takes fewer key heads than query heads as they are."""
+    """PyTorch's own, which takes fewer key heads than query heads as they are."""
     q, k, v = (t.unflatten(1, (-1, head_size)) for t in (q_TD, k_TD, v_TD))
     ends, longest = lengths.ends, lengths.longest
     out: Tensor = torch.ops.aten._flash_attention_forward(
