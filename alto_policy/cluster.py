@@ -208,6 +208,11 @@ class Cluster(Records):
                 raise IllegalDecisionError(f"{start}: GPU {gpu} is held by {self._pool.owner[gpu]}")
             if gpu in self._pool.lost:
                 raise IllegalDecisionError(f"{start}: the node of GPU {gpu} is down")
+            if not record.task.fits_on(self._pool.kind_of[gpu]):
+                kind = self._pool.kind_of[gpu]
+                raise IllegalDecisionError(
+                    f"{start}: GPU {gpu} is of kind {kind}, too small for it"
+                )
         self._pool.take(gpus, start.task)
         record.executor = Executor(gpus, NEXT_EXECUTOR_STATUS[None, StartExecutor])
         self._waiting.pop(start.task, None)

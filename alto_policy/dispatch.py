@@ -1,6 +1,7 @@
 """What all policies share: an executor for each task, kept packed while jobs wait."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from typing import assert_never
 
 from alto_policy.decisions import (
@@ -87,7 +88,7 @@ class Dispatch:
             task = cluster.task_of(event.job)
             return self._attend(task, cluster, _misfits(event, cluster), departed=event.job)
         if isinstance(event, TaskArrived):
-            if event.task.num_gpus > self.gangs(cluster).widest:
+            if not self.gangs(cluster).can_hold(event.task.num_gpus, event.task.kinds):
                 return tuple(Stop(job.id, ExitReason.TOO_LARGE) for job in event.task.jobs)
             self._wait(event.task, cluster)
             return self._start_executors(cluster)
@@ -169,29 +170,20 @@ class Dispatch:
         gangs = self.gangs(cluster)
         if self._place is not None:
             tasks = tuple(cluster.tasks()[task] for task in cluster.waiting())
-            return tuple(_starts(self._place(tasks, cluster), free, gangs))
+            found = gangs.found(free, self._place(tasks, cluster))
+            return tuple([StartExecutor(task.id, gang) for task, gang in found])
         starts = []
         while free:
-            widest = gangs.widest_in(free)
-            task = self._queue.pop(widest if self.backfills else None, cluster.is_waiting)
+            fitting = partial(gangs.widths, free) if self.backfills else None
+            task = self._queue.pop(fitting, cluster.is_waiting)
             if task is None:
                 break
-            if task.num_gpus > widest:
+            if not (self.backfills or gangs.fits(free, task.num_gpus, task.kinds)):
                 self._wait(task, cluster)
                 break
-            gang, free = gangs.take(free, task.num_gpus)
+            gang, free = gangs.take(free, task.num_gpus, task.kinds)
             starts.append(StartExecutor(task.id, gang))
         return tuple(starts)
-
-
-def _starts(
-    tasks: Iterable[Task], free: tuple[GpuId, ...], gangs: Gangs
-) -> Iterator[StartExecutor]:
-    """An executor for each of the tasks, in this order, that still finds its GPUs."""
-    for task in tasks:
-        if gangs.fits(free, task.num_gpus):
-            gang, free = gangs.take(free, task.num_gpus)
-            yield StartExecutor(task.id, gang)
 
 
 def _cancel(task: Task, cluster: ClusterView) -> Iterator[Stop | StopExecutor]:

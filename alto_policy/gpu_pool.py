@@ -12,11 +12,12 @@ __all__ = ["GpuPool"]
 class GpuPool:
     """A GPU of a node that is down is not free, though nobody may hold it."""
 
-    def __init__(self, gpus: Iterable[Gpu]) -> None:
+    def __init__(self, gpus: Sequence[Gpu]) -> None:
         self.owner: dict[GpuId, TaskId] = {}
         self.lost: set[GpuId] = set()
         self._free: list[GpuId] = []
         self._nodes: dict[str, list[GpuId]] = {}
+        self.kind_of = {gpu.id: gpu.kind for gpu in gpus}
         for gpu in sorted(gpus, key=lambda each: each.id):
             self._free.append(gpu.id)
             self._nodes.setdefault(gpu.node, []).append(gpu.id)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
+from alto_policy.gangs import Gangs
 from alto_policy.placement import Item, Objective, Pool, improve, list_rule, starts_now
 from alto_policy.types import Task, TaskId
 from alto_policy.view import ClusterView
@@ -17,6 +18,9 @@ class Planner:
 
     `remaining` is the policy's belief; it is asked once for a task that waits, and on every event
     for one that runs: exits shorten it. The last order is the first guess of the next search.
+
+    The search takes all GPUs for one kind. Where there are several, its order is followed with
+    those that are free of the kinds on which each task fits; nothing is reserved there.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class Planner:
         self._order: tuple[TaskId, ...] = ()
         self._items: dict[TaskId, Item] = {}  # of those that wait
         self._started: dict[TaskId, Task] = {}
+        self._gangs: Gangs | None = None
 
     def __call__(self, tasks: Sequence[Task], cluster: ClusterView) -> Sequence[Task]:
         items = [self._item(task, cluster) for task in tasks]
@@ -49,7 +54,16 @@ class Planner:
         if self._improver is not None:
             order = self._improver(items, pool, order)
         self._order = tuple(items[index].id for index in order)
-        starting = [tasks[i] for i in starts_now(order, items, pool, reserve=self._reserve)]
+        if self._gangs is None:
+            self._gangs = Gangs(cluster.gpus, same_node=False)
+        starting = (
+            [tasks[i] for i in starts_now(order, items, pool, reserve=self._reserve)]
+            if self._gangs.is_uniform
+            else [
+                task
+                for task, _ in self._gangs.found(cluster.free_gpus(), [tasks[i] for i in order])
+            ]
+        )
         for task in starting:
             self._started[task.id] = task
             del self._items[task.id]

@@ -108,7 +108,7 @@ class Preemptive(ABC, Dispatch):
     def _keep_account(self, event: Event, cluster: ClusterView) -> None:
         match event:
             case TaskArrived(t=now, task=task):
-                if task.num_gpus <= self.gangs(cluster).widest:
+                if self.gangs(cluster).can_hold(task.num_gpus, task.kinds):
                     believed = self._estimate(task) if self._estimate is not None else 0.0
                     self._services[task.id] = Service(task, self._num_arrived, now, believed)
                     self._num_arrived += 1
@@ -251,33 +251,39 @@ class _Plan:
             if self._victims and self._victims[0] is service:
                 self._victims.pop(0)
             elif self._cluster.is_waiting(service.task.id):
-                width = service.task.num_gpus
-                for victim in self._make_room(width):
+                task = service.task
+                for victim in self._make_room(task):
                     yield from _yield_gpus(victim, self._cluster)
-                if self._gangs.fits(self._room, width):
-                    yield from self._start(service.task)
+                if self._gangs.fits(self._room, task.num_gpus, task.kinds):
+                    yield from self._start(task)
 
-    def _make_room(self, width: int) -> list[Service]:
-        """The least urgent tasks that must yield for the width to fit; none if it cannot."""
-        room, count = self._room, len(self._victims)
-        while not self._gangs.fits(room, width) and count:
-            count -= 1
-            room += self._holds[self._victims[count].task.id]
-        if count == len(self._victims) or not self._gangs.fits(room, width):
-            return []
-        yielding = self._victims[count:]
-        del self._victims[count:]
-        self._room = tuple(sorted(room))
-        return yielding
+    def _make_room(self, task: Task) -> Sequence[Service]:
+        """The least urgent tasks that must yield for the task to fit; none if it cannot."""
+        gangs, width = self._gangs, task.num_gpus
+        if not self._victims or gangs.fits(self._room, width, task.kinds):
+            return ()
+        for kinds in gangs.choices(width, task.kinds):
+            room, yielding = self._room, list[Service]()
+            for victim in reversed(self._victims):
+                held = self._holds[victim.task.id]
+                if gangs.has_any_of(held, kinds):
+                    room += held
+                    yielding.append(victim)
+                    if gangs.fits(room, width, kinds):
+                        gone = {one.number for one in yielding}
+                        self._victims = [one for one in self._victims if one.number not in gone]
+                        self._room = tuple(sorted(room))
+                        return yielding[::-1]
+        return ()
 
     def _start(self, task: Task) -> Iterator[StartExecutor]:
         """Now if its GPUs are free, else they are kept for it."""
-        if self._gangs.fits(self._free, task.num_gpus):
-            gang, self._free = self._gangs.take(self._free, task.num_gpus)
+        if self._gangs.fits(self._free, task.num_gpus, task.kinds):
+            gang, self._free = self._gangs.take(self._free, task.num_gpus, task.kinds)
             self._room = tuple([gpu for gpu in self._room if gpu not in gang])
             yield StartExecutor(task.id, gang)
         else:
-            gang, self._room = self._gangs.take(self._room, task.num_gpus)
+            gang, self._room = self._gangs.take(self._room, task.num_gpus, task.kinds)
             self._free = tuple([gpu for gpu in self._free if gpu not in gang])
 
 

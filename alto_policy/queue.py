@@ -4,40 +4,63 @@ from bisect import insort
 from collections.abc import Callable
 from heapq import heappop, heappush
 
-from alto_policy.types import Task, TaskId
+from alto_policy.gangs import Widths
+from alto_policy.types import Kinds, Task, TaskId
 
 __all__ = ["TaskQueue"]
 
+_Heap = list[tuple[float, int, Task]]
+
+
+class _Shapes:
+    """Of tasks that can be on the same kinds: one heap for each width."""
+
+    def __init__(self) -> None:
+        self.heaps: dict[int, _Heap] = {}
+        self.widths: list[int] = []  # of all heaps, narrow ones first
+
 
 class TaskQueue:
-    """One heap for each width, so that the first task that fits is found without a scan.
+    """One heap for each width and choice of kinds, so that the first task that fits is found
+    without a scan.
 
     Ties go to the task that was added first in its life.
     """
 
     def __init__(self) -> None:
-        self._heaps: dict[int, list[tuple[float, int, Task]]] = {}
-        self._widths: list[int] = []  # of all heaps, narrow ones first
+        self._of_kinds: dict[Kinds, _Shapes] = {}
         self._numbers: dict[TaskId, int] = {}
 
     def add(self, task: Task, key: float) -> None:
         """Lower keys come first; a task that returns keeps its place among equals."""
         width, number = task.num_gpus, self._numbers.setdefault(task.id, len(self._numbers))
-        if width not in self._heaps:
-            self._heaps[width] = []
-            insort(self._widths, width)
-        heappush(self._heaps[width], (key, number, task))
+        shapes = self._of_kinds.get(task.kinds)
+        if shapes is None:
+            shapes = self._of_kinds[task.kinds] = _Shapes()
+        if width not in shapes.heaps:
+            shapes.heaps[width] = []
+            insort(shapes.widths, width)
+        heappush(shapes.heaps[width], (key, number, task))
 
-    def pop(self, widest: int | None, waits: Callable[[TaskId], bool]) -> Task | None:
-        """Take the first task that is not wider; what does not wait any more is forgotten."""
+    def pop(
+        self, fitting: Callable[[Kinds], Widths] | None, waits: Callable[[TaskId], bool]
+    ) -> Task | None:
+        """Take the first task whose width is fitting, or the first of all; what does not wait any
+        more is forgotten."""
+        widths_of = {kinds: fitting(kinds) for kinds in self._of_kinds} if fitting else {}
         while True:
-            first: list[tuple[float, int, Task]] = []
-            for width in self._widths:
-                if widest is not None and width > widest:
-                    break
-                heap = self._heaps[width]
-                if heap and (not first or heap[0] < first[0]):
-                    first = heap
+            first: _Heap = []
+            for kinds, shapes in self._of_kinds.items():
+                holds = widths_of.get(kinds)
+                for width in shapes.widths:
+                    if holds is not None and width > holds.alone:
+                        if width > holds.mixed:
+                            break
+                        if width < holds.least_mixed:
+                            continue
+                    heap = shapes.heaps[width]
+                    if heap and (not first or heap[0] < first[0]):
+                        first = heap
             if not first:
                 return None
             task = heappop(first)[2]

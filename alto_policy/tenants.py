@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alto_policy.events import Event, ExecutorDown, ExecutorUp
+from alto_policy.gangs import Gangs
 from alto_policy.types import Task, TaskId
 from alto_policy.view import ClusterView
 
@@ -76,6 +77,7 @@ class FairShare:
         self._accounts: dict[str, _Account] = {}
         self._up: dict[TaskId, Task] = {}
         self._placed: dict[TaskId, Task] = {}  # some of them have no executor any more
+        self._gangs: Gangs | None = None
         self._now = 0.0
 
     def hear(self, event: Event, cluster: ClusterView) -> None:
@@ -96,9 +98,11 @@ class FairShare:
 
     def place(self, tasks: Sequence[Task], cluster: ClusterView) -> Sequence[Task]:
         """Those of the waiting tasks that start now, in order; ties in the order of arrival."""
-        free, held = len(cluster.free_gpus()), self._held(cluster)
+        free, held = cluster.free_gpus(), self._held(cluster)
         if not free:
             return ()
+        if self._gangs is None:
+            self._gangs = Gangs(cluster.gpus, same_node=False)
         waiting: dict[str, list[Task]] = {}
         for task in tasks:
             waiting.setdefault(task.tenant, []).append(task)
@@ -113,10 +117,10 @@ class FairShare:
                 del waiting[name]
             quota = self._account(name).rules.max_gpus
             has_room = quota is None or held.get(name, 0) + task.num_gpus <= quota
-            if has_room and task.num_gpus <= free:
+            if has_room and self._gangs.fits(free, task.num_gpus, task.kinds):
                 starting.append(task)
                 self._placed[task.id] = task
-                free -= task.num_gpus
+                _, free = self._gangs.take(free, task.num_gpus, task.kinds)
                 held[name] = held.get(name, 0) + task.num_gpus
         return starting
 

@@ -13,6 +13,7 @@ __all__ = [
     "Hyperparameters",
     "Job",
     "JobId",
+    "Kinds",
     "Schedule",
     "Task",
     "TaskId",
@@ -22,6 +23,7 @@ __all__ = [
 TaskId = NewType("TaskId", str)
 JobId = NewType("JobId", str)
 GpuId = NewType("GpuId", int)
+Kinds = tuple[str, ...] | None  # of GPUs that can hold a task, the best first; None: all
 
 
 class Schedule(StrEnum):
@@ -137,11 +139,16 @@ class Task:
     tenant: str = ""
     priority: int = 0  # among the tenant's own tasks: the highest first
     tokens: TokenCounts | None = None  # a trace does not tell
+    kinds: Kinds = None  # of GPUs that hold its jobs, once somebody has weighed them; () if none
 
     @property
     def mean_length(self) -> float:
         """Tokens of a training sequence; of the longest one where nothing else is known."""
         return self.max_length if self.tokens is None else self.tokens.per_sample
+
+    def fits_on(self, kind: str) -> bool:
+        """Whether a GPU of the kind can hold its jobs, as far as is known."""
+        return self.kinds is None or kind in self.kinds
 
     def __post_init__(self) -> None:
         if not (self.jobs and self.max_length >= 1 and self.num_gpus >= 1):

@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -11,33 +13,43 @@ from alto_policy.estimates import declared_seconds
 from alto_policy.gangs import Gangs
 from alto_policy.policies.gavel import fair_share
 from alto_policy.queue import TaskQueue
-from alto_policy.types import Gpu, GpuId, Hyperparameters, Job, JobId
+from alto_policy.types import Gpu, GpuId, Hyperparameters, Job, JobId, Kinds
 from tests.policy.cases import job, task
 
 NODES = tuple(Gpu(id=GpuId(i), kind="toy", node=f"n{i // 4}") for i in range(8))
+MIXED = tuple(Gpu(id=GpuId(i), kind="big" if i < 3 else "small") for i in range(8))
+ROWS = st.tuples(  # width, key, kinds
+    st.integers(1, 7),
+    st.integers(0, 3),
+    st.sampled_from([None, ("small",), ("big", "small"), ("small", "big"), ()]),
+)
 
 
 def ids(*numbers: int) -> tuple[GpuId, ...]:
     return tuple(GpuId(number) for number in numbers)
 
 
-@given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3)), max_size=12), st.integers(0, 10))
-def test_the_queue_is_a_scan_in_order(rows: list[tuple[int, int]], free: int) -> None:
-    """Rows of width and key, against sorting them and taking whatever fits."""
-    tasks = [task(f"t{i}", [job(f"j{i}")], width) for i, (width, _) in enumerate(rows)]
+@pytest.mark.parametrize("gpus", [NODES, MIXED], ids=["one kind", "two"])
+@given(st.lists(ROWS, max_size=12), st.sets(st.integers(0, 7)))
+def test_the_queue_is_a_scan_in_order(
+    gpus: tuple[Gpu, ...], rows: list[tuple[int, int, Kinds]], numbers: set[int]
+) -> None:
+    """Against sorting the rows and taking whatever fits."""
+    gangs, left = Gangs(gpus, same_node=False), ids(*sorted(numbers))
+    tasks = [
+        replace(task(f"t{i}", [job(f"j{i}")], width), kinds=kinds)
+        for i, (width, _, kinds) in enumerate(rows)
+    ]
     queue = TaskQueue()
-    for each, (_, key) in zip(tasks, rows, strict=True):
+    for each, (_, key, _) in zip(tasks, rows, strict=True):
         queue.add(each, key)
-    expected, left = [], free
-    for number in sorted(range(len(rows)), key=lambda i: rows[i][1]):
-        if rows[number][0] <= left:
-            expected.append(f"t{number}")
-            left -= rows[number][0]
+    ordered = [tasks[i] for i in sorted(range(len(rows)), key=lambda i: rows[i][1])]
+    expected = [each.id for each, _ in gangs.found(left, ordered)]
     popped: list[str] = []
-
-    while (next_one := queue.pop(free, lambda _: True)) is not None:
-        popped.append(next_one.id)
-        free -= next_one.num_gpus
+    free = left
+    while (first := queue.pop(partial(gangs.widths, free), lambda _: True)) is not None:
+        popped.append(first.id)
+        _, free = gangs.take(free, first.num_gpus, first.kinds)
     assert popped == expected
 
 
@@ -73,19 +85,22 @@ def test_a_gang_on_one_node(
     free: tuple[GpuId, ...], width: int, gang: tuple[GpuId, ...] | None
 ) -> None:
     gangs = Gangs(NODES, same_node=True)
-    assert gangs.fits(free, width) is (gang is not None)
+    assert gangs.fits(free, width, None) is (gang is not None)
     if gang is not None:
         rest = tuple(gpu for gpu in free if gpu not in gang)
-        assert gangs.take(free, width) == (gang, rest)
-    assert gangs.widest == 4
-    assert gangs.fits(free, gangs.widest_in(free))
-    assert not gangs.fits(free, gangs.widest_in(free) + 1)
+        assert gangs.take(free, width, None) == (gang, rest)
+    assert gangs.can_hold(4, None)
+    assert not gangs.can_hold(5, None)
+    widest = gangs.widths(free, None).alone
+    assert gangs.fits(free, widest, None)
+    assert not gangs.fits(free, widest + 1, None)
 
 
 def test_a_gang_anywhere_takes_the_lowest() -> None:
     gangs = Gangs(NODES, same_node=False)
-    assert gangs.take(ids(1, 3, 6), 2) == (ids(1, 3), ids(6))
-    assert gangs.widest == 8
+    assert gangs.take(ids(1, 3, 6), 2, None) == (ids(1, 3), ids(6))
+    assert gangs.can_hold(8, None)
+    assert not gangs.can_hold(9, None)
 
 
 @pytest.mark.parametrize(
