@@ -14,6 +14,7 @@ from alto_policy.gangs import Gangs
 from alto_policy.planner import Planner
 from alto_policy.policies import SETTINGS, build
 from alto_policy.policies.fifo import FifoSettings
+from alto_policy.policies.shared import SharedSettings
 from alto_policy.policies.sjf import SjfSettings
 from alto_policy.policies.srtf import SrtfSettings
 from alto_policy.transitions import IllegalDecisionError
@@ -155,6 +156,17 @@ def test_only_holders_of_the_right_kind_give_way() -> None:
         controller.handle(TaskArrived(0.0, on(kinds, name, width, steps)))
     decided = controller.handle(TaskArrived(1.0, on(("big",), "urgent", 1, 2)))
     assert decided == (StopExecutor(TaskId("middle")),)  # it has no job yet
+
+
+def test_a_task_that_finds_no_room_of_its_kinds_does_not_count_for_its_tenant() -> None:
+    controller = Controller(build(SharedSettings()), Cluster(GPUS[:4]))
+    for name, kinds, width in (("b", ("big",), 3), ("s", ("small",), 1)):
+        controller.handle(TaskArrived(0.0, on(kinds, name, width)))
+    for name, kinds, tenant in (("x", ("big",), "one"), ("y", None, "one"), ("z", None, "two")):
+        controller.handle(TaskArrived(1.0, replace(on(kinds, name), tenant=tenant)))
+    finish(controller, "s", GpuId(3), 2.0)
+    decided = controller.handle(ExecutorDown(4.0, TaskId("s")))
+    assert gangs_of(decided) == {"y": (3,)}
 
 
 def test_a_key_is_that_of_all_kinds() -> None:
