@@ -160,9 +160,11 @@ def test_only_holders_of_the_right_kind_give_way() -> None:
 
 def test_a_task_that_finds_no_room_of_its_kinds_does_not_count_for_its_tenant() -> None:
     controller = Controller(build(SharedSettings()), Cluster(GPUS[:4]))
-    for name, kinds, width in (("b", ("big",), 3), ("s", ("small",), 1)):
-        controller.handle(TaskArrived(0.0, on(kinds, name, width)))
-    for name, kinds, tenant in (("x", ("big",), "one"), ("y", None, "one"), ("z", None, "two")):
+    for name, kind, width in (("b", "big", 3), ("s", "small", 1)):
+        controller.handle(TaskArrived(0.0, on((kind,), name, width)))
+    rows: list[tuple[str, Kinds, str]]
+    rows = [("x", ("big",), "one"), ("y", None, "one"), ("z", None, "two")]
+    for name, kinds, tenant in rows:
         controller.handle(TaskArrived(1.0, replace(on(kinds, name), tenant=tenant)))
     finish(controller, "s", GpuId(3), 2.0)
     decided = controller.handle(ExecutorDown(4.0, TaskId("s")))
@@ -172,9 +174,10 @@ def test_a_task_that_finds_no_room_of_its_kinds_does_not_count_for_its_tenant() 
 def test_a_key_is_that_of_all_kinds() -> None:
     """The shortest that waits starts first, wherever it may be."""
     controller = Controller(build(SjfSettings(), estimate=declared_seconds), Cluster(GPUS[:4]))
-    for name, kinds, width in (("b", ("big",), 3), ("s", ("small",), 1)):
-        controller.handle(TaskArrived(0.0, on(kinds, name, width)))
-    for name, kinds, steps in (("x", None, 9), ("y", ("small",), 5), ("z", ("big",), 7)):
+    for name, kind, width in (("b", "big", 3), ("s", "small", 1)):
+        controller.handle(TaskArrived(0.0, on((kind,), name, width)))
+    rows: list[tuple[str, Kinds, int]] = [("x", None, 9), ("y", ("small",), 5), ("z", ("big",), 7)]
+    for name, kinds, steps in rows:
         controller.handle(TaskArrived(1.0, on(kinds, name, 1, steps)))
     finish(controller, "s", GpuId(3), 2.0)
     decided = controller.handle(ExecutorDown(4.0, TaskId("s")))
