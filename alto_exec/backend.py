@@ -11,6 +11,7 @@ import torch
 from alto_exec.executor import Executor, Report
 from alto_exec.inbox import Cancellation, Inbox, Submission
 from alto_exec.keeping import Keeper
+from alto_exec.moving import NO_MOVE, Move
 from alto_exec.timers import Timers
 from alto_policy.decisions import (
     Decision,
@@ -81,6 +82,7 @@ class Past:
     starts: Mapping[TaskId, int] = field(default_factory=dict)  # of each task's executor
     stays: Mapping[JobId, int] = field(default_factory=dict)  # how often each job was launched
     lost_nodes: frozenset[str] = frozenset()  # that are down
+    move: Move = NO_MOVE  # to where the run goes on
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> "Past":
@@ -120,7 +122,7 @@ def _lost_nodes(events: Iterable[Event]) -> frozenset[str]:
         if isinstance(event, NodeDown):
             lost.add(event.node)
         elif isinstance(event, NodeUp):
-            lost.remove(event.node)
+            lost.discard(event.node)  # it may have joined
     return frozenset(lost)
 
 
@@ -159,8 +161,10 @@ class ExecBackend:
         self._tokens_of_stopped = 0  # trained by executors that are no more
         self._zero = time.monotonic() - past.end
         self._outbox: deque[Event] = deque()
+        self._outbox.extend(past.move.going(self._now()))
         for lost in past.executors:
             self._outbox.append(ExecutorDown(self._now(), lost))
+        self._outbox.extend(past.move.coming(self._now()))
 
     @property
     def tokens_trained(self) -> int:

@@ -15,7 +15,7 @@ from alto_kernels.adamw import Moments
 from alto_runs.directory import write_atomically
 from alto_runs.errors import UserError
 
-__all__ = ["Checkpoint", "read_checkpoint", "write_checkpoint"]
+__all__ = ["Checkpoint", "kept_step", "read_checkpoint", "write_checkpoint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,15 @@ def read_checkpoint(path: Path, like: AdapterState) -> Checkpoint:
             needed = _kind(expected[name])
             raise UserError(f"{path}: {name} is {_kind(tensor)}, the job needs {needed}")
     return Checkpoint(progress, AdapterState(tensors.pop("value"), Moments(*tensors.values())))
+
+
+def kept_step(path: Path) -> int:
+    """Step of the job that is kept there; zero if none is, or it is damaged."""
+    try:
+        with safe_open(path, "pt") as file:
+            return int(json.loads(file.metadata()["progress"])["step"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def _tensors(adapter: AdapterState) -> Mapping[str, Tensor]:

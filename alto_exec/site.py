@@ -10,10 +10,11 @@ from alto_exec.backend import ExecBackend, Past, StartedExecutor
 from alto_exec.comparing import compare
 from alto_exec.inbox import Inbox
 from alto_exec.machine import gpu_of, settle
+from alto_exec.moving import Move
 from alto_exec.preparation import PreparedTask
 from alto_policy.controller import Backend
 from alto_policy.decisions import Decision
-from alto_policy.types import Gpu, Task, TaskId
+from alto_policy.types import Gpu, JobId, Task, TaskId
 from alto_policy.view import ClusterView
 from alto_runs.comparison import Comparison
 from alto_runs.directory import RunDirectory
@@ -32,6 +33,7 @@ class Start:
     prepared: PreparedTask
     spec: ExecutorSpec
     directory: RunDirectory
+    reported: tuple[tuple[JobId, int], ...] = ()  # what the log tells of jobs that will go on
 
     def __call__(self, *, is_durable: bool = True) -> StartedExecutor:
         return self.prepared.start(self.spec, self.directory, is_durable=is_durable)
@@ -63,8 +65,18 @@ class Site(Protocol):
 
     def gpus(self, spec: ExecutorSpec) -> tuple[Gpu, ...]: ...
 
+    def move(self, spec: ExecutorSpec, past: Past, view: ClusterView) -> Move:
+        """From where the log ends to here; `view` is the ledger there."""
+        ...
+
     def backend(
-        self, inbox: Inbox, files: TaskFiles, path: Path, past: Past, view: ClusterView
+        self,
+        spec: ExecutorSpec,
+        inbox: Inbox,
+        files: TaskFiles,
+        path: Path,
+        past: Past,
+        view: ClusterView,
     ) -> AbstractContextManager[TrainingBackend]:
         """Trains what comes by the inbox, from where the log ends; `view` is the run's ledger.
 
@@ -91,9 +103,18 @@ class ThisMachine:
     def gpus(self, spec: ExecutorSpec) -> tuple[Gpu, ...]:
         return (gpu_of(spec),)
 
+    def move(self, spec: ExecutorSpec, past: Past, view: ClusterView) -> Move:
+        return Move.of(view, self.gpus(spec), past.lost_nodes, spec.gpus or 1)
+
     @contextmanager
     def backend(
-        self, inbox: Inbox, files: TaskFiles, path: Path, past: Past, view: ClusterView
+        self,
+        spec: ExecutorSpec,
+        inbox: Inbox,
+        files: TaskFiles,
+        path: Path,
+        past: Past,
+        view: ClusterView,
     ) -> Iterator[TrainingBackend]:
         def start(task: Task) -> StartedExecutor | None:
             begin = files.start_of(task)

@@ -1,6 +1,7 @@
 """From a study to a finished run directory."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -24,7 +25,7 @@ from alto_runs.errors import UserError
 from alto_runs.publishing import Shelf
 from alto_runs.replaying import catch_up
 from alto_runs.result import Result, write_result
-from alto_runs.study import Study, first_difference, load_study, resolved_yaml
+from alto_runs.study import Study, elsewhere, first_difference, is_of_run, load_study, resolved_yaml
 
 __all__ = ["tune", "tune_at"]
 
@@ -89,7 +90,7 @@ def tune_at(
     prepared = prepare(study)
     text = resolved_yaml(study)
     if shelf is not None:
-        shelf.claim(text, is_new=not resume)
+        shelf.claim(text, lambda there: resume and is_of_run(there, study))
     write_atomically(directory.study_path, text)
     _train(study, prepared, directory, console or Console(stderr=True), site)
     result = write_result(directory)
@@ -107,7 +108,9 @@ def _settled(study: Study, directory: RunDirectory, site: Site) -> Study:
     begun = load_study(directory.study_path)
     if difference := first_difference(study, begun):
         raise UserError(f"{directory.study_path}: the run was begun with {difference}")
-    return begun
+    return begun.model_copy(
+        update={"executor": site.settle(elsewhere(begun.executor, study.executor))}
+    )
 
 
 def _train(
@@ -134,10 +137,12 @@ def _train(
         catch_up(log, policy, ledger, directory.log_path)
         _sweep_checkpoints(ledger, directory)
         past = Past.of(log.entries)
+        if log.header is not None:
+            past = replace(past, move=site.move(study.executor, past, ledger))
         arrived = {task.id for task in past.tasks}
         coming = GivenTasks(one.task for one in prepared if one.task.id not in arrived)
         with (
-            site.backend(coming, files, directory.path, past, ledger) as backend,
+            site.backend(study.executor, coming, files, directory.path, past, ledger) as backend,
             Progress(console, ledger, lambda: backend.tokens_trained) as progress,
         ):
 
@@ -161,9 +166,9 @@ def _header(study: Study, prepared: Sequence[PreparedTask], site: Site) -> Heade
 
 
 def _sweep_checkpoints(ledger: Cluster, directory: RunDirectory) -> None:
-    """Remove what a killed process still kept of jobs that had ended."""
+    """Remove what a killed process still kept of jobs that had ended, or end without more of it."""
     for task in ledger.tasks():
-        for job in ledger.jobs(task, Status.ENDED):
+        for job in (*ledger.jobs(task, Status.ENDED), *ledger.jobs(task, Status.STOPPING)):
             directory.checkpoint_path(job).unlink(missing_ok=True)
 
 

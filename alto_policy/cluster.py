@@ -19,13 +19,9 @@ from alto_policy.events import (
     ExecutorUp,
     JobLeft,
     LossReported,
-    NodeDown,
-    NodeUp,
     TaskArrived,
     TaskCancelled,
-    TimerFired,
 )
-from alto_policy.gpu_pool import GpuPool
 from alto_policy.records import JobRecord, Records, TaskRecord
 from alto_policy.transitions import (
     NEXT_EXECUTOR_STATUS,
@@ -68,10 +64,8 @@ class Cluster(Records):
             self._go_down(event)
         elif isinstance(event, TaskCancelled):
             return self._cancel(event.task)
-        elif isinstance(event, NodeDown | NodeUp):
-            _turn(event, self._pool, self._of_task)
-        elif not isinstance(event, TimerFired):
-            assert_never(event)
+        else:
+            return self._change(event)
         return True
 
     def commit(self, decision: Decision) -> None:
@@ -250,18 +244,6 @@ class Cluster(Records):
             residents[starter.spec.id] = None
             starter.gpu = gpu
             starter.move(Status.RUNNING)
-
-
-def _turn(event: NodeDown | NodeUp, pool: GpuPool, tasks: dict[TaskId, TaskRecord]) -> None:
-    """The node's GPUs go or come. An executor there is lost; that is told of each."""
-    if isinstance(event, NodeUp):
-        pool.restore(event.node)
-        return
-    for task in pool.lose(event.node):
-        record = tasks[task]
-        assert record.executor is not None
-        gpus, memory = record.executor.gpus, record.executor.memory
-        record.executor = Executor(gpus, ExecutorStatus.STOPPING, memory)
 
 
 def _present(

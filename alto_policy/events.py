@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from alto_policy.frozen import quick
 from alto_policy.memory import MemoryModel
-from alto_policy.types import JobId, Task, TaskId
+from alto_policy.types import Gpu, JobId, Task, TaskId
 
 __all__ = [
     "Departure",
@@ -18,6 +18,7 @@ __all__ = [
     "NodeUp",
     "TaskArrived",
     "TaskCancelled",
+    "TaskResized",
     "TimerFired",
 ]
 
@@ -46,6 +47,16 @@ class TaskCancelled:
 
     t: float
     task: TaskId
+
+
+@quick
+@dataclass(frozen=True, slots=True)
+class TaskResized:
+    """The task's next executor takes so many GPUs; one that is there keeps those that it has."""
+
+    t: float
+    task: TaskId
+    num_gpus: int
 
 
 @quick
@@ -101,10 +112,11 @@ class NodeDown:
 @quick
 @dataclass(frozen=True, slots=True)
 class NodeUp:
-    """The node is repaired, and its GPUs are free."""
+    """The node is repaired, or has joined, and its GPUs are free."""
 
     t: float
     node: str
+    gpus: tuple[Gpu, ...] = ()  # that it has from now on; none are told where they have not changed
 
 
 @quick
@@ -116,6 +128,7 @@ class TimerFired:
 Event = (
     TaskArrived
     | TaskCancelled
+    | TaskResized
     | ExecutorUp
     | ExecutorDown
     | LossReported

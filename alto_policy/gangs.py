@@ -33,6 +33,7 @@ class Gangs:
     """
 
     def __init__(self, gpus: Sequence[Gpu], *, same_node: bool) -> None:
+        self.gpus = gpus
         ordered = sorted(gpus, key=lambda gpu: gpu.id)
         self._all = tuple([gpu.id for gpu in ordered])
         self._kinds = tuple(dict.fromkeys([gpu.kind for gpu in ordered]))
@@ -42,6 +43,13 @@ class Gangs:
         self._counts = Counter(self._place_of.values())
         self._same_node = same_node
         self.is_uniform = len(self._counts) <= 1  # all GPUs are alike to a gang
+
+    @classmethod
+    def of(cls, gpus: Sequence[Gpu], known: "Gangs | None", *, same_node: bool = False) -> "Gangs":
+        """Those that are known, while these are their GPUs: a run may go on with others."""
+        if known is not None and known.gpus is gpus:
+            return known
+        return cls(gpus, same_node=same_node)
 
     def can_hold(self, width: int, kinds: Kinds) -> bool:
         """Whether it would fit if all GPUs were free."""

@@ -56,6 +56,24 @@ class GpuPool:
             if gpu not in self.owner:
                 insort(self._free, gpu)
 
+    def replace(self, node: str, gpus: Sequence[Gpu]) -> None:
+        """The node is there with these GPUs, whatever it had before. Raises ImpossibleEventError if
+        it is up, or its old GPUs are held, or another node has one of these."""
+        old = self._gpus_of(node, is_down=True) if node in self._nodes else []
+        if held := [gpu for gpu in old if gpu in self.owner]:
+            raise ImpossibleEventError(f"NodeUp: GPU {held[0]} is held by {self.owner[held[0]]}")
+        ids = sorted(gpu.id for gpu in gpus)
+        others = {gpu for name, own in self._nodes.items() if name != node for gpu in own}
+        if len(set(ids)) != len(ids) or not others.isdisjoint(ids):
+            raise ImpossibleEventError(f"NodeUp: the ids {ids} of node {node} are taken")
+        if strangers := [gpu.node for gpu in gpus if gpu.node != node]:
+            raise ImpossibleEventError(f"NodeUp: a GPU of node {strangers[0]} is not of {node}")
+        self.lost.difference_update(old)
+        self._nodes[node] = ids
+        self.kind_of.update((gpu.id, gpu.kind) for gpu in gpus)
+        for gpu in ids:
+            insort(self._free, gpu)
+
     def _gpus_of(self, node: str, *, is_down: bool) -> Sequence[GpuId]:
         gpus = self._nodes.get(node)
         kind = "NodeUp" if is_down else "NodeDown"

@@ -54,8 +54,7 @@ class Planner:
         if self._improver is not None:
             order = self._improver(items, pool, order)
         self._order = tuple(items[index].id for index in order)
-        if self._gangs is None:
-            self._gangs = Gangs(cluster.gpus, same_node=False)
+        self._gangs = Gangs.of(cluster.gpus, self._gangs)
         starting = (
             [tasks[i] for i in starts_now(order, items, pool, reserve=self._reserve)]
             if self._gangs.is_uniform
@@ -71,7 +70,7 @@ class Planner:
 
     def _item(self, task: Task, cluster: ClusterView) -> Item:
         item = self._items.get(task.id)
-        if item is None:
+        if item is None or item.width != task.num_gpus:
             item = Item(task.id, task.num_gpus, self._remaining(task, cluster))
             self._items[task.id] = item
         return item
@@ -83,7 +82,9 @@ class Planner:
             name: task for name, task in self._started.items() if cluster.executor(name)
         }
         running = tuple(
-            (self._remaining(task, cluster), task.num_gpus) for task in self._started.values()
+            (self._remaining(task, cluster), len(executor.gpus))
+            for task in self._started.values()
+            if (executor := cluster.executor(task.id)) is not None
         )
         leaving = len(cluster.gpus) - free - sum(width for _, width in running)
         return Pool(free, ((0.0, leaving), *running) if leaving else running)

@@ -17,6 +17,7 @@ from alto_policy.events import (
     NodeUp,
     TaskArrived,
     TaskCancelled,
+    TaskResized,
     TimerFired,
 )
 from alto_policy.gangs import Gangs
@@ -27,7 +28,7 @@ from alto_policy.view import ClusterView, ExecutorStatus, Status
 __all__ = ["Preemptive", "Service"]
 
 _LONGEST_SLEEP = 256  # rounds: each doubling costs a sort of all tasks
-_REPLANNED = TaskArrived | TaskCancelled | ExecutorDown | NodeUp | TimerFired
+_REPLANNED = TaskArrived | TaskCancelled | TaskResized | ExecutorDown | NodeUp | TimerFired
 _RESIDENT = (Status.RUNNING, Status.PAUSING, Status.STOPPING)
 
 
@@ -45,6 +46,13 @@ class Service:
 
     def seconds(self, now: float) -> float:
         return self.served if self.up_since is None else self.served + (now - self.up_since)
+
+    def resize(self, task: Task, now: float, estimate: DurationEstimate | None) -> None:
+        """What it has had counts as the seconds in which its new GPUs would have given as much."""
+        self.served = self.seconds(now) * self.task.num_gpus / task.num_gpus
+        self.up_since = None if self.up_since is None else now
+        self.task = task
+        self.believed = estimate(task) if estimate is not None else 0.0
 
 
 class Preemptive(ABC, Dispatch):
@@ -113,6 +121,10 @@ class Preemptive(ABC, Dispatch):
                     self._services[task.id] = Service(task, self._num_arrived, now, believed)
                     self._num_arrived += 1
                     self._ordered_at = None
+            case TaskResized(t=now, task=task_id):
+                if (service := self._services.get(task_id)) is not None:
+                    service.resize(cluster.tasks()[task_id], now, self._estimate)
+                    self._ordered_at = None
             case TaskCancelled(task=task_id) if cluster.executor(task_id) is None:
                 self._forget(task_id)
             case TaskCancelled(task=task_id):
@@ -158,7 +170,7 @@ class Preemptive(ABC, Dispatch):
         if rounds.last is not None and not is_round:
             if (at := rounds.wake(event.t)) is not None:
                 yield WakeAt(at)
-        elif isinstance(event, TaskArrived | ExecutorDown | NodeUp | TimerFired):
+        elif isinstance(event, TaskArrived | TaskResized | ExecutorDown | NodeUp | TimerFired):
             if self._has_waiting:
                 may_sleep = is_round and not has_decided
                 count = self._same_rounds(event.t, cluster) if may_sleep else 0

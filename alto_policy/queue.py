@@ -43,7 +43,7 @@ class TaskQueue:
         heappush(shapes.heaps[width], (key, number, task))
 
     def pop(
-        self, fitting: Callable[[Kinds], Widths] | None, waits: Callable[[TaskId], bool]
+        self, fitting: Callable[[Kinds], Widths] | None, waits: Callable[[Task], bool]
     ) -> Task | None:
         """Take the first task whose width is fitting, or the first of all; what does not wait any
         more is forgotten."""
@@ -64,5 +64,5 @@ class TaskQueue:
             if not first:
                 return None
             task = heappop(first)[2]
-            if waits(task.id):
+            if waits(task):
                 return task

@@ -1,13 +1,15 @@
 """Who is where: what is known of tasks, jobs, executors and GPUs."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import assert_never
 
 from alto_policy.decisions import ExitReason
-from alto_policy.events import LossReported
+from alto_policy.events import LossReported, NodeDown, NodeUp, TaskResized, TimerFired
 from alto_policy.gpu_pool import GpuPool
+from alto_policy.transitions import ImpossibleEventError
 from alto_policy.types import Gpu, GpuId, Job, JobId, Task, TaskId
-from alto_policy.view import Executor, Status
+from alto_policy.view import Executor, ExecutorStatus, Status
 
 __all__ = ["JobRecord", "Records", "TaskRecord"]
 
@@ -72,6 +74,30 @@ class Records:
         self._waiting: dict[TaskId, None] = {}
         self._has_returned = False  # a task waits again, and is not in its place yet
 
+    def _change(self, event: NodeDown | NodeUp | TaskResized | TimerFired) -> bool:
+        if isinstance(event, TaskResized):
+            return _resize(event, self._of_task, self._tasks)
+        if isinstance(event, NodeDown):
+            _lose(event.node, self._pool, self._of_task)
+        elif isinstance(event, NodeUp):
+            self._join(event)
+        elif not isinstance(event, TimerFired):
+            assert_never(event)
+        return True
+
+    def _join(self, event: NodeUp) -> None:
+        """The node's GPUs come: those of before, or others in their place. What memory has taught
+        was of the GPUs that there were."""
+        if not event.gpus:
+            self._pool.restore(event.node)
+            return
+        self._pool.replace(event.node, event.gpus)
+        others = [gpu for gpu in self.gpus if gpu.node != event.node]
+        self.gpus = tuple(sorted((*others, *event.gpus), key=lambda gpu: gpu.id))
+        self._residents.update((gpu.id, {}) for gpu in event.gpus)
+        for record in self._of_task.values():
+            record.largest_capacity = None
+
     def free_gpus(self) -> tuple[GpuId, ...]:
         """GPUs of no executor whose node is up, lowest id first."""
         return self._pool.free
@@ -119,3 +145,25 @@ class Records:
     def reason(self, job: JobId) -> ExitReason | None:
         """Why the job was stopped; None if it was not, or was done before it heard of it."""
         return self._of_job[job].reason
+
+
+def _lose(node: str, pool: GpuPool, tasks: dict[TaskId, TaskRecord]) -> None:
+    """The node's GPUs go. An executor there is lost; that is told of each."""
+    for task in pool.lose(node):
+        record = tasks[task]
+        assert record.executor is not None
+        gpus, memory = record.executor.gpus, record.executor.memory
+        record.executor = Executor(gpus, ExecutorStatus.STOPPING, memory)
+
+
+def _resize(
+    event: TaskResized, records: dict[TaskId, TaskRecord], tasks: dict[TaskId, Task]
+) -> bool:
+    """False if it is over, or as good as that."""
+    record = records.get(event.task)
+    if record is None:
+        raise ImpossibleEventError(f"TaskResized: task {event.task} is unknown")
+    if event.num_gpus < 1:
+        raise ImpossibleEventError(f"TaskResized: {event.num_gpus} GPUs for task {event.task}")
+    record.task = tasks[event.task] = replace(record.task, num_gpus=event.num_gpus)
+    return not (record.is_over or record.is_cancelled)

@@ -75,7 +75,7 @@ class FairShare:
     def __init__(self, rules: TenantRules) -> None:
         self._rules = rules
         self._accounts: dict[str, _Account] = {}
-        self._up: dict[TaskId, Task] = {}
+        self._up: dict[TaskId, tuple[Task, int]] = {}  # and how many GPUs its executor has
         self._placed: dict[TaskId, Task] = {}  # some of them have no executor any more
         self._gangs: Gangs | None = None
         self._now = 0.0
@@ -85,11 +85,13 @@ class FairShare:
         self._now = event.t
         if isinstance(event, ExecutorUp):
             task = cluster.tasks()[event.task]
-            self._up[task.id] = task
-            self._change(task, task.num_gpus)
+            executor = cluster.executor(task.id)
+            assert executor is not None, "it has come up"
+            self._up[task.id] = task, len(executor.gpus)
+            self._change(task, len(executor.gpus))
         elif isinstance(event, ExecutorDown) and event.task in self._up:
-            task = self._up.pop(event.task)
-            self._change(task, -task.num_gpus)
+            task, num_gpus = self._up.pop(event.task)
+            self._change(task, -num_gpus)
 
     def is_beyond_quota(self, task: Task) -> bool:
         """Whether the tenant may never hold so many GPUs."""
@@ -101,8 +103,7 @@ class FairShare:
         free, held = cluster.free_gpus(), self._held(cluster)
         if not free:
             return ()
-        if self._gangs is None:
-            self._gangs = Gangs(cluster.gpus, same_node=False)
+        self._gangs = Gangs.of(cluster.gpus, self._gangs)
         waiting: dict[str, list[Task]] = {}
         for task in tasks:
             waiting.setdefault(task.tenant, []).append(task)
@@ -134,7 +135,8 @@ class FairShare:
         self._placed = {name: task for name, task in self._placed.items() if cluster.executor(name)}
         held: dict[str, int] = {}
         for task in self._placed.values():
-            held[task.tenant] = held.get(task.tenant, 0) + task.num_gpus
+            if (executor := cluster.executor(task.id)) is not None:
+                held[task.tenant] = held.get(task.tenant, 0) + len(executor.gpus)
         return held
 
     def _change(self, task: Task, num_gpus: int) -> None:

@@ -232,7 +232,11 @@ class _Outages:
         if isinstance(event, NodeDown):
             self._since[event.node] = event.t
         elif isinstance(event, NodeUp):
-            self._over.append(self._outage(event.node, event.t))
+            if event.node in self._since:
+                self._over.append(self._outage(event.node, event.t))
+            if event.gpus:
+                others = (gpu for gpu in self._gpus if gpu.node != event.node)
+                self._gpus = (*others, *event.gpus)
 
     def told(self, end: float) -> tuple[Outage, ...]:
         return (*self._over, *(self._outage(node, end) for node in tuple(self._since)))

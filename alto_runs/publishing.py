@@ -1,7 +1,7 @@
 """What a run has come to, copied to any path that fsspec knows: a shared disk, an object store."""
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,18 +43,18 @@ class Shelf:
     def below(self, name: str) -> "Shelf":
         return replace(self, url=f"{self.url.rstrip('/')}/{name}", root=f"{self.root}/{name}")
 
-    def claim(self, study: str, *, is_new: bool) -> None:
+    def claim(self, study: str, is_own: Callable[[str], bool]) -> None:
         """Begin with the text of the study file: whether this can be written is found out before
-        anything trains. A run that is not new finds its own, or nothing."""
+        anything trains. Another text that is there must be the run's own too."""
         path = f"{self.root}/{RunDirectory(Path()).study_path}"
         try:
-            is_there = self.files.exists(path)
-            if is_there and (is_new or self.files.cat_file(path) != study.encode()):
+            there = self.files.cat_file(path) if self.files.exists(path) else None
+            if there is not None and not is_own(there.decode(errors="replace")):
                 raise UserError(
                     f"{self.field}: value {self.url!r}: another run was published there, expected "
                     "a place of its own"
                 )
-            if not is_there:
+            if there != study.encode():
                 self._prepare(path)
                 self.files.pipe_file(_partial(path), study.encode())
                 self.files.mv(_partial(path), path)

@@ -44,8 +44,10 @@ __all__ = [
     "PolicySettings",
     "Study",
     "TaskSpec",
+    "elsewhere",
     "expand",
     "first_difference",
+    "is_of_run",
     "load_study",
     "parse_study",
     "resolved_yaml",
@@ -208,6 +210,7 @@ class Study(_Spec):
     prompts: tuple[Line, ...] = ()  # answered by the untuned model and by the winner
 
 
+_ROOM = ("gpus", "max_jobs", "memory_gb")  # may be another when a run goes on
 _TASK_FIELDS = tuple(TaskSpec.model_fields)
 
 
@@ -244,15 +247,30 @@ def resolved_yaml(study: Study) -> str:
 def first_difference(study: Study, begun: Study) -> str | None:
     """Field in which `study` is not what a run was begun with: `other value, not this one`.
 
-    What an executor was left to choose may have been chosen since.
+    What an executor was left to choose may have been chosen since, and jobs do not feel how many
+    train side by side.
     """
-    chosen = begun.executor.model_dump(exclude=study.executor.model_fields_set)
+    own = study.executor.model_fields_set - set(_ROOM)
+    chosen = begun.executor.model_dump(exclude=own)
     executor = study.executor.model_copy(update=chosen)
     given = _lines(study.model_copy(update={"executor": executor}))
     for path, value in _lines(begun).items():
         if path not in given or given[path] != value:
             return f"{path} {value!r}, not {given.get(path)!r}"
     return next((f"no {path}" for path in given if path not in _lines(begun)), None)
+
+
+def is_of_run(text: str, study: Study) -> bool:
+    """Whether a study file of this text is that of the run, or was before the run moved."""
+    try:
+        return first_difference(study, parse_study(text, "", Path())) is None
+    except UserError:
+        return False
+
+
+def elsewhere(begun: ExecutorSpec, executor: ExecutorSpec) -> ExecutorSpec:
+    """How a run goes on: as it was begun, with as much room as the `executor` has now."""
+    return begun.model_copy(update={name: getattr(executor, name) for name in _ROOM})
 
 
 def expand(name: str, spec: TaskSpec, *, num_samples: int, max_length: int) -> Task:

@@ -29,7 +29,7 @@ def check_submissions(path: Path, settings: ServiceSettings, roots: tuple[Path, 
     admission = Admission.of(roots, settings.policy)
     while not directory.executor_path.exists():  # the trainer knows the device
         time.sleep(_IDLE_SECONDS)
-    executor = settled_before(directory)
+    executor = settled_before(directory, settings.executor)
     while True:
         submitted = handover.in_state(State.SUBMITTED)
         for row in submitted:

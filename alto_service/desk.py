@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from alto_policy.cluster import Cluster, Status
@@ -17,10 +17,11 @@ from alto_policy.events import (
     NodeUp,
     TaskArrived,
     TaskCancelled,
+    TaskResized,
     TimerFired,
 )
 from alto_policy.runlog import Entry
-from alto_policy.types import JobId, TaskId
+from alto_policy.types import Gpu, GpuId, JobId, TaskId
 from alto_service.folder import number_of_task
 
 __all__ = ["Desk", "StudyFile"]
@@ -33,6 +34,7 @@ class StudyFile:
     number: int
     tasks: list[TaskId] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
+    gpus: dict[GpuId, Gpu] = field(default_factory=dict)  # that its executors have had
     best: tuple[JobId, float] | None = None  # by validation loss
     is_up: bool = False  # an executor has come up
 
@@ -57,8 +59,10 @@ class StudyFile:
 class Desk:
     """Keeps a file for each study whose tasks have arrived, until it is put away."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, gpus: Sequence[Gpu]) -> None:
+        """With these GPUs the log begins."""
         self._cluster = cluster
+        self._gpus = {gpu.id: gpu for gpu in gpus}
         self._files: dict[int, StudyFile] = {}
         self._touched: dict[int, None] = {}  # since it was last asked who has ended
 
@@ -68,6 +72,8 @@ class Desk:
         A decision for one study on another's event stands beside a timer's in its place. Yields
         the files that have grown.
         """
+        if isinstance(entry.event, NodeUp):
+            self._gpus.update((gpu.id, gpu) for gpu in entry.event.gpus)
         parts: dict[int, list[Decision]] = {}
         owner = self._study_of_event(entry.event)
         if owner is not None:
@@ -80,6 +86,8 @@ class Desk:
             study = self._files.setdefault(number, StudyFile(number))
             study.entries.append(Entry(event, tuple(decisions)))
             _note(study, event)
+            starts = [one for one in decisions if isinstance(one, StartExecutor)]
+            study.gpus.update((gpu, self._gpus[gpu]) for one in starts for gpu in one.gpus)
             self._touched[number] = None
             yield study
 
@@ -97,7 +105,9 @@ class Desk:
         match event:
             case TaskArrived(task=task):
                 return number_of_task(task.id)
-            case TaskCancelled(task=name) | ExecutorUp(task=name) | ExecutorDown(task=name):
+            case TaskCancelled(task=name) | TaskResized(task=name):
+                return number_of_task(name)
+            case ExecutorUp(task=name) | ExecutorDown(task=name):
                 return number_of_task(name)
             case LossReported(job=job) | JobLeft(job=job):
                 return number_of_task(self._cluster.task_of(job).id)

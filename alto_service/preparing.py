@@ -9,7 +9,7 @@ from alto_policy.types import JobId, Task, TaskId
 from alto_runs.directory import write_atomically
 from alto_runs.document import dump_document, read_document
 from alto_runs.errors import UserError
-from alto_runs.study import ExecutorSpec, Study, load_study, resolved_yaml
+from alto_runs.study import ExecutorSpec, Study, elsewhere, load_study, resolved_yaml
 from alto_service.admission import Admission
 from alto_service.database import StudyRow
 from alto_service.folder import ServiceDirectory, study_id
@@ -18,7 +18,7 @@ __all__ = [
     "PreparedStudy",
     "prepare_admitted",
     "prepare_submitted",
-    "settle_once",
+    "settle",
     "settled_before",
 ]
 
@@ -40,16 +40,19 @@ def prepare_submitted(
     return study, prepared
 
 
-def settle_once(directory: ServiceDirectory, spec: ExecutorSpec, site: Site) -> ExecutorSpec:
-    """What the settings leave open is chosen the first time, and the same ever after."""
+def settle(directory: ServiceDirectory, spec: ExecutorSpec, site: Site) -> ExecutorSpec:
+    """What the settings leave open is chosen the first time, and the same ever after; how much room
+    there is may be another each time. Raises UserError."""
     path = directory.executor_path
     if not path.exists():
         write_atomically(path, dump_document(site.settle(spec).model_dump()))
-    return settled_before(directory)
+    return site.settle(settled_before(directory, spec))
 
 
-def settled_before(directory: ServiceDirectory) -> ExecutorSpec:
-    return ExecutorSpec.model_validate(read_document(directory.executor_path))
+def settled_before(directory: ServiceDirectory, spec: ExecutorSpec) -> ExecutorSpec:
+    """As it was settled, with as much room as the settings tell now."""
+    begun = ExecutorSpec.model_validate(read_document(directory.executor_path))
+    return elsewhere(begun, spec.model_copy(update={"gpus": spec.gpus or 1}))
 
 
 def _settled(spec: ExecutorSpec, of_service: ExecutorSpec) -> ExecutorSpec:
@@ -62,7 +65,7 @@ def _settled(spec: ExecutorSpec, of_service: ExecutorSpec) -> ExecutorSpec:
     if spec.gpus not in (None, of_service.gpus):
         raise UserError(
             f"study: executor.gpus: value {spec.gpus}: this service trains each task on "
-            f"{of_service.gpus or 1}"
+            f"{of_service.gpus}"
         )
     given = {name: getattr(spec, name) for name in spec.model_fields_set}
     chosen = {name: value for name, value in given.items() if value not in (None, "auto")}
@@ -70,11 +73,14 @@ def _settled(spec: ExecutorSpec, of_service: ExecutorSpec) -> ExecutorSpec:
 
 
 def prepare_admitted(
-    row: StudyRow, admission: Admission, directory: ServiceDirectory
+    row: StudyRow, admission: Admission, directory: ServiceDirectory, executor: ExecutorSpec
 ) -> PreparedStudy:
-    """The same once more, from what was written down. Raises UserError and OSError."""
+    """The same once more, from what was written down, on as many GPUs as the service trains each
+    task on by now. Raises UserError and OSError."""
     study = load_study(directory.study(row.number).study_path)
     admission.check(study)
+    moved = study.executor.model_copy(update={"gpus": executor.gpus})
+    study = study.model_copy(update={"executor": moved})
     return study, _prepared(row, study)
 
 

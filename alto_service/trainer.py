@@ -25,12 +25,13 @@ from alto_runs.history import follow
 from alto_runs.publishing import Shelf
 from alto_runs.replaying import catch_up
 from alto_runs.result import write_result
+from alto_runs.study import ExecutorSpec
 from alto_service.admission import Admission
 from alto_service.database import State
 from alto_service.desk import Desk, StudyFile
 from alto_service.folder import ServiceDirectory, number_of_task, study_id
 from alto_service.handover import Handover, tasks_of
-from alto_service.preparing import PreparedStudy, prepare_admitted, settle_once
+from alto_service.preparing import PreparedStudy, prepare_admitted, settle
 from alto_service.settings import ServiceSettings
 
 __all__ = ["train_studies"]
@@ -60,7 +61,7 @@ def train_studies(
     handover = Handover(directory.store_path)
     admission = Admission.of(roots, settings.policy)
     with _log_writer(directory) as writer, _site(cluster) as site:
-        spec = settle_once(directory, settings.executor, site)
+        spec = settle(directory, settings.executor, site)
         log = read_run_log(directory.run.log_path)
         gpus = site.gpus(spec)
         header = log.header or Header(
@@ -71,14 +72,16 @@ def train_studies(
         policy, ledger = build(header.policy), Cluster(header.gpus)
         catch_up(log, policy, ledger, directory.run.log_path)
         past = Past.of(log.entries)
+        if log.header is not None:
+            past = replace(past, move=site.move(spec, past, ledger))
         if has_failed:
             _suspect(past.executors, handover)
         shelf = None if settings.publish is None else Shelf.at(settings.publish, "publish")
-        place = _Place(admission, directory, site, shelf)
+        place = _Place(admission, directory, site, spec, shelf)
         studies = _Studies(header, ledger, handover, place)
         studies.recall(log)
         files = TaskFiles(studies.start_of, directory.study_of_task, studies.fail)
-        with site.backend(studies, files, path, past, ledger) as backend:
+        with site.backend(spec, studies, files, path, past, ledger) as backend:
 
             def record(entry: Entry) -> None:
                 backend.prepare(entry.decisions)
@@ -124,7 +127,12 @@ class _Place:
     admission: Admission
     directory: ServiceDirectory
     site: Site
+    spec: ExecutorSpec
     shelf: Shelf | None
+
+    def placed(self, task: Task) -> Task:
+        """On as many GPUs as each task has by now."""
+        return replace(task, num_gpus=self.spec.gpus or 1)
 
     def publish(self, number: int) -> str | None:
         """What kept the study's results from being published."""
@@ -132,7 +140,8 @@ class _Place:
             return None
         directory, shelf = self.directory.study(number), self.shelf.below(study_id(number))
         try:
-            shelf.claim(directory.study_path.read_text(encoding="utf-8"), is_new=False)
+            study = directory.study_path.read_text(encoding="utf-8")
+            shelf.claim(study, study.__eq__)
             shelf.publish(directory)
         except UserError as error:
             return f"trained, but not published: {error}"
@@ -161,7 +170,7 @@ class _Studies:
         self._handover = handover
         self._place = place
         self._directory = place.directory
-        self._desk = Desk(cluster)
+        self._desk = Desk(cluster, header.gpus)
         self._num_entries = 0
         self._version = -1  # of the database, when it was last looked at
         self._prepared: dict[int, PreparedStudy] = {}
@@ -217,7 +226,7 @@ class _Studies:
                 self._handover.end(row.number, State.CANCELLED)
                 continue
             for task in missing:
-                yield Submission(task)
+                yield Submission(self._place.placed(task))
         for number in self._handover.cancelled():
             if number not in self._cancelled:
                 self._cancelled.add(number)
@@ -252,14 +261,17 @@ class _Studies:
     def _read(self, number: int) -> PreparedStudy:
         if number not in self._prepared:
             row = self._handover.study(number)
-            self._prepared[number] = prepare_admitted(row, self._place.admission, self._directory)
+            self._prepared[number] = prepare_admitted(
+                row, self._place.admission, self._directory, self._place.spec
+            )
         return self._prepared[number]
 
     def _finish(self, study: StudyFile) -> None:
         """Write what the study has come to; all of it once more if a kill comes first."""
         row = self._handover.study(study.number)
         directory = self._directory.study(study.number)
-        history = follow(RunLog(self._header, tuple(study.entries)))
+        header = replace(self._header, gpus=tuple(study.gpus.values()))
+        history = follow(RunLog(header, tuple(study.entries)))
         result = write_result(directory, history)
         state, error = State.DONE, None
         if row.cancelled:

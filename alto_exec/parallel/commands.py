@@ -19,6 +19,7 @@ __all__ = [
     "Finish",
     "Launch",
     "Leave",
+    "Reach",
     "Resume",
     "ResumeAll",
     "Start",
@@ -45,6 +46,15 @@ class Launch:
 class Leave:
     job: JobId
     keep: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Come to the report of `step`, on the rank that is named, and keep what the job has then."""
+
+    job: JobId
+    step: int
+    rank: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +88,7 @@ class Finish:
     """There is nothing more to do."""
 
 
-Command = Start | Launch | Leave | Resume | ResumeAll | Advance | Assist | Finish
+Command = Start | Launch | Leave | Reach | Resume | ResumeAll | Advance | Assist | Finish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

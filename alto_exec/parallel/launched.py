@@ -13,6 +13,7 @@ from alto_exec.executor import Executor
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.inbox import Inbox
 from alto_exec.machine import gpu_of, settle
+from alto_exec.moving import Move
 from alto_exec.parallel.commands import COMMAND, Assist, Finish
 from alto_exec.parallel.member import Loader, Member
 from alto_exec.parallel.placing import load_shards, spread_of
@@ -60,15 +61,19 @@ class LeadingRank:
         one = gpu_of(spec)
         return tuple(replace(one, id=GpuId(rank)) for rank in range(self._ranks.size))
 
+    def move(self, spec: ExecutorSpec, past: Past, view: ClusterView) -> Move:
+        return Move.of(view, self.gpus(spec), past.lost_nodes, self._ranks.size)
+
     @contextmanager
     def backend(
-        self, inbox: Inbox, files: TaskFiles, path: Path, past: Past, view: ClusterView
+        self,
+        spec: ExecutorSpec,
+        inbox: Inbox,
+        files: TaskFiles,
+        path: Path,
+        past: Past,
+        view: ClusterView,
     ) -> Iterator[TrainingBackend]:
-        if len(view.gpus) != self._ranks.size:
-            raise UserError(
-                f"{path}: the run was begun on {len(view.gpus)} GPUs, expected as "
-                f"many processes, not {self._ranks.size}"
-            )
         self._ranks.tell(str(path.absolute()))
         self.has_begun = True
         loader = loader_of(self._ranks, self._starts)

@@ -18,6 +18,7 @@ from alto_exec.parallel.commands import (
     Finish,
     Launch,
     Leave,
+    Reach,
     Resume,
     ResumeAll,
     Start,
@@ -30,7 +31,7 @@ from alto_policy.types import Job, JobId, TaskId
 
 __all__ = ["Loader", "Member"]
 
-_Act = Launch | Leave | Resume | ResumeAll | Advance  # of an executor that is up
+_Act = Launch | Leave | Reach | Resume | ResumeAll | Advance  # of an executor that is up
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ class Member:
                 self._executor = None
                 _settle(self._loader.load(task, spread))
                 return Answer()
-            case Launch() | Leave() | Resume() | ResumeAll() | Advance():
+            case Launch() | Leave() | Reach() | Resume() | ResumeAll() | Advance():
                 assert self._executor is not None
                 answer = self._act(self._executor, command)
             case Finish():
@@ -86,9 +87,12 @@ class Member:
             case Leave(job=job, keep=keep):
                 if job in executor.residents:
                     executor.leave(job, keep=keep)
+            case Reach(job=job, step=step, rank=rank):
+                if rank == self._ranks.rank:
+                    answer = _reach(executor, self._jobs[job], step)
             case Resume(job=job, step=step):
-                if how := executor.resume(job, step):
-                    answer = Answer(ends=((job, how),))
+                how = executor.resume(job, step)
+                answer = Answer(ends=((job, how),) if how else ())
             case ResumeAll():
                 answer = Answer(ends=tuple(executor.resume_all()))
             case Advance():
@@ -106,6 +110,19 @@ def _advance(executor: Executor) -> Answer:
         return Answer(reports=tuple(executor.advance()))
     except torch.OutOfMemoryError:
         return Answer(evicted=executor.evict())
+
+
+def _reach(executor: Executor, job: Job, step: int) -> Answer:
+    try:
+        executor.reach(job, step)
+    except torch.OutOfMemoryError:
+        if not executor.residents:
+            raise
+        return Answer(evicted=executor.evict())
+    finally:
+        if job.id not in executor.residents:
+            executor.forget(job.id)
+    return Answer()
 
 
 def _settle(backbone: FrozenModel) -> None:

@@ -14,6 +14,7 @@ from alto_exec.parallel.commands import (
     Command,
     Launch,
     Leave,
+    Reach,
     Resume,
     ResumeAll,
     Start,
@@ -61,7 +62,12 @@ class Team:
         """Which of them will be a rank's is not known to it."""
 
     def reach(self, job: Job, step: int) -> None:
-        """What the log knows of has been kept."""
+        """What ranks have told of has been kept; a device alone, on which the run began, may have
+        kept less. Raises OutOfMemoryError, and then a job is to be evicted."""
+        answers = self._all(Reach(job.id, step, self._rank_of.get(job.id, 0)))
+        self._evicted = [a.evicted for a in answers if a.evicted is not None]
+        if self._evicted:
+            raise torch.OutOfMemoryError
 
     def forget(self, job: JobId) -> None:
         """A rank that a job has left knows nothing of it."""

@@ -14,13 +14,15 @@ from alto_exec.backend import Past
 from alto_exec.comparing import compare
 from alto_exec.inbox import Inbox
 from alto_exec.machine import best_thread_count, settle
+from alto_exec.moving import Move
 from alto_exec.preparation import PreparedTask
-from alto_exec.ray_cluster.devices import gpus_of, nodes
+from alto_exec.ray_cluster.devices import Devices, gpus_of, move_of, nodes
 from alto_exec.ray_cluster.fleet import Fleet
 from alto_exec.ray_cluster.head import RayBackend
 from alto_exec.ray_cluster.nurseries import Nurseries
 from alto_exec.ray_cluster.quarters import NAMESPACE
 from alto_exec.ray_cluster.remote import Patience
+from alto_exec.ray_cluster.roster import Roster
 from alto_exec.site import TaskFiles, TrainingBackend
 from alto_policy.types import Gpu
 from alto_policy.view import ClusterView
@@ -64,12 +66,23 @@ class RayCluster:
             raise UserError("--cluster: no node of the cluster has a GPU or a CPU to train on")
         return found
 
+    def move(self, spec: ExecutorSpec, past: Past, view: ClusterView) -> Move:
+        self.gpus(spec)  # are there any?
+        return move_of(nodes(), spec.gpus or 1, past, view)
+
     @contextmanager
     def backend(
-        self, inbox: Inbox, files: TaskFiles, path: Path, past: Past, view: ClusterView
+        self,
+        spec: ExecutorSpec,
+        inbox: Inbox,
+        files: TaskFiles,
+        path: Path,
+        past: Past,
+        view: ClusterView,
     ) -> Iterator[TrainingBackend]:
         self._fleet = Fleet(path, self._patience, self._nurseries)
-        backend = RayBackend(inbox, files, self._fleet, past, view)
+        devices = Devices(past.move.after(view.gpus), spec.gpus or 1)
+        backend = RayBackend(inbox, files, Roster(self._fleet, devices), past, view)
         try:
             yield backend
         finally:

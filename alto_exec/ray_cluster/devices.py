@@ -1,17 +1,20 @@
 """The GPUs of a Ray cluster, and which node's each of the run's own is.
 
-A run counts its GPUs and their nodes once, at its start. A node that comes back has another name
-for Ray: a lost node of the run is stood in for by any that is not of the run, and is down where
-there is none.
+A run counts its GPUs and their nodes when it begins, and when it goes on. A node that comes back
+has another name for Ray: a lost node of the run is stood in for by any that is not of the run, and
+is down where there is none.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from alto_exec.backend import Past
+from alto_exec.moving import Move, nodes_of, numbered, widths_of
 from alto_policy.types import Gpu, GpuId, TaskId
+from alto_policy.view import ClusterView
 
-__all__ = ["Devices", "Node", "Share", "gpus_of", "nodes"]
+__all__ = ["Devices", "Node", "Share", "gpus_of", "move_of", "nodes"]
 
 _GPU, _ACCELERATOR = "GPU", "accelerator_type:"
 _CPU = "cpu"
@@ -73,12 +76,48 @@ def gpus_of(found: Sequence[Node], width: int = 1) -> tuple[Gpu, ...]:
     )
 
 
-class Devices:
-    """Which nodes' devices the executors hold."""
+def move_of(found: Sequence[Node], width: int, past: Past, view: ClusterView) -> Move:
+    """To the nodes that are found. One that is missing is stood in for by one with as many GPUs, or
+    else is lost; what stands in for none joins."""
+    there = gpus_of(found, width)
+    before, now = _counted(view.gpus), _counted(there)
+    stand_ins = _stand_ins(before, now)
+    stays = {name for name in before if name in stand_ins or before[name] == now[name]}
+    come = [
+        gpus
+        for name, gpus in nodes_of(there).items()
+        if name not in stays and name not in stand_ins.values()
+    ]
+    return Move(
+        gone=tuple(node for node in before if node not in stays and node not in past.lost_nodes),
+        come=numbered(come, view.gpus),
+        widths=widths_of(view, width),
+    )
 
-    def __init__(self, gpus: Sequence[Gpu]) -> None:
+
+def _counted(gpus: Sequence[Gpu]) -> Counter[str]:
+    return Counter(gpu.node for gpu in gpus)
+
+
+def _stand_ins(run: Mapping[str, int], there: Mapping[str, int]) -> Mapping[str, str]:
+    """For nodes of the run that are missing, others that are there and have as many GPUs."""
+    spare = {name: count for name, count in there.items() if name not in run}
+    found: dict[str, str] = {}
+    for name, count in run.items():
+        same = (each for each in spare if spare[each] == count)
+        if name not in there and (stand_in := next(same, None)):
+            found[name] = stand_in
+            del spare[stand_in]
+    return found
+
+
+class Devices:
+    """Which nodes' devices the executors hold, each of them `width`."""
+
+    def __init__(self, gpus: Sequence[Gpu], width: int = 1) -> None:
+        self._width = width
         self._home = {gpu.id: gpu.node for gpu in gpus}
-        self._num_of = Counter(gpu.node for gpu in gpus)  # by the node's name
+        self._num_of = _counted(gpus)  # by the node's name
         self._held: dict[TaskId, Share] = {}
 
     def homes(self, gpus: Sequence[GpuId]) -> frozenset[str]:
@@ -87,11 +126,12 @@ class Devices:
 
     def lost(self, found: Sequence[Node]) -> frozenset[str]:
         """Names of the run's nodes that are gone, while nothing is there to stand in for them."""
-        names = {node.name for node in found}
-        spare = sum(node.num_devices for node in found if node.name not in self._num_of)
+        there = _counted(gpus_of(found, self._width))
+        stand_ins = _stand_ins(self._num_of, there)
+        spare = there.total() - sum(there[name] for name in (*self._num_of, *stand_ins.values()))
         lost = set[str]()
         for name, count in self._num_of.items():
-            if name not in names:
+            if name not in there and name not in stand_ins:
                 if spare <= 0:
                     lost.add(name)
                 spare -= count

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from alto_exec.backend import StartedExecutor
+from alto_exec.checkpoint import kept_step
 from alto_exec.parallel.launched import loader_of
 from alto_exec.parallel.member import Member
 from alto_exec.parallel.placing import spread_of
@@ -19,7 +20,7 @@ from alto_exec.parallel.ranks import (
     num_launched_ranks,
 )
 from alto_exec.parallel.team import Team
-from alto_exec.ray_cluster.worker import Worker
+from alto_exec.ray_cluster.worker import Crew, Worker
 from alto_exec.site import Start
 from alto_policy.memory import MemoryModel
 from alto_runs.errors import UserError
@@ -39,11 +40,11 @@ class Duty:
     def begin(self) -> Worker | None:
         """Nobody speaks to a rank that follows another."""
         if num_launched_ranks() == 1:
-            return Worker(self._executor, self.hold_seconds)
+            return Worker(lambda: self._caught_up(*self._executor()), self.hold_seconds)
         if is_launched_beside_another():
             threading.Thread(target=self._follow, name="training", daemon=True).start()
             return None
-        return Worker(self._team, self.hold_seconds)
+        return Worker(lambda: self._caught_up(*self._team()), self.hold_seconds)
 
     def _executor(self) -> StartedExecutor:
         self._check_place()
@@ -55,6 +56,16 @@ class Duty:
         team = Team(ranks, member)
         spread = spread_of(self.start.prepared, self.start.spec, ranks)
         return team, team.start(self.start.prepared.task.id, spread)
+
+    def _caught_up(self, crew: Crew, memory: MemoryModel) -> tuple[Crew, MemoryModel]:
+        """Whatever the log tells of is on disk from now on. A device alone, on which the run may
+        have been before, keeps less often than it reports."""
+        jobs = {job.id: job for job in self.start.prepared.task.jobs}
+        for job, step in self.start.reported:
+            if kept_step(self.start.directory.checkpoint_path(job)) < step:
+                crew.reach(jobs[job], step)
+                crew.forget(job)
+        return crew, memory
 
     def _follow(self) -> None:
         """Until the leader is gone, or this rank fails, which the others notice."""

@@ -3,13 +3,12 @@
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from alto_exec.backend import Past
 from alto_exec.inbox import Cancellation, Inbox, Submission
-from alto_exec.ray_cluster.devices import Devices
-from alto_exec.ray_cluster.fleet import Fleet
 from alto_exec.ray_cluster.messages import Broken, Left, News, Ready, Reported
 from alto_exec.ray_cluster.remote import RemoteExecutor
 from alto_exec.ray_cluster.roster import Roster
@@ -37,7 +36,7 @@ from alto_policy.events import (
     TaskCancelled,
     TimerFired,
 )
-from alto_policy.types import GpuId, JobId, TaskId
+from alto_policy.types import GpuId, JobId, Task, TaskId
 from alto_policy.view import ClusterView, ExecutorStatus, Status
 
 __all__ = ["RayBackend"]
@@ -56,19 +55,19 @@ class RayBackend(TrainingBackend):
     """
 
     def __init__(
-        self, inbox: Inbox, files: TaskFiles, fleet: Fleet, past: Past, view: ClusterView
+        self, inbox: Inbox, files: TaskFiles, roster: Roster, past: Past, view: ClusterView
     ) -> None:
         self._inbox: Inbox | None = inbox
         self._files = files
-        self._max_losses = fleet.max_losses
         self._view = view
-        self._roster = Roster(fleet, Devices(view.gpus))
+        self._roster = roster
         self._starts, self._stays = Counter(past.starts), Counter(past.stays)
         self._reported = dict(past.reported)
         self._timers = Timers(past.timers)
         self._losses = Counter[TaskId]()  # since the last report
         self._told: Event | None = None  # decisions on it are being made
-        self._turns = Turns(past.lost_nodes, lambda: self._roster.lost_nodes)
+        down = (past.lost_nodes | set(past.move.gone)) - past.move.replaced
+        self._turns = Turns(down, lambda: self._roster.lost_nodes)
         self._zero = time.monotonic() - past.end
         self._outbox: deque[Event] = deque()
         self._reattach(past)
@@ -102,7 +101,9 @@ class RayBackend(TrainingBackend):
         match decision:
             case StartExecutor(task=task_id, gpus=gpus):
                 self._starts[task_id] += 1
-                if start := self._files.start_of(self._view.tasks()[task_id]):
+                task = self._view.tasks()[task_id]
+                if start := self._files.start_of(task):
+                    start = replace(start, reported=_reported(task, self._reported, self._view))
                     self._roster.start(task_id, self._starts[task_id], start, gpus)
                 else:
                     self._outbox.append(TaskCancelled(self._now(), task_id))
@@ -138,10 +139,12 @@ class RayBackend(TrainingBackend):
 
         What had been said to an executor is said again: it knows what it has heard already.
         """
+        self._outbox.extend(past.move.going(self._now()))
         for task_id in past.executors:
             known = self._view.executor(task_id)
             assert known is not None, "the log was folded into the ledger"
             is_wanted = known.status is not ExecutorStatus.STOPPING
+            is_wanted = is_wanted and past.move.keeps(self._view, task_id, known.gpus)
             number = self._starts[task_id]
             executor = self._roster.attach(task_id, number, known.gpus) if is_wanted else None
             if executor is None:
@@ -152,6 +155,7 @@ class RayBackend(TrainingBackend):
                 for job in self._view.residents(gpu):
                     executor.join(self._view.spec(job), self._stays[job], place)
                     _repeat_orders(executor, job, self._view.status(job), self._reported.get(job))
+        self._outbox.extend(past.move.coming(self._now()))
         self._roster.sweep()
 
     def _look_into_inbox(self) -> None:
@@ -220,7 +224,7 @@ class RayBackend(TrainingBackend):
         self._losses[task_id] += 1
         if not is_mistake:
             log.warning("task %s: lost its executor: %s", task_id, why)
-            if self._losses[task_id] < self._max_losses:
+            if self._losses[task_id] < self._roster.max_losses:
                 return
             why = (
                 f"task {task_id}: lost {self._losses[task_id]} executors, one after another, "
@@ -235,6 +239,15 @@ class RayBackend(TrainingBackend):
 
     def _now(self) -> float:
         return time.monotonic() - self._zero
+
+
+def _reported(
+    task: Task, last: Mapping[JobId, int], view: ClusterView
+) -> tuple[tuple[JobId, int], ...]:
+    """Of the task's jobs that are not over, the last step that each has reported."""
+    over = (Status.ENDED, Status.STOPPING)
+    going_on = (job.id for job in task.jobs if view.status(job.id) not in over)
+    return tuple((job, last[job]) for job in going_on if job in last)
 
 
 def _repeat_orders(

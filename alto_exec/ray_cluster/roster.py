@@ -29,6 +29,10 @@ class Roster:
         self._checked_at = time.monotonic()
 
     @property
+    def max_losses(self) -> int:
+        return self._fleet.max_losses
+
+    @property
     def is_busy(self) -> bool:
         return bool(self._unplaced) or any(e.is_busy for e in self._executors.values())
 

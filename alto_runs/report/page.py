@@ -118,7 +118,8 @@ def _view(name: str, result: Result, most_tasks: int) -> _RunView:
     winners = [standings[0].job for standings in by_task.values() if _has_won(standings[0])]
     shown = history.tasks[:most_tasks]
     per_task = [SampleBar(task.id, result.metrics.tasks[task.id]) for task in shown]
-    gpus = {gpu for span in history.executors for gpu in span.gpus}
+    usage = measure_usage(history)
+    num_begun = len(header.gpus) if header else 0  # there may be more since
     num_stays = sum(len(job.residencies) for job in history.jobs.values())
     comparisons = {one.task: one for one in read_comparisons(result.directory.comparison_path)}
     return _RunView(
@@ -131,7 +132,7 @@ def _view(name: str, result: Result, most_tasks: int) -> _RunView:
         ),
         num_hidden=len(history.tasks) - len(shown),
         gantt=draw_gantt(history, winners) if num_stays <= _MOST_STAYS else None,
-        usage=draw_usage(measure_usage(history), len(header.gpus) if header else len(gpus)),
+        usage=draw_usage(usage, max(num_begun, usage.allocated.max())),
         samples=draw_samples(per_task),
         is_simulated=header is not None and header.facts.get("clock") == "simulated",
     )

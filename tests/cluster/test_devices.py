@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from alto_exec.ray_cluster.devices import Devices, Node, Share, gpus_of
+from alto_exec.backend import Past
+from alto_exec.ray_cluster.devices import Devices, Node, Share, gpus_of, move_of
+from alto_policy.cluster import Cluster
 from alto_policy.types import GpuId, TaskId
 
 
@@ -79,6 +81,43 @@ def test_a_node_is_lost_when_nothing_stands_in_for_it(
     devices: Devices, found: tuple[Node, ...], lost: set[str]
 ) -> None:
     assert devices.lost(found) == lost
+
+
+def test_each_stands_in_for_one_of_its_size() -> None:
+    devices = Devices(gpus_of((A, C)))
+    assert devices.lost((node("new", 4),)) == {"a"}
+    assert devices.lost((node("new", 2),)) == {"c"}
+
+
+def test_a_node_that_is_too_narrow_is_not_there() -> None:
+    devices = Devices(gpus_of((node("a", 5), C), width=2), width=2)
+    assert devices.lost((node("a", 1), C)) == {"a"}
+    assert devices.lost((node("new", 5), C)) == set()
+
+
+@pytest.mark.parametrize(
+    ("width", "found", "gone", "come"),
+    [
+        pytest.param(1, (A, C), (), {}, id="all as they were"),
+        pytest.param(1, (A, C, B), (), {"b": [6, 7]}, id="one joins"),
+        pytest.param(1, (A,), ("c",), {}, id="one is gone"),
+        pytest.param(1, (B, C), (), {}, id="one stands in"),
+        pytest.param(1, (node("new", 4),), ("a",), {}, id="for the one of its size"),
+        pytest.param(1, (A, node("c", 1)), ("c",), {"c": [2]}, id="one has fewer"),
+        pytest.param(1, (node("a", 3), C), ("a",), {"a": [6, 7, 8]}, id="one has more"),
+        pytest.param(2, (A, C), (), {}, id="pairs"),
+        pytest.param(3, (A, C), ("a", "c"), {"c": [2, 3, 4]}, id="one is too narrow"),
+        pytest.param(1, (node("new", 3),), ("a", "c"), {"new": [6, 7, 8]}, id="none of its size"),
+    ],
+)
+def test_a_run_goes_on_with_the_nodes_that_there_are(
+    width: int, found: tuple[Node, ...], gone: tuple[str, ...], come: dict[str, list[int]]
+) -> None:
+    move = move_of(found, width, Past(), Cluster(gpus_of((A, C))))
+    assert move.gone == gone
+    assert {gpus[0].node: [gpu.id for gpu in gpus] for gpus in move.come} == come
+    devices = Devices(move.after(gpus_of((A, C))), width)
+    assert devices.lost(found) == set(gone) - set(come)
 
 
 def test_a_new_node_stands_in_before_those_of_the_run(devices: Devices) -> None:

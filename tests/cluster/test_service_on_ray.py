@@ -3,15 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from alto_exec import tune
 from alto_policy.decisions import StartExecutor
-from alto_policy.events import ExecutorDown
+from alto_policy.events import ExecutorDown, TaskResized
+from alto_runs.leaderboard import Standing
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
-from alto_runs.study import parse_study
+from alto_runs.study import ExecutorSpec, parse_study
 from alto_service.database import State
+from alto_service.settings import ServiceSettings
 from tests.cluster.trouble import free_gpus
 from tests.service.cases import (
     SETTINGS,
@@ -25,13 +28,21 @@ from tests.service.cases import (
 )
 
 
-def test_studies_train_side_by_side_and_end_as_under_the_command(
-    nodes: Any, tmp_path: Path
-) -> None:
-    root = write_data(tmp_path / "root")
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_data(tmp_path / "root")
+
+
+@pytest.fixture
+def expected(root: Path, tmp_path: Path) -> tuple[Standing, ...]:
     study = parse_study(STUDY.format(name="small"), "study", root)
     study = study.model_copy(update={"policy": SETTINGS.policy})
-    expected = tune(study, tmp_path / "tuned", console=Console(quiet=True)).leaderboard
+    return tune(study, tmp_path / "tuned", console=Console(quiet=True)).leaderboard
+
+
+def test_studies_train_side_by_side_and_end_as_under_the_command(
+    nodes: Any, root: Path, expected: tuple[Standing, ...], tmp_path: Path
+) -> None:
     workers = Workers(front(tmp_path / "service", root), cluster=nodes.address)
     client = client_of(workers.front)
     for name in ("small", "other"):
@@ -57,3 +68,47 @@ def test_studies_train_side_by_side_and_end_as_under_the_command(
     assert replay_run(workers.front.directory.path)[1] is None
     free, total = free_gpus(nodes.address)
     assert free == total
+
+
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
+def test_it_goes_on_with_another_number_of_gpus(
+    first: int,
+    then: int,
+    nodes: Any,
+    root: Path,
+    expected: tuple[Standing, ...],
+    tmp_path: Path,
+) -> None:
+    """One study was training then, and one had been checked and not been handed over."""
+    workers = Workers(front(tmp_path / "service", root), on_gpus(first), nodes.address)
+    client = client_of(workers.front)
+    assert client.post("/studies", json=submission("small")).status_code == 201
+    workers.start()
+    try:
+        workers.wait(lambda row: row.state is State.RUNNING)
+        trainer = workers.processes[1]
+        trainer.kill()
+        trainer.join()
+        assert client.post("/studies", json=submission("other")).status_code == 201
+        workers.processes = workers.processes[:1]
+        workers.wait(lambda row: row.state is State.CHECKED, 2)
+        workers.kill()
+        workers.settings = on_gpus(then)
+        workers.start()
+        for number in (1, 2):
+            row = workers.wait(lambda row: row.state.is_final, number)
+            assert (row.state, row.error) == (State.DONE, None)
+            assert_same_board(workers.front.directory.study(number), expected)
+    finally:
+        workers.kill()
+    entries = Result(workers.front.directory.path).log.entries
+    resized = [entry.event for entry in entries if isinstance(entry.event, TaskResized)]
+    assert [(event.task, event.num_gpus) for event in resized] == [("s1.small", then)]
+    decisions = [decision for entry in entries for decision in entry.decisions]
+    widths = [len(one.gpus) for one in decisions if isinstance(one, StartExecutor)]
+    assert widths == [first, then, then]
+    assert replay_run(workers.front.directory.path)[1] is None
+
+
+def on_gpus(count: int) -> ServiceSettings:
+    return SETTINGS.model_copy(update={"executor": ExecutorSpec(gpus=count)})

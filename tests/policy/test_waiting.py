@@ -58,8 +58,8 @@ def test_the_queue_forgets_what_no_longer_waits() -> None:
     first, second = (task(name, [job(name)]) for name in "ab")
     for each in (first, second):
         queue.add(each, 0.0)
-    assert queue.pop(None, lambda name: name != "a") == second
-    assert queue.pop(None, lambda name: name != "a") is None
+    assert queue.pop(None, lambda task: task.id != "a") == second
+    assert queue.pop(None, lambda task: task.id != "a") is None
 
 
 def test_a_task_that_returns_keeps_its_place() -> None:

@@ -160,8 +160,9 @@ def test_a_second_writer_is_refused_and_changes_nothing(tmp_path: Path) -> None:
         ),
         pytest.param(
             '{"event":{"kind":"Bang","t":1.0},"decisions":[]}\n',
-            "line 1: event: expected a kind of TaskArrived, TaskCancelled, ExecutorUp, "
-            "ExecutorDown, LossReported, JobLeft, NodeDown, NodeUp, TimerFired, got kind 'Bang'",
+            "line 1: event: expected a kind of TaskArrived, TaskCancelled, TaskResized, "
+            "ExecutorUp, ExecutorDown, LossReported, JobLeft, NodeDown, "
+            "NodeUp, TimerFired, got kind 'Bang'",
             id="unknown event",
         ),
         pytest.param(

@@ -50,11 +50,16 @@ def shelf_in_memory(url: str = "memory://shelf/runs/") -> Shelf:
     return Shelf.at(url, "--publish")
 
 
+def nothing(there: str) -> bool:
+    """Of a run that is new, nothing can be there."""
+    return False
+
+
 def test_results_are_copied_and_nothing_else(
     directory: RunDirectory, memory: MemoryFileSystem
 ) -> None:
     shelf = shelf_in_memory()
-    shelf.claim(STUDY, is_new=True)
+    shelf.claim(STUDY, nothing)
     assert in_memory(memory) == {"study.yaml": STUDY.encode()}
     shelf.publish(directory)
     assert in_memory(memory) == {"study.yaml": STUDY.encode(), **RESULTS}
@@ -67,7 +72,7 @@ def test_results_are_copied_and_nothing_else(
 def test_a_shared_disk(url: str, directory: RunDirectory, tmp_path: Path) -> None:
     shelf = Shelf.at(url.format(folder=tmp_path), "--publish")
     for _ in range(2):
-        shelf.claim(STUDY, is_new=False)
+        shelf.claim(STUDY, STUDY.__eq__)
         shelf.publish(directory)
     expected = {"study.yaml": STUDY.encode(), **RESULTS}
     assert {str(n): c for n, c in files_below(tmp_path / "a" / "b").items()} == expected
@@ -91,7 +96,7 @@ def test_cut_off_at_any_file_the_leaderboard_is_not_there(
             raise OSError("the\nline is dead")
         put(self, here, there)
 
-    shelf.claim(STUDY, is_new=True)
+    shelf.claim(STUDY, nothing)
     with monkeypatch.context() as patch:
         patch.setattr(MemoryFileSystem, "put_file", cut)
         with pytest.raises(UserError) as told:
@@ -102,7 +107,7 @@ def test_cut_off_at_any_file_the_leaderboard_is_not_there(
     there = in_memory(memory)
     assert "leaderboard.json" not in there
     assert all(there[name] == RESULTS[name] for name in there.keys() & RESULTS.keys())
-    shelf.claim(STUDY, is_new=False)
+    shelf.claim(STUDY, STUDY.__eq__)
     shelf.publish(directory)
     assert in_memory(memory) == {"study.yaml": STUDY.encode(), **RESULTS}
 
@@ -110,11 +115,10 @@ def test_cut_off_at_any_file_the_leaderboard_is_not_there(
 def test_nothing_of_another_run_is_overwritten(
     directory: RunDirectory, memory: MemoryFileSystem
 ) -> None:
-    shelf_in_memory().claim(STUDY, is_new=True)
-    for study, is_new in ((STUDY, True), ("name: other\n", False)):
-        with pytest.raises(UserError, match="another run was published there"):
-            shelf_in_memory().claim(study, is_new=is_new)
-    shelf_in_memory().below("s1").claim("name: other\n", is_new=True)
+    shelf_in_memory().claim(STUDY, nothing)
+    with pytest.raises(UserError, match="another run was published there"):
+        shelf_in_memory().claim(STUDY, nothing)
+    shelf_in_memory().below("s1").claim("name: other\n", nothing)
     assert set(in_memory(memory)) == {"study.yaml", "s1/study.yaml"}
 
 
@@ -134,4 +138,4 @@ def test_a_path_that_cannot_be_reached_is_one_line(url: str, line: str) -> None:
 def test_a_place_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write there"):
-        Shelf.at(f"{tmp_path}/file/below", "--publish").claim(STUDY, is_new=True)
+        Shelf.at(f"{tmp_path}/file/below", "--publish").claim(STUDY, nothing)

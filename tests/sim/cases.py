@@ -16,6 +16,7 @@ from alto_policy.events import (
     NodeUp,
     TaskArrived,
     TaskCancelled,
+    TaskResized,
     TimerFired,
 )
 from alto_policy.memory import MemoryModel
@@ -103,16 +104,16 @@ def told(event: Event) -> str:
             return f"{task.id} arrived"
         case TaskCancelled(task=name):
             return f"{name} cancelled"
+        case TaskResized(task=name, num_gpus=num_gpus):
+            return f"{name} for {num_gpus} GPUs"
         case ExecutorUp(task=name):
             return f"{name} up"
-        case ExecutorDown(task=name):
+        case ExecutorDown(task=name) | NodeDown(node=name):
             return f"{name} down"
         case LossReported(job=name, step=step):
             return f"{name}@{step}"
         case JobLeft(job=name, how=how):
             return f"{name} {how.value}"
-        case NodeDown(node=name):
-            return f"{name} down"
         case NodeUp(node=name):
             return f"{name} up"
         case TimerFired():
