@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from alto_runs.errors import UserError
 from alto_runs.history import Outcome
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
-from alto_runs.study import load_study
+from alto_runs.study import load_study, resolved_yaml
 from alto_sim.simulate import play
 from alto_sim.workload import recorded
 from tests.tune.same import assert_same_values
@@ -74,6 +75,22 @@ def test_results_are_published_once_they_are_final(result: Result, tmp_path: Pat
     with pytest.raises(UserError, match=r"--publish: value '.*': another run was published there"):
         tune(study, tmp_path / "run", console=SILENT, publish=str(there.path))
     assert not any((tmp_path / "run").iterdir())
+
+
+def test_with_other_room_a_run_is_published_where_it_was(result: Result, tmp_path: Path) -> None:
+    out, there = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "there")
+    shutil.copytree(result.directory.path, out.path)
+    study = load_study(out.study_path)
+    tune(study, out.path, resume=True, console=SILENT, publish=str(there.path))
+    roomier = study.executor.model_copy(update={"max_jobs": 9})
+    study = study.model_copy(update={"executor": roomier})
+    tune(study, out.path, resume=True, console=SILENT, publish=str(there.path))
+    assert load_study(there.study_path).executor.max_jobs == 9
+    assert there.study_path.read_bytes() == out.study_path.read_bytes()
+    other = study.model_copy(update={"name": "other"})
+    there.study_path.write_text(resolved_yaml(other))
+    with pytest.raises(UserError, match=r"--publish: value '.*': another run was published there"):
+        tune(study, out.path, resume=True, console=SILENT, publish=str(there.path))
 
 
 def test_the_simulator_stops_the_same_jobs_for_the_same_reasons(result: Result) -> None:
