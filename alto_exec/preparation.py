@@ -19,6 +19,7 @@ from alto_exec.memory import measured_memory_model, memory_model
 from alto_exec.metering import Meter
 from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
 from alto_exec.modules import check_targets
+from alto_exec.process import pin_by_many_threads, spare_what_lives, take_back_what_is_spared
 from alto_exec.quantized_layers import QuantizedLayers, quantizer
 from alto_exec.seating import Space
 from alto_policy.memory import MemoryModel
@@ -68,6 +69,8 @@ class PreparedTask:
         """
         assert spec.threads is not None
         torch.set_num_threads(spec.threads)
+        if spec.device == "cuda":
+            pin_by_many_threads()
         backbone = (load or self.load)(spec)
         bank = bank_of(backbone, spec)
         memory = self.memory(backbone, bank, spec)
@@ -82,10 +85,12 @@ class PreparedTask:
             is_durable=is_durable,
             meter=meter,
         )
+        spare_what_lives()
         return executor, memory
 
     def load(self, executor: ExecutorSpec) -> FrozenModel:
         """A copy of the backbone on the device, written out where its architecture allows it."""
+        take_back_what_is_spared()
         device, kind = torch.device(executor.device), executor.frozen_weights
         # What is to be packed comes to the device a layer at a time.
         first = device if kind == "plain" else torch.device("cpu")

@@ -1,0 +1,51 @@
+"""What an executor asks of its process."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+
+from alto_exec.process import pin_by_many_threads, spare_what_lives, take_back_what_is_spared
+
+
+class InCycle:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def settings() -> str:
+    return str(torch._C._accelerator_getAllocatorSettings())
+
+
+def test_threads_pin_side_by_side_and_what_the_user_chose_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = settings()
+    try:
+        monkeypatch.setenv("PYTORCH_ALLOC_CONF", "max_split_size_mb:512")
+        pin_by_many_threads()
+        chosen, *ours = settings().split(",")
+        assert chosen == "max_split_size_mb:512"
+        assert ours[0] == "pinned_use_cuda_host_register:True"
+        monkeypatch.setenv("PYTORCH_ALLOC_CONF", "pinned_num_register_threads:1")
+        torch._C._accelerator_setAllocatorSettings("pinned_num_register_threads:1")
+        pin_by_many_threads()
+        assert settings() == "pinned_num_register_threads:1"
+    finally:
+        torch._C._accelerator_setAllocatorSettings(before)
+
+
+def test_what_is_spared_is_taken_back_when_another_backbone_comes() -> None:
+    try:
+        stopped = InCycle()
+        gone = weakref.ref(stopped)
+        spare_what_lives()
+        assert gc.get_freeze_count()
+        del stopped
+        gc.collect()
+        assert gone() is not None
+        take_back_what_is_spared()
+        assert gone() is None
+    finally:
+        gc.unfreeze()
