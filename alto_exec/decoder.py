@@ -169,9 +169,11 @@ class Decoder:
         layer_bytes = sum(i + o for i, o in self.group_sizes) * self.dtype.itemsize
         self._worth_recording = most_recorded_tokens(self.group_sizes)
         kept = kept_bytes_per_row(self.group_sizes, self.dtype.itemsize)
-        self._replays = Replays(self._train, kept * len(self._layers))
+        self.row_bytes = kept * len(self._layers)  # that a training pass takes at most
         # Nothing is kept for a backward pass; the widest moment is within one layer.
-        self._evaluations = Replays(self._evaluate, 2 * layer_bytes, varies=False)
+        self.evaluated_row_bytes = 2 * layer_bytes
+        self._replays = Replays(self._train, self.row_bytes)
+        self._evaluations = Replays(self.losses, self.evaluated_row_bytes, varies=False)
 
     @property
     def vocabulary_size(self) -> int:
@@ -183,11 +185,11 @@ class Decoder:
 
     @property
     def most_recorded_tokens(self) -> int:
-        """Of a pass worth recording; 0 where none can be, as where layers take turns."""
+        """Of a pass worth recording; 0 where none can be, as where layers are unpacked."""
         sizes = {size for shape in self.shapes for size in (shape.inputs, shape.outputs)}
         if self.device.type != "cuda" or self.recompute or not has_kernels(self.dtype, sizes):
             return 0
-        if self._keeper is not None:
+        if self._keeper is not None and not self._keeper.can_be_recorded:
             return 0
         return self._worth_recording
 
@@ -204,17 +206,17 @@ class Decoder:
 
     def loss_sums(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
         """(shares,) fp32 or wider: the losses of each share's target tokens, summed."""
-        none = FixedWeights(torch.zeros(len(batch.targets_N), device=self.device))
-        if self._can_be_recorded(bank, batch):
+        none = FixedWeights.none(batch)
+        if self._keeper is None and self.can_be_recorded(bank, batch):
             return batch.share_sums(self._evaluations.train(bank, batch, none))
-        return batch.share_sums(self._evaluate(bank, batch, none))
+        return batch.share_sums(self.losses(bank, batch, none))
 
     def train(self, bank: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
         """(N,) loss of each target; the gradients of their weighted sum are added to the bank.
 
         What is handed back is good until the next pass.
         """
-        if self._can_be_recorded(bank, batch):
+        if self._keeper is None and self.can_be_recorded(bank, batch):
             return self._replays.train(bank, batch, weigh)
         self._replays.clear()
         self._evaluations.clear()
@@ -255,11 +257,12 @@ class Decoder:
         return losses_N.detach()
 
     @torch.no_grad()
-    def _evaluate(self, bank: AdapterBank, batch: PackedBatch, _: Weigh) -> Tensor:
+    def losses(self, bank: AdapterBank, batch: PackedBatch, _: Weigh) -> Tensor:
+        """(N,) of each target."""
         h_NH = self._predicting_states(bank, batch)
         return linear_cross_entropy(h_NH, self._head_VH, batch.targets_N)
 
-    def _can_be_recorded(self, bank: AdapterBank, batch: PackedBatch) -> bool:
+    def can_be_recorded(self, bank: AdapterBank, batch: PackedBatch) -> bool:
         """Whether its launches are those of every batch of its shape, and recording them pays."""
         if len(batch.tokens_T) > self.most_recorded_tokens or not batch.plan.segments:
             return False

@@ -29,6 +29,11 @@ class LayerKeeper(Protocol):
         ...
 
     @property
+    def can_be_recorded(self) -> bool:
+        """Whether all it does in a pass is launched on the device, each time alike."""
+        ...
+
+    @property
     def num_bytes(self) -> int:
         """Of what it keeps beside the layers that are at hand."""
         ...

@@ -39,6 +39,7 @@ class QuantizedLayers:
         """Raises UserError where bitsandbytes is not installed."""
         self.device = device
         self.travels = False
+        self.can_be_recorded = False  # a layer that is at hand is not unpacked again
         self._kind = kind
         self._library = quantizer(kind)
         self._packed: list[tuple[_Packed, ...]] = []  # of each layer

@@ -6,8 +6,9 @@ buffers with some room, and all those that fit the same buffers share a recordin
 """
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,13 +21,26 @@ from alto_kernels.lora_linear import TablesShape, room_for
 from alto_kernels.varlen_attention import CumulativeLengths
 from alto_runs.costs.recording import RECORDING_ROWS, SPARE, recorded_rows
 
-__all__ = ["PassShape", "Replayed", "Replays", "Room", "Train"]
+__all__ = [
+    "MOST_RECORDINGS",
+    "Launch",
+    "PassShape",
+    "Recording",
+    "Replayed",
+    "Replays",
+    "Room",
+    "Train",
+    "free_bytes",
+    "pool_of",
+    "spare_bytes",
+]
 
 _LEAST_TARGETS = 128
 _LEAST_LENGTH = 128  # of the longest sequence: attention works on so many rows at a time
-_MOST_RECORDINGS = 32  # the one replayed longest ago makes room
+MOST_RECORDINGS = 32  # the one replayed longest ago makes room
 _MEMORY = 2  # free for each byte that a pass takes: what is recorded keeps its memory
 
+Launch = Callable[[], Tensor]
 Train = Callable[[AdapterBank, PackedBatch, Weigh], Tensor]
 
 
@@ -141,7 +155,7 @@ class Replays:
         self._train = train
         self._spare = SPARE if varies else 0.0
         self._row_bytes = row_bytes
-        self._recordings: dict[PassShape, _Recording] = {}
+        self._recordings: dict[PassShape, Recording] = {}
         self._wasted: dict[PassShape, int] = {}  # rows of each, since it last made room for another
         self._bank: weakref.ref[AdapterBank] | None = None  # whose addresses are recorded
 
@@ -153,21 +167,18 @@ class Replays:
             bank.memory.watch(self)
         shape = self._shape_for(batch, weigh)
         needed = shape.rows * self._row_bytes
-        if shape not in self._recordings and needed > _free_bytes():
+        if shape not in self._recordings and needed > free_bytes():
             self.clear()
-        recording = self._recordings.pop(shape, None)
-        if recording is None:
-            recording = _Recording(self._train, Room(shape, batch, weigh))
-        else:
-            recording.room.fill(batch, weigh)
-            if recording.graph is not None:
-                self.replayed = self.replayed.plus(shape.rows)
-            elif _MEMORY * needed <= _free_bytes():
-                recording.record(bank, self._pool())
+        recording = self._recordings.pop(shape, None) or Recording(shape)
+        launch = partial(self._train, bank, *recording.filled(batch, weigh))
+        if recording.is_recorded:
+            self.replayed = self.replayed.plus(shape.rows)
+        elif recording.is_compiled and spare_bytes(needed) <= free_bytes():
+            recording.record(launch, pool_of(self._recordings.values()))
         self._recordings[shape] = recording
-        if len(self._recordings) > _MOST_RECORDINGS:
+        if len(self._recordings) > MOST_RECORDINGS:
             del self._recordings[next(iter(self._recordings))]
-        return recording.run(bank)[: len(batch.targets_N)]
+        return recording.run(launch)[: len(batch.targets_N)]
 
     def _shape_for(self, batch: PackedBatch, weigh: Weigh) -> PassShape:
         """The smallest that is known and has room: until what that computes for nothing, for
@@ -189,38 +200,72 @@ class Replays:
         self._recordings.clear()
         self._wasted.clear()
 
-    def _pool(self) -> Any:
-        """One memory for all recordings: they never run at the same time."""
-        graphs = (recording.graph for recording in self._recordings.values())
-        known = next((graph for graph in graphs if graph is not None), None)
-        return torch.cuda.graph_pool_handle() if known is None else known.pool()
 
-
-class _Recording:
+class Recording:
     """The first pass of a shape is launched as ever, which compiles its kernels; the second is
-    recorded where there is memory for that."""
+    recorded where there is memory for that. Without a shape there is no batch in it."""
 
-    def __init__(self, train: Train, room: Room) -> None:
-        self.room = room
-        self.graph: torch.cuda.CUDAGraph | None = None
-        self._train = train
-        self._losses_N: Tensor | None = None  # of the recorded pass
+    def __init__(self, shape: PassShape | None) -> None:
+        self.is_compiled = False
+        self.graph: Any = None
+        self._shape = shape
+        self._room: Room | None = None
+        self._found: Tensor | None = None  # by the recorded pass
 
-    def record(self, bank: AdapterBank, pool: Any) -> None:
+    @property
+    def is_recorded(self) -> bool:
+        return self.graph is not None
+
+    def takes(self, batch: PackedBatch, shape: PassShape) -> bool:
+        """Whether it has room for a batch that `shape` is around."""
+        return self._shape is not None and self._shape.takes(batch, shape)
+
+    def filled(self, batch: PackedBatch, weigh: Weigh) -> tuple[PackedBatch, Weigh]:
+        """The batch and its weighing where the recorded pass reads them."""
+        assert self._shape is not None
+        if self._room is None:
+            self._room = Room(self._shape, batch, weigh)
+        else:
+            self._room.fill(batch, weigh)
+        return self._room.batch, self._room.weigh
+
+    def record(self, launch: Launch, pool: Any) -> None:
         """Nothing is computed by that."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            self._losses_N = self._train(bank, self.room.batch, self.room.weigh)
-        self.graph = graph
+        self.graph, self._found = capture(launch, pool)
 
-    def run(self, bank: AdapterBank) -> Tensor:
-        if self.graph is None or self._losses_N is None:
-            return self._train(bank, self.room.batch, self.room.weigh)
+    def forget(self) -> None:
+        """Launch from now on."""
+        self.graph = self._found = None
+
+    def run(self, launch: Launch) -> Tensor:
+        """What the pass finds, by `launch` or as that was recorded."""
+        if self._found is None:
+            self.is_compiled = True
+            return launch()
         self.graph.replay()
-        return self._losses_N
+        return self._found
 
 
-def _free_bytes() -> int:
+def capture(launch: Launch, pool: Any) -> tuple[Any, Tensor]:
+    """The graph of all that is launched, and what it writes."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        found = launch()
+    return graph, found
+
+
+def pool_of(recordings: Iterable[Recording]) -> Any:
+    """One memory for all recordings: they never run at the same time."""
+    known = next((one.graph for one in recordings if one.is_recorded), None)
+    return torch.cuda.graph_pool_handle() if known is None else known.pool()
+
+
+def spare_bytes(needed: int) -> int:
+    """To be free where a pass that takes so much is recorded."""
+    return _MEMORY * needed
+
+
+def free_bytes() -> int:
     cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
     return torch.cuda.mem_get_info()[0] + cached
 

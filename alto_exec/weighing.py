@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from alto_exec.batch import on_device
+from alto_exec.batch import PackedBatch, on_device
 from alto_kernels.lora_linear import room_for
 
 __all__ = [
@@ -64,6 +64,11 @@ class FixedWeights:
     """Weights that are known before the losses."""
 
     weights_N: Tensor
+
+    @classmethod
+    def none(cls, batch: PackedBatch) -> Self:
+        """Where nothing is trained."""
+        return cls(torch.zeros(len(batch.targets_N), device=batch.targets_N.device))
 
     def __call__(self, losses_N: Tensor) -> Tensor:
         return self.weights_N

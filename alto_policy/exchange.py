@@ -18,7 +18,7 @@ _GATHERED_BYTES_PER_SECOND, _TRAVELLING_BYTES_PER_SECOND = 3.2e11, 2.34e11
 _GATHER_SECONDS = 30e-6  # of a gather without content; assumed
 # Of a launched pass for each of its exchanges, the launches between them included: 0.68 to 0.71 ms
 # (64 layers) and 0.80 to 0.88 (32) measured, nearly all of it the host's.
-_EXCHANGE_SECONDS = 7e-4
+_LAUNCHED_EXCHANGE_SECONDS, _RECORDED_EXCHANGE_SECONDS = 7e-4, 4e-5
 LAYERS_AT_HAND = 2  # that are whole at a time; those need not come anew where a pass turns back
 _SPARE = 8  # counts are filled up to the largest if that adds this part of all at most
 
@@ -58,17 +58,32 @@ class ShardedLinears:
         received = self.layer_bytes * (self.num_gpus - 1) / self.num_gpus
         return count * (received / _GATHERED_BYTES_PER_SECOND + _GATHER_SECONDS)
 
-    def travelling_seconds(self, tokens: PassTokens) -> float:
+    def travelling_seconds(self, tokens: PassTokens, *, is_recorded: bool) -> float:
         """Until the GPU that sends or receives the most is done: links are as fast both ways."""
         sent = tokens.evened()
         halves = 2 if any(sent.backward) else 1
         most = max(self._moved_bytes(sent, number) for number in range(self.num_gpus))
         collectives = 2 * halves * len(self.groups) * self.layers
-        return most / _TRAVELLING_BYTES_PER_SECOND + collectives * _EXCHANGE_SECONDS
+        each = _RECORDED_EXCHANGE_SECONDS if is_recorded else _LAUNCHED_EXCHANGE_SECONDS
+        return most / _TRAVELLING_BYTES_PER_SECOND + collectives * each
 
-    def cheaper(self, tokens: PassTokens) -> Way:
+    def exchanged_bytes(self, tokens: PassTokens) -> int:
+        """Most that one GPU holds of tokens that travel, beside what the pass keeps: inputs of all,
+        its outputs for them, and those of its own tokens, twice while they are put in order."""
+        sent = tokens.evened()
+        most = 0
+        for counts in (sent.forward, sent.backward):
+            together, own = sum(counts), max(counts)
+            for inputs, outputs in self.groups:
+                part = -(-outputs // self.num_gpus)
+                there = self.num_gpus * own + together
+                most = max(most, there * max(inputs, part) + together * part + 3 * own * outputs)
+        return most * self.item_bytes
+
+    def cheaper(self, tokens: PassTokens, *, is_recorded: bool) -> Way:
         gathering = self.gathering_seconds(is_training=any(tokens.backward))
-        return Way.TRAVELLING if self.travelling_seconds(tokens) < gathering else Way.GATHERED
+        travelling = self.travelling_seconds(tokens, is_recorded=is_recorded)
+        return Way.TRAVELLING if travelling < gathering else Way.GATHERED
 
     def _moved_bytes(self, sent: PassTokens, number: int) -> int:
         """In or out of the GPU with this number, whichever is more.

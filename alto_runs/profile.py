@@ -174,8 +174,8 @@ class GangRow:
     machine: Machine
     model: ModelShape
     dtype: str
-    # adapter-parallel goes the cheaper way in each pass, gathered and travelling this one always;
-    # copies, fsdp2-peft, ddp-peft; one-gpu leaves the others idle
+    # adapter-parallel goes the cheaper way in each pass, gathered and travelling this one always,
+    # gathered-launched and travelling-launched without recordings; copies, fsdp2-peft, ddp-peft; one-gpu leaves the others idle
     method: str
     gpus: int
     jobs: int
@@ -187,6 +187,7 @@ class GangRow:
     received_bytes: int | None = None  # by one GPU from the others
     exposed_seconds: float | None = None  # by which a step that receives nothing is shorter
     ways: str | None = None  # that passes went: gathered (as all did before), travelling, or both
+    is_replayed: bool = False  # they had been recorded
 
     def __post_init__(self) -> None:
         _require_positive(

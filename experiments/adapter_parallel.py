@@ -2,8 +2,8 @@
 
     torchrun --nproc-per-node 4 experiments/adapter_parallel.py --out rows.jsonl --seconds 420
 
-`gathered` and `travelling` are adapter parallelism that goes this way in all passes, and
-`adapter-parallel` goes the cheaper one. Random weights: speed only. First the losses of jobs on all
+`gathered` and `travelling` are adapter parallelism that goes this way in all passes, the same
+`-launched` that records none of them, and `adapter-parallel` goes the cheaper way. Random weights: speed only. First the losses of jobs on all
 ranks, both ways, are held against those of the same jobs on one, then the points are measured in
 order of importance until the time is up; one that does not fit is told. Jobs have rank 16 on all
 linears. The peers train one job after another, their batch filled up to the ranks (see
@@ -59,8 +59,21 @@ class Point:
         return self.jobs * self.batch_size * self.length
 
 
-# Adapter parallelism, and the way that all of its passes go.
-WAYS = {"adapter-parallel": None, "gathered": Way.GATHERED, "travelling": Way.TRAVELLING}
+@dataclass(frozen=True, slots=True)
+class Shards:
+    """Adapter parallelism, and the way that all of its passes go."""
+
+    way: Way | None = None
+    records: bool = True
+
+
+SHARDS = {
+    "adapter-parallel": Shards(),
+    "gathered": Shards(Way.GATHERED),
+    "gathered-launched": Shards(Way.GATHERED, records=False),
+    "travelling": Shards(Way.TRAVELLING),
+    "travelling-launched": Shards(Way.TRAVELLING, records=False),
+}
 # What the bars are of first: the paper's peak, and how far from perfect scaling.
 PEAK, SCALING = Point(8, 2, 256), Point(32, 1, 1024)
 SHORT = (PEAK, Point(8, 1, 256), Point(8, 4, 256), Point(8, 8, 256))
@@ -68,7 +81,9 @@ FEW = (PEAK, Point(8, 1, 256), Point(1, 1, 256))  # tokens
 POINTS: dict[str, tuple[Point, ...]] = {
     "adapter-parallel": (PEAK, SCALING, Point(32, 1, 256), *SHORT[1:], Point(8, 2, 1024)),
     "gathered": FEW,
+    "gathered-launched": FEW,
     "travelling": FEW,
+    "travelling-launched": FEW,
     "fsdp2-peft": (*SHORT, Point(8, 2, 1024), Point(8, 1, 1024)),
     "one-gpu": (SCALING, Point(32, 1, 256), PEAK),
     "copies": (PEAK, SCALING, Point(32, 1, 256)),
@@ -111,6 +126,7 @@ class Bench:
             jobs=point.jobs, batch_size=point.batch_size, length=point.length, seconds=seconds,
             peak_bytes=self.peak_bytes(), received_bytes=found.get("received_bytes"),
             exposed_seconds=found.get("exposed_seconds"), ways=found.get("ways"),
+            is_replayed=found.get("is_replayed", False),
         )  # fmt: skip
         speed = row.tokens_per_second
         self.tell(
@@ -212,7 +228,7 @@ def check(bench: Bench, name: str) -> None:
         told = [json.loads(text) for text in ranks.hear(json.dumps(losses_of(trainer.residents)))]
         return {job: loss for one in told for job, loss in one.items()}
 
-    found = {way: losses(sharded(bench, name, way), dealt(jobs, ranks)) for way in Way}
+    found = {way: losses(sharded(bench, name, Shards(way)), dealt(jobs, ranks)) for way in Way}
     expected = losses(whole(bench, name), jobs if ranks.is_leader else [])
     for way, merged in found.items():
         assert merged.keys() == expected.keys()
@@ -225,9 +241,15 @@ def check(bench: Bench, name: str) -> None:
         assert worst <= TOLERANCE[bench.dtype], f"the ranks train something else, {way}"
 
 
-def sharded(bench: Bench, name: str, way: Way | None) -> ShardedDecoder:
+def sharded(bench: Bench, name: str, shards: Shards) -> ShardedDecoder:
     model = with_layers_made_in_turn(config_of(name), bench.ranks.device, bench.dtype)
-    return ShardedDecoder(model, bench.ranks, whole_layers=bench.whole_layers, way=way)
+    return ShardedDecoder(
+        model,
+        bench.ranks,
+        whole_layers=bench.whole_layers,
+        way=shards.way,
+        records=shards.records,
+    )
 
 
 def whole(bench: Bench, name: str) -> Decoder:
@@ -249,7 +271,7 @@ def measure_ours(bench: Bench, name: str, method: str, points: Sequence[Point]) 
     ranks = bench.ranks
 
     def make() -> Decoder | ShardedDecoder:
-        return sharded(bench, name, WAYS[method]) if method in WAYS else whole(bench, name)
+        return sharded(bench, name, SHARDS[method]) if method in SHARDS else whole(bench, name)
 
     models: list[Decoder | ShardedDecoder] = []
     if not attempt(bench, lambda: models.append(make())):
@@ -273,7 +295,9 @@ def measure_ours(bench: Bench, name: str, method: str, points: Sequence[Point]) 
         found: dict[str, Any] = {}
         if ranks.is_leader:
             found["first_loss"] = trainer.residents[0].progress.loss_sum
+        replayed = model.replayed.passes
         seconds = bench.median_seconds(trainer.step)
+        found["is_replayed"] = model.replayed.passes > replayed
         if isinstance(model, ShardedDecoder):
             found |= communication(bench, model, trainer, seconds)
         bench.keep(name, method, point, seconds, **found)
@@ -293,8 +317,10 @@ def communication(
     if gone == [Way.GATHERED]:
         fetch = layers._fetch
         layers._fetch = lambda number: None  # type: ignore[method-assign]  # what is there is computed with
+        model.passes.clear()
         silent = bench.median_seconds(trainer.step, repeats=3)
         layers._fetch = fetch  # type: ignore[method-assign]
+        model.passes.clear()
         found["exposed_seconds"] = seconds - silent
     return found
 

@@ -4,12 +4,15 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NoReturn
+from weakref import WeakSet
 
 import torch
 import torch.distributed as dist
+
+from alto_exec.bank_memory import Recordings
 
 __all__ = [
     "LOST_RANK_STATUS",
@@ -37,6 +40,7 @@ class Ranks:
     device: torch.device
     group: dist.ProcessGroup  # NCCL for what is on GPUs, Gloo for the rest
     watch: dist.ProcessGroup
+    _recorded: WeakSet[Recordings] = field(default_factory=WeakSet, compare=False)
 
     @property
     def is_leader(self) -> bool:
@@ -47,6 +51,10 @@ class Ranks:
         found = torch.tensor(value)
         self._do(lambda: dist.all_reduce(found, dist.ReduceOp.MAX, group=self.group))
         return int(found)
+
+    def all(self, fact: bool) -> bool:
+        """Whether it is so on every rank."""
+        return not self.most(int(not fact))
 
     def each(self, *values: int) -> Sequence[tuple[int, ...]]:
         """Some numbers of each rank, by rank."""
@@ -74,8 +82,14 @@ class Ranks:
         self._do(lambda: dist.all_gather(found, padded, group=self.group))
         return [_text(one) for one in found]
 
+    def watch_over(self, recordings: Recordings) -> None:
+        """Have them cleared before the ranks leave: NCCL waits for all that was recorded of it."""
+        self._recorded.add(recordings)
+
     def leave(self) -> None:
         """Say farewell: from now on a connection that closes is no death. All ranks leave."""
+        for recordings in self._recorded:
+            recordings.clear()
         if self.size > 1:
             before = (self.rank - 1) % self.size
             self._do(lambda: dist.send(torch.zeros(1), before, group=self.watch))

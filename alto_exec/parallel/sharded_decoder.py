@@ -1,8 +1,6 @@
 """A decoder of sharded layers: each rank computes its own batch, all make the same steps."""
 
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,12 +10,15 @@ from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.batch import PackedBatch
 from alto_exec.decoder import Decoder
 from alto_exec.modules import ALL_LINEAR
+from alto_exec.parallel.agreement import Pass
 from alto_exec.parallel.ranks import Ranks
-from alto_exec.parallel.sharded_layers import Pass, ShardedLayers, spread_evenly
+from alto_exec.parallel.shared_passes import Part, SharedPasses
+from alto_exec.parallel.sharded_layers import ShardedLayers, spread_evenly
 from alto_exec.peft_format import BaseModel
 from alto_exec.replay import Replayed
-from alto_exec.weighing import Weigh
-from alto_policy.exchange import PassTokens, Way
+from alto_exec.weighing import FixedWeights, Weigh
+from alto_policy.exchange import Way
+from alto_runs.costs.recording import SPARE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,8 +27,9 @@ __all__ = ["ShardedDecoder"]
 
 
 class ShardedDecoder:
-    """A FrozenModel, one on each rank. Before a pass the ranks agree on what it is for, and which
-    way is cheaper for their tokens: to gather weights, or to send the tokens to them.
+    """A FrozenModel, one on each rank. Before a pass the ranks agree on what it is for, whether it
+    is recorded, and which way is cheaper for their tokens: to gather weights, or to send the tokens
+    to them.
 
     The adapters, their gradients and optimizers stay with the rank that owns the job: nothing of
     them is sent. Embeddings, head and norms are whole on every rank, and so many `whole_layers`.
@@ -42,16 +44,18 @@ class ShardedDecoder:
         recompute: bool = False,
         whole_layers: int = 0,
         way: Way | None = None,
+        records: bool = True,
     ) -> None:
         """The model may be on the CPU: a layer at a time is taken from there. All passes go the
-        `way` that is named, alike on all ranks."""
-        self._ranks = ranks
+        `way` that is named, alike on all ranks, and are launched unless this one `records`."""
         # What is computed again would have to travel again, in an order that autograd decides.
         assert not (recompute and way is Way.TRAVELLING)
-        self._way = Way.GATHERED if recompute else way
         num_layers = model.config.num_hidden_layers
-        self.layers = ShardedLayers(ranks, spread_evenly(whole_layers, num_layers))
+        self.layers = ShardedLayers(
+            ranks, spread_evenly(whole_layers, num_layers), can_be_recorded=records
+        )
         self._decoder = Decoder(model, targets, recompute=recompute, keeper=self.layers)
+        self.passes = SharedPasses(ranks, self.layers, Way.GATHERED if recompute else way)
 
     @property
     def device(self) -> torch.device:
@@ -81,61 +85,64 @@ class ShardedDecoder:
 
     @property
     def replayed(self) -> Replayed:
-        return self._decoder.replayed
+        return self.passes.replayed
+
+    @property
+    def travelled(self) -> int:
+        return self.passes.travelled
+
+    @property
+    def most_recorded_tokens(self) -> int:
+        return self._decoder.most_recorded_tokens
 
     @property
     def end_tokens(self) -> frozenset[int]:
         """Tokens after which the model has said all it wants to say."""
         return self._decoder.end_tokens
 
-    @torch.no_grad()
     def loss_sums(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
         """(shares,) fp32 or wider: the losses of each share's target tokens, summed."""
-        with self._pass(Pass.FORWARD, batch):
-            return self._decoder.loss_sums(bank, batch)
+        decoder = self._decoder
+        part = Part(
+            want=Pass.FORWARD,
+            bank=bank,
+            batch=batch,
+            weigh=FixedWeights.none(batch),
+            compute=decoder.losses,
+            is_recordable=decoder.can_be_recorded(bank, batch),
+            row_bytes=decoder.evaluated_row_bytes,
+        )
+        return batch.share_sums(self.passes.make(part)[: len(batch.targets_N)])
 
     def train(self, bank: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
         """(N,) loss of each target; the gradients of their weighted sum are added to the bank.
 
         What is handed back is good until the next pass.
         """
-        with self._pass(Pass.TRAIN, batch):
-            return self._decoder.train(bank, batch, weigh)
+        decoder = self._decoder
+        part = Part(
+            want=Pass.TRAIN,
+            bank=bank,
+            batch=batch,
+            weigh=weigh,
+            compute=decoder.train,
+            is_recordable=decoder.can_be_recorded(bank, batch),
+            row_bytes=decoder.row_bytes,
+            spare=SPARE,
+        )
+        return self.passes.make(part)[: len(batch.targets_N)]
 
     @torch.no_grad()
     def target_logits(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
         """(targets, vocabulary), fp32 or wider: what is predicted for each target token."""
-        with self._pass(Pass.FORWARD, batch):
+
+        def compute(bank: AdapterBank, batch: PackedBatch, _: Weigh) -> Tensor:
             return self._decoder.target_logits(bank, batch)
+
+        return self.passes.make(Part(Pass.FORWARD, bank, batch, FixedWeights.none(batch), compute))
 
     @torch.no_grad()
     def settle(self) -> None:
         """Take part in the other ranks' passes until nobody wants another."""
-        while self._begin(Pass.NONE, 0):
-            self.layers.finish()
-
-    @contextmanager
-    def _pass(self, wanted: Pass, batch: PackedBatch) -> Iterator[None]:
-        """One that evaluates while another trains does so in the forward half."""
-        self._begin(wanted, len(batch.tokens_T))
-        try:
-            yield
-        except BaseException as error:
-            # The other ranks go on, and want memory for that which may be what has run out.
-            traceback.clear_frames(error.__traceback__)
-            raise
-        finally:
-            self.layers.finish()
-
-    def _begin(self, wanted: Pass, num_tokens: int) -> bool:
-        """Whether there is a pass: the ranks tell each other what they want, and decide alike."""
-        told = self._ranks.each(wanted, num_tokens)
-        kind = Pass(max(want for want, _ in told))
-        if kind is Pass.NONE:
-            return False
-        tokens = PassTokens(
-            forward=tuple(count for _, count in told),
-            backward=tuple(count if want == Pass.TRAIN else 0 for want, count in told),
-        )
-        self.layers.begin(kind, tokens, self._way or self.layers.linears.cheaper(tokens))
-        return True
+        while self.passes.assist():
+            pass

@@ -6,32 +6,42 @@ one is computed with while the next one comes in. In a pass of few tokens these 
 """
 
 from collections.abc import Collection, Sequence
-from enum import IntEnum
+from dataclasses import dataclass
 from functools import partial
 
 import torch.distributed as dist
 from torch import Tensor
 
 from alto_exec.decoder import Layer
+from alto_exec.parallel.agreement import Pass
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.travelling import TravellingTokens
 from alto_policy.exchange import LAYERS_AT_HAND, PassTokens, ShardedLinears, Way
 
-__all__ = ["Pass", "ShardedLayers", "spread_evenly"]
+__all__ = ["ShardedLayers", "Standing", "spread_evenly"]
 
 
-class Pass(IntEnum):
-    """What a rank wants to compute together with the others; the most wanted is computed."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What passes leave behind on the host."""
 
-    NONE = 0
-    FORWARD = 1
-    TRAIN = 2
+    held: tuple[int | None, ...]  # layers that are at hand
+    gathers: int
+    token_bytes: int
+
+    def since(self, before: "Standing") -> "Standing":
+        """With what was added to that of before."""
+        return Standing(
+            self.held, self.gathers - before.gathers, self.token_bytes - before.token_bytes
+        )
 
 
 class ShardedLayers:
     """A LayerKeeper. All layers have matrices of the same shapes."""
 
-    def __init__(self, ranks: Ranks, whole: Collection[int] = ()) -> None:
+    def __init__(
+        self, ranks: Ranks, whole: Collection[int] = (), *, can_be_recorded: bool = True
+    ) -> None:
         """The layers with the numbers `whole` stay so."""
         self.device = ranks.device
         self._ranks = ranks
@@ -48,6 +58,7 @@ class ShardedLayers:
         self._position = 0
         self._travelling = TravellingTokens(ranks)
         self.travels = False
+        self.can_be_recorded = can_be_recorded  # by all ranks together
         self.gathers = 0  # layers that were gathered
         self.passes = dict.fromkeys(Way, 0)  # so far, by the way
 
@@ -144,6 +155,23 @@ class ShardedLayers:
             return
         while self._position < len(self._order):
             self.turn()
+
+    def standing(self) -> Standing:
+        return Standing(tuple(self._held), self.gathers, self._travelling.received_bytes)
+
+    def go_back(self, standing: Standing) -> None:
+        """To the beginning of the pass, and what there was then: it was recorded, not made."""
+        self._held = list(standing.held)
+        self.gathers = standing.gathers
+        self._travelling.go_back(standing.token_bytes)
+        self._position = 0
+
+    def pass_over(self, left: Standing) -> None:
+        """To the end of the pass: it was replayed, which has left so much more."""
+        self._held = list(left.held)
+        self.gathers += left.gathers
+        self._travelling.pass_over(left.token_bytes)
+        self._position = len(self._order)
 
     def _fetch(self, number: int) -> None:
         place = self._places[number]

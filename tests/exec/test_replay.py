@@ -11,15 +11,15 @@ from torch import Tensor
 
 from alto_exec import decoder, replay
 from alto_exec.bank import AdapterBank, LinearShape, Slot
-from alto_exec.batch import PackedBatch, Share, pack
-from alto_exec.data.samples import Sample
+from alto_exec.batch import PackedBatch
 from alto_exec.decoder import Decoder
 from alto_exec.replay import PassShape, Replays, Room
 from alto_exec.weighing import FixedWeights, Weigh
 from alto_kernels.lora_linear import room_for
 from alto_runs.costs import recording
+from tests.exec.batches import a_batch
 from tests.exec.comparing import assert_close, assert_identical
-from tests.exec.tiny_models import VOCABULARY_SIZE, tiny_llama
+from tests.exec.tiny_models import tiny_llama
 
 ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda:0" if ON_GPU else "cpu")
@@ -37,15 +37,7 @@ def adapters(model: Decoder, rows: int = 12) -> tuple[AdapterBank, tuple[Slot, .
 
 
 def batch_of(slots: Sequence[Slot], lengths: tuple[int, ...]) -> tuple[PackedBatch, FixedWeights]:
-    """A batch and the weights of its targets."""
-    dice = torch.Generator().manual_seed(sum(lengths))
-    shares = []
-    for number, (slot, length) in enumerate(zip(slots, lengths, strict=True)):
-        tokens = torch.randint(3, VOCABULARY_SIZE, (length,), generator=dice).tolist()
-        sample = Sample(tuple(tokens), (False, *(i % 3 < 2 for i in range(length - 1))))
-        shares.append(Share((sample,), slot, 2.0, 0.1 * number, number, 0))
-    batch = pack(shares, DEVICE)
-    return batch, FixedWeights(torch.rand(len(batch.targets_N), generator=dice).to(DEVICE))
+    return a_batch(slots, lengths, DEVICE)
 
 
 def test_both_batches_have_one_shape() -> None:
@@ -99,7 +91,7 @@ class Graph:
 def test_when_a_pass_is_launched_recorded_and_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
     free = 1 << 40
     monkeypatch.setattr(Graph, "replays", 0)
-    monkeypatch.setattr(replay, "_free_bytes", lambda: free)
+    monkeypatch.setattr(replay, "free_bytes", lambda: free)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: nullcontext())
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
@@ -159,7 +151,7 @@ def test_recordings_give_their_memory_back_before_the_bank_moves() -> None:
 def test_a_larger_recording_serves_until_it_has_wasted_what_another_costs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(replay, "_free_bytes", lambda: 1 << 40)
+    monkeypatch.setattr(replay, "free_bytes", lambda: 1 << 40)
     monkeypatch.setattr(recording, "_LEAST_ROWS", 16)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: nullcontext())

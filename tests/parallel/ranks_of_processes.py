@@ -17,13 +17,13 @@ Scene = Callable[[Ranks, Path], Any]  # what a rank does, with a folder that all
 _SECONDS = 240  # so that nothing hangs
 
 
-def begin(scene: Scene, size: int, folder: Path) -> Sequence[BaseProcess]:
-    """Processes that play the scene."""
+def begin(scene: Scene, size: int, folder: Path, kind: str = "cpu") -> Sequence[BaseProcess]:
+    """Processes that play the scene, each on a device of this kind."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["alto_exec", "transformers.models.llama.modeling_llama"])
     folder.mkdir(parents=True, exist_ok=True)
     ranks = [
-        context.Process(target=_play, args=(scene, rank, size, folder), daemon=True)
+        context.Process(target=_play, args=(scene, rank, size, folder, kind), daemon=True)
         for rank in range(size)
     ]
     for process in ranks:
@@ -31,9 +31,9 @@ def begin(scene: Scene, size: int, folder: Path) -> Sequence[BaseProcess]:
     return ranks
 
 
-def outcomes(scene: Scene, size: int, folder: Path) -> list[Any]:
+def outcomes(scene: Scene, size: int, folder: Path, kind: str = "cpu") -> list[Any]:
     """What the scene gave on each rank."""
-    ranks = begin(scene, size, folder)
+    ranks = begin(scene, size, folder, kind)
     try:
         for process in ranks:
             process.join(_SECONDS)
@@ -49,10 +49,11 @@ def said(folder: Path, rank: int) -> Sequence[str]:
     return (folder / f"stderr-{rank}").read_text().splitlines()
 
 
-def _play(scene: Scene, rank: int, size: int, folder: Path) -> None:
+def _play(scene: Scene, rank: int, size: int, folder: Path, kind: str) -> None:
     torch.set_num_threads(1)
     os.dup2(os.open(folder / f"stderr-{rank}", os.O_WRONLY | os.O_CREAT), 2)
-    ranks = join_ranks(rank, size, f"file://{folder}/meeting", torch.device("cpu"))
+    device = torch.device(f"cuda:{rank}" if kind == "cuda" else kind)
+    ranks = join_ranks(rank, size, f"file://{folder}/meeting", device)
     found = scene(ranks, folder)
     ranks.leave()
     torch.save(found, folder / f"found-{rank}")

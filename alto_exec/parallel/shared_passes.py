@@ -1,0 +1,212 @@
+"""The passes that all ranks make together: launched, or recorded together and replayed."""
+
+import traceback
+import weakref
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from alto_exec.bank import AdapterBank
+from alto_exec.batch import PackedBatch
+from alto_exec.parallel.agreement import UNRECORDED, Agreed, Agreement, Offer, Pass, as_bits
+from alto_exec.parallel.ranks import Ranks
+from alto_exec.parallel.sharded_layers import ShardedLayers, Standing
+from alto_exec.replay import (
+    Launch,
+    PassShape,
+    Recording,
+    Replayed,
+    Train,
+    free_bytes,
+    pool_of,
+    spare_bytes,
+)
+from alto_exec.weighing import Weigh
+from alto_policy.exchange import Way
+
+__all__ = ["Part", "SharedPasses"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a rank computes in a pass."""
+
+    want: Pass
+    bank: AdapterBank
+    batch: PackedBatch
+    weigh: Weigh
+    compute: Train
+    is_recordable: bool = False
+    row_bytes: int = 0  # that it takes at most, of a recorded pass
+    spare: float = 0.0  # room for so much more, in a recording that others like it shall use
+
+    def offer(self, recordings: dict[int, "_Own"]) -> Offer:
+        tokens, held = len(self.batch.tokens_T), as_bits(recordings)
+        if not self.is_recordable:
+            return Offer(self.want, tokens, UNRECORDED, held)
+        own = PassShape.around(self.batch, self.weigh)
+        fitting = [
+            number
+            for number, each in recordings.items()
+            if each.want is self.want and each.recording.takes(self.batch, own)
+        ]
+        return Offer(self.want, tokens, self.new_shape().rows, held, as_bits(fitting))
+
+    def new_shape(self) -> PassShape:
+        return PassShape.around(self.batch, self.weigh, self.spare)
+
+
+@dataclass(slots=True)
+class _Own:
+    """This rank's part of a recording."""
+
+    want: Pass
+    recording: Recording
+    left: Standing | None = None  # by the recorded pass
+
+
+class SharedPasses:
+    """One on each rank. A rank without a part assists the others: it makes their collectives."""
+
+    def __init__(self, ranks: Ranks, layers: ShardedLayers, way: Way | None) -> None:
+        """All passes go the `way` that is named."""
+        self.replayed = Replayed()  # so far, of those that this rank has trained in
+        self.travelled = 0  # of these
+        self._ranks = ranks
+        self._layers = layers
+        self._way = way
+        self._agreement = Agreement(ranks.rank)
+        self._recordings: dict[int, _Own] = {}
+        self._bank: weakref.ref[AdapterBank] | None = None  # whose addresses are recorded
+        ranks.watch_over(self)
+
+    def make(self, part: Part) -> Tensor:
+        """What `part` computes; good until the next pass."""
+        if self._bank is None or self._bank() is not part.bank:
+            self.clear()
+            self._bank = weakref.ref(part.bank)
+            part.bank.memory.watch(self)
+        agreed = self._agree(part.offer(self._recordings))
+        found = self._made(agreed, part)
+        self.travelled += self._layers.travels and part.want is Pass.TRAIN
+        return found
+
+    def assist(self) -> bool:
+        """Whether another rank wanted a pass."""
+        fitting = [number for number, own in self._recordings.items() if own.want is Pass.NONE]
+        held = as_bits(self._recordings)
+        agreed = self._agree(Offer(Pass.NONE, held=held, fitting=as_bits(fitting)))
+        if agreed.kind is Pass.NONE:
+            return False
+        self._made(agreed, None)
+        return True
+
+    def clear(self) -> None:
+        """Give the memory back; the other ranks hear of it before the next pass."""
+        self._recordings.clear()
+
+    def _agree(self, offer: Offer) -> Agreed:
+        """The ranks tell each other what they want and have, and decide alike."""
+        told = self._ranks.each(*offer.numbers())
+        agreed = self._agreement.agree([Offer.of(numbers) for numbers in told])
+        self._drop_others()
+        return agreed
+
+    def _made(self, agreed: Agreed, part: Part | None) -> Tensor:
+        own = self._own_of(agreed, part)
+        if own is None or agreed.number is None:
+            self._begin(agreed, is_recorded=False)
+            return self._computed(part)
+        is_recorded = own.recording.is_recorded or self._has_room(agreed, own, part)
+        self._begin(agreed, is_recorded=is_recorded)
+        launch = self._launch_of(own, part)
+        if own.recording.is_recorded:
+            if own.want is Pass.TRAIN:
+                self.replayed = self.replayed.plus(agreed.rows)
+        elif not (
+            is_recorded and own.recording.is_compiled and self._record(agreed.number, own, launch)
+        ):
+            return own.recording.run(launch)
+        found = own.recording.run(launch)
+        assert own.left is not None
+        self._layers.pass_over(own.left)
+        return found
+
+    def _own_of(self, agreed: Agreed, part: Part | None) -> _Own | None:
+        if agreed.number is None:
+            return None
+        if agreed.is_new:
+            want = Pass.NONE if part is None else part.want
+            shape = None if part is None else part.new_shape()
+            self._recordings[agreed.number] = _Own(want, Recording(shape))
+        return self._recordings[agreed.number]
+
+    def _has_room(self, agreed: Agreed, own: _Own, part: Part | None) -> bool:
+        """Whether all ranks can record the pass. A new one may take what others are kept in."""
+        needed = 0 if part is None else agreed.rows * part.row_bytes
+        needed += self._layers.linears.exchanged_bytes(agreed.tokens)
+        if not agreed.is_new:
+            return self._ranks.all(spare_bytes(needed) <= free_bytes())
+        if not self._ranks.all(needed <= free_bytes()):
+            self._agreement.keep([number for number in [agreed.number] if number is not None])
+            self._drop_others()
+        return True
+
+    def _begin(self, agreed: Agreed, *, is_recorded: bool) -> None:
+        linears = self._layers.linears
+        way = self._way or linears.cheaper(agreed.tokens, is_recorded=is_recorded)
+        self._layers.begin(agreed.kind, agreed.tokens, way)
+
+    def _launch_of(self, own: _Own, part: Part | None) -> Launch:
+        """The pass on what is in the recording's room."""
+        if part is None:
+            return partial(self._computed, None)
+        batch, weigh = own.recording.filled(part.batch, part.weigh)
+        return partial(self._computed, replace(part, batch=batch, weigh=weigh))
+
+    def _record(self, number: int, own: _Own, launch: Launch) -> bool:
+        """Whether all ranks have recorded it. One whose memory runs out takes part in the pass all
+        the same, and raises OutOfMemoryError."""
+        errors: list[torch.OutOfMemoryError] = []
+
+        def guarded() -> Tensor:
+            try:
+                return launch()
+            except torch.OutOfMemoryError as error:
+                errors.append(error)
+                return torch.empty(0)
+
+        before = self._layers.standing()
+        own.recording.record(guarded, pool_of(each.recording for each in self._recordings.values()))
+        own.left = self._layers.standing().since(before)
+        self._layers.go_back(before)
+        if self._ranks.all(not errors):
+            return True
+        own.recording.forget()
+        self._agreement.keep([each for each in self._agreement.numbers if each != number])
+        self._drop_others()
+        if errors:
+            self._layers.finish()
+            raise errors[0]
+        return False
+
+    def _computed(self, part: Part | None) -> Tensor:
+        """And whatever the other ranks compute beyond it."""
+        try:
+            if part is None:
+                return torch.empty(0)
+            return part.compute(part.bank, part.batch, part.weigh)
+        except BaseException as error:
+            # The other ranks go on, and want memory for that which may be what has run out.
+            traceback.clear_frames(error.__traceback__)
+            raise
+        finally:
+            self._layers.finish()
+
+    def _drop_others(self) -> None:
+        """Recordings that the ranks no longer have together."""
+        known = self._agreement.numbers
+        for number in [each for each in self._recordings if each not in known]:
+            del self._recordings[number]
