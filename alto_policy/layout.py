@@ -33,32 +33,44 @@ class Spread:
 class PassCosts:
     """Seconds of a fused pass on one GPU, from a profile."""
 
-    per_pass: float
+    launches: float  # of a pass that is not recorded
     per_token: float
     gathering: float  # added by the other GPUs' shards; measured, little of it hides
+    recorded_tokens: int = 0  # of one GPU, up to which passes are recorded
     travelling: ShardedLinears | None = None  # where tokens may go to the shards instead
 
     @classmethod
     def estimated(
-        cls, linears: ShardedLinears, parameters: int, *, recomputes: bool
+        cls, linears: ShardedLinears, parameters: int, *, recorded_tokens: int, recomputes: bool
     ) -> "PassCosts":
         """From the sizes of a frozen backbone and of its layers, at the rates of an H100.
 
-        No tokens travel where activations are computed again: they would once more.
+        Where activations are computed again nothing is recorded, and no tokens travel: they would
+        once more.
         """
         return cls(
-            per_pass=_LAUNCH_SECONDS * linears.layers,
+            launches=_LAUNCH_SECONDS * linears.layers,
             per_token=_FLOPS_PER_WEIGHT * parameters / _FLOPS_PER_SECOND,
             gathering=linears.gathering_seconds(is_training=True),
+            recorded_tokens=0 if recomputes else recorded_tokens,
             travelling=None if recomputes else linears,
         )
 
-    def exchange(self, tokens: Sequence[int]) -> float:
-        """Added by the cheaper way, with so many tokens on each GPU."""
+    def alone(self, tokens: Sequence[int]) -> float:
+        """Of a pass of so many tokens on each GPU, by a backbone of its own."""
+        is_recorded = max(tokens) <= self.recorded_tokens
+        return (0.0 if is_recorded else self.launches) + self.per_token * max(tokens)
+
+    def together(self, tokens: Sequence[int]) -> float:
+        """By one in shards, the cheaper way. The launches between exchanges of a pass that is not
+        recorded are within the time of those."""
+        gathered = self.alone(tokens) + self.gathering
         if self.travelling is None:
-            return self.gathering
+            return gathered
+        is_recorded = max(tokens) <= self.recorded_tokens
         passed = PassTokens(tuple(tokens), tuple(tokens))
-        return min(self.gathering, self.travelling.travelling_seconds(passed))
+        exchange = self.travelling.travelling_seconds(passed, is_recorded=is_recorded)
+        return min(gathered, self.per_token * max(tokens) + exchange)
 
 
 def choose_layout(task: Task, copies: MemoryModel, shards: MemoryModel, costs: PassCosts) -> Layout:
@@ -67,9 +79,10 @@ def choose_layout(task: Task, copies: MemoryModel, shards: MemoryModel, costs: P
     fitting = [memory.num_fitting(task.jobs, task.max_length) for memory in (copies, shards)]
     if fitting[0] < fitting[1]:
         return Layout.SHARDS
-    apart, split = _first_loads(task, copies), _first_loads(task, shards)
-    exchange = costs.exchange([load.tokens for load in split])
-    is_faster = _speed(split, costs, exchange) > _speed(apart, costs, 0.0)
+    apart, split = (
+        [load.tokens for load in _first_loads(task, memory)] for memory in (copies, shards)
+    )
+    is_faster = sum(split) / costs.together(split) > sum(apart) / costs.alone(apart)
     return Layout.SHARDS if is_faster else Layout.COPIES
 
 
@@ -78,12 +91,6 @@ def count_whole_layers(task: Task, shards: MemoryModel, layer_bytes: int) -> int
     that it would hold beside shards alone: none of those has to be gathered."""
     loads = _first_loads(task, shards)
     return max(0, shards.capacity - max(shards.held(load) for load in loads)) // layer_bytes
-
-
-def _speed(loads: Sequence[Load], costs: PassCosts, exchange: float) -> float:
-    """Tokens a second, all GPUs together."""
-    seconds = costs.per_pass + costs.per_token * max(load.tokens for load in loads) + exchange
-    return sum(load.tokens for load in loads) / seconds
 
 
 def _first_loads(task: Task, memory: MemoryModel) -> list[Load]:

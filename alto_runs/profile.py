@@ -175,7 +175,8 @@ class GangRow:
     model: ModelShape
     dtype: str
     # adapter-parallel goes the cheaper way in each pass, gathered and travelling this one always,
-    # gathered-launched and travelling-launched without recordings; copies, fsdp2-peft, ddp-peft; one-gpu leaves the others idle
+    # gathered-launched and travelling-launched without recordings; copies, fsdp2-peft, ddp-peft;
+    # one-gpu leaves the others idle
     method: str
     gpus: int
     jobs: int

@@ -3,11 +3,11 @@
     torchrun --nproc-per-node 4 experiments/adapter_parallel.py --out rows.jsonl --seconds 420
 
 `gathered` and `travelling` are adapter parallelism that goes this way in all passes, the same
-`-launched` that records none of them, and `adapter-parallel` goes the cheaper way. Random weights: speed only. First the losses of jobs on all
-ranks, both ways, are held against those of the same jobs on one, then the points are measured in
-order of importance until the time is up; one that does not fit is told. Jobs have rank 16 on all
-linears. The peers train one job after another, their batch filled up to the ranks (see
-`parallel_peers`). Only tokens that a job asked for are counted.
+`-launched` that records none of them, and `adapter-parallel` goes the cheaper way. Random weights:
+speed only. First the losses of jobs on all ranks, both ways, are held against those of the same
+jobs on one, then the points are measured in order of importance until the time is up; one that does
+not fit is told. Jobs have rank 16 on all linears. The peers train one job after another, their
+batch filled up to the ranks (see `parallel_peers`). Only tokens that a job asked for are counted.
 """
 
 import argparse

@@ -13,6 +13,7 @@ from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.preparation import PreparedTask, bank_of
 from alto_policy.exchange import LAYERS_AT_HAND, ShardedLinears
 from alto_policy.layout import Layout, PassCosts, Spread, choose_layout, count_whole_layers
+from alto_runs.costs.recording import most_recorded_tokens
 from alto_runs.study import ExecutorSpec
 
 if TYPE_CHECKING:
@@ -48,7 +49,13 @@ def spread_of(prepared: PreparedTask, spec: ExecutorSpec, ranks: Ranks) -> Sprea
         groups=decoder.group_sizes,
         item_bytes=decoder.dtype.itemsize,
     )
-    costs = PassCosts.estimated(linears, sizes.parameters, recomputes=spec.recompute is True)
+    can_record = ranks.device.type == "cuda"
+    costs = PassCosts.estimated(
+        linears,
+        sizes.parameters,
+        recorded_tokens=most_recorded_tokens(linears.groups) if can_record else 0,
+        recomputes=spec.recompute is True,
+    )
     layout = choose_layout(prepared.task, copies, shards, costs)
     if layout is Layout.COPIES:
         return Spread(layout=layout)

@@ -12,8 +12,8 @@ from alto_exec.decoder import Decoder
 from alto_exec.modules import ALL_LINEAR
 from alto_exec.parallel.agreement import Pass
 from alto_exec.parallel.ranks import Ranks
-from alto_exec.parallel.shared_passes import Part, SharedPasses
 from alto_exec.parallel.sharded_layers import ShardedLayers, spread_evenly
+from alto_exec.parallel.shared_passes import Part, SharedPasses
 from alto_exec.peft_format import BaseModel
 from alto_exec.replay import Replayed
 from alto_exec.weighing import FixedWeights, Weigh

@@ -48,11 +48,13 @@ _WHOLE = (1.0,) * len(SECOND_TERMS)  # of a training pass
 class RanksInStep:
     """`GangTimes` of one kind of GPU. With `again`, activations are computed again in the passes
     that have no room for them. Without `adapter_parallel` all ranks train one job at a time and
-    split its batch: jobs take turns within a pass."""
+    split its batch: jobs take turns within a pass. Passes are recorded where those of all ranks can
+    be, if the executor `records`."""
 
     profile: StepProfile
     again: StepProfile | None = None  # the same measurements, with activations computed again
     adapter_parallel: bool = True
+    records: bool = True
     _passes: dict[tuple[str, int, tuple[Crew, ...]], float] = field(default_factory=dict)
 
     def pass_seconds(self, by_gpu: Sequence[Sequence[Job]], task: Task) -> float:
@@ -122,13 +124,14 @@ class RanksInStep:
     ) -> float:
         """Of one pass, by the way that the executor takes."""
         shares = _WHOLE if is_training else FORWARD_SHARES
-        works = [replace(work, is_recorded=False) for work in works]
+        is_recorded = self.records and is_training and all(work.is_recorded for work in works)
+        works = [replace(work, is_recorded=is_recorded) for work in works]
         sides = [_sides(profile, work, shares) for work in works]
         host, own = max(side[0] for side in sides), max(side[1] for side in sides)
         layers = self.linears(task)
         tokens = (*(work.tokens for work in works), *[0] * (task.num_gpus - len(works)))
         passed = PassTokens(tokens, tokens if is_training else (0,) * task.num_gpus)
-        if profile.recompute or layers.cheaper(passed) is Way.GATHERED:
+        if profile.recompute or layers.cheaper(passed, is_recorded=is_recorded) is Way.GATHERED:
             return max(host, own + layers.gathering_seconds(is_training=is_training))
         together = replace(works[0], tokens=sum(tokens))
         share = shares[PRODUCTS]
@@ -137,8 +140,8 @@ class RanksInStep:
             for work, (_, side) in zip(works, sides, strict=True)
         )
         linears = share * _linears(profile, together, task.num_gpus)
-        device = rest + linears + layers.travelling_seconds(passed)
-        return max(host, device)
+        exchange = layers.travelling_seconds(passed, is_recorded=is_recorded)
+        return max(host, rest + linears + exchange)
 
     def linears(self, task: Task) -> ShardedLinears:
         """What is in shards."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -21,14 +22,14 @@ class Recorder:
     """In a process of its own: all passes may be recorded, if there are `free` bytes for that."""
 
     def __init__(self, model: Callable[[], ShardedDecoder]) -> None:
-        everything = property(lambda _: 1 << 20)
-        Decoder.most_recorded_tokens = everything  # type: ignore[method-assign, assignment]
-        recording._LEAST_ROWS = 32
         self.free = 1 << 40
         self.captures = self.replays = 0
-        shared_passes.free_bytes = lambda: self.free
-        shared_passes.pool_of = lambda _: None
-        shared_passes.Recording = lambda shape: _Again(shape, self)  # type: ignore[assignment, misc]
+        patch = pytest.MonkeyPatch()
+        patch.setattr(Decoder, "most_recorded_tokens", 1 << 20)
+        patch.setattr(recording, "_LEAST_ROWS", 32)
+        patch.setattr(shared_passes, "free_bytes", lambda: self.free)
+        patch.setattr(shared_passes, "pool_of", lambda _: None)
+        patch.setattr(shared_passes, "Recording", lambda shape: _Again(shape, self))
         self.model = model()
 
     def written(self) -> list[Tensor]:

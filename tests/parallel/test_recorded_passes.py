@@ -1,4 +1,5 @@
-"""On GPUs a recorded pass of all ranks is a launched one, whichever way it goes."""
+"""A recorded pass of all ranks is a launched one, whichever way it goes: on GPUs, and off them as
+far as the ranks' agreement goes."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -15,12 +16,21 @@ from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.replay import Replayed
 from alto_policy.exchange import Way
+from tests.exec.batches import a_batch
 from tests.exec.comparing import assert_identical
 from tests.exec.tiny_models import tiny_llama
-from tests.exec.batches import a_batch
 from tests.parallel.ranks_of_processes import outcomes
+from tests.parallel.recorder import Recorder
 
 LAYERS = 5  # more than are at hand at a time
+ON_GPUS = torch.cuda.device_count() > 1
+KINDS = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[pytest.mark.gpu, pytest.mark.skipif(not ON_GPUS, reason="NCCL recorded")],
+    ),
+]
 BEFORE, NOW = (30, 41, 50), (49, 33, 20)  # tokens of each job; of one shape
 
 
@@ -35,10 +45,18 @@ class Found:
     gathers: list[int]  # by each pass
 
 
-def a_model(ranks: Ranks, way: Way, *, records: bool) -> ShardedDecoder:
-    decoder.most_recorded_tokens = lambda _: 1 << 20  # in a process of its own
-    model: Any = tiny_llama(layers=LAYERS)[0].to(torch.bfloat16)
-    return ShardedDecoder(model, ranks, whole_layers=1, way=way, records=records)
+def a_model(ranks: Ranks, way: Way) -> ShardedDecoder:
+    """In a process of its own, in which all passes may be recorded."""
+    whole: Any = tiny_llama(layers=LAYERS)[0]
+    whole = whole.to(torch.bfloat16)
+
+    def model() -> ShardedDecoder:
+        return ShardedDecoder(whole, ranks, whole_layers=1, way=way)
+
+    if ranks.device.type == "cpu":
+        return Recorder(model).model
+    pytest.MonkeyPatch().setattr(decoder, "most_recorded_tokens", lambda _: 1 << 20)
+    return model()
 
 
 def adapters(model: ShardedDecoder) -> tuple[AdapterBank, tuple[Slot, ...]]:
@@ -53,9 +71,11 @@ def passes(way: Way, ranks: Ranks, folder: Path) -> list[Found]:
     order = [(BEFORE, True), (BEFORE, True), (NOW, True), (BEFORE, False), (NOW, False)]
     order += [(BEFORE, True), (NOW, False)]
     for is_fresh in (False, True):
-        model = a_model(ranks, way, records=True)
+        model = a_model(ranks, way)
         bank, slots = adapters(model)
-        trained, evaluated, gathers = [], [], []
+        trained: list[tuple[Tensor, Tensor]] = []
+        evaluated: list[Tensor] = []
+        gathers: list[int] = []
         for lengths, all_train in order:
             if is_fresh:
                 model.passes.clear()
@@ -78,11 +98,10 @@ def passes(way: Way, ranks: Ranks, folder: Path) -> list[Found]:
     return found
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="NCCL captured on two GPUs")
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", Way)
-def test_a_recorded_pass_is_a_launched_one(way: Way, tmp_path: Path) -> None:
-    for recorded, launched in outcomes(partial(passes, way), 2, tmp_path, "cuda"):
+def test_a_recorded_pass_is_a_launched_one(way: Way, kind: str, tmp_path: Path) -> None:
+    for recorded, launched in outcomes(partial(passes, way), 2, tmp_path, kind):
         assert launched.replayed.passes == 0
         assert recorded.replayed.passes >= 2
         assert (recorded.travelled > 0) == (way is Way.TRAVELLING)
@@ -99,9 +118,10 @@ def test_a_recorded_pass_is_a_launched_one(way: Way, tmp_path: Path) -> None:
 def without_memory(way: Way, ranks: Ranks, folder: Path) -> list[Tensor]:
     """The second rank's memory runs out while it records: it gives its pass up, the first trains
     on, then both record."""
-    model = a_model(ranks, way, records=True)
+    model = a_model(ranks, way)
     bank, slots = adapters(model)
-    compute, calls, found = model._decoder._run_layer, [0], []
+    compute, calls = model._decoder._run_layer, [0]
+    found: list[Tensor] = []
 
     def run_layer(*args: Any) -> Any:
         calls[0] += 1
@@ -109,7 +129,7 @@ def without_memory(way: Way, ranks: Ranks, folder: Path) -> list[Tensor]:
             raise torch.OutOfMemoryError
         return compute(*args)
 
-    model._decoder._run_layer = run_layer  # type: ignore[method-assign]
+    pytest.MonkeyPatch().setattr(model._decoder, "_run_layer", run_layer)
     for number in range(5):
         bank.grad_RC.zero_()
         try:
@@ -122,13 +142,12 @@ def without_memory(way: Way, ranks: Ranks, folder: Path) -> list[Tensor]:
     return found
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="NCCL captured on two GPUs")
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", Way)
 def test_a_rank_without_memory_to_record_keeps_nobody_from_training(
-    way: Way, tmp_path: Path
+    way: Way, kind: str, tmp_path: Path
 ) -> None:
-    first, second = outcomes(partial(without_memory, way), 2, tmp_path, "cuda")
+    first, second = outcomes(partial(without_memory, way), 2, tmp_path, kind)
     for gradients in (*first[1:], second[2], second[3], second[4]):
         assert_identical(gradients, first[0])
     assert not second[1].any()
