@@ -81,6 +81,10 @@ class Backbone:
         return Replayed()
 
     @property
+    def travelled(self) -> int:
+        return 0
+
+    @property
     def end_tokens(self) -> frozenset[int]:
         """Tokens after which the model has said all it wants to say."""
         return end_tokens_of(self._model)

@@ -204,6 +204,10 @@ class Decoder:
     def replayed(self) -> Replayed:
         return self._replays.replayed
 
+    @property
+    def travelled(self) -> int:
+        return 0
+
     def loss_sums(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
         """(shares,) fp32 or wider: the losses of each share's target tokens, summed."""
         none = FixedWeights.none(batch)

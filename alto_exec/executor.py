@@ -199,9 +199,10 @@ class Executor:
 
     def _train(self, residents: Sequence[Resident]) -> list[Resident]:
         """One fused pass; those whose report became due by it."""
-        start, replayed = time.monotonic(), self.backbone.replayed
+        start, backbone = time.monotonic(), self.backbone
+        replayed, travelled = backbone.replayed, backbone.travelled
         tokens = train_pass(
-            self.backbone,
+            backbone,
             self.bank,
             self.dataset.train,
             residents,
@@ -212,7 +213,8 @@ class Executor:
             residents,
             tokens,
             time.monotonic() - start,
-            replayed_rows=self.backbone.replayed.rows - replayed.rows,
+            replayed_rows=backbone.replayed.rows - replayed.rows,
+            travelled=backbone.travelled - travelled,
         )
         self.tokens_trained += tokens
         return [resident for resident in residents if resident.passes == 0 and _is_due(resident)]

@@ -43,6 +43,11 @@ class FrozenModel(Protocol):
         """Training passes so far that were not launched."""
         ...
 
+    @property
+    def travelled(self) -> int:
+        """Training passes so far in which tokens went to shards of the weights."""
+        ...
+
     def loss_sums(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
         """(shares,) fp32 or wider: the losses of each share's target tokens, summed."""
         ...

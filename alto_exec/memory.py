@@ -11,6 +11,7 @@ from alto_exec.bank import AdapterBank
 from alto_exec.data.samples import Example, Sample
 from alto_exec.decoder import Decoder
 from alto_exec.frozen_model import FrozenModel
+from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.probing import PROBE_RANK, Probe, evaluation_bytes, probe_passes
 from alto_policy.memory import Load, MeasuredPasses, MemoryModel
 from alto_policy.packing import by_batch_size
@@ -33,7 +34,7 @@ def memory_model(backbone: FrozenModel, bank: AdapterBank) -> MemoryModel:
     activations = sum(s.inputs + s.outputs for s in bank.shapes) * backbone.dtype.itemsize
     return MemoryModel(
         capacity=int(_MARGIN * _usable_bytes(backbone.device)),
-        fixed=backbone.num_bytes,
+        fixed=backbone.num_bytes + _exchanged_bytes(backbone),
         per_rank=bank.bytes_per_rank,
         per_token=_GRADIENTS * activations + _LOGITS_COPIES * 4 * backbone.vocabulary_size,
         per_rank_token=2 * len(bank.shapes) * backbone.dtype.itemsize,
@@ -97,12 +98,14 @@ def _measured(
     per_row_rank, recorded_tokens = 0, 0
     if isinstance(backbone, Decoder):
         backbone.recompute = recompute
+    if isinstance(backbone, Decoder | ShardedDecoder):
         recorded_tokens = backbone.most_recorded_tokens
-        kept_layers = 1 if recompute else backbone.num_layers
+        kept_layers = 1 if backbone.recompute else backbone.num_layers
         per_layer = len(bank.shapes) // backbone.num_layers
         per_row_rank = backbone.dtype.itemsize * per_layer * kept_layers
     gc.collect()
     fixed = max(torch.cuda.memory_allocated(backbone.device), backbone.num_bytes)
+    fixed += _exchanged_bytes(backbone)
     counted = memory_model(backbone, bank)
     worst = _worst(examples, task.max_length)
     most = task.max_length * sum(job.hyperparameters.batch_size for job in task.jobs)
@@ -120,6 +123,11 @@ def _measured(
     per_token = _slope(passes.peaks, counted.per_token)
     model = replace(counted, fixed=fixed, per_token=per_token, per_rank_token=0, passes=passes)
     return _Measured(model, probes)
+
+
+def _exchanged_bytes(backbone: FrozenModel) -> int:
+    """Of the other ranks' tokens, whatever those train."""
+    return backbone.exchanged_bytes if isinstance(backbone, ShardedDecoder) else 0
 
 
 def _own_bytes(probe: Probe, per_row_rank: int) -> int:

@@ -21,6 +21,7 @@ class _Passes:
     seconds: float = 0.0
     replayed: int = 0
     replayed_rows: int = 0
+    travelled: int = 0
 
 
 class Meter:
@@ -40,8 +41,10 @@ class Meter:
         seconds: float,
         *,
         replayed_rows: int = 0,
+        travelled: int = 0,
     ) -> None:
-        """One pass; it is over when its losses are known. A replay computed so many rows."""
+        """One pass; it is over when its losses are known. A replay computed so many rows; in 1 or 0
+        of it tokens have travelled."""
         jobs = tuple(resident.job.id for resident in residents)
         if self._passes is None or self._passes.jobs != jobs or self._launches[0]:
             self._flush()
@@ -51,6 +54,7 @@ class Meter:
         self._passes.seconds += seconds
         self._passes.replayed += replayed_rows > 0
         self._passes.replayed_rows += replayed_rows
+        self._passes.travelled += travelled
 
     @contextmanager
     def evaluation(self, jobs: Sequence[JobId], tokens: int) -> Iterator[None]:
@@ -92,6 +96,7 @@ class Meter:
                     seconds=done.seconds,
                     replayed=done.replayed,
                     replayed_rows=done.replayed_rows,
+                    travelled=done.travelled,
                 )
             )
         jobs, seconds = self._launches

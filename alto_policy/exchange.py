@@ -5,21 +5,26 @@ computes its own outputs for the tokens of all, and hands them back. Few tokens 
 weights.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 __all__ = ["LAYERS_AT_HAND", "PassTokens", "ShardedLinears", "Way"]
 
-# H100s of one host with NVLink. Gathered: measured, bytes that come in by the time by which a pass
-# gets longer. Travelling: assumed, for what was measured waits for the host; gathers with pauses
-# between them come in at this rate.
-_GATHERED_BYTES_PER_SECOND, _TRAVELLING_BYTES_PER_SECOND = 3.2e11, 2.34e11
+# H100s of one host with NVLink: bytes that come in by the time by which a pass gets longer.
+# Gathered: of launched passes on two and four, and of recorded ones on two (4.1 and 5.7 with 2,048
+# and 256 tokens of an 8B model), in which more of it lies beside the arithmetic.
+_LAUNCHED_GATHER_RATE, _RECORDED_GATHER_RATE = 3.2e11, 4.9e11
 _GATHER_SECONDS = 30e-6  # of a gather without content; assumed
-# Of a launched pass for each of its exchanges, the launches between them included: 0.68 to 0.71 ms
-# (64 layers) and 0.80 to 0.88 (32) measured, nearly all of it the host's.
-_LAUNCHED_EXCHANGE_SECONDS, _RECORDED_EXCHANGE_SECONDS = 7e-4, 4e-5
+# Travelling: of recorded passes on two, with what puts the rows in order and what adapters take
+# that are not computed with the frozen product.
+_TRAVELLING_RATE = 1.25e11
+# Of each exchange. Of a launched pass with the launches between them: 0.68 to 0.71 ms (64 layers)
+# and 0.80 to 0.88 (32), nearly all of it the host's. Of a recorded one fitted with that rate.
+_LAUNCHED_EXCHANGE_SECONDS, _RECORDED_EXCHANGE_SECONDS = 7e-4, 3.3e-5
 LAYERS_AT_HAND = 2  # that are whole at a time; those need not come anew where a pass turns back
+_MOST_TOKENS = 1 << 20  # of one GPU in a pass
 _SPARE = 8  # counts are filled up to the largest if that adds this part of all at most
 
 
@@ -53,10 +58,11 @@ class ShardedLinears:
     def layer_bytes(self) -> int:
         return sum(inputs * outputs for inputs, outputs in self.groups) * self.item_bytes
 
-    def gathering_seconds(self, *, is_training: bool) -> float:
+    def gathering_seconds(self, *, is_training: bool, is_recorded: bool) -> float:
         count = 2 * max(0, self.layers - LAYERS_AT_HAND) if is_training else self.layers
         received = self.layer_bytes * (self.num_gpus - 1) / self.num_gpus
-        return count * (received / _GATHERED_BYTES_PER_SECOND + _GATHER_SECONDS)
+        rate = _RECORDED_GATHER_RATE if is_recorded else _LAUNCHED_GATHER_RATE
+        return count * (received / rate + _GATHER_SECONDS)
 
     def travelling_seconds(self, tokens: PassTokens, *, is_recorded: bool) -> float:
         """Until the GPU that sends or receives the most is done: links are as fast both ways."""
@@ -65,7 +71,7 @@ class ShardedLinears:
         most = max(self._moved_bytes(sent, number) for number in range(self.num_gpus))
         collectives = 2 * halves * len(self.groups) * self.layers
         each = _RECORDED_EXCHANGE_SECONDS if is_recorded else _LAUNCHED_EXCHANGE_SECONDS
-        return most / _TRAVELLING_BYTES_PER_SECOND + collectives * each
+        return most / _TRAVELLING_RATE + collectives * each
 
     def exchanged_bytes(self, tokens: PassTokens) -> int:
         """Most that one GPU holds of tokens that travel, beside what the pass keeps: inputs of all,
@@ -80,8 +86,20 @@ class ShardedLinears:
                 most = max(most, there * max(inputs, part) + together * part + 3 * own * outputs)
         return most * self.item_bytes
 
+    def most_exchanged_bytes(self) -> int:
+        """In any pass in which tokens travel. They cost the least where all GPUs have as many."""
+
+        def is_gathered(count: int) -> bool:
+            tokens = PassTokens((count,) * self.num_gpus, (count,) * self.num_gpus)
+            return self.cheaper(tokens, is_recorded=True) is Way.GATHERED
+
+        count = bisect_left(range(1, _MOST_TOKENS), True, key=is_gathered)
+        return self.exchanged_bytes(PassTokens((count,) * self.num_gpus, (0,) * self.num_gpus))
+
     def cheaper(self, tokens: PassTokens, *, is_recorded: bool) -> Way:
-        gathering = self.gathering_seconds(is_training=any(tokens.backward))
+        gathering = self.gathering_seconds(
+            is_training=any(tokens.backward), is_recorded=is_recorded
+        )
         travelling = self.travelling_seconds(tokens, is_recorded=is_recorded)
         return Way.TRAVELLING if travelling < gathering else Way.GATHERED
 

@@ -36,12 +36,21 @@ class PassCosts:
     launches: float  # of a pass that is not recorded
     per_token: float
     gathering: float  # added by the other GPUs' shards; measured, little of it hides
-    recorded_tokens: int = 0  # of one GPU, up to which passes are recorded
+    recorded_gathering: float = 0.0  # to a recorded pass
+    # Tokens of one GPU up to which passes are recorded: by a copy of the backbone, and in shards.
+    recorded_alone: int = 0
+    recorded_together: int = 0
     travelling: ShardedLinears | None = None  # where tokens may go to the shards instead
 
     @classmethod
     def estimated(
-        cls, linears: ShardedLinears, parameters: int, *, recorded_tokens: int, recomputes: bool
+        cls,
+        linears: ShardedLinears,
+        parameters: int,
+        *,
+        recorded_alone: int,
+        recorded_together: int,
+        recomputes: bool,
     ) -> "PassCosts":
         """From the sizes of a frozen backbone and of its layers, at the rates of an H100.
 
@@ -51,26 +60,28 @@ class PassCosts:
         return cls(
             launches=_LAUNCH_SECONDS * linears.layers,
             per_token=_FLOPS_PER_WEIGHT * parameters / _FLOPS_PER_SECOND,
-            gathering=linears.gathering_seconds(is_training=True),
-            recorded_tokens=0 if recomputes else recorded_tokens,
+            gathering=linears.gathering_seconds(is_training=True, is_recorded=False),
+            recorded_gathering=linears.gathering_seconds(is_training=True, is_recorded=True),
+            recorded_alone=0 if recomputes else recorded_alone,
+            recorded_together=0 if recomputes else recorded_together,
             travelling=None if recomputes else linears,
         )
 
     def alone(self, tokens: Sequence[int]) -> float:
         """Of a pass of so many tokens on each GPU, by a backbone of its own."""
-        is_recorded = max(tokens) <= self.recorded_tokens
+        is_recorded = max(tokens) <= self.recorded_alone
         return (0.0 if is_recorded else self.launches) + self.per_token * max(tokens)
 
     def together(self, tokens: Sequence[int]) -> float:
         """By one in shards, the cheaper way. The launches between exchanges of a pass that is not
         recorded are within the time of those."""
-        gathered = self.alone(tokens) + self.gathering
+        computed, is_recorded = self.per_token * max(tokens), max(tokens) <= self.recorded_together
+        received = self.recorded_gathering if is_recorded else self.launches + self.gathering
         if self.travelling is None:
-            return gathered
-        is_recorded = max(tokens) <= self.recorded_tokens
+            return computed + received
         passed = PassTokens(tuple(tokens), tuple(tokens))
         exchange = self.travelling.travelling_seconds(passed, is_recorded=is_recorded)
-        return min(gathered, self.per_token * max(tokens) + exchange)
+        return computed + min(received, exchange)
 
 
 def choose_layout(task: Task, copies: MemoryModel, shards: MemoryModel, costs: PassCosts) -> Layout:

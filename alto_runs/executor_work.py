@@ -27,6 +27,7 @@ class TrainingWork:
     seconds: float
     replayed: int = 0  # passes of a size that was recorded before
     replayed_rows: int = 0  # that those computed: more than their tokens
+    travelled: int = 0  # passes in which tokens went to shards, and no weight came to the tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

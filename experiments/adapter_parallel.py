@@ -35,6 +35,7 @@ from alto_policy.types import Job
 from alto_runs.profile import GangRow, Machine, dump_rows
 from alto_runs.versions import versions
 from experiments.parallel_peers import PeftJob, peft_model
+from experiments.parallel_points import POINTS, SHARDS, Point, Shards, plan, points_of
 from experiments.random_backbone import with_layers_made_in_turn
 
 MODELS = ["Llama-3.1-8B", "Llama-3.2-1B", "Qwen2.5-32B"]
@@ -46,55 +47,6 @@ MOST_TOKENS = {  # of one pass on one GPU
 }  # fmt: skip
 CHECKED_STEPS = 3
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-3}  # relative, of a loss
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    jobs: int
-    batch_size: int
-    length: int
-
-    @property
-    def tokens(self) -> int:
-        return self.jobs * self.batch_size * self.length
-
-
-@dataclass(frozen=True, slots=True)
-class Shards:
-    """Adapter parallelism, and the way that all of its passes go."""
-
-    way: Way | None = None
-    records: bool = True
-
-
-SHARDS = {
-    "adapter-parallel": Shards(),
-    "gathered": Shards(Way.GATHERED),
-    "gathered-launched": Shards(Way.GATHERED, records=False),
-    "travelling": Shards(Way.TRAVELLING),
-    "travelling-launched": Shards(Way.TRAVELLING, records=False),
-}
-# What the bars are of first: the paper's peak, and how far from perfect scaling.
-PEAK, SCALING = Point(8, 2, 256), Point(32, 1, 1024)
-SHORT = (PEAK, Point(8, 1, 256), Point(8, 4, 256), Point(8, 8, 256))
-FEW = (PEAK, Point(8, 1, 256), Point(1, 1, 256))  # tokens
-POINTS: dict[str, tuple[Point, ...]] = {
-    "adapter-parallel": (PEAK, SCALING, Point(32, 1, 256), *SHORT[1:], Point(8, 2, 1024)),
-    "gathered": FEW,
-    "gathered-launched": FEW,
-    "travelling": FEW,
-    "travelling-launched": FEW,
-    "fsdp2-peft": (*SHORT, Point(8, 2, 1024), Point(8, 1, 1024)),
-    "one-gpu": (SCALING, Point(32, 1, 256), PEAK),
-    "copies": (PEAK, SCALING, Point(32, 1, 256)),
-    "ddp-peft": (PEAK, Point(8, 8, 256)),
-}
-GRID = tuple(
-    Point(jobs, batch_size, length)
-    for length in (256, 1024)
-    for jobs in (8, 32)
-    for batch_size in (1, 2, 4, 8)
-)
 
 
 @dataclass(slots=True)
@@ -403,20 +355,6 @@ def main() -> None:
         bench.tell(section=f"{name} {method}", wall_seconds=time.monotonic() - start)
         forget_peak(ranks.device)
     ranks.leave()
-
-
-def points_of(method: str, *, is_whole: bool) -> tuple[Point, ...]:
-    """The most important ones, before the rest of the grid."""
-    first = POINTS[method]
-    return (*first, *(point for point in GRID if point not in first)) if is_whole else first
-
-
-def plan(models: Sequence[str], methods: Sequence[str]) -> list[tuple[str, str]]:
-    """What the bars are of comes first."""
-    first = ["adapter-parallel", "gathered", "travelling", "fsdp2-peft", "one-gpu"]
-    sections = [(name, method) for name in models for method in first]
-    sections += [(name, method) for method in POINTS if method not in first for name in models]
-    return [(name, method) for name, method in sections if method in methods]
 
 
 if __name__ == "__main__":

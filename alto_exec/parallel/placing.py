@@ -13,7 +13,7 @@ from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.preparation import PreparedTask, bank_of
 from alto_policy.exchange import LAYERS_AT_HAND, ShardedLinears
 from alto_policy.layout import Layout, PassCosts, Spread, choose_layout, count_whole_layers
-from alto_runs.costs.recording import most_recorded_tokens
+from alto_runs.costs.recording import most_recorded_in_shards, most_recorded_tokens
 from alto_runs.study import ExecutorSpec
 
 if TYPE_CHECKING:
@@ -41,19 +41,21 @@ def spread_of(prepared: PreparedTask, spec: ExecutorSpec, ranks: Ranks) -> Sprea
     counted = prepared.memory(decoder, bank_of(decoder, spec), spec)
     if ranks.device.type == "cuda" and spec.memory_gb is None:
         counted = replace(counted, capacity=int(_MARGIN * torch.cuda.mem_get_info()[1]))
-    copies = replace(counted, fixed=sizes.weights)
-    shards = replace(counted, fixed=sizes.on_one_of(ranks.size))
     linears = ShardedLinears(
         num_gpus=ranks.size,
         layers=sizes.layers,
         groups=decoder.group_sizes,
         item_bytes=decoder.dtype.itemsize,
     )
+    exchanged = 0 if spec.recompute is True else linears.most_exchanged_bytes()
+    copies = replace(counted, fixed=sizes.weights)
+    shards = replace(counted, fixed=sizes.on_one_of(ranks.size) + exchanged)
     can_record = ranks.device.type == "cuda"
     costs = PassCosts.estimated(
         linears,
         sizes.parameters,
-        recorded_tokens=most_recorded_tokens(linears.groups) if can_record else 0,
+        recorded_alone=most_recorded_tokens(linears.groups) if can_record else 0,
+        recorded_together=most_recorded_in_shards(linears) if can_record else 0,
         recomputes=spec.recompute is True,
     )
     layout = choose_layout(prepared.task, copies, shards, costs)

@@ -1,5 +1,6 @@
 """The processes that share one executor: how they talk, and how the death of one is noticed."""
 
+import atexit
 import os
 import sys
 import threading
@@ -86,10 +87,14 @@ class Ranks:
         """Have them cleared before the ranks leave: NCCL waits for all that was recorded of it."""
         self._recorded.add(recordings)
 
-    def leave(self) -> None:
-        """Say farewell: from now on a connection that closes is no death. All ranks leave."""
+    def forget(self) -> None:
+        """Have them cleared: the end of a process waits as well."""
         for recordings in self._recorded:
             recordings.clear()
+
+    def leave(self) -> None:
+        """Say farewell: from now on a connection that closes is no death. All ranks leave."""
+        self.forget()
         if self.size > 1:
             before = (self.rank - 1) % self.size
             self._do(lambda: dist.send(torch.zeros(1), before, group=self.watch))
@@ -121,6 +126,7 @@ def join_ranks(rank: int, size: int, address: str, device: torch.device) -> Rank
     watch = dist.new_group(backend="gloo", timeout=_PATIENCE)
     assert dist.group.WORLD is not None
     ranks = Ranks(rank, size, device, dist.group.WORLD, watch)
+    atexit.register(ranks.forget)
     if size > 1:
         threading.Thread(target=_watch, args=(ranks,), daemon=True).start()
     return ranks

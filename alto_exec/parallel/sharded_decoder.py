@@ -18,7 +18,7 @@ from alto_exec.peft_format import BaseModel
 from alto_exec.replay import Replayed
 from alto_exec.weighing import FixedWeights, Weigh
 from alto_policy.exchange import Way
-from alto_runs.costs.recording import SPARE
+from alto_runs.costs.recording import SPARE, most_recorded_in_shards
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -55,6 +55,10 @@ class ShardedDecoder:
             ranks, spread_evenly(whole_layers, num_layers), can_be_recorded=records
         )
         self._decoder = Decoder(model, targets, recompute=recompute, keeper=self.layers)
+        linears = self.layers.linears
+        self._worth_recording = self._decoder.most_recorded_tokens
+        if linears.layers:
+            self._worth_recording = most_recorded_in_shards(linears)
         self.passes = SharedPasses(ranks, self.layers, Way.GATHERED if recompute else way)
 
     @property
@@ -93,7 +97,21 @@ class ShardedDecoder:
 
     @property
     def most_recorded_tokens(self) -> int:
-        return self._decoder.most_recorded_tokens
+        """Of a pass worth recording, on the rank that has the most."""
+        return min(self._decoder.most_recorded_tokens, self._worth_recording)
+
+    @property
+    def recompute(self) -> bool:
+        return self._decoder.recompute
+
+    @property
+    def num_layers(self) -> int:
+        return self._decoder.num_layers
+
+    @property
+    def exchanged_bytes(self) -> int:
+        """Most that is held here for tokens that travel."""
+        return 0 if self.recompute else self.layers.linears.most_exchanged_bytes()
 
     @property
     def end_tokens(self) -> frozenset[int]:
@@ -109,7 +127,7 @@ class ShardedDecoder:
             batch=batch,
             weigh=FixedWeights.none(batch),
             compute=decoder.losses,
-            is_recordable=decoder.can_be_recorded(bank, batch),
+            is_recordable=self._can_be_recorded(bank, batch),
             row_bytes=decoder.evaluated_row_bytes,
         )
         return batch.share_sums(self.passes.make(part)[: len(batch.targets_N)])
@@ -126,7 +144,7 @@ class ShardedDecoder:
             batch=batch,
             weigh=weigh,
             compute=decoder.train,
-            is_recordable=decoder.can_be_recorded(bank, batch),
+            is_recordable=self._can_be_recorded(bank, batch),
             row_bytes=decoder.row_bytes,
             spare=SPARE,
         )
@@ -140,6 +158,10 @@ class ShardedDecoder:
             return self._decoder.target_logits(bank, batch)
 
         return self.passes.make(Part(Pass.FORWARD, bank, batch, FixedWeights.none(batch), compute))
+
+    def _can_be_recorded(self, bank: AdapterBank, batch: PackedBatch) -> bool:
+        is_worth_it = len(batch.tokens_T) <= self._worth_recording
+        return is_worth_it and self._decoder.can_be_recorded(bank, batch)
 
     @torch.no_grad()
     def settle(self) -> None:

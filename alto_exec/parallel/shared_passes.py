@@ -116,21 +116,35 @@ class SharedPasses:
 
     def _made(self, agreed: Agreed, part: Part | None) -> Tensor:
         own = self._own_of(agreed, part)
-        if own is None or agreed.number is None:
-            self._begin(agreed, is_recorded=False)
-            return self._computed(part)
-        is_recorded = own.recording.is_recorded or self._has_room(agreed, own, part)
-        self._begin(agreed, is_recorded=is_recorded)
+        is_recorded = own is not None and (
+            own.recording.is_recorded or self._has_room(agreed, part)
+        )
+        way = self._way_of(agreed, is_recorded=is_recorded)
+        self._layers.begin(agreed.kind, agreed.tokens, way)
+        try:
+            if own is None:
+                return self._computed(part)
+            return self._recorded_or_launched(agreed, own, part, is_recorded=is_recorded)
+        except BaseException as error:
+            # The other ranks go on, and want memory for that which may be what has run out.
+            traceback.clear_frames(error.__traceback__)
+            self._recordings = {n: each for n, each in self._recordings.items() if each is not own}
+            raise
+        finally:
+            self._layers.finish()
+
+    def _recorded_or_launched(
+        self, agreed: Agreed, own: _Own, part: Part | None, *, is_recorded: bool
+    ) -> Tensor:
+        """The first pass is launched in any case, which compiles its kernels."""
         launch = self._launch_of(own, part)
         if own.recording.is_recorded:
             if own.want is Pass.TRAIN:
                 self.replayed = self.replayed.plus(agreed.rows)
-        elif not (
-            is_recorded and own.recording.is_compiled and self._record(agreed.number, own, launch)
-        ):
-            return own.recording.run(launch)
-        found = own.recording.run(launch)
+        elif agreed.is_new or not is_recorded or not self._record(own, launch):
+            return launch()
         assert own.left is not None
+        found = own.recording.run(launch)
         self._layers.pass_over(own.left)
         return found
 
@@ -143,21 +157,21 @@ class SharedPasses:
             self._recordings[agreed.number] = _Own(want, Recording(shape))
         return self._recordings[agreed.number]
 
-    def _has_room(self, agreed: Agreed, own: _Own, part: Part | None) -> bool:
+    def _has_room(self, agreed: Agreed, part: Part | None) -> bool:
         """Whether all ranks can record the pass. A new one may take what others are kept in."""
         needed = 0 if part is None else agreed.rows * part.row_bytes
-        needed += self._layers.linears.exchanged_bytes(agreed.tokens)
+        if self._way_of(agreed, is_recorded=True) is Way.TRAVELLING:
+            needed += self._layers.linears.exchanged_bytes(agreed.tokens)
         if not agreed.is_new:
             return self._ranks.all(spare_bytes(needed) <= free_bytes())
         if not self._ranks.all(needed <= free_bytes()):
-            self._agreement.keep([number for number in [agreed.number] if number is not None])
+            self._agreement.keep([n for n in self._agreement.numbers if n == agreed.number])
             self._drop_others()
         return True
 
-    def _begin(self, agreed: Agreed, *, is_recorded: bool) -> None:
+    def _way_of(self, agreed: Agreed, *, is_recorded: bool) -> Way:
         linears = self._layers.linears
-        way = self._way or linears.cheaper(agreed.tokens, is_recorded=is_recorded)
-        self._layers.begin(agreed.kind, agreed.tokens, way)
+        return self._way or linears.cheaper(agreed.tokens, is_recorded=is_recorded)
 
     def _launch_of(self, own: _Own, part: Part | None) -> Launch:
         """The pass on what is in the recording's room."""
@@ -166,9 +180,9 @@ class SharedPasses:
         batch, weigh = own.recording.filled(part.batch, part.weigh)
         return partial(self._computed, replace(part, batch=batch, weigh=weigh))
 
-    def _record(self, number: int, own: _Own, launch: Launch) -> bool:
-        """Whether all ranks have recorded it. One whose memory runs out takes part in the pass all
-        the same, and raises OutOfMemoryError."""
+    def _record(self, own: _Own, launch: Launch) -> bool:
+        """Whether all ranks have recorded it; else it is launched, but for those whose memory has
+        run out: they raise OutOfMemoryError."""
         errors: list[torch.OutOfMemoryError] = []
 
         def guarded() -> Tensor:
@@ -185,10 +199,10 @@ class SharedPasses:
         if self._ranks.all(not errors):
             return True
         own.recording.forget()
-        self._agreement.keep([each for each in self._agreement.numbers if each != number])
+        numbers = self._agreement.numbers
+        self._agreement.keep([n for n in numbers if self._recordings[n] is not own])
         self._drop_others()
         if errors:
-            self._layers.finish()
             raise errors[0]
         return False
 
@@ -198,8 +212,7 @@ class SharedPasses:
             if part is None:
                 return torch.empty(0)
             return part.compute(part.bank, part.batch, part.weigh)
-        except BaseException as error:
-            # The other ranks go on, and want memory for that which may be what has run out.
+        except torch.OutOfMemoryError as error:
             traceback.clear_frames(error.__traceback__)
             raise
         finally:

@@ -9,7 +9,7 @@ from alto_policy.packing import by_batch_size
 from alto_policy.types import Job, Task, TaskId
 from alto_runs.costs.durations import GangTimes, PassTimes
 from alto_runs.costs.ranks_in_step import RanksInStep
-from alto_runs.costs.recording import most_recorded_tokens
+from alto_runs.costs.recording import most_recorded_in_shards, most_recorded_tokens
 from alto_runs.costs.sharded import Sharded
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.costs.storage import PLAIN, Storage
@@ -106,7 +106,8 @@ class Machine:
         costs = PassCosts.estimated(
             linears,
             shape.parameters,
-            recorded_tokens=most_recorded_tokens(shape.groups),
+            recorded_alone=most_recorded_tokens(shape.groups),
+            recorded_together=most_recorded_in_shards(linears),
             recomputes=self._choices.recompute is True,
         )
         if choose_layout(task, copies.memory, shards, costs) is Layout.COPIES:

@@ -20,11 +20,17 @@ Nothing of that hides: a layer needs what the one before it has sent.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from alto_policy.exchange import LAYERS_AT_HAND, PassTokens, ShardedLinears, Way
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Job, Task
-from alto_runs.costs.recording import kept_bytes_per_row
+from alto_runs.costs.recording import (
+    SPARE,
+    kept_bytes_per_row,
+    most_recorded_in_shards,
+    recorded_rows,
+)
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.costs.work import (
     EVALUATED_AT_ONCE,
@@ -90,6 +96,8 @@ class RanksInStep:
         fixed = (
             whole.fixed - layers + layers / task.num_gpus + LAYERS_AT_HAND * layers / shape.layers
         )
+        if not profile.recompute:
+            fixed += self.linears(task).most_exchanged_bytes()
         return replace(whole, fixed=math.ceil(fixed))
 
     def _training(self, crews: Sequence[Crew], task: Task) -> float:
@@ -124,15 +132,18 @@ class RanksInStep:
     ) -> float:
         """Of one pass, by the way that the executor takes."""
         shares = _WHOLE if is_training else FORWARD_SHARES
+        layers = self.linears(task)
         is_recorded = self.records and is_training and all(work.is_recorded for work in works)
+        is_recorded &= max(work.tokens for work in works) <= _most_recorded(layers)
         works = [replace(work, is_recorded=is_recorded) for work in works]
         sides = [_sides(profile, work, shares) for work in works]
         host, own = max(side[0] for side in sides), max(side[1] for side in sides)
-        layers = self.linears(task)
-        tokens = (*(work.tokens for work in works), *[0] * (task.num_gpus - len(works)))
+        counts = [recorded_rows(w.tokens, SPARE) if is_recorded else w.tokens for w in works]
+        tokens = (*counts, *[0] * (task.num_gpus - len(works)))
         passed = PassTokens(tokens, tokens if is_training else (0,) * task.num_gpus)
         if profile.recompute or layers.cheaper(passed, is_recorded=is_recorded) is Way.GATHERED:
-            return max(host, own + layers.gathering_seconds(is_training=is_training))
+            gathering = layers.gathering_seconds(is_training=is_training, is_recorded=is_recorded)
+            return max(host, own + gathering)
         together = replace(works[0], tokens=sum(tokens))
         share = shares[PRODUCTS]
         rest = max(
@@ -152,6 +163,11 @@ class RanksInStep:
             groups=shape.groups,
             item_bytes=WEIGHT_BYTES,
         )
+
+
+@cache
+def _most_recorded(linears: ShardedLinears) -> int:
+    return most_recorded_in_shards(linears)
 
 
 def _sides(profile: StepProfile, work: PassWork, shares: Sequence[float]) -> tuple[float, float]:

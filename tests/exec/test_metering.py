@@ -76,7 +76,7 @@ def test_passes_of_other_jobs_are_another_row(tmp_path: Path) -> None:
     assert found == [(2, 1), (1, 5)]
 
 
-def test_replays_are_told(tmp_path: Path) -> None:
+def test_replays_and_ways_are_told(tmp_path: Path) -> None:
     class Replaying(Backbone):
         passes = 0
 
@@ -84,6 +84,11 @@ def test_replays_are_told(tmp_path: Path) -> None:
         def replayed(self) -> Replayed:
             """The first pass is launched, the others compute 100 rows."""
             return Replayed(max(0, self.passes - 1), 100 * max(0, self.passes - 1))
+
+        @property
+        def travelled(self) -> int:
+            """In the third pass."""
+            return int(self.passes >= 3)
 
         def train(self, bank: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
             self.passes += 1
@@ -100,9 +105,9 @@ def test_replays_are_told(tmp_path: Path) -> None:
     executor.launch(job("third", 4, 6, 1))
     executor.advance()
     told = [row for row in rows if isinstance(row, TrainingWork)]
-    assert [(row.passes, row.replayed, row.replayed_rows) for row in told] == [
-        (3, 2, 200),
-        (1, 1, 100),
+    assert [(row.passes, row.replayed, row.replayed_rows, row.travelled) for row in told] == [
+        (3, 2, 200, 1),
+        (1, 1, 100, 0),
     ]
 
 

@@ -12,15 +12,22 @@ from torch import Tensor
 
 from alto_exec import decoder
 from alto_exec.bank import AdapterBank, Slot
+from alto_exec.decoder import Decoder
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.replay import Replayed
 from alto_policy.exchange import Way
 from tests.exec.batches import a_batch
-from tests.exec.comparing import assert_identical
+from tests.exec.comparing import (
+    Trajectory,
+    assert_identical,
+    assert_same_training,
+    in_double_precision,
+)
 from tests.exec.tiny_models import tiny_llama
 from tests.parallel.ranks_of_processes import outcomes
 from tests.parallel.recorder import Recorder
+from tests.parallel.test_sharded_decoder import JOBS, MOST_PASSES, OWNERS, model_of, train
 
 LAYERS = 5  # more than are at hand at a time
 ON_GPUS = torch.cuda.device_count() > 1
@@ -98,6 +105,54 @@ def passes(way: Way, ranks: Ranks, folder: Path) -> list[Found]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Trained:
+    trajectories: dict[str, Trajectory]
+    validation: dict[str, float]
+    captures: int
+    replays: int
+    gathers: int
+    passes: int
+
+
+def train_to_the_end(way: Way, ranks: Ranks, folder: Path) -> Trained:
+    """Rooms of many shapes, ranks that have nothing left to train, evaluation."""
+    with in_double_precision():
+        whole = model_of("qwen2")
+        model_here = partial(ShardedDecoder, whole, ranks, whole_layers=1, way=way)
+        recorder = Recorder(model_here)
+        mine = [JOBS[i] for i in OWNERS[ranks.size][ranks.rank]]
+        trajectories, validation = train(recorder.model, mine)
+        recorder.model.settle()
+    layers = recorder.model.layers
+    return Trained(
+        trajectories,
+        validation,
+        recorder.captures,
+        recorder.replays,
+        layers.gathers,
+        layers.passes[way],
+    )
+
+
+@pytest.mark.parametrize(("way", "size"), [(Way.GATHERED, 4), (Way.TRAVELLING, 3)])
+def test_jobs_train_as_beside_all_others_on_one_process(
+    way: Way, size: int, tmp_path: Path
+) -> None:
+    found = outcomes(partial(train_to_the_end, way), size, tmp_path)
+    with in_double_precision():
+        together, validation = train(Decoder(model_of("qwen2")), list(JOBS))
+    sharded = LAYERS - 1
+    for one in found:
+        assert one.replays >= one.captures > 0
+        for name, trajectory in one.trajectories.items():
+            assert_same_training(trajectory, together[name], what=name)
+            assert one.validation[name] == pytest.approx(validation[name], rel=1e-9)
+        evaluations = one.passes - MOST_PASSES
+        expected = 2 + MOST_PASSES * 2 * (sharded - 2) + (evaluations - 1) * sharded + sharded - 2
+        assert one.gathers == (expected if way is Way.GATHERED else 0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", Way)
 def test_a_recorded_pass_is_a_launched_one(way: Way, kind: str, tmp_path: Path) -> None:
@@ -140,6 +195,53 @@ def without_memory(way: Way, ranks: Ranks, folder: Path) -> list[Tensor]:
     model.settle()
     assert model.replayed.passes == 1
     return found
+
+
+def short_of_memory(ranks: Ranks, folder: Path) -> list[tuple[int, int, int]]:
+    """Captures, replays and recordings after each pass; what is free changes on the second rank."""
+    whole: Any = tiny_llama(layers=LAYERS)[0]
+    recorder = Recorder(partial(ShardedDecoder, whole, ranks, way=Way.GATHERED))
+    bank, slots = adapters(recorder.model)
+    needed = 128 * recorder.model._decoder.row_bytes
+    told = []
+    for lengths, free in (
+        (NOW, needed),  # launched
+        (NOW, 2 * needed - 1),  # launched: it would fit, but not stay
+        (NOW, 2 * needed),  # recorded
+        (NOW, 0),  # replayed
+        ((90, 90, 90), 0),  # of another shape: launched where the first one was
+        (NOW, 1 << 40),  # recorded: the larger one has room
+        (NOW, 1 << 40),  # replayed
+    ):
+        recorder.free = 1 << 40 if ranks.is_leader else free
+        recorder.model.train(bank, *a_batch(slots, lengths, ranks.device))
+        told.append((recorder.captures, recorder.replays, len(recorder.model.passes._recordings)))
+    bank.reserve(64)  # on both ranks, which then record anew
+    for _ in range(2):
+        recorder.model.train(bank, *a_batch(slots, NOW, ranks.device))
+        told.append((recorder.captures, recorder.replays, len(recorder.model.passes._recordings)))
+    if ranks.is_leader:
+        bank.give_back(12)
+    recorder.model.train(bank, *a_batch(slots, NOW, ranks.device))
+    told.append((recorder.captures, recorder.replays, len(recorder.model.passes._recordings)))
+    return told
+
+
+def test_a_pass_is_recorded_where_all_ranks_have_memory_for_it(tmp_path: Path) -> None:
+    first, second = outcomes(short_of_memory, 2, tmp_path)
+    assert first == second
+    assert first == [
+        (0, 0, 1),
+        (0, 0, 1),
+        (1, 1, 1),
+        (1, 2, 1),
+        (1, 2, 1),
+        (2, 3, 1),
+        (2, 4, 1),
+        (2, 4, 1),
+        (3, 5, 1),
+        (3, 5, 1),
+    ]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -16,6 +16,7 @@ from alto_exec.decoder import Decoder
 from alto_exec.evaluate import validation_loss
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.modules import ALL_LINEAR
+from alto_exec.parallel.agreement import Offer, Pass
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_policy.exchange import Way
@@ -37,6 +38,7 @@ JOBS = (
 )
 # Uneven: one rank has most of the jobs, and of four one has none.
 OWNERS = {2: ((0, 1, 2), (3,)), 3: ((0,), (1, 2), (3,)), 4: ((0, 1), (2,), (), (3,))}
+OFFERED = len(Offer(Pass.NONE).numbers())
 MOST_PASSES = 8  # of training, by the third job
 
 
@@ -136,13 +138,13 @@ def test_jobs_train_as_beside_all_others_on_one_process(told: tuple[str, list[To
 
 
 def test_nothing_is_sent_but_shards_and_what_is_agreed(told: tuple[str, list[Told]]) -> None:
-    """The counter sees every collective: gathers of layers, and one number before each pass."""
+    """The counter sees every collective: gathers of layers, and an offer before each pass."""
     _, ranks = told
     size = len(ranks)
     for found in ranks:
         assert found.calls.keys() == {"allgather_into_tensor_coalesced_", "allgather_"}
         agreements = found.calls["allgather_"]
-        assert found.numbers["allgather_"] == agreements * 2 * (size + 1)
+        assert found.numbers["allgather_"] == agreements * OFFERED * (size + 1)
         # In training all that are sharded but the two at hand, forward and back. In evaluation the
         # same forward, and then two others are at hand. Who evaluates early takes part in training.
         evaluations, sharded = agreements - MOST_PASSES - 1, LAYERS - WHOLE[size]

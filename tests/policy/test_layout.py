@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from alto_policy.layout import Layout, PassCosts, choose_layout, count_whole_layers
@@ -28,7 +30,7 @@ def memory(fixed: int, max_jobs: int | None = None) -> MemoryModel:
 def chosen(
     batch_sizes: tuple[int, ...], copies: MemoryModel, shards: MemoryModel, gathering: float
 ) -> Layout:
-    costs = PassCosts(per_pass=1.0, per_token=0.01, gathering=gathering)
+    costs = PassCosts(launches=1.0, per_token=0.01, gathering=gathering)
     return choose_layout(task(batch_sizes), copies, shards, costs)
 
 
@@ -45,6 +47,19 @@ def chosen(
 def test_by_room_and_time(batch_sizes: tuple[int, ...], gathering: float, expected: Layout) -> None:
     copies, shards = memory(fixed=80), memory(fixed=20)
     assert chosen(batch_sizes, copies, shards, gathering) is expected
+
+
+def test_recorded_passes_are_not_launched() -> None:
+    """A copy of the backbone records what it trains; shards train more and must launch it."""
+    copies, shards = memory(fixed=80), memory(fixed=20)
+    costs = PassCosts(launches=1.0, per_token=0.01, gathering=0.1, recorded_gathering=0.2)
+    alone = replace(costs, recorded_alone=20)
+    jobs = task((1,) * 32)
+    assert choose_layout(jobs, copies, shards, costs) is Layout.SHARDS
+    assert choose_layout(jobs, copies, shards, alone) is Layout.COPIES
+    together = replace(alone, recorded_together=80)
+    assert together.together([80, 0]) == pytest.approx(0.8 + 0.2)
+    assert together.together([81, 0]) == pytest.approx(0.81 + 1.0 + 0.1)
 
 
 def test_as_many_jobs_as_may_be_at_once() -> None:

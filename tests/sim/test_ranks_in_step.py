@@ -67,7 +67,7 @@ def predicted(row: GangRow, kept: StepProfile) -> float:
     )
     at_once = max(1, MOST_TOKENS[row.model.name] // (row.batch_size * row.length))
     each = [jobs[number :: row.gpus] for number in range(row.gpus)]
-    ranks = RanksInStep(kept)
+    ranks = RanksInStep(kept, records=row.is_replayed)
     return sum(
         ranks.pass_seconds([mine[first : first + at_once] for mine in each], task)
         for first in range(0, len(each[0]), at_once)
@@ -87,6 +87,17 @@ def test_measured_steps_of_shards_are_told(name: str, kept: StepProfile) -> None
     assert max(errors) < 0.35
 
 
+def test_measured_steps_of_recorded_passes_are_told(kept: StepProfile) -> None:
+    rows = [
+        row
+        for row in read_profile(shipped_profile("h100x2-recorded.jsonl"))
+        if isinstance(row, GangRow) and row.method == "gathered"
+    ]
+    assert len(rows) == 4
+    assert all(row.is_replayed for row in rows)
+    assert max(abs(predicted(row, kept) / row.seconds - 1) for row in rows) < 0.25
+
+
 def test_a_pass_is_as_long_as_that_of_the_busiest(kept: StepProfile) -> None:
     one, many = jobs_of(1, name="one"), jobs_of(*[8] * 8)
     task, ranks = a_task((*one, *many)), RanksInStep(kept)
@@ -98,13 +109,15 @@ def test_a_pass_is_as_long_as_that_of_the_busiest(kept: StepProfile) -> None:
 def test_a_pass_of_few_tokens_takes_what_its_gathers_take(
     kept: StepProfile, again: StepProfile
 ) -> None:
-    """Two of all layers: exchanges of tokens would take longer."""
+    """Two of all layers: launched exchanges would take longer, recorded ones take less."""
     few, many = jobs_of(1, name="few"), jobs_of(*[8] * 8)
     task = a_task((*few, *many))
     layers = 2 * kept.shape_of(task).block_parameters
     gathers = 2 * layers * 3 / 4 / 3.2e11
-    assert gathers < RanksInStep(kept).pass_seconds((few,), task) < 1.25 * gathers
+    launched = RanksInStep(kept, records=False)
+    assert gathers < launched.pass_seconds((few,), task) < 1.25 * gathers
     assert RanksInStep(again).pass_seconds((few,), task) > 1.2 * gathers
+    assert RanksInStep(kept).pass_seconds((few,), task) < 0.5 * gathers
     assert RanksInStep(kept).pass_seconds((many,) * 4, task) > 4 * gathers
 
 
