@@ -231,7 +231,7 @@ class Recording:
 
     def record(self, launch: Launch, pool: Any) -> None:
         """Nothing is computed by that."""
-        self.graph, self._found = capture(launch, pool)
+        self.graph, self._found = _capture(launch, pool)
 
     def forget(self) -> None:
         """Launch from now on."""
@@ -246,7 +246,7 @@ class Recording:
         return self._found
 
 
-def capture(launch: Launch, pool: Any) -> tuple[Any, Tensor]:
+def _capture(launch: Launch, pool: Any) -> tuple[Any, Tensor]:
     """The graph of all that is launched, and what it writes."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):

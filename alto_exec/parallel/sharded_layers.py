@@ -163,14 +163,15 @@ class ShardedLayers:
         """To the beginning of the pass, and what there was then: it was recorded, not made."""
         self._held = list(standing.held)
         self.gathers = standing.gathers
-        self._travelling.go_back(standing.token_bytes)
+        self._travelling.go_to(standing.token_bytes, is_over=False)
         self._position = 0
 
     def pass_over(self, left: Standing) -> None:
         """To the end of the pass: it was replayed, which has left so much more."""
         self._held = list(left.held)
         self.gathers += left.gathers
-        self._travelling.pass_over(left.token_bytes)
+        received = self._travelling.received_bytes + left.token_bytes
+        self._travelling.go_to(received, is_over=True)
         self._position = len(self._order)
 
     def _fetch(self, number: int) -> None:

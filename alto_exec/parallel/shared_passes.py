@@ -123,7 +123,7 @@ class SharedPasses:
         self._layers.begin(agreed.kind, agreed.tokens, way)
         try:
             if own is None:
-                return self._computed(part)
+                return _computed(self._layers, part)
             return self._recorded_or_launched(agreed, own, part, is_recorded=is_recorded)
         except BaseException as error:
             # The other ranks go on, and want memory for that which may be what has run out.
@@ -176,9 +176,9 @@ class SharedPasses:
     def _launch_of(self, own: _Own, part: Part | None) -> Launch:
         """The pass on what is in the recording's room."""
         if part is None:
-            return partial(self._computed, None)
+            return partial(_computed, self._layers, None)
         batch, weigh = own.recording.filled(part.batch, part.weigh)
-        return partial(self._computed, replace(part, batch=batch, weigh=weigh))
+        return partial(_computed, self._layers, replace(part, batch=batch, weigh=weigh))
 
     def _record(self, own: _Own, launch: Launch) -> bool:
         """Whether all ranks have recorded it; else it is launched, but for those whose memory has
@@ -206,20 +206,21 @@ class SharedPasses:
             raise errors[0]
         return False
 
-    def _computed(self, part: Part | None) -> Tensor:
-        """And whatever the other ranks compute beyond it."""
-        try:
-            if part is None:
-                return torch.empty(0)
-            return part.compute(part.bank, part.batch, part.weigh)
-        except torch.OutOfMemoryError as error:
-            traceback.clear_frames(error.__traceback__)
-            raise
-        finally:
-            self._layers.finish()
-
     def _drop_others(self) -> None:
         """Recordings that the ranks no longer have together."""
         known = self._agreement.numbers
         for number in [each for each in self._recordings if each not in known]:
             del self._recordings[number]
+
+
+def _computed(layers: ShardedLayers, part: Part | None) -> Tensor:
+    """And whatever the other ranks compute beyond it."""
+    try:
+        if part is None:
+            return torch.empty(0)
+        return part.compute(part.bank, part.batch, part.weigh)
+    except torch.OutOfMemoryError as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
+    finally:
+        layers.finish()

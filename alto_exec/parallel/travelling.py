@@ -111,15 +111,10 @@ class TravellingTokens:
         dx_tI = dx_XI.view(size, rows, shard_RI.shape[1]).sum(0, dtype=wide)
         return dx_tI[: len(dy_tX)].to(dy_tX.dtype)
 
-    def go_back(self, received_bytes: int) -> None:
-        """To the beginning of the pass, when so much had been received."""
+    def go_to(self, received_bytes: int, *, is_over: bool) -> None:
+        """The beginning of the pass or its end, with so much received."""
         self.received_bytes = received_bytes
-        self._position = 0
-
-    def pass_over(self, received_bytes: int) -> None:
-        """To the end of the pass, in which so much is received."""
-        self.received_bytes += received_bytes
-        self._position = len(self._steps)
+        self._position = len(self._steps) if is_over else 0
 
     def outputs_with_room(self, number: int) -> int:
         return self._ranks.size * len(self._shards[number])
