@@ -75,7 +75,7 @@ def test_a_pass_that_is_not_recorded_may_need_all_memory(
 
 def test_the_one_of_which_the_busiest_rank_computes_the_least() -> None:
     ranks = Agreement(0), Agreement(1)
-    rows = ((512, 2048), (1024, 1024), (1536, 512))
+    rows = ((512, 2048), (1024, 1024), (1536, 256))
     for number, (here, there) in enumerate(rows):
         held = tuple(range(number))
         one, other = (holding(replace(BUSY, rows=count), held, ()) for count in (here, there))
@@ -91,9 +91,9 @@ def test_rows_computed_for_nothing_pay_for_another_recording(
     monkeypatch.setattr(agreement, "RECORDING_ROWS", 1000)
     small = holding(replace(BUSY, tokens=500, rows=512), held=(0,), fitting=(0,))
     none = holding(replace(BUSY, tokens=0, rows=0), held=(0,), fitting=(0,))
-    assert of_two(*two, small, none).number == 0  # 512 in vain, whatever the other wastes
-    agreed = of_two(*two, small, none)
-    assert (agreed.number, agreed.is_new, agreed.rows) == (1, True, 512)
+    assert of_two(*two, none, small).number == 0  # 512 in vain, whatever the other wastes
+    agreed = of_two(*two, none, small)
+    assert (agreed.number, agreed.is_new, agreed.tokens.forward) == (1, True, (0, 512))
 
 
 def test_the_recording_used_longest_ago_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
