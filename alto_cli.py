@@ -2,12 +2,12 @@
 
 import argparse
 import logging
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from alto_runs.arguments import above_0, at_least_0, count, seed
 from alto_runs.errors import UserError
 from alto_service.verbs import add_verbs
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _SHIPPED = Path()
-_MOST_GPUS = 1_000_000  # of a simulated cluster: each takes a hundred bytes and more
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,9 +70,12 @@ def _simulate(options: argparse.Namespace) -> int:
     from alto_sim.seeds import Simulation
 
     policy = None if options.policy is None else _settings(options.policy)
+    if options.cluster is not None and (options.gpus, options.gpu) != (None, None):
+        raise UserError("--gpus and --gpu go without --cluster: its file says them")
     simulation = Simulation(
         path=options.workload,
-        num_gpus=options.gpus,
+        num_gpus=options.gpus or 1,
+        cluster=options.cluster,
         policy=policy,
         profile=options.profile,
         gpu=options.gpu,
@@ -280,7 +282,13 @@ def _add_simulate(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     simulate = verbs.add_parser("simulate", help="the same loop on a simulated cluster")
     simulate.add_argument("workload", type=Path, metavar="TRACE|STUDY.yaml|DIR")
     simulate.add_argument("--policy", metavar="NAME", help="default: that of the workload")
-    simulate.add_argument("--gpus", type=_gpus, default=1, metavar="N", help="default: 1")
+    simulate.add_argument("--gpus", type=_gpus, metavar="N", help="default: 1")
+    simulate.add_argument(
+        "--cluster",
+        type=Path,
+        metavar="FILE.yaml",
+        help="nodes of several kinds of GPU, in place of --gpus and --gpu",
+    )
     simulate.add_argument(
         "--profile", type=Path, metavar="FILE", help="the machine, as alto profile measured it"
     )
@@ -298,7 +306,7 @@ def _add_simulate(verbs: "argparse._SubParsersAction[_Parser]") -> None:
         help="of every job, by another trainer: DIR/<job>/trainer_state.json",
     )
     simulate.add_argument(
-        "--seeds", type=_count, metavar="N", help="as many runs, each with losses of its own"
+        "--seeds", type=count, metavar="N", help="as many runs, each with losses of its own"
     )
     simulate.add_argument("--out", type=Path, required=True, metavar="DIR")
     simulate.add_argument("--json", action="store_true", help="print metrics.json")
@@ -308,7 +316,7 @@ def _add_simulate(verbs: "argparse._SubParsersAction[_Parser]") -> None:
 def _add_workload(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     workload = verbs.add_parser("workload", help="generate tuning tasks as a trace to simulate")
     workload.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl", help="new")
-    workload.add_argument("--tasks", type=_count, required=True, metavar="N")
+    workload.add_argument("--tasks", type=count, required=True, metavar="N")
     workload.add_argument(
         "--arrivals",
         default="poisson",
@@ -319,17 +327,17 @@ def _add_workload(verbs: "argparse._SubParsersAction[_Parser]") -> None:
         "--mix", type=Path, metavar="FILE.yaml", help="models, grids, data, tenants; or the paper's"
     )
     rate = workload.add_mutually_exclusive_group(required=True)
-    rate.add_argument("--gap", type=_at_least_0, metavar="SECONDS", help="mean of the gaps")
+    rate.add_argument("--gap", type=at_least_0, metavar="SECONDS", help="mean of the gaps")
     rate.add_argument(
         "--load",
-        type=_above_0,
+        type=above_0,
         metavar="SHARE",
         help="of the time of --gpus that all jobs take, each trained to its end; 1 is full",
     )
-    workload.add_argument("--gpus", type=_count, metavar="N", help="of the cluster, for --load")
+    workload.add_argument("--gpus", type=count, metavar="N", help="of the cluster, for --load")
     workload.add_argument("--profile", type=Path, metavar="FILE", help="its machine, for --load")
     workload.add_argument("--gpu", metavar="NAME", help="another kind, estimated by data sheets")
-    workload.add_argument("--seed", type=_seed, default=0, metavar="N", help="default: 0")
+    workload.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
     workload.set_defaults(run=_workload)
 
 
@@ -354,44 +362,13 @@ def _add_tune(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     tune.set_defaults(run=_tune)
 
 
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"value {text!r}: expected a whole number above 0")
-    return int(text)
-
-
 def _gpus(text: str) -> int:
-    count = _count(text)
-    if count > _MOST_GPUS:
-        raise argparse.ArgumentTypeError(f"value {text!r}: expected {_MOST_GPUS:,} at most")
-    return count
+    from alto_sim.hardware import MOST_GPUS
 
-
-def _seed(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"value {text!r}: expected a whole number, at least 0")
-    return int(text)
-
-
-def _at_least_0(text: str) -> float:
-    value = _number(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"value {text!r}: expected a number, at least 0")
-    return value
-
-
-def _above_0(text: str) -> float:
-    value = _number(text)
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"value {text!r}: expected a number above 0")
-    return value
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+    number = count(text)
+    if number > MOST_GPUS:
+        raise argparse.ArgumentTypeError(f"value {text!r}: expected {MOST_GPUS:,} at most")
+    return number
 
 
 if __name__ == "__main__":

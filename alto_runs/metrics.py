@@ -81,12 +81,14 @@ def measure(history: RunHistory) -> Metrics:
     return Metrics(_overall(tasks.values(), history, history.end - start), tasks, schedule)
 
 
-def metrics_json(metrics: Metrics) -> Iterator[str]:
-    """Parts of a document: the overall measures, `schedule` how tasks were served, `tasks` each.
+def metrics_json(metrics: Metrics, step_times: str | None = None) -> Iterator[str]:
+    """Parts of a document: the basis of simulated times, the overall measures, `schedule` how tasks
+    were served, `tasks` each.
 
     A task is one line.
     """
-    record = {**asdict(metrics.overall), "schedule": asdict(metrics.schedule)}
+    schedule = asdict(metrics.schedule)
+    record = {"step_times": step_times, **asdict(metrics.overall), "schedule": schedule}
     yield json.dumps(record, indent=2, allow_nan=False).removesuffix("\n}") + ',\n  "tasks": {'
     end, template = "\n", _template(TaskMetrics.__slots__[:7])
     counts, text = None, ""  # most tasks of a trace share what is counted by rule and outcome

@@ -13,12 +13,15 @@ from alto_runs.directory import RunDirectory, read_run_log, write_atomically
 from alto_runs.errors import UserError
 from alto_runs.history import RunHistory, follow
 from alto_runs.leaderboard import Standing, leaderboard_json, rank_jobs
+from alto_runs.logfile import read_header
 from alto_runs.metrics import Metrics, measure, metrics_json
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["Best", "Result", "write_result"]
+__all__ = ["STEP_TIMES", "Best", "Result", "write_result"]
+
+STEP_TIMES = "step_times"  # of a simulated log's facts: how far they stand from a measurement
 
 _FREED = {"t": "wake_at"}  # the column `t` is the event's
 
@@ -60,6 +63,12 @@ class Result:
     @cached_property
     def metrics(self) -> Metrics:
         return measure(self.history)
+
+    @cached_property
+    def step_times(self) -> str | None:
+        """The weakest basis of a simulation's step times; None where time is real, or recorded."""
+        header = read_header(self.directory.log_path)
+        return None if header is None else header.facts.get(STEP_TIMES)
 
     def best(self, task: str | None = None) -> Best | None:
         """The winner of the task, which may be left out if there is one; None if none reported."""
@@ -145,7 +154,7 @@ def write_result(directory: RunDirectory, history: RunHistory | None = None) -> 
     write_atomically(directory.leaderboard_path, leaderboard_json(standings))
     trained = dict.fromkeys(each.task for each in standings if each.adapter)
     del standings
-    write_atomically(directory.metrics_path, metrics_json(result.metrics))
+    write_atomically(directory.metrics_path, metrics_json(result.metrics, result.step_times))
     for task in trained:
         if (best := result.best(task)) and best.adapter is not None:
             for file in sorted(best.adapter.glob("adapter_*")):

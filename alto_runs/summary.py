@@ -24,7 +24,7 @@ from alto_runs.result import Result
 __all__ = [
     "GENERATED",
     "LOSSES",
-    "STEP_TIMES",
+    "NOT_MEASURED",
     "print_forecast",
     "print_seeds",
     "print_summary",
@@ -34,12 +34,11 @@ __all__ = [
 
 # Facts of a simulated log's header.
 LOSSES, GENERATED = "losses", "generated"
-STEP_TIMES = "step_times"
+NOT_MEASURED = "times are estimated: of another card by its data sheet, or of split backbones"
 
 _ROWS = 16  # of a leaderboard; the rest is in leaderboard.json
 _MOST_TASKS = 5  # with a leaderboard of their own
 _NOT_TRAINED = "losses are generated: they tell how a policy fares, not which job is best"
-_NOT_MEASURED = "times are estimated: of another card by its data sheet, or of split backbones"
 _Totals = tuple[tuple[str, float | None, str], ...]
 
 
@@ -78,8 +77,8 @@ def _print_cautions(result: Result, console: Console) -> None:
     """What the figures of a simulation do not stand on."""
     header = read_header(result.directory.log_path)
     facts = header.facts if header is not None else {}
-    if facts.get(STEP_TIMES) == Basis.ESTIMATED:
-        console.print(Text(f"{_NOT_MEASURED} ({facts['profile']})"), soft_wrap=True)
+    if result.step_times == Basis.ESTIMATED:
+        console.print(Text(f"{NOT_MEASURED} ({facts['profile']})"), soft_wrap=True)
     if facts.get(LOSSES) == GENERATED:
         console.print(Text(_NOT_TRAINED), soft_wrap=True)
 
@@ -88,6 +87,7 @@ def seeds_json(results: Sequence[Result]) -> str:
     """metrics.json of each run but its tasks, by the name of its folder."""
     runs = {
         result.directory.path.name: {
+            "step_times": result.step_times,
             **asdict(result.metrics.overall),
             "schedule": asdict(result.metrics.schedule),
         }

@@ -2,12 +2,14 @@
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Task
-from alto_runs.costs.durations import ExpectedExits, TaskDurations
+from alto_runs.costs.durations import ExpectedExits, PassTimes, TaskDurations
+from alto_runs.costs.kinds import KindDurations, Mixture
 from alto_runs.costs.machine_costs import Machine
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.errors import UserError
@@ -39,26 +41,40 @@ class BelievedCosts:
         self._belief = belief
         self._workload = workload
         self._machine: Machine | None = None
+        self._mixture = workload.mixture
         self._factors: dict[str, float] = {}
         if belief.exits is not None and workload.durations:
             raise UserError("belief.exits: jobs of this trace are trained to their ends")
         if belief.profile is not None:
             if workload.durations:
                 raise UserError("belief.profile: jobs of this trace have durations of their own")
-            self._machine = Machine(StepProfile(read_profile(folder / belief.profile)))
+            rows = read_profile(folder / belief.profile)
+            if self._mixture is None:
+                machines = [Machine(StepProfile(rows))]
+                self._machine = machines[0]
+            else:
+                kinds = self._mixture.costs
+                costs = {kind: Machine(StepProfile(rows, gpu=kind)) for kind in kinds}
+                self._mixture, machines = Mixture(costs), list(costs.values())
             for arrival in workload.arrivals:
-                self._machine.memory_model(arrival.task)  # an unknown shape is said now
+                machines[0].memory_model(arrival.task)  # an unknown shape is said now
 
     def memory(self, task: Task) -> MemoryModel:
+        """On the one kind that there is."""
         machine, workload = self._machine, self._workload
         return workload.memory_of(task) if machine is None else machine.memory_model(task)
 
-    def durations(self) -> TaskDurations:
+    def durations(self) -> TaskDurations | KindDurations:
         """Without the errors."""
+        if self._mixture is not None:
+            return KindDurations(self._mixture, lambda kind: self._of(kind, kind.memory_model))
+        return self._of(self._machine or self._workload.step_time, self.memory)
+
+    def _of(self, times: PassTimes, memory: Callable[[Task], MemoryModel]) -> TaskDurations:
         latencies = self._workload.latencies
         return TaskDurations(
-            self._machine or self._workload.step_time,
-            self.memory,
+            times,
+            memory,
             start_seconds=latencies.start + latencies.load,
             exits=self._belief.exits,
         )

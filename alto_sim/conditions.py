@@ -70,7 +70,7 @@ class Rows(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
     rows: Rows = Rows.RIGID
-    gpus_per_node: int = 8
+    gpus_per_node: int | None = None  # 8, or what the file of a cluster says
     faults: Faults = NO_FAULTS
     latencies: Mapping[str, float] = field(default_factory=dict)  # in place of the workload's own
     belief: Belief | None = None  # what each task says of itself

@@ -15,6 +15,7 @@ from alto_policy.events import (
     NodeUp,
 )
 from alto_policy.types import Gpu, GpuId, JobId, Task, TaskId
+from alto_runs.costs.kinds import KindCosts
 from alto_sim.clock import Clock
 from alto_sim.curves import Losses
 from alto_sim.failures import Dice
@@ -36,6 +37,7 @@ class _Executor:
     task: Task
     gpus: tuple[GpuId, ...]
     slowdown: float
+    costs: KindCosts | None  # of its kinds, where GPUs are of several
     trainees: dict[JobId, Trainee] = field(default_factory=dict)  # that hold memory of it
     lanes: dict[GpuId, AnyLane] = field(default_factory=dict)  # one of all that go in step
     gpu_of: dict[JobId, GpuId] = field(default_factory=dict)  # where each job was launched last
@@ -64,13 +66,17 @@ class Executors:
 
     def start(self, task: Task, gpus: tuple[GpuId, ...]) -> None:
         dice, latencies = self._dice, self._latencies
-        executor = _Executor(task, gpus, dice.slowdown() * self._hardware.slowdown(gpus))
+        hardware, mixture = self._hardware, self._workload.mixture
+        costs = None if mixture is None else mixture.of_gang(hardware.kinds(gpus), task)
+        executor = _Executor(task, gpus, dice.slowdown() * hardware.slowdown(gpus), costs)
         self._executors[task.id] = executor
         seconds = dice.late(latencies.start) + dice.late(latencies.load)
 
         def come_up() -> None:
             if self._executors.get(task.id) is executor:
-                memory = self._workload.memory_of(task)
+                memory = (
+                    self._workload.memory_of(task) if costs is None else costs.memory_model(task)
+                )
                 self._tell(ExecutorUp(self._clock.now, task.id, memory))
 
         self._clock.after(seconds, come_up)
@@ -152,11 +158,12 @@ class Executors:
             lane = RigidLane(duration, checkpoints, slowdown, self._clock, self._outlet)
             executor.lanes[gpu] = lane
             return lane
-        gang = workload.step_time.gang(task)
+        times = workload.step_time if executor.costs is None else executor.costs
+        gang = times.gang(task)
         lane = Lane(
             task,
             workload.curves,
-            workload.step_time if gang is None else InStep(gang, executor.gpu_of),
+            times if gang is None else InStep(gang, executor.gpu_of),
             slowdown,
             self._clock,
             self._outlet,

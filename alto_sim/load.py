@@ -10,19 +10,21 @@ from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.runlog import Entry, RunLog
-from alto_runs.costs.machine_costs import CHOSEN, ExecutorChoices, Machine
-from alto_runs.costs.step_profile import Basis, StepProfile
+from alto_runs.costs.machine_costs import CHOSEN, ExecutorChoices
+from alto_runs.costs.step_profile import StepProfile
 from alto_runs.costs.storage import Storage
 from alto_runs.directory import RunDirectory, is_plain_name, read_run_log
 from alto_runs.errors import UserError
 from alto_runs.executor_work import read_work
 from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.records import read_records
-from alto_runs.summary import GENERATED, LOSSES, STEP_TIMES
+from alto_runs.summary import GENERATED, LOSSES
 from alto_sim.curves_import import read_trainer_states
+from alto_sim.fleet import Fleet
 from alto_sim.generator import TaskMix, retune
 from alto_sim.importers import AT_ONCE, is_cluster_trace, read_trace, rigid
-from alto_sim.workload import Workload, profiled, recorded, synthetic
+from alto_sim.placed import Facts, Placed, at_speeds, placed
+from alto_sim.workload import Workload, recorded, synthetic
 
 if TYPE_CHECKING:
     from alto_runs.study import ExecutorSpec, Study, TaskSpec
@@ -32,6 +34,7 @@ __all__ = ["Loaded", "load_workload"]
 log = logging.getLogger(__name__)
 
 _STUDY = (".yaml", ".yml")
+_Machine = StepProfile | Fleet | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +44,7 @@ class Loaded:
     workload: Workload
     settings: Settings
     gpu: str = "any"  # kind of the cluster's GPUs; a trace's jobs take as long on any
-    facts: tuple[tuple[str, str], ...] = ()  # for the header of its log
+    facts: Facts = ()
     is_drawn: bool = False  # its losses are generated: another seed gives others
 
 
@@ -49,18 +52,18 @@ def load_workload(
     path: Path,
     *,
     seed: int = 0,
-    profile: StepProfile | None = None,
+    machine: _Machine = None,
     mix: TaskMix | None = None,
     curves: Path | None = None,
 ) -> Loaded:
-    """On the machine that the profile was measured on, or is carried over to; without one, a run
-    is on its own machine, and a study on that of the shipped profile.
+    """On the machine that a profile was measured on, or is carried over to, or on the kinds of a
+    fleet; without one, a run is on its own machine, and a study on that of the shipped profile.
 
     Raises UserError. The jobs of a cluster's trace are rigid, and messages in it take no time; with
     a `mix` they are tuning tasks drawn from it, which keep their arrivals and widths. Losses that
     would be generated are those of a folder of `curves`, if one is given.
     """
-    loaded = _load(path, seed, profile, mix)
+    loaded = _load(path, seed, machine, mix)
     if curves is None:
         return loaded
     if not loaded.is_drawn:
@@ -71,13 +74,13 @@ def load_workload(
     return replace(loaded, workload=workload, facts=facts, is_drawn=False)
 
 
-def _load(path: Path, seed: int, profile: StepProfile | None, mix: TaskMix | None) -> Loaded:
+def _load(path: Path, seed: int, machine: _Machine, mix: TaskMix | None) -> Loaded:
     if mix is not None and not is_cluster_trace(path):
         raise UserError(
             f"{path}: its tasks are what they are, expected a trace of a cluster's jobs"
         )
     if is_cluster_trace(path):
-        if mix is None and profile is not None:
+        if mix is None and isinstance(machine, StepProfile):
             raise UserError(f"{path}: its jobs take as long as they took, whatever the machine")
         trace = read_trace(path)
         for reason, count in trace.dropped.items():
@@ -85,57 +88,69 @@ def _load(path: Path, seed: int, profile: StepProfile | None, mix: TaskMix | Non
         if mix is not None:
             tasks = retune(rigid(trace, AT_ONCE).arrivals, mix, seed=seed)
             log_of_tasks = RunLog(None, tuple(Entry(arrival, ()) for arrival in tasks))
-            return _drawn(log_of_tasks, AltoSettings(), seed, profile)
-        return Loaded(workload=rigid(trace, AT_ONCE), settings=FifoSettings())
+            return _drawn(log_of_tasks, AltoSettings(), seed, machine)
+        workload = rigid(trace, AT_ONCE)
+        if isinstance(machine, Fleet):
+            return _loaded(at_speeds(workload, machine), FifoSettings())
+        return Loaded(workload=workload, settings=FifoSettings())
     if path.is_dir():
         directory = RunDirectory.open(path)
         run, work = read_run_log(directory.log_path), read_work(directory.work_path)
-        return _on_machine(run, recorded(run, work), profile)
+        return _again(run, recorded(run, work), machine)
     if path.suffix.lower() in _STUDY:
         from alto_runs.study import load_study  # with pydantic half of the time to start
 
         study = load_study(path)
-        return _drawn(_trace_of(study), study.policy, seed, profile, _choices(study.executor))
+        return _drawn(_trace_of(study), study.policy, seed, machine, _choices(study.executor))
     run = read_run_log(path)
     _check_arrivals(run, path)
     if any(not isinstance(entry.event, TaskArrived | TaskCancelled) for entry in run.entries):
-        return _on_machine(run, recorded(run), profile)
-    return _drawn(run, _policy_of(run), seed, profile)
+        return _again(run, recorded(run), machine)
+    return _drawn(run, _policy_of(run), seed, machine)
 
 
-def _on_machine(run: RunLog, workload: Workload, profile: StepProfile | None) -> Loaded:
+def _again(run: RunLog, workload: Workload, machine: _Machine) -> Loaded:
     settings = _policy_of(run)
-    if profile is None:
+    if machine is None:
         kinds = dict.fromkeys(gpu.kind for gpu in run.header.gpus) if run.header else ("any",)
         return Loaded(workload=workload, settings=settings, gpu=", ".join(kinds))
-    workload = profiled(workload, profile)
-    return Loaded(
-        workload=workload, settings=settings, gpu=profile.gpu, facts=_facts(workload, profile)
-    )
+    if workload.durations and isinstance(machine, Fleet):
+        return _loaded(at_speeds(workload, machine), settings)
+    return _loaded(placed(workload, machine), settings)
 
 
 def _drawn(
     trace: RunLog,
     settings: Settings,
     seed: int,
-    given: StepProfile | None,
+    given: _Machine,
     choices: ExecutorChoices = CHOSEN,
 ) -> Loaded:
     """On the machine of the shipped profile, if none is given and all backbones' shapes are
     known."""
     workload = synthetic(trace, seed=seed)
-    profile = given or StepProfile(read_profile(shipped_profile()))
+    drawn = ((LOSSES, GENERATED), ("seed", str(seed)))
+    if given is not None:
+        return _loaded(placed(workload, given, choices), settings, drawn)
+    profile = StepProfile(read_profile(shipped_profile()))
     try:
-        workload = profiled(workload, profile, choices)
-        facts = _facts(workload, profile)
+        return _loaded(placed(workload, profile, choices), settings, drawn)
     except UserError as error:
-        if given is not None:
-            raise
         log.warning("step times and memory are those of an 8B backbone: %s", error)
-        facts = (("profile", "none: an 8B backbone on one H100"),)
         workload = replace(workload, memory=choices.bounded(workload.memory))
-    facts = ((LOSSES, GENERATED), ("seed", str(seed)), *facts)
-    return Loaded(workload=workload, settings=settings, gpu=profile.gpu, facts=facts, is_drawn=True)
+        facts = (("profile", "none: an 8B backbone on one H100"),)
+        return _loaded(Placed(workload=workload, gpu=profile.gpu, facts=facts), settings, drawn)
+
+
+def _loaded(placed: Placed, settings: Settings, drawn: Facts = ()) -> Loaded:
+    """With what is told of losses that are generated, if they are."""
+    return Loaded(
+        workload=placed.workload,
+        settings=settings,
+        gpu=placed.gpu,
+        facts=(*drawn, *placed.facts),
+        is_drawn=bool(drawn),
+    )
 
 
 def _choices(executor: "ExecutorSpec") -> ExecutorChoices:
@@ -147,30 +162,6 @@ def _choices(executor: "ExecutorSpec") -> ExecutorChoices:
         max_jobs=executor.max_jobs,
         memory_gb=executor.memory_gb,
     )
-
-
-def _facts(workload: Workload, profile: StepProfile) -> tuple[tuple[str, str], ...]:
-    return (
-        ("profile", f"{profile.gpu}, {profile.kernels}"),
-        (STEP_TIMES, _basis(workload).value),
-    )
-
-
-def _basis(workload: Workload) -> Basis:
-    """How far the weakest of the answers stands from a measurement, for jobs alone."""
-    machine = workload.step_time
-    assert isinstance(machine, Machine)
-    tasks = [arrival.task for arrival in workload.arrivals]
-    if any(machine.is_split(task) for task in tasks):
-        return Basis.ESTIMATED
-    works = {
-        (profile, profile.work((job,), task))
-        for task in tasks
-        for profile in (machine.profile_of(task),)
-        for job in task.jobs
-    }
-    found = {profile.seconds(work).basis for profile, work in works}
-    return max(found, key=list(Basis).index)
 
 
 def _check_arrivals(run: RunLog, path: Path) -> None:

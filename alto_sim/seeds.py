@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alto_policy.policies import Settings
+from alto_policy.types import Gpu
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
@@ -18,10 +19,12 @@ from alto_runs.versions import versions
 from alto_sim.belief import Belief, BelievedCosts
 from alto_sim.conditions import AS_IT_IS, Conditions, Rows, believed, read_conditions
 from alto_sim.curves import RecordedCurves
+from alto_sim.fleet import Fleet
 from alto_sim.generator import PAPER_MIX
-from alto_sim.hardware import gpus_of
+from alto_sim.hardware import GPUS_PER_NODE, gpus_of
 from alto_sim.load import Loaded, load_workload
 from alto_sim.molding import molded
+from alto_sim.placed import Facts
 from alto_sim.simulate import simulate
 
 __all__ = ["Simulation"]
@@ -34,12 +37,14 @@ class Simulation:
     """A workload by its path; `policy` in place of its own.
 
     A `profile`, which is a file, and a `gpu` by name stand for the machine; to another GPU than
-    the measured one times are carried over by data sheets. `conditions` is a file of `Conditions`,
+    the measured one times are carried over by data sheets. A `cluster` is a file of a `Fleet`, in
+    place of `num_gpus` and `gpu`. `conditions` is a file of `Conditions`,
     `curves` a folder of losses that another trainer wrote.
     """
 
     path: Path
-    num_gpus: int
+    num_gpus: int = 1
+    cluster: Path | None = None
     policy: Settings | None = None
     profile: Path | None = None
     gpu: str | None = None
@@ -81,30 +86,56 @@ class Simulation:
 
     def _load(self, seed: int = 0) -> Loaded:
         mix = PAPER_MIX if self._conditions().rows is Rows.TUNING else None
+        return load_workload(
+            self.path, seed=seed, machine=self._machine(), mix=mix, curves=self.curves
+        )
+
+    def _machine(self) -> StepProfile | Fleet | None:
+        if self.cluster is not None:
+            return Fleet(self.cluster, self.profile)
         if self.profile is None and self.gpu is None:
-            return load_workload(self.path, seed=seed, mix=mix, curves=self.curves)
-        profile = StepProfile(read_profile(self.profile or shipped_profile()), gpu=self.gpu)
-        return load_workload(self.path, seed=seed, profile=profile, mix=mix, curves=self.curves)
+            return None
+        return StepProfile(read_profile(self.profile or shipped_profile()), gpu=self.gpu)
+
+    def _gpus(self, kind: str, conditions: Conditions) -> tuple[Gpu, ...]:
+        """Raises UserError for conditions that this cluster does not take."""
+        per_node, rule = conditions.gpus_per_node, conditions.placement
+        if self.cluster is None:
+            return gpus_of(self.num_gpus, gpus_per_node=per_node or GPUS_PER_NODE, kind=kind)
+        fleet = Fleet(self.cluster)
+        what = None
+        if per_node is not None:
+            what = "gpus_per_node: expected none, the cluster's file says it"
+        elif rule is not None and len(fleet.counts) > 1 and (rule.reserve or rule.widths):
+            name = "reserve" if rule.reserve else "widths"
+            what = f"placement.{name}: expected none where GPUs are of several kinds"
+        if what is not None:
+            raise UserError(f"{self.conditions}: {what}")
+        return fleet.gpus
+
+    def _nodes(self) -> Facts:
+        return () if self.cluster is None else (("cluster", Fleet(self.cluster).told),)
 
     def _conditions(self) -> Conditions:
         return AS_IT_IS if self.conditions is None else read_conditions(self.conditions)
 
     def _play(self, loaded: Loaded, conditions: Conditions, out: Path) -> Result:
         workload = conditions.around(loaded.workload)
+        gpus = self._gpus(loaded.gpu, conditions)
         folder = Path() if self.conditions is None else self.conditions.parent
         costs = BelievedCosts(conditions.belief or Belief(), workload, folder)
         if conditions.placement is not None and conditions.placement.widths:
-            workload = molded(workload, conditions.placement.widths, self.num_gpus, costs)
+            workload = molded(workload, conditions.placement.widths, len(gpus), costs)
         estimate, place = believed(conditions, workload, costs)
         belief = () if conditions.is_plain else ((BELIEF, f"the conditions of {self.conditions}"),)
         result = simulate(
             workload,
             self.policy or loaded.settings,
-            gpus_of(self.num_gpus, gpus_per_node=conditions.gpus_per_node, kind=loaded.gpu),
+            gpus,
             out,
             place=place,
             estimate=estimate,
-            made_by=(*versions("simpy").items(), *loaded.facts, *belief),
+            made_by=(*versions("simpy").items(), *self._nodes(), *loaded.facts, *belief),
         )
         curves = loaded.workload.curves
         if self.curves is None and isinstance(curves, RecordedCurves) and curves.num_held:

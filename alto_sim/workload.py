@@ -11,6 +11,7 @@ from alto_policy.memory import MemoryModel
 from alto_policy.runlog import RunLog
 from alto_policy.types import JobId, Task, TaskId
 from alto_runs.costs.durations import PassTimes
+from alto_runs.costs.kinds import Mixture
 from alto_runs.costs.machine_costs import CHOSEN, ExecutorChoices, Machine
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.executor_work import Work
@@ -28,6 +29,7 @@ __all__ = [
     "DEFAULT_MEMORY",
     "Workload",
     "learnt",
+    "on_mixture",
     "profiled",
     "recorded",
     "synthetic",
@@ -53,12 +55,13 @@ class Workload:
     arrivals: tuple[TaskArrived, ...]
     curves: LossCurves
     step_time: PassTimes = DEFAULT_STEP_TIME
+    mixture: Mixture | None = None  # where GPUs are of several kinds: in place of it and `memory`
     overheads: Overheads = NO_OVERHEADS
     latencies: Latencies = DEFAULT_LATENCIES
     measured: Mapping[TaskId, MemoryModel] = field(default_factory=dict)
     memory: MemoryModel = DEFAULT_MEMORY  # of a task that was never measured
     durations: Mapping[JobId, float] = field(default_factory=dict)  # of rigid jobs, in seconds
-    speeds: Mapping[str, float] = field(default_factory=dict)  # by kind of GPU, 1 elsewhere
+    speeds: Mapping[str, float] = field(default_factory=dict)  # of rigid jobs by kind, else 1
     faults: Faults = NO_FAULTS
     cancellations: tuple[TaskCancelled, ...] = ()
 
@@ -87,6 +90,18 @@ def profiled(
     for arrival in workload.arrivals:
         machine.memory_model(arrival.task)
     return replace(workload, step_time=machine, overheads=NO_OVERHEADS)
+
+
+def on_mixture(workload: Workload, mixture: Mixture, counts: Mapping[str, int]) -> Workload:
+    """As `profiled`, on so many GPUs of each kind; its tasks know the kinds that hold them.
+
+    Raises UserError for a backbone whose shape is not known.
+    """
+    arrivals = [
+        TaskArrived(arrival.t, replace(arrival.task, kinds=mixture.holding(arrival.task, counts)))
+        for arrival in workload.arrivals
+    ]
+    return replace(workload, arrivals=tuple(arrivals), mixture=mixture, overheads=NO_OVERHEADS)
 
 
 def recorded(log: RunLog, work: Sequence[Work] = ()) -> Workload:
@@ -131,7 +146,13 @@ def learnt(*runs: tuple[RunLog, Sequence[Work]]) -> Fitted:
 
 
 def _arrivals(log: RunLog) -> tuple[TaskArrived, ...]:
-    return tuple(entry.event for entry in log.entries if isinstance(entry.event, TaskArrived))
+    """A cluster's kinds of GPU are not those of another."""
+    events = (entry.event for entry in log.entries)
+    arrivals = (event for event in events if isinstance(event, TaskArrived))
+    return tuple(
+        each if each.task.kinds is None else replace(each, task=replace(each.task, kinds=None))
+        for each in arrivals
+    )
 
 
 def _durations(history: RunHistory) -> dict[JobId, float]:

@@ -11,8 +11,9 @@ from alto_runs.costs.durations import GangTimes, PassTimes
 from alto_runs.costs.ranks_in_step import RanksInStep
 from alto_runs.costs.recording import most_recorded_in_shards, most_recorded_tokens
 from alto_runs.costs.sharded import Sharded
-from alto_runs.costs.step_profile import StepProfile
+from alto_runs.costs.step_profile import Basis, StepProfile, weakest
 from alto_runs.costs.storage import PLAIN, Storage
+from alto_runs.costs.work import PassWork
 
 __all__ = ["CHOSEN", "ExecutorChoices", "Machine"]
 
@@ -62,8 +63,17 @@ class Machine:
     """Times of passes, and memory. A task's activations are kept or computed again, and its
     backbone is copied to each of its GPUs or split over them, as an executor would choose."""
 
-    def __init__(self, profile: StepProfile, choices: ExecutorChoices = CHOSEN) -> None:
+    def __init__(
+        self,
+        profile: StepProfile,
+        choices: ExecutorChoices = CHOSEN,
+        *,
+        capacity: int | None = None,
+    ) -> None:
+        """With a `capacity`, no task has more bytes of a GPU."""
+        self.profile = profile
         self._choices = choices
+        self._capacity = capacity
         self._plain = profile.kept(choices.storage, recompute=False)
         self._again = profile.kept(choices.storage, recompute=True)
         again = self._again if choices.recompute else None
@@ -82,13 +92,33 @@ class Machine:
     def memory_model(self, task: Task) -> MemoryModel:
         return self._way(task).memory
 
+    def within(self, capacity: int) -> "Machine":
+        """The same GPUs with no more memory than so many bytes."""
+        return Machine(self.profile, self._choices, capacity=capacity)
+
+    def basis(self, tasks: Iterable[Task]) -> Basis:
+        """How far the weakest of the answers stands from a measurement, for jobs alone."""
+        works: dict[tuple[StepProfile, PassWork], None] = {}
+        for task in tasks:
+            if self.is_split(task):
+                return Basis.ESTIMATED
+            profile = self._profile_of(task)
+            works.update(dict.fromkeys((profile, profile.work((job,), task)) for job in task.jobs))
+        return weakest(profile.seconds(work).basis for profile, work in works)
+
     def is_split(self, task: Task) -> bool:
         """Whether the backbone is split over the task's GPUs, which no profile has measured."""
         return self._way(task).is_split
 
-    def profile_of(self, task: Task) -> StepProfile:
+    def _profile_of(self, task: Task) -> StepProfile:
         """By which one GPU's passes are told."""
         return self._again if self._way(task).times is self._again else self._plain
+
+    def _bounded(self, memory: MemoryModel) -> MemoryModel:
+        bounded = self._choices.bounded(memory)
+        if self._capacity is None:
+            return bounded
+        return replace(bounded, capacity=min(bounded.capacity, self._capacity))
 
     def _way(self, task: Task) -> _Way:
         key = task.id, task.num_gpus
@@ -101,7 +131,7 @@ class Machine:
         if task.num_gpus == 1 or self._choices.storage.packed_bytes is not None:
             return copies
         shape = self._plain.shape_of(task)
-        shards = self._choices.bounded(self._shards.memory_model(task))
+        shards = self._bounded(self._shards.memory_model(task))
         linears = self._shards.wide.linears(task)
         costs = PassCosts.estimated(
             linears,
@@ -116,7 +146,7 @@ class Machine:
 
     def _copies(self, task: Task) -> _Way:
         plain, again = (
-            _Way(profile, self._choices.bounded(profile.memory_model(task)))
+            _Way(profile, self._bounded(profile.memory_model(task)))
             for profile in (self._plain, self._again)
         )
         if self._choices.recompute is not None:

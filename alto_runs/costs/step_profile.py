@@ -30,7 +30,7 @@ from alto_runs.costs.work import (
 from alto_runs.errors import UserError
 from alto_runs.profile import CopyRow, EvaluationRow, GemmRow, ModelShape, Row, StepRow
 
-__all__ = ["Basis", "Prediction", "StepProfile", "work_of_row"]
+__all__ = ["Basis", "Prediction", "StepProfile", "weakest", "work_of_row"]
 
 _PREFERRED = ("alto-triton", "frozen-liger", "frozen-compiled", "frozen-transformers")
 _REACH = (1.5, 2.5, 2.0, 1.5, 0.7, 0.3)  # doublings over which a residual fades: see `_place`
@@ -46,6 +46,11 @@ class Basis(StrEnum):
     MEASURED = "measured"  # between measurements of this model
     MODELLED = "modelled"  # outside of them, by the physics fitted to them
     ESTIMATED = "estimated"  # carried over from another card, or from the frozen backbone
+
+
+def weakest(bases: Iterable[Basis]) -> Basis:
+    """What can be said of all of them."""
+    return max(bases, key=list(Basis).index, default=Basis.MEASURED)
 
 
 @dataclass(frozen=True, slots=True)
