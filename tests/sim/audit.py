@@ -1,6 +1,7 @@
 """Follows a log by itself and checks that nothing is over-committed, lost or doubled."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from alto_policy.decisions import Launch, StartExecutor, Stop
@@ -28,6 +29,8 @@ class Audit:
 
     num_gpus: int
     gpus_per_node: int = 3
+    kinds: Mapping[int, str] = field(default_factory=dict)  # of GPUs, where they are of several
+    bytes: Mapping[str, int] = field(default_factory=dict)  # of a GPU of each kind
     lost: set[int] = field(default_factory=set)  # GPUs of nodes that are down
     owner: dict[int, str] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
@@ -49,14 +52,15 @@ class Audit:
                     assert len(set(decision.gpus)) == self.tasks[decision.task].num_gpus
                     assert not set(decision.gpus) & set(self.owner)
                     assert not set(decision.gpus) & self.lost
+                    self._check_kinds(self.tasks[decision.task], decision.gpus)
                     self.owner |= dict.fromkeys(decision.gpus, decision.task)
                 if isinstance(decision, Launch):
                     self._launch(decision)
                 if isinstance(decision, Stop):
                     self.stopped.add(decision.job)
             if conserves_work:
-                free = self.num_gpus - len(self.lost | set(self.owner))
-                assert all(task.num_gpus > free for task in self._waiting())
+                free = set(range(self.num_gpus)) - self.lost - set(self.owner)
+                assert not any(self._finds(task, free) for task in self._waiting())
 
     @property
     def jobs(self) -> Mapping[str, Job]:
@@ -67,6 +71,23 @@ class Audit:
         assert not self.owner
         assert not self.on
         assert set(self.jobs) <= set(self.ended) | self.stopped
+
+    def _finds(self, task: Task, free: set[int]) -> bool:
+        """Whether so many GPUs are free of one kind that holds the task, or of all of them together
+        if no kind has so many at all."""
+        of_kind = Counter(self.kinds.get(gpu, "") for gpu in free)
+        total = Counter(self.kinds.get(gpu, "") for gpu in range(self.num_gpus))
+        kinds = [kind for kind in total if task.kinds is None or kind in task.kinds]
+        if max((total[kind] for kind in kinds), default=0) >= task.num_gpus:
+            return max(of_kind[kind] for kind in kinds) >= task.num_gpus
+        return sum(of_kind[kind] for kind in kinds) >= task.num_gpus
+
+    def _check_kinds(self, task: Task, gang: Sequence[int]) -> None:
+        kinds = {self.kinds.get(gpu, "") for gpu in gang}
+        allowed = set(self.kinds.values() or [""]) if task.kinds is None else set(task.kinds)
+        assert kinds <= allowed
+        total = Counter(self.kinds.values())
+        assert len(kinds) == 1 or task.num_gpus > max(total[kind] for kind in allowed)
 
     def _waiting(self) -> Iterable[Task]:
         running = set(self.owner.values())
@@ -113,7 +134,10 @@ class Audit:
         task = self.tasks[launch.task]
         here = [job for job in task.jobs if self.on.get(job.id) == launch.gpu]
         memory = self.memory[launch.task]
-        assert memory.bytes(here, task.max_length) <= memory.capacity
+        held = memory.bytes(here, task.max_length)
+        assert held <= memory.capacity
+        gang = [gpu for gpu, owner in self.owner.items() if owner == launch.task]
+        assert all(held <= self.bytes[self.kinds[gpu]] for gpu in gang if gpu in self.kinds)
 
     def _leave(self, job: str) -> None:
         del self.on[job]
