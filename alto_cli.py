@@ -107,9 +107,7 @@ def _workload(options: argparse.Namespace) -> int:
         mix=options.mix,
         seed=options.seed,
     )
-    tasks = recipe.write(options.out)
-    jobs = sum(len(arrival.task.jobs) for arrival in tasks)
-    print(f"{options.out}: {len(tasks)} tasks, {jobs} jobs, the last after {tasks[-1].t:,.0f} s")
+    print(f"{options.out}: {recipe.write(options.out).told}")
     return 0
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from alto_policy.packing import by_batch_size, pack
 from alto_policy.types import GpuId, Job, Task
 from alto_runs.comparison import Comparison, read_comparisons
-from alto_runs.costs.step_profile import Basis
+from alto_runs.costs.step_profile import NOT_MEASURED, Basis
 from alto_runs.fields import encode_fields
 from alto_runs.history import Outcome
 from alto_runs.leaderboard import Standing, varying_fields
@@ -24,7 +24,6 @@ from alto_runs.result import Result
 __all__ = [
     "GENERATED",
     "LOSSES",
-    "NOT_MEASURED",
     "print_forecast",
     "print_seeds",
     "print_summary",
@@ -34,7 +33,6 @@ __all__ = [
 
 # Facts of a simulated log's header.
 LOSSES, GENERATED = "losses", "generated"
-NOT_MEASURED = "times are estimated: of another card by its data sheet, or of split backbones"
 
 _ROWS = 16  # of a leaderboard; the rest is in leaderboard.json
 _MOST_TASKS = 5  # with a leaderboard of their own

@@ -8,7 +8,7 @@ from alto_policy.events import TaskArrived
 from alto_policy.runlog import Entry, dump_entry
 from alto_runs.costs.durations import TaskDurations
 from alto_runs.costs.machine_costs import Machine
-from alto_runs.costs.step_profile import StepProfile
+from alto_runs.costs.step_profile import NOT_MEASURED, Basis, StepProfile
 from alto_runs.document import read_document
 from alto_runs.errors import UserError
 from alto_runs.fields import FieldError, change_fields, told
@@ -26,7 +26,7 @@ from alto_sim.generator import (
 from alto_sim.load import load_workload
 from alto_sim.workload import DEFAULT_LATENCIES
 
-__all__ = ["AtLoad", "Recipe", "read_mix"]
+__all__ = ["AtLoad", "Generated", "Recipe", "read_mix"]
 
 _WEIGHTED = ("lengths", "tenants")
 
@@ -42,6 +42,18 @@ class AtLoad:
     gpu: str | None = None  # another kind than the measured one
 
 
+@dataclass(frozen=True, slots=True)
+class Generated:
+    tasks: tuple[TaskArrived, ...]
+    basis: Basis | None = None  # of the times behind a load
+
+    @property
+    def told(self) -> str:
+        tasks, jobs = self.tasks, sum(len(arrival.task.jobs) for arrival in self.tasks)
+        text = f"{len(tasks)} tasks, {jobs} jobs, the last after {tasks[-1].t:,.0f} s"
+        return f"{text}\n{NOT_MEASURED}" if self.basis is Basis.ESTIMATED else text
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """`arrivals` names a process, or a workload whose rhythm is taken; `gap` is the mean one in
@@ -53,30 +65,31 @@ class Recipe:
     mix: Path | None = None  # in place of the paper's models and grids
     seed: int = 0
 
-    def write(self, out: Path) -> tuple[TaskArrived, ...]:
+    def write(self, out: Path) -> Generated:
         """Into a new file; raises UserError."""
         if out.exists():
             raise UserError(f"--out: {out} is there already, expected a new file")
-        tasks = self._generated()
-        lines = (dump_entry(Entry(arrival, ())) + "\n" for arrival in tasks)
+        generated = self._generated()
+        lines = (dump_entry(Entry(arrival, ())) + "\n" for arrival in generated.tasks)
         with out.open("x", encoding="utf-8") as file:
             file.writelines(lines)
-        return tasks
+        return generated
 
-    def _generated(self) -> tuple[TaskArrived, ...]:
+    def _generated(self) -> Generated:
         mix = PAPER_MIX if self.mix is None else read_mix(self.mix)
         arrivals = self._arrivals()
         if not isinstance(self.gap, AtLoad):
-            return generate(
+            tasks = generate(
                 mix, arrivals, count=self.num_tasks, gap_seconds=self.gap, seed=self.seed
             )
+            return Generated(tasks)
         machine = Machine(
             StepProfile(read_profile(self.gap.profile or shipped_profile()), gpu=self.gap.gpu)
         )
         durations = TaskDurations(
             machine, machine.memory_model, start_seconds=DEFAULT_LATENCIES.load
         )
-        return arrivals_at_load(
+        tasks = arrivals_at_load(
             mix,
             arrivals,
             count=self.num_tasks,
@@ -85,6 +98,7 @@ class Recipe:
             num_gpus=self.gap.num_gpus,
             load=self.gap.share,
         )
+        return Generated(tasks, machine.basis(arrival.task for arrival in tasks))
 
     def _arrivals(self) -> Arrivals:
         if self.arrivals == "poisson":

@@ -30,7 +30,7 @@ from alto_runs.costs.work import (
 from alto_runs.errors import UserError
 from alto_runs.profile import CopyRow, EvaluationRow, GemmRow, ModelShape, Row, StepRow
 
-__all__ = ["Basis", "Prediction", "StepProfile", "weakest", "work_of_row"]
+__all__ = ["NOT_MEASURED", "Basis", "Prediction", "StepProfile", "weakest", "work_of_row"]
 
 _PREFERRED = ("alto-triton", "frozen-liger", "frozen-compiled", "frozen-transformers")
 _REACH = (1.5, 2.5, 2.0, 1.5, 0.7, 0.3)  # doublings over which a residual fades: see `_place`
@@ -46,6 +46,9 @@ class Basis(StrEnum):
     MEASURED = "measured"  # between measurements of this model
     MODELLED = "modelled"  # outside of them, by the physics fitted to them
     ESTIMATED = "estimated"  # carried over from another card, or from the frozen backbone
+
+
+NOT_MEASURED = "times are estimated: of another card by its data sheet, or of split backbones"
 
 
 def weakest(bases: Iterable[Basis]) -> Basis:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from alto_policy.types import Task, TaskId
 from alto_runs.comparison import Comparison, read_comparisons
+from alto_runs.costs.step_profile import NOT_MEASURED, Basis
 from alto_runs.directory import write_atomically
 from alto_runs.fields import encode_fields
 from alto_runs.history import RunHistory
@@ -64,6 +65,7 @@ class _RunView:
     usage: str
     samples: str
     is_simulated: bool
+    is_estimated: bool  # its step times are none of the card's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ def write_report(directories: Sequence[Path], out: Path) -> Path:
     )
     source = files("alto_runs.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     page = environment.from_string(source).render(
-        runs=runs, comparison=_comparison(runs), rules=EXIT_RULES
+        runs=runs, comparison=_comparison(runs), rules=EXIT_RULES, not_measured=NOT_MEASURED
     )
     path = out / "report.html"
     write_atomically(path, page)
@@ -134,6 +136,7 @@ def _view(name: str, result: Result, most_tasks: int) -> _RunView:
         gantt=draw_gantt(history, winners) if num_stays <= _MOST_STAYS else None,
         usage=draw_usage(usage, max(num_begun, usage.allocated.max())),
         samples=draw_samples(per_task),
+        is_estimated=result.step_times == Basis.ESTIMATED,
         is_simulated=header is not None and header.facts.get("clock") == "simulated",
     )
 

@@ -25,6 +25,7 @@ VERBS = {
         "TRACE|STUDY.yaml|DIR",
         "--policy NAME",
         "--gpus N",
+        "--cluster FILE.yaml",
         "--profile FILE",
         "--gpu NAME",
         "--conditions FILE.yaml",
