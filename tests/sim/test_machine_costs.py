@@ -117,6 +117,16 @@ def test_what_is_packed_is_copied_and_takes_longer(profile: StepProfile) -> None
     assert seconds == sorted(set(seconds))  # the more codes there are, the longer it takes
 
 
+@pytest.mark.parametrize(("backbone", "width"), [("Llama-3.1-8B", 1), ("Llama-3.1-70B", 4)])
+def test_a_gpu_beside_a_smaller_one_has_no_more_memory(
+    backbone: str, width: int, profile: StepProfile
+) -> None:
+    of = asked(backbone, width, 512)
+    for gigabytes, capacity in ((None, 60_000_000_000), (50, 50_000_000_000)):
+        machine = Machine(profile, ExecutorChoices(memory_gb=gigabytes))
+        assert machine.within(60_000_000_000).memory_model(of).capacity == capacity
+
+
 def test_names_of_storage() -> None:
     with pytest.raises(ValueError, match="frozen_weights must be one of plain, int8, nf4, got 'x'"):
         Storage(frozen_weights="x")
