@@ -20,9 +20,9 @@ from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.records import read_records
 from alto_runs.summary import GENERATED, LOSSES
 from alto_sim.curves_import import read_trainer_states
-from alto_sim.fleet import Fleet
 from alto_sim.generator import TaskMix, retune
 from alto_sim.importers import AT_ONCE, is_cluster_trace, read_trace, rigid
+from alto_sim.nodes import Nodes
 from alto_sim.placed import Facts, Placed, at_speeds, placed
 from alto_sim.workload import Workload, recorded, synthetic
 
@@ -34,7 +34,7 @@ __all__ = ["Loaded", "load_workload"]
 log = logging.getLogger(__name__)
 
 _STUDY = (".yaml", ".yml")
-_Machine = StepProfile | Fleet | None
+_Machine = StepProfile | Nodes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ def load_workload(
     curves: Path | None = None,
 ) -> Loaded:
     """On the machine that a profile was measured on, or is carried over to, or on the kinds of a
-    fleet; without one, a run is on its own machine, and a study on that of the shipped profile.
+    nodes; without one, a run is on its own machine, and a study on that of the shipped profile.
 
     Raises UserError. The jobs of a cluster's trace are rigid, and messages in it take no time; with
     a `mix` they are tuning tasks drawn from it, which keep their arrivals and widths. Losses that
@@ -90,7 +90,7 @@ def _load(path: Path, seed: int, machine: _Machine, mix: TaskMix | None) -> Load
             log_of_tasks = RunLog(None, tuple(Entry(arrival, ()) for arrival in tasks))
             return _drawn(log_of_tasks, AltoSettings(), seed, machine)
         workload = rigid(trace, AT_ONCE)
-        if isinstance(machine, Fleet):
+        if isinstance(machine, Nodes):
             return _loaded(at_speeds(workload, machine), FifoSettings())
         return Loaded(workload=workload, settings=FifoSettings())
     if path.is_dir():
@@ -114,7 +114,7 @@ def _again(run: RunLog, workload: Workload, machine: _Machine) -> Loaded:
     if machine is None:
         kinds = dict.fromkeys(gpu.kind for gpu in run.header.gpus) if run.header else ("any",)
         return Loaded(workload=workload, settings=settings, gpu=", ".join(kinds))
-    if workload.durations and isinstance(machine, Fleet):
+    if workload.durations and isinstance(machine, Nodes):
         return _loaded(at_speeds(workload, machine), settings)
     return _loaded(placed(workload, machine), settings)
 

@@ -9,7 +9,7 @@ from alto_runs.costs.kinds import Mixture
 from alto_runs.costs.machine_costs import CHOSEN, ExecutorChoices, Machine
 from alto_runs.costs.step_profile import StepProfile, weakest
 from alto_runs.result import STEP_TIMES
-from alto_sim.fleet import Fleet
+from alto_sim.nodes import Nodes
 from alto_sim.workload import Workload, on_mixture, profiled
 
 __all__ = ["Facts", "Placed", "at_speeds", "placed"]
@@ -29,12 +29,12 @@ class Placed:
 
 
 def placed(
-    workload: Workload, machine: StepProfile | Fleet, choices: ExecutorChoices = CHOSEN
+    workload: Workload, machine: StepProfile | Nodes, choices: ExecutorChoices = CHOSEN
 ) -> Placed:
-    """Where a fleet has several kinds, on the costs of each. Raises UserError."""
+    """Where nodes are of several kinds, on the costs of each. Raises UserError."""
     profiles = {machine.gpu: machine} if isinstance(machine, StepProfile) else machine.profiles
     costs = {kind: Machine(profile, choices) for kind, profile in profiles.items()}
-    if isinstance(machine, Fleet) and len(costs) > 1:
+    if isinstance(machine, Nodes) and len(costs) > 1:
         workload = on_mixture(workload, Mixture(costs), machine.counts)
         _warn_of_misfits(_tasks(workload))
     else:
@@ -49,9 +49,9 @@ def placed(
     return Placed(workload=workload, gpu=names, facts=facts)
 
 
-def at_speeds(workload: Workload, fleet: Fleet) -> Placed:
-    """Jobs that last as long as they lasted, but for the speeds of the fleet. Raises UserError."""
-    speeds = fleet.speeds()
+def at_speeds(workload: Workload, nodes: Nodes) -> Placed:
+    """Jobs that last as long as they lasted, but for the speeds of the nodes. Raises UserError."""
+    speeds = nodes.speeds()
     told = ", ".join(f"{kind} {speed:g}" for kind, speed in speeds.items())
     workload = replace(workload, speeds=speeds)
     return Placed(workload=workload, gpu=", ".join(speeds), facts=(("speeds", told),))

@@ -19,11 +19,11 @@ from alto_runs.versions import versions
 from alto_sim.belief import Belief, BelievedCosts
 from alto_sim.conditions import AS_IT_IS, Conditions, Rows, believed, read_conditions
 from alto_sim.curves import RecordedCurves
-from alto_sim.fleet import Fleet
 from alto_sim.generator import PAPER_MIX
 from alto_sim.hardware import GPUS_PER_NODE, gpus_of
 from alto_sim.load import Loaded, load_workload
 from alto_sim.molding import molded
+from alto_sim.nodes import Nodes
 from alto_sim.placed import Facts
 from alto_sim.simulate import simulate
 
@@ -37,7 +37,7 @@ class Simulation:
     """A workload by its path; `policy` in place of its own.
 
     A `profile`, which is a file, and a `gpu` by name stand for the machine; to another GPU than
-    the measured one times are carried over by data sheets. A `cluster` is a file of a `Fleet`, in
+    the measured one times are carried over by data sheets. A `cluster` is a file of `Nodes`, in
     place of `num_gpus` and `gpu`. `conditions` is a file of `Conditions`,
     `curves` a folder of losses that another trainer wrote.
     """
@@ -90,9 +90,9 @@ class Simulation:
             self.path, seed=seed, machine=self._machine(), mix=mix, curves=self.curves
         )
 
-    def _machine(self) -> StepProfile | Fleet | None:
+    def _machine(self) -> StepProfile | Nodes | None:
         if self.cluster is not None:
-            return Fleet(self.cluster, self.profile)
+            return Nodes(self.cluster, self.profile)
         if self.profile is None and self.gpu is None:
             return None
         return StepProfile(read_profile(self.profile or shipped_profile()), gpu=self.gpu)
@@ -102,19 +102,19 @@ class Simulation:
         per_node, rule = conditions.gpus_per_node, conditions.placement
         if self.cluster is None:
             return gpus_of(self.num_gpus, gpus_per_node=per_node or GPUS_PER_NODE, kind=kind)
-        fleet = Fleet(self.cluster)
+        nodes = Nodes(self.cluster)
         what = None
         if per_node is not None:
             what = "gpus_per_node: expected none, the cluster's file says it"
-        elif rule is not None and len(fleet.counts) > 1 and (rule.reserve or rule.widths):
+        elif rule is not None and len(nodes.counts) > 1 and (rule.reserve or rule.widths):
             name = "reserve" if rule.reserve else "widths"
             what = f"placement.{name}: expected none where GPUs are of several kinds"
         if what is not None:
             raise UserError(f"{self.conditions}: {what}")
-        return fleet.gpus
+        return nodes.gpus
 
     def _nodes(self) -> Facts:
-        return () if self.cluster is None else (("cluster", Fleet(self.cluster).told),)
+        return () if self.cluster is None else (("cluster", Nodes(self.cluster).told),)
 
     def _conditions(self) -> Conditions:
         return AS_IT_IS if self.conditions is None else read_conditions(self.conditions)

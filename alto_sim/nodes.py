@@ -19,7 +19,7 @@ from alto_runs.fields import FieldError, decode_fields, told
 from alto_runs.profile import read_profile, shipped_profile
 from alto_sim.hardware import MOST_GPUS
 
-__all__ = ["ClusterFile", "Fleet", "NodeGroup"]
+__all__ = ["ClusterFile", "NodeGroup", "Nodes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class ClusterFile:
     nodes: tuple[NodeGroup, ...] = ()
 
 
-class Fleet:
+class Nodes:
     """The GPUs of a cluster's file, with the step times of each kind. Raises UserError.
 
     Times are those of a profile's rows, the shipped ones if none are given; a kind that they do
