@@ -56,7 +56,7 @@ def load_workload(
     mix: TaskMix | None = None,
     curves: Path | None = None,
 ) -> Loaded:
-    """On the machine that a profile was measured on, or is carried over to, or on the kinds of a
+    """On the machine that a profile was measured on, or is carried over to, or on those of its
     nodes; without one, a run is on its own machine, and a study on that of the shipped profile.
 
     Raises UserError. The jobs of a cluster's trace are rigid, and messages in it take no time; with
