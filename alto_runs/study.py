@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -44,7 +45,9 @@ __all__ = [
     "PolicySettings",
     "Study",
     "TaskSpec",
+    "choices",
     "elsewhere",
+    "executor_difference",
     "expand",
     "first_difference",
     "is_of_run",
@@ -247,17 +250,30 @@ def resolved_yaml(study: Study) -> str:
 def first_difference(study: Study, begun: Study) -> str | None:
     """Field in which `study` is not what a run was begun with: `other value, not this one`.
 
-    What an executor was left to choose may have been chosen since, and jobs do not feel how many
-    train side by side.
+    That of an executor is asked of `executor_difference`.
     """
-    own = study.executor.model_fields_set - set(_ROOM)
-    chosen = begun.executor.model_dump(exclude=own)
-    executor = study.executor.model_copy(update=chosen)
-    given = _lines(study.model_copy(update={"executor": executor}))
+    if difference := executor_difference(study.executor, begun.executor):
+        return difference
+    given = _lines(study.model_copy(update={"executor": begun.executor}))
     for path, value in _lines(begun).items():
         if path not in given or given[path] != value:
             return f"{path} {value!r}, not {given.get(path)!r}"
     return next((f"no {path}" for path in given if path not in _lines(begun)), None)
+
+
+def executor_difference(executor: ExecutorSpec, begun: ExecutorSpec) -> str | None:
+    """The same of executors. What was left open may have been chosen since, and jobs do not feel
+    how many train side by side."""
+    for name, value in choices(executor).items():
+        if name not in _ROOM and value != getattr(begun, name):
+            return f"executor.{name} {getattr(begun, name)!r}, not {value!r}"
+    return None
+
+
+def choices(executor: ExecutorSpec) -> Mapping[str, object]:
+    """What a study or a service says of its executors, and does not leave open."""
+    given = {name: getattr(executor, name) for name in executor.model_fields_set}
+    return {name: value for name, value in given.items() if value not in (None, "auto")}
 
 
 def is_of_run(text: str, study: Study) -> bool:

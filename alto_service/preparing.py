@@ -9,7 +9,15 @@ from alto_policy.types import JobId, Task, TaskId
 from alto_runs.directory import write_atomically
 from alto_runs.document import dump_document, read_document
 from alto_runs.errors import UserError
-from alto_runs.study import ExecutorSpec, Study, elsewhere, load_study, resolved_yaml
+from alto_runs.study import (
+    ExecutorSpec,
+    Study,
+    choices,
+    elsewhere,
+    executor_difference,
+    load_study,
+    resolved_yaml,
+)
 from alto_service.admission import Admission
 from alto_service.database import StudyRow
 from alto_service.folder import ServiceDirectory, study_id
@@ -46,7 +54,10 @@ def settle(directory: ServiceDirectory, spec: ExecutorSpec, site: Site) -> Execu
     path = directory.executor_path
     if not path.exists():
         write_atomically(path, dump_document(site.settle(spec).model_dump()))
-    return site.settle(settled_before(directory, spec))
+    settled = settled_before(directory, spec)
+    if difference := executor_difference(spec, settled):
+        raise UserError(f"{path}: the service was begun with {difference}")
+    return site.settle(settled)
 
 
 def settled_before(directory: ServiceDirectory, spec: ExecutorSpec) -> ExecutorSpec:
@@ -67,9 +78,7 @@ def _settled(spec: ExecutorSpec, of_service: ExecutorSpec) -> ExecutorSpec:
             f"study: executor.gpus: value {spec.gpus}: this service trains each task on "
             f"{of_service.gpus}"
         )
-    given = {name: getattr(spec, name) for name in spec.model_fields_set}
-    chosen = {name: value for name, value in given.items() if value not in (None, "auto")}
-    return of_service.model_copy(update=chosen)
+    return of_service.model_copy(update=choices(spec))
 
 
 def prepare_admitted(
