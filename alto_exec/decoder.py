@@ -21,8 +21,8 @@ from alto_exec.replay import Replayed, Replays
 from alto_exec.weighing import FixedWeights, Weigh
 from alto_kernels.linear_cross_entropy import linear_cross_entropy, take_rows
 from alto_kernels.lora_linear import AdaptedGroup, has_kernels, lora_linear_group, path_alone_for
+from alto_kernels.lora_swiglu import lora_swiglu
 from alto_kernels.rms_norm import add_rms_norm
-from alto_kernels.rope import rope
 from alto_kernels.swiglu import swiglu
 from alto_kernels.varlen_attention import varlen_attention
 from alto_runs.costs.recording import kept_bytes_per_row, most_recorded_tokens
@@ -277,13 +277,13 @@ class Decoder:
     ) -> tuple[Tensor, Tensor]:
         """The residual stream, and what is still to be added to it: norms add as they read."""
         h_TH, x_TH = add_rms_norm(h_TH, delta_TH, layer.attention_norm_H, self._epsilon)
-        q_TD, k_TD, v_TD = _apply(layer.qkv, x_TH, context)
-        q_TD, k_TD, v_TD = rope(q_TD, k_TD, v_TD, context.cos_Td, context.sin_Td)
-        mixed_TD = varlen_attention(q_TD, k_TD, v_TD, context.batch.lengths, self._head_size)
+        mixed_TD = varlen_attention(
+            *_apply(layer.qkv, x_TH, context), context.cos_Td, context.sin_Td,
+            context.batch.lengths, self._head_size,
+        )  # fmt: skip
         (delta_TH,) = _apply(layer.out, mixed_TD, context)
         h_TH, x_TH = add_rms_norm(h_TH, delta_TH, layer.mlp_norm_H, self._epsilon)
-        gate_TF, up_TF = _apply(layer.gate_up, x_TH, context)
-        (delta_TH,) = _apply(layer.down, swiglu(gate_TF, up_TF), context)
+        (delta_TH,) = _apply(layer.down, _gated(layer.gate_up, x_TH, context), context)
         return h_TH, delta_TH
 
     def _context(self, bank: AdapterBank, batch: PackedBatch) -> Context:
@@ -318,6 +318,15 @@ def _apply(split: Split, x_TI: Tensor, context: Context) -> tuple[Tensor, ...]:
         else:
             outputs += lora_linear_group(x_TI, _adapted(group, context.bank), context.batch.plan)
     return tuple(outputs[place] for place in split.order)
+
+
+def _gated(split: Split, x_TI: Tensor, context: Context) -> Tensor:
+    """silu(gate) * up: one operation where both are adapted and their weights are here."""
+    first, *others = split.groups
+    travels = context.travels and first.travel is not None
+    if others or travels or first.number is None:
+        return swiglu(*_apply(split, x_TI, context))
+    return lora_swiglu(x_TI, _adapted(first, context.bank), context.batch.plan)
 
 
 def _travelled(

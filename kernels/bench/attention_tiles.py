@@ -56,9 +56,12 @@ def main() -> None:
 
     mixed_TD, lse_hT = forward()
     dmixed_TD = torch.randn_like(mixed_TD)
+    cos_Td, sin_Td = (torch.rand(rows, case.size // 2, device="cuda") for _ in range(2))
 
     def backward() -> object:
-        return attention_bwd(dmixed_TD, q_TD, k_TD, v_TD, mixed_TD, lse_hT, sequences, case.size)
+        return attention_bwd(
+            dmixed_TD, q_TD, k_TD, v_TD, mixed_TD, lse_hT, cos_Td, sin_Td, sequences, case.size
+        )
 
     found = medians(_flash((q_TD, k_TD, v_TD), dmixed_TD, sequences, case.size), _ROUNDS)
     print({name: f"{milliseconds:.3f} ms" for name, milliseconds in found.items()}, flush=True)

@@ -115,17 +115,18 @@ def _pairs() -> Iterator[tuple[str, Run, Run]]:
 
 
 def _attention(length: int) -> tuple[str, Run, Run]:
-    """Packed sequences of one length, ours beside PyTorch's flash attention."""
+    """Packed sequences of one length, ours beside PyTorch's flash attention behind our rope."""
     sequences = CumulativeLengths.of((length,) * (TOKENS // length), torch.device("cuda"))
     widths = [heads * SIZE for heads in (HEADS, KEY_HEADS, KEY_HEADS)]
     qkv = _normal(TOKENS, sum(widths))
+    cos, sin = (torch.rand(TOKENS, SIZE // 2, device="cuda") for _ in range(2))
 
     def ours(x: Tensor) -> Tensor:
         q, k, v = x.split(widths, dim=1)
-        return varlen_attention(q, k, v, sequences, SIZE)
+        return varlen_attention(q, k, v, cos, sin, sequences, SIZE)
 
     def flash(x: Tensor) -> Tensor:
-        q, k, v = x.split(widths, dim=1)
+        q, k, v = rope(*x.split(widths, dim=1), cos, sin)
         return flash_attention(q, k, v, sequences, SIZE)
 
     return f"attention, {length} tokens each", _both_ways(ours, qkv), _both_ways(flash, qkv)

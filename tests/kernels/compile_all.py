@@ -93,7 +93,8 @@ def attentions() -> None:
         q_TD, k_TD, v_TD = halves(70, 8 * size).split([4 * size, 2 * size, 2 * size], dim=1)
         lengths = CumulativeLengths.of((50, 20), q_TD.device)
         mixed_TD, lse_hT = attention_fwd(q_TD, k_TD, v_TD, lengths, size)
-        attention_bwd(mixed_TD, q_TD, k_TD, v_TD, mixed_TD, lse_hT, lengths, size)
+        angles = torch.ones(2, 70, size // 2).unbind()
+        attention_bwd(mixed_TD, q_TD, k_TD, v_TD, mixed_TD, lse_hT, *angles, lengths, size)
 
 
 def optimizer_steps() -> None:

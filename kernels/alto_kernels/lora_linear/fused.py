@@ -1,7 +1,9 @@
 """Forward and backward of a group by the Triton kernels: which pass runs on what."""
 
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 import triton
 from torch import Tensor
 
@@ -24,7 +26,7 @@ from alto_kernels.lora_linear.path import Path
 from alto_kernels.lora_linear.plan import AdaptedGroup, Plan
 from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
 
-__all__ = ["backward", "forward", "hides_both"]
+__all__ = ["Narrow", "backward", "behind_ds", "forward", "hides_both", "is_one_pass"]
 
 _ONE_PASS_RANK, _ONE_PASS_ROWS = 16, 512
 _WIDEST = 256  # columns of a tile
@@ -84,36 +86,61 @@ def backward(
     dB runs beside what makes ds, for both read dy, and the product waits for it too: the rest of it
     would be left with those few.
     """
-    device = x_TI.device
-    tables, spans = plan.tables(device), _output_spans(group)
-    one_pass, db_made = _is_one_pass(tables), None
-    dx_TI = x_TI.new_empty(x_TI.shape) if need_dx else None
+    tables, device = plan.tables(x_TI.device), x_TI.device
+    spans, one_pass = _output_spans(group), is_one_pass(tables)
     with first_in_line(device):
         if one_pass:
             grad_b_RO, widest = group.grad_b_RO, max(group.outputs)
             ds_PJ = dy_pass(dy_TO, s_PJ, group.b_RO, grad_b_RO, spans, tables, widest)
         else:
             ds_PJ = shrink(dy_TO, group.b_RO, spans, tables, shared=False)
-        ds_made = mark(device)
+        narrow = Narrow(ds_PJ, mark(device), has_db=one_pass)
+    return behind_ds(narrow, dy_TO, x_TI, s_PJ, group, tables, path, need_dx=need_dx)
+
+
+@dataclass(frozen=True, slots=True)
+class Narrow:
+    """ds, made first in line, whether dB was made with it, and when both are there."""
+
+    ds_PJ: Tensor
+    made: torch.cuda.Event | None
+    has_db: bool
+
+
+def behind_ds(
+    narrow: Narrow,
+    dy_TO: Tensor,
+    x_TI: Tensor,
+    s_PJ: Tensor,
+    group: AdaptedGroup,
+    tables: Tables,
+    path: Path,
+    *,
+    need_dx: bool,
+) -> Tensor | None:
+    """The backward pass from there on; ends the line."""
+    device, spans, db_made = x_TI.device, _output_spans(group), None
+    dx_TI = x_TI.new_empty(x_TI.shape) if need_dx else None
     (rows, inputs), outputs = x_TI.shape, group.weight_OI.shape[0]
-    db_first = not one_pass and not hides_both(tables, rows, inputs, outputs, num_programs(device))
+    hides = hides_both(tables, rows, inputs, outputs, num_programs(device))
+    db_first = not narrow.has_db and not hides
     if db_first:
         add_outer(s_PJ, dy_TO, group.grad_b_RO, spans, tables, shared=False)
         db_made = mark(device)
     if dx_TI is not None:
         with next_in_line(device):
             follow(db_made, device)
-            _dx(dx_TI, dy_TO, ds_PJ, group, tables, path)
-    follow(ds_made, device)
-    if not one_pass and not db_first:
+            _dx(dx_TI, dy_TO, narrow.ds_PJ, group, tables, path)
+    follow(narrow.made, device)
+    if not narrow.has_db and not db_first:
         add_outer(s_PJ, dy_TO, group.grad_b_RO, spans, tables, shared=False)
     x_spans, grad_a_RC = _input_spans(group), group.grad_a_RMI.flatten(1)
-    add_outer(ds_PJ, x_TI, grad_a_RC, x_spans, tables, shared=True, number=group.number)
+    add_outer(narrow.ds_PJ, x_TI, grad_a_RC, x_spans, tables, shared=True, number=group.number)
     join(device)
     return dx_TI
 
 
-def _is_one_pass(tables: Tables) -> bool:
+def is_one_pass(tables: Tables) -> bool:
     """Whether one pass over dy for ds and dB is faster than one for each (measured on an H100).
 
     Its partial sums grow with the rank, and long segments leave it too few programs.

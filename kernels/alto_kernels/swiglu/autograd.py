@@ -34,4 +34,5 @@ class SwiGlu(torch.autograd.Function):
     def backward(ctx: Any, dy_TF: Tensor) -> tuple[Tensor, Tensor]:
         from alto_kernels.swiglu.kernel import swiglu_bwd
 
-        return swiglu_bwd(dy_TF, *ctx.saved_tensors)
+        dgate_TF, dup_TF = swiglu_bwd(dy_TF, *ctx.saved_tensors).chunk(2, dim=1)
+        return dgate_TF, dup_TF

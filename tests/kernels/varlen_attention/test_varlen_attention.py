@@ -6,17 +6,28 @@ import pytest
 import torch
 from torch import Tensor
 
+from alto_kernels.rope import rope_ref
 from alto_kernels.varlen_attention import CumulativeLengths, tiles, varlen_attention
 from alto_kernels.varlen_attention.autograd import VarlenAttention
 from alto_kernels.varlen_attention.tiles import Tiles
 from tests.kernels.comparing import DEVICE, DTYPES, HALF, ON_GPU, assert_as_exact_as_torch
 
-Attention = Callable[[Tensor, Tensor, Tensor, CumulativeLengths, int], Tensor]
+Attention = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, CumulativeLengths, int], Tensor]
 ATTENTIONS: dict[str, Attention] = {"kernels": VarlenAttention.apply, "called": varlen_attention}
 
 
-def attention_ref(q: Tensor, k: Tensor, v: Tensor, lengths: CumulativeLengths, size: int) -> Tensor:
-    """The definition: softmax(q k^T / sqrt(size)) v over the tokens so far of the sequence."""
+def attention_ref(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    lengths: CumulativeLengths,
+    size: int,
+) -> Tensor:
+    """The definition: softmax(q k^T / sqrt(size)) v over the tokens so far of the sequence, q and k
+    turned."""
+    q, k, v = rope_ref(q, k, v, cos, sin)
     repeats = q.shape[1] // k.shape[1]
     counts = torch.tensor(lengths.lengths)
     number = torch.repeat_interleave(torch.arange(len(counts)), counts)
@@ -37,13 +48,22 @@ def draw(tokens: int, heads: int, key_heads: int, size: int, dtype: torch.dtype)
 
 
 def run(
-    attention: Attention, qkv: Tensor, dy: Tensor, lengths: CumulativeLengths, size: int
+    attention: Attention,
+    qkv: Tensor,
+    dy: Tensor,
+    lengths: CumulativeLengths,
+    size: int,
+    first: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """The result, and the gradients side by side."""
+    """The result, and the gradients side by side. Angles are those of rows from `first` on."""
+    places = torch.arange(first, first + len(qkv), device=DEVICE, dtype=torch.float64)
+    angles = places[:, None] * torch.linspace(0.1, 1.5, size // 2, device=DEVICE)
+    wide = torch.promote_types(qkv.dtype, torch.float32)
+    tables = angles.cos().to(wide), angles.sin().to(wide)
     leaf = qkv.clone().requires_grad_()
     key_width = (qkv.shape[1] - dy.shape[1]) // 2
     q, k, v = leaf.split([dy.shape[1], key_width, key_width], dim=1)
-    y = attention(q, k, v, lengths, size)
+    y = attention(q, k, v, *tables, lengths, size)
     return y.detach(), torch.autograd.grad(y, leaf, dy.to(qkv.dtype))[0]
 
 
@@ -103,7 +123,8 @@ def test_a_sequence_gets_the_same_bits_whatever_is_beside_it() -> None:
     wholes = run(attention, qkv, dy, among, 16)
     for whole, again in zip(wholes, run(attention, qkv, dy, among, 16), strict=True):
         assert torch.equal(whole, again)
-    for whole, part in zip(wholes, run(attention, qkv[rows], dy[rows], alone, 16), strict=True):
+    parts = run(attention, qkv[rows], dy[rows], alone, 16, first=7)
+    for whole, part in zip(wholes, parts, strict=True):
         assert torch.equal(whole[rows], part)
 
 

@@ -1,5 +1,6 @@
 """Gradients of queries, keys and values, without atomics: one pass over the keys for those of
-queries, one over the queries for those of keys and values."""
+queries, one over the queries for those of keys and values. Where queries and keys were turned by
+their positions' angles, their gradients are turned back before they are stored."""
 
 import torch
 import triton
@@ -20,12 +21,18 @@ def attention_bwd(
     v_TD: Tensor,
     mixed_TD: Tensor,
     lse_hT: Tensor,
+    cos_Td: Tensor,
+    sin_Td: Tensor,
     lengths: CumulativeLengths,
     head_size: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Those of keys and values are summed over the query heads that share them."""
-    dq_TD, dk_TD, dv_TD = (t.new_empty(t.shape) for t in (q_TD, k_TD, v_TD))
+    """Of q and k as they were before they were turned; columns of one tensor.
+
+    Those of keys and values are summed over the query heads that share them.
+    """
+    widths = [t.shape[1] for t in (q_TD, k_TD, v_TD)]
     (heads, T), key_heads = lse_hT.shape, k_TD.shape[1] // head_size
+    dq_TD, dk_TD, dv_TD = q_TD.new_empty(T, sum(widths)).split(widths, dim=1)
     if not T:
         return dq_TD, dk_TD, dv_TD
     delta_hT = torch.empty_like(lse_hT)
@@ -33,15 +40,15 @@ def attention_bwd(
     strides = tuple(t.stride(0) for t in (q_TD, k_TD, v_TD, dmixed_TD))
     group, tiles = heads // key_heads, QUERY_GRADIENTS[head_size]
     _dq_kernel[(heads, sequences, tiles.query_blocks(lengths.longest))](
-        q_TD, k_TD, v_TD, mixed_TD, dmixed_TD, lse_hT, delta_hT, dq_TD, lengths.ends, T, *factors,
-        *strides, dq_TD.stride(0),
+        q_TD, k_TD, v_TD, mixed_TD, dmixed_TD, lse_hT, delta_hT, dq_TD, cos_Td, sin_Td,
+        lengths.ends, T, *factors, *strides, dq_TD.stride(0),
         GROUP=group, SIZE=head_size, QUERIES=tiles.queries, KEYS=tiles.keys,
         num_warps=tiles.warps, num_stages=tiles.stages,
     )  # fmt: skip
     tiles = KEY_GRADIENTS[head_size]
     _dkdv_kernel[(key_heads, sequences, tiles.key_blocks(lengths.longest))](
-        q_TD, k_TD, v_TD, dmixed_TD, lse_hT, delta_hT, dk_TD, dv_TD, lengths.ends, T, *factors,
-        *strides, dk_TD.stride(0),
+        q_TD, k_TD, v_TD, dmixed_TD, lse_hT, delta_hT, dk_TD, dv_TD, cos_Td, sin_Td,
+        lengths.ends, T, *factors, *strides, dk_TD.stride(0),
         GROUP=group, SIZE=head_size, QUERIES=tiles.queries, KEYS=tiles.keys,
         num_warps=tiles.warps, num_stages=tiles.stages,
     )  # fmt: skip
@@ -50,7 +57,7 @@ def attention_bwd(
 
 @triton.jit
 def _dq_kernel(
-    q, k, v, mixed, dmixed, lse, delta, dq, ends, T, log2_scale, scale,
+    q, k, v, mixed, dmixed, lse, delta, dq, cos, sin, ends, T, log2_scale, scale,
     q_t, k_t, v_t, mixed_t, dq_t,
     GROUP: tl.constexpr, SIZE: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
@@ -87,8 +94,23 @@ def _dq_kernel(
         acc, b_q, b_dmixed, b_lse, b_delta, k_nd, v_nd, k_t, v_t, row, n, diagonal, end, length,
         log2_scale, True, KEYS,
     )  # fmt: skip
-    acc *= scale
-    tl.store(dq + wide * dq_t + column, acc.to(dq.dtype.element_ty), mask=in_t[:, None])
+    dq += (first + row)[:, None] * dq_t + head * SIZE
+    _store_turned_back(dq, acc * scale, cos, sin, first + row, in_t, SIZE)
+
+
+@triton.jit
+def _store_turned_back(to, d, cos, sin, row, in_t, SIZE: tl.constexpr):
+    """The gradient of one head in rows `row`: each column of its first half is turned together
+    with the one half a head behind it."""
+    HALF: tl.constexpr = SIZE // 2
+    angle, mask = tl.arange(0, HALF), in_t[:, None]
+    at = row[:, None] * HALF + angle[None, :]
+    b_cos = tl.load(cos + at, mask=mask, other=1.0)
+    b_sin = tl.load(sin + at, mask=mask, other=0.0)
+    a, b = d.reshape(d.shape[0], 2, HALF).permute(0, 2, 1).split()
+    dtype = to.dtype.element_ty
+    tl.store(to + angle[None, :], (a * b_cos + b * b_sin).to(dtype), mask=mask)
+    tl.store(to + HALF + angle[None, :], (b * b_cos - a * b_sin).to(dtype), mask=mask)
 
 
 @triton.jit
@@ -112,7 +134,7 @@ def _over_keys(
 
 @triton.jit
 def _dkdv_kernel(
-    q, k, v, dmixed, lse, delta, dk, dv, ends, T, log2_scale, scale,
+    q, k, v, dmixed, lse, delta, dk, dv, cos, sin, ends, T, log2_scale, scale,
     q_t, k_t, v_t, mixed_t, dk_t,
     GROUP: tl.constexpr, SIZE: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
@@ -142,8 +164,8 @@ def _dkdv_kernel(
         acc_k, acc_v, b_k, b_v, q_md, dmixed_md, lse + place, delta + place, T, q_t, mixed_t, row,
         m, beside, length, length, log2_scale, False, GROUP, SIZE, QUERIES,
     )  # fmt: skip
-    acc_k *= scale
-    tl.store(dk + wide * dk_t + column, acc_k.to(dk.dtype.element_ty), mask=in_n)
+    dk += wide * dk_t + tl.program_id(0) * SIZE
+    _store_turned_back(dk, acc_k * scale, cos, sin, first + row, row < length, SIZE)
     tl.store(dv + wide * dk_t + column, acc_v.to(dv.dtype.element_ty), mask=in_n)
 
 
