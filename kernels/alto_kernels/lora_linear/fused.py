@@ -26,7 +26,7 @@ from alto_kernels.lora_linear.path import Path
 from alto_kernels.lora_linear.plan import AdaptedGroup, Plan
 from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
 
-__all__ = ["Narrow", "backward", "behind_ds", "forward", "hides_both", "is_one_pass"]
+__all__ = ["Narrow", "backward", "behind_ds", "forward", "hides_both", "stores_gated"]
 
 _ONE_PASS_RANK, _ONE_PASS_ROWS = 16, 512
 _WIDEST = 256  # columns of a tile
@@ -34,8 +34,16 @@ _WIDEST = 256  # columns of a tile
 _PRODUCT_RATE, _LEFT_RATE = 5.5e6, 80e3
 
 
-def forward(x_TI: Tensor, group: AdaptedGroup, plan: Plan, path: Path) -> tuple[Tensor, Tensor]:
-    """y (T, O) and s (P, members * rank width), the scaled shrinks in the pairs' blocks."""
+def forward(
+    x_TI: Tensor,
+    group: AdaptedGroup,
+    plan: Plan,
+    path: Path,
+    *,
+    gated_TF: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """y (T, O) and s (P, members * rank width), the scaled shrinks in the pairs' blocks; where
+    `stores_gated`, silu(gate) * up of y's two members to `gated_TF`, if that is given."""
     tables, outputs = plan.tables(x_TI.device), group.weight_OI.shape[0]
     a_RC = group.a_RMI.flatten(1)
     inside = path is Path.FUSED and _makes_s_inside(x_TI, group, tables)
@@ -52,11 +60,18 @@ def forward(x_TI: Tensor, group: AdaptedGroup, plan: Plan, path: Path) -> tuple[
     y_TO = x_TI.new_empty(x_TI.shape[0], outputs)
     ends = whole_numbers(tuple((c.stop,) for _, c in group.members), x_TI.device)
     _product(
-        y_TO, x_TI, weight, group.bias_O, s_PJ, group.b_RO, ends, tables,
-        w_is_nk=is_oi, members=len(group.outputs), block_n=_block_n(group.outputs),
+        y_TO, x_TI, weight, group.bias_O, s_PJ, group.b_RO, ends if gated_TF is None else None,
+        tables, w_is_nk=is_oi, members=len(group.outputs), block_n=_block_n(group.outputs),
         **({"a_RC": a_RC} if inside else {}),
+        **({} if gated_TF is None else {"gated_TF": gated_TF}),
     )  # fmt: skip
     return y_TO, s_PJ
+
+
+def stores_gated(x_TI: Tensor, group: AdaptedGroup, path: Path) -> bool:
+    """Whether the product of y can store what its two members make together."""
+    is_wide = all(size % _WIDEST == 0 for size in group.outputs)
+    return path is Path.FUSED and is_wide and _runs_in_gluon(x_TI) and group.weight_OI.stride(1) == 1
 
 
 def _makes_s_inside(x_TI: Tensor, group: AdaptedGroup, tables: Tables) -> bool:
@@ -87,7 +102,7 @@ def backward(
     would be left with those few.
     """
     tables, device = plan.tables(x_TI.device), x_TI.device
-    spans, one_pass = _output_spans(group), is_one_pass(tables)
+    spans, one_pass = _output_spans(group), _is_one_pass(tables)
     with first_in_line(device):
         if one_pass:
             grad_b_RO, widest = group.grad_b_RO, max(group.outputs)
@@ -140,7 +155,7 @@ def behind_ds(
     return dx_TI
 
 
-def is_one_pass(tables: Tables) -> bool:
+def _is_one_pass(tables: Tables) -> bool:
     """Whether one pass over dy for ds and dB is faster than one for each (measured on an H100).
 
     Its partial sums grow with the rank, and long segments leave it too few programs.

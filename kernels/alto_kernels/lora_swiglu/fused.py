@@ -15,6 +15,9 @@ def forward(
     x_TI: Tensor, group: AdaptedGroup, plan: Plan, path: Path
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y (T, F), gate and up (T, O) side by side, and their scaled shrinks."""
+    if linears.stores_gated(x_TI, group, path):
+        y_TF = x_TI.new_empty(x_TI.shape[0], group.outputs[0])
+        return y_TF, *linears.forward(x_TI, group, plan, path, gated_TF=y_TF)
     both_TO, s_PJ = linears.forward(x_TI, group, plan, path)
     return swiglu_fwd(*both_TO.chunk(2, dim=1)), both_TO, s_PJ
 

@@ -5,6 +5,7 @@ of a ring of buffers. The adapters' steps pass through that ring like all others
 steps of the next tile are fetched while the last one is being stored. `s` may be made inside of
 this kernel as well (`hopper_shrink.py`); where it is not, programs begin while its last parts are
 made, for x and the weight were there before that began, and wait where they first meet it.
+A tile of a *gated* product is half gate and half up, so that it can store what both make as well.
 """
 
 from functools import lru_cache
@@ -30,6 +31,7 @@ from alto_kernels.lora_linear.kernel.hopper_flags import (
     wait_for_launches,
 )
 from alto_kernels.lora_linear.kernel.hopper_shrink import (
+    OUTSIDE,
     chunks_of,
     fetch_shrink,
     multiply_shrink,
@@ -57,10 +59,13 @@ def gemm_hopper(
     members: int,
     block_n: int,
     a_RC: Tensor | None = None,
+    gated_TF: Tensor | None = None,
 ) -> None:
-    """What `gemm` computes. With `a_RC` first s = scale * x A^T, as `shrink` has it.
+    """What `gemm` computes. With `a_RC` first s = scale * x A^T, as `shrink` has it; with
+    `gated_TF` last silu(gate) * up, of y's two halves.
 
-    For the second `block_n` must be 256, and `producers_of` more than 0.
+    For the first `block_n` must be 256, and `producers_of` more than 0; for the last `block_n` must
+    divide the columns of each of two members.
     """
     (T, K), N = x_TK.shape, y_TN.shape[1]
     step, device = tables.rank_step, x_TK.device
@@ -70,6 +75,9 @@ def gemm_hopper(
     programs = triton.cdiv(tiles, triton.cdiv(tiles, most))
     a_desc = flags = None
     producers, chunks, columns = 0, 0, _BLOCK_K
+    gated = gated_TF is not None
+    # Columns of one copy.
+    piece = block_n // 2 if gated else block_n
     if a_RC is not None:
         programs, producers = most, producers_of(tables, members, K, N, most)
         chunks, columns = chunks_of(tables, members)
@@ -77,16 +85,16 @@ def gemm_hopper(
         flags = torch.zeros(tables.num_pairs * chunks, dtype=torch.int32, device=device)
     _gemm_kernel[(programs,)](
         _descriptor(x_TK, (TILE_ROWS, _BLOCK_K)),
-        _descriptor(w, (block_n, _BLOCK_K) if w_is_nk else (_BLOCK_K, block_n)),
+        _descriptor(w, (piece, _BLOCK_K) if w_is_nk else (_BLOCK_K, piece)),
         _descriptor(s_PJ, (TILE_ROWS, step)),
-        _descriptor(bank_RC, (step, block_n)),
+        _descriptor(bank_RC, (step, piece)),
         _descriptor(y_TN, (TILE_ROWS, block_n // 2)),
-        a_desc, bias_N, s_PJ, flags, ends, tables.tile_pairs, tables.pairs, tables.segments,
+        a_desc, None if gated_TF is None else _descriptor(gated_TF, (TILE_ROWS, piece)), bias_N, s_PJ, flags, ends, tables.tile_pairs, tables.pairs, tables.segments,
         tables.factors, T, N, K, members, tables.rank_width, s_PJ.stride(0),
         tables.num_pairs * chunks, chunks, producers,
         W_IS_NK=w_is_nk, HAS_BIAS=bias_N is not None, HAS_ENDS=ends is not None, STEP=step,
         BLOCK_M=TILE_ROWS, BLOCK_N=block_n, BLOCK_K=_BLOCK_K, GROUP_M=_GROUP_M, STAGES=_STAGES,
-        MAKES_S=a_RC is not None, COLUMNS=columns, FETCH_REGISTERS=_FETCH_REGISTERS,
+        MAKES_S=a_RC is not None, COLUMNS=columns, GATED=gated, FETCH_REGISTERS=_FETCH_REGISTERS,
         num_warps=_WARPS, launch_pdl=True,
     )  # fmt: skip
 
@@ -137,13 +145,34 @@ def _wait_for_s(flags, tiles_done, first, end, items, MAKES_S: gl.constexpr):
 
 
 @gluon.jit
+def _fetch_bank(
+    bank_desc, buffer, full, rank_row, column, member, N,
+    STEP: gl.constexpr, BLOCK_N: gl.constexpr, GATED: gl.constexpr,
+):  # fmt: skip
+    """STEP ranks of B; of a gated product zeros for the half that is the other member's."""
+    dtype: gl.constexpr = bank_desc.dtype
+    if GATED:
+        halves = buffer._reinterpret(dtype, [2, STEP, BLOCK_N // 2], bank_desc.layout)
+        for i in gl.static_range(2):
+            half_row = rank_row
+            if i != member:
+                half_row = OUTSIDE
+            tma.async_copy_global_to_shared(
+                bank_desc, [half_row, column + i * (N // 2)], full, halves.index(i)
+            )
+    else:
+        right = buffer._reinterpret(dtype, [STEP, BLOCK_N], bank_desc.layout)
+        tma.async_copy_global_to_shared(bank_desc, [rank_row, column], full, right)
+
+
+@gluon.jit
 def _fetch(
-    x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, x_ring, w_ring, stored, full, empty,
-    bias, s, flags, ends, tile_pairs, pairs, segments, factors,
+    x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, gated_desc, x_ring, w_ring, stored, full,
+    empty, bias, s, flags, ends, tile_pairs, pairs, segments, factors,
     T, N, K, members, width, s_p, items, chunks, producers,
     W_IS_NK: gl.constexpr, HAS_BIAS: gl.constexpr, HAS_ENDS: gl.constexpr, STEP: gl.constexpr,
     BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr,
-    STAGES: gl.constexpr, MAKES_S: gl.constexpr, COLUMNS: gl.constexpr,
+    STAGES: gl.constexpr, MAKES_S: gl.constexpr, COLUMNS: gl.constexpr, GATED: gl.constexpr,
 ):  # fmt: skip
     """One warp: operands of every step into the ring."""
     tiles_m, tiles_n = gl.cdiv(T, BLOCK_M), gl.cdiv(N, BLOCK_N)
@@ -160,13 +189,21 @@ def _fetch(
     last = gl.num_programs(0) - 1
     for tile in range(last - gl.program_id(0), tiles_m * tiles_n, last + 1):
         m, n = _tile_of(tile, tiles_m, tiles_n, GROUP_M)
-        row, column = m * BLOCK_M, n * BLOCK_N
+        row, column = m * BLOCK_M, n * (BLOCK_N // 2 if GATED else BLOCK_N)
         for k in range(0, K, BLOCK_K):
             at = turn % STAGES
             mbarrier.wait(empty.index(at), ((turn // STAGES) & 1) ^ 1)
             mbarrier.expect(full.index(at), (BLOCK_M + BLOCK_N) * BLOCK_K * 2)
             tma.async_copy_global_to_shared(x_desc, [row, k], full.index(at), x_ring.index(at))
-            if W_IS_NK:
+            if GATED:
+                halves = w_ring.index(at)._reinterpret(
+                    dtype, [2, BLOCK_N // 2, BLOCK_K], w_desc.layout
+                )
+                for i in gl.static_range(2):
+                    tma.async_copy_global_to_shared(
+                        w_desc, [column + i * (N // 2), k], full.index(at), halves.index(i)
+                    )
+            elif W_IS_NK:
                 tma.async_copy_global_to_shared(
                     w_desc, [column, k], full.index(at), w_ring.index(at)
                 )
@@ -184,31 +221,31 @@ def _fetch(
             first_rank, rank = gl.load(pairs + 3 * pair + 1), gl.load(pairs + 3 * pair + 2)
             for member in range(first_member, end_member):
                 bank_column = column
-                if not HAS_ENDS:
+                if not HAS_ENDS and not GATED:
                     bank_column = column + member * N
                 for r in range(0, rank, STEP):
                     at = turn % STAGES
                     left = x_ring.index(at)._reinterpret(dtype, [BLOCK_M, STEP], s_desc.layout)
-                    right = w_ring.index(at)._reinterpret(dtype, [STEP, BLOCK_N], bank_desc.layout)
                     mbarrier.wait(empty.index(at), ((turn // STAGES) & 1) ^ 1)
                     mbarrier.expect(full.index(at), (BLOCK_M + BLOCK_N) * STEP * 2)
                     tma.async_copy_global_to_shared(
                         s_desc, [pair * BLOCK_M, member * width + r], full.index(at), left
                     )
-                    tma.async_copy_global_to_shared(
-                        bank_desc, [first_rank + r, bank_column], full.index(at), right
-                    )
+                    _fetch_bank(
+                        bank_desc, w_ring.index(at), full.index(at), first_rank + r, bank_column,
+                        member, N, STEP, BLOCK_N, GATED,
+                    )  # fmt: skip
                     turn += 1
 
 
 @gluon.jit
 def _multiply(
-    x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, x_ring, w_ring, stored, full, empty,
-    bias, s, flags, ends, tile_pairs, pairs, segments, factors,
+    x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, gated_desc, x_ring, w_ring, stored, full,
+    empty, bias, s, flags, ends, tile_pairs, pairs, segments, factors,
     T, N, K, members, width, s_p, items, chunks, producers,
     W_IS_NK: gl.constexpr, HAS_BIAS: gl.constexpr, HAS_ENDS: gl.constexpr, STEP: gl.constexpr,
     BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr,
-    STAGES: gl.constexpr, MAKES_S: gl.constexpr, COLUMNS: gl.constexpr,
+    STAGES: gl.constexpr, MAKES_S: gl.constexpr, COLUMNS: gl.constexpr, GATED: gl.constexpr,
 ):  # fmt: skip
     """The other warps: the products and the store."""
     tiles_m, tiles_n = gl.cdiv(T, BLOCK_M), gl.cdiv(N, BLOCK_N)
@@ -217,6 +254,9 @@ def _multiply(
         version=[3, 0], warps_per_cta=[gl.num_warps(), 1], instr_shape=[16, BLOCK_N, 16]
     )
     half: gl.constexpr = BLOCK_N // 2
+    right_at = half  # the columns of a tile's right half, behind those of its left
+    if GATED:
+        right_at = N // 2
     turn = 0
     if MAKES_S:
         wait_for_launches()
@@ -227,7 +267,7 @@ def _multiply(
     last = gl.num_programs(0) - 1
     for tile in range(last - gl.program_id(0), tiles_m * tiles_n, last + 1):
         m, n = _tile_of(tile, tiles_m, tiles_n, GROUP_M)
-        row, column = m * BLOCK_M, n * BLOCK_N
+        row, column = m * BLOCK_M, n * (half if GATED else BLOCK_N)
         acc = gl.zeros([BLOCK_M, BLOCK_N], gl.float32, layout)
         for k in range(0, K, BLOCK_K):
             at = turn % STAGES
@@ -261,28 +301,38 @@ def _multiply(
             wait_for_launches()  # they may still read what was where y comes to lie
 
         if HAS_BIAS:
-            c = column + gl.arange(0, BLOCK_N, layout=gl.SliceLayout(0, layout))
+            j = gl.arange(0, BLOCK_N, layout=gl.SliceLayout(0, layout))
+            c = column + j % half + j // half * right_at
             values = gl.load(bias + c, mask=c < N, other=0.0).to(gl.float32)
             acc += gl.expand_dims(values, 0)
         left, right = acc.reshape([BLOCK_M, 2, half]).permute(0, 2, 1).split()
+        left, right = left.to(dtype), right.to(dtype)
         tma.store_wait(pendings=0)  # of the tile before
-        stored.index(0).store(left.to(dtype))
-        stored.index(1).store(right.to(dtype))
+        stored.index(0).store(left)
+        stored.index(1).store(right)
         fence_async_shared()
         tma.async_copy_shared_to_global(y_desc, [row, column], stored.index(0))
-        tma.async_copy_shared_to_global(y_desc, [row, column + half], stored.index(1))
+        tma.async_copy_shared_to_global(y_desc, [row, column + right_at], stored.index(1))
+        if GATED:
+            gate, up = left.to(gl.float32), right.to(gl.float32)
+            active = (gate / (1.0 + gl.exp(-gate))).to(dtype).to(gl.float32)
+            made = (active * up).to(dtype)
+            tma.store_wait(pendings=0)
+            stored.index(0).store(made)
+            fence_async_shared()
+            tma.async_copy_shared_to_global(gated_desc, [row, column], stored.index(0))
     tma.store_wait(pendings=0)
 
 
 # What differs from batch to batch: else each kind of number there would compile it anew.
 @gluon.jit(do_not_specialize=["T", "items", "chunks", "producers"])
 def _gemm_kernel(
-    x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc,
+    x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, gated_desc,
     bias, s, flags, ends, tile_pairs, pairs, segments, factors,
     T, N, K, members, width, s_p, items, chunks, producers,
     W_IS_NK: gl.constexpr, HAS_BIAS: gl.constexpr, HAS_ENDS: gl.constexpr, STEP: gl.constexpr,
     BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr,
-    STAGES: gl.constexpr, MAKES_S: gl.constexpr, COLUMNS: gl.constexpr,
+    STAGES: gl.constexpr, MAKES_S: gl.constexpr, COLUMNS: gl.constexpr, GATED: gl.constexpr,
     FETCH_REGISTERS: gl.constexpr,
 ):  # fmt: skip
     dtype: gl.constexpr = x_desc.dtype
@@ -300,18 +350,18 @@ def _gemm_kernel(
     gl.warp_specialize(
         [
             (_multiply, (
-                x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, x_ring, w_ring, stored, full,
-                empty, bias, s, flags, ends, tile_pairs, pairs, segments, factors,
+                x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, gated_desc, x_ring, w_ring,
+                stored, full, empty, bias, s, flags, ends, tile_pairs, pairs, segments, factors,
                 T, N, K, members, width, s_p, items, chunks, producers,
                 W_IS_NK, HAS_BIAS, HAS_ENDS, STEP, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, STAGES,
-                MAKES_S, COLUMNS,
+                MAKES_S, COLUMNS, GATED,
             )),
             (_fetch, (
-                x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, x_ring, w_ring, stored, full,
-                empty, bias, s, flags, ends, tile_pairs, pairs, segments, factors,
+                x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, gated_desc, x_ring, w_ring,
+                stored, full, empty, bias, s, flags, ends, tile_pairs, pairs, segments, factors,
                 T, N, K, members, width, s_p, items, chunks, producers,
                 W_IS_NK, HAS_BIAS, HAS_ENDS, STEP, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, STAGES,
-                MAKES_S, COLUMNS,
+                MAKES_S, COLUMNS, GATED,
             )),
         ],
         [1],

@@ -19,11 +19,11 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from alto_kernels.lora_linear.kernel.hopper_flags import publish, thread_barrier
 from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
 
-__all__ = ["chunks_of", "fetch_shrink", "multiply_shrink", "producers_of"]
+__all__ = ["OUTSIDE", "chunks_of", "fetch_shrink", "multiply_shrink", "producers_of"]
 
 _MOST_COLUMNS = 64
 _PART = gl.constexpr(64)  # columns of x that one copy brings
-_OUTSIDE = gl.constexpr(1 << 30)  # a row of no bank: zeros, and nothing is read
+OUTSIDE = gl.constexpr(1 << 30)  # a row of no bank: zeros, and nothing is read
 # Microseconds, bytes and operations a microsecond of one program, bytes of a pass of its own, as
 # measured on an H100.
 _ITEM_US, _ITEM_RATE, _TILE_RATE, _PASS_US, _PASS_RATE = 3.0, 50e3, 6e6, 3.0, 2.5e6
@@ -105,7 +105,7 @@ def fetch_shrink(
                     j = first + i * STEP
                     rank_row = first_rank + j % ranks
                     if j >= used:
-                        rank_row = _OUTSIDE
+                        rank_row = OUTSIDE
                     tma.async_copy_global_to_shared(
                         a_desc, [rank_row, j // ranks * K + column], full.index(at),
                         narrow.index((slot + part) * steps + i),
