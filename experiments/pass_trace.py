@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 import torch
@@ -84,19 +85,20 @@ def recorded(work: Callable[[], object]) -> list[Launch]:
 
 
 def seconds_in_a_row(work: Callable[[], object], seconds: float) -> tuple[list[float], list[str]]:
-    """Of each run, and what the driver said of the card meanwhile, once in a second."""
+    """From the end of each run to that of the next, as an executor makes them: `work` waits for
+    what it hands back, and not for what it leaves to the card behind that. And what the driver said
+    of the card meanwhile."""
     query = ["nvidia-smi", f"--query-gpu={_CARD}", "--format=csv,noheader", "-lms", "500"]
     with subprocess.Popen(query, stdout=subprocess.PIPE, text=True) as card:
-        times: list[float] = []
-        begin = time.perf_counter()
-        while time.perf_counter() - begin < seconds:
-            start = time.perf_counter()
+        work()
+        ends = [time.perf_counter()]
+        while ends[-1] - ends[0] < seconds:
             work()
-            torch.cuda.synchronize()
-            times.append(time.perf_counter() - start)
+            ends.append(time.perf_counter())
+        torch.cuda.synchronize()
         card.terminate()
         told = card.stdout.read().splitlines() if card.stdout else []
-    return times, told
+    return [after - before for before, after in pairwise(ends)], told
 
 
 def main() -> None:

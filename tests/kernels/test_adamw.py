@@ -30,12 +30,15 @@ def random_bank() -> Bank:
     return Bank(value, gradient, Moments(mean, square.square()), copy)
 
 
+@pytest.mark.parametrize("updates", [UPDATES, UPDATES[2:]], ids=["some-clip", "none-clips"])
 @pytest.mark.parametrize("step", STEPS)
-def test_each_job_steps_as_in_torch(step: type, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_job_steps_as_in_torch(
+    step: type, updates: tuple[Update, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(kernel, "_SUM_BLOCK", 4)  # less than a job's parts of its norm
     bank, before = random_bank(), random_bank()
-    step(bank, UPDATES)
-    for u in UPDATES:
+    step(bank, updates)
+    for u in updates:
         rows = slice(u.first_rank, u.end_rank)
         parameter = before.value_RC[rows].double().requires_grad_()
         parameter.grad = before.grad_RC[rows].double()

@@ -24,19 +24,22 @@ def adamw_step(bank: Bank, updates: Sequence[Update], losses: Tensor | None = No
     in_8_bits = bank.moments.in_8_bits
     table = _row_table(updates, ranks, with_dice=in_8_bits)
     rows = _on_device(torch.from_numpy(table), device)
-    starts = np.cumsum((0, *ranks), dtype=np.int32)
-    bounds = _on_device(torch.from_numpy(starts), device)
     factors = _on_device(torch.tensor([u.factors for u in updates]), device)
-    squares = torch.empty(len(rows), tiles, dtype=torch.float32, device=device)
-    scales = torch.empty(len(updates), dtype=torch.float32, device=device)
     grid = (tiles, len(rows))
-    _squares_kernel[grid](
-        bank.grad_RC, rows, squares, columns, tiles, bank.grad_RC.stride(0), TILE=_TILE,
-        num_warps=8,
-    )  # fmt: skip
-    _scale_kernel[(len(updates),)](
-        squares, bounds, factors, scales, tiles, BLOCK=_SUM_BLOCK, num_warps=8
-    )
+    scales = factors
+    clips = any(u.clip is not None for u in updates)
+    if clips:
+        squares = torch.empty(len(rows), tiles, dtype=torch.float32, device=device)
+        scales = torch.empty(len(updates), dtype=torch.float32, device=device)
+        starts = np.cumsum((0, *ranks), dtype=np.int32)
+        bounds = _on_device(torch.from_numpy(starts), device)
+        _squares_kernel[grid](
+            bank.grad_RC, rows, squares, columns, tiles, bank.grad_RC.stride(0), TILE=_TILE,
+            num_warps=8,
+        )  # fmt: skip
+        _scale_kernel[(len(updates),)](
+            squares, bounds, factors, scales, tiles, BLOCK=_SUM_BLOCK, num_warps=8
+        )
     moments, copy = bank.moments, bank.value_RC if bank.copy_RC is None else bank.copy_RC
     largest = torch.finfo(copy.dtype).max
     mean_scale = moments.mean_scale_RB if in_8_bits else scales
@@ -45,7 +48,8 @@ def adamw_step(bank: Bank, updates: Sequence[Update], losses: Tensor | None = No
         bank.value_RC, bank.grad_RC, moments.mean_RC, moments.square_RC, mean_scale, root_scale,
         copy, rows, factors, scales, scales if losses is None else losses, columns,
         bank.value_RC.stride(0), copy.stride(0), mean_scale.stride(0), largest,
-        HAS_COPY=bank.copy_RC is not None, GUARDED=losses is not None, IN_8_BITS=in_8_bits,
+        HAS_COPY=bank.copy_RC is not None, GUARDED=losses is not None, CLIPS=clips,
+        IN_8_BITS=in_8_bits,
         GROUPS=_TILE // BLOCK, BLOCK=BLOCK, MEAN_PARTS=MEAN_PARTS, ROOT_PARTS=ROOT_PARTS,
         num_warps=8,
     )  # fmt: skip
@@ -95,7 +99,7 @@ def _scale_kernel(squares, bounds, factors, scales, tiles, BLOCK: tl.constexpr):
 def _step_kernel(
     value, grad, mean, square, mean_scale, root_scale, copy, rows, factors, scales, losses,
     columns, bank_r, copy_r, scale_r, largest, HAS_COPY: tl.constexpr, GUARDED: tl.constexpr,
-    IN_8_BITS: tl.constexpr, GROUPS: tl.constexpr, BLOCK: tl.constexpr,
+    CLIPS: tl.constexpr, IN_8_BITS: tl.constexpr, GROUPS: tl.constexpr, BLOCK: tl.constexpr,
     MEAN_PARTS: tl.constexpr, ROOT_PARTS: tl.constexpr,
 ):  # fmt: skip
     """GROUPS blocks of one row."""
@@ -112,7 +116,9 @@ def _step_kernel(
         loss = tl.load(losses + job) + tl.zeros([GROUPS, 1], tl.float32)
         in_block = in_block & (loss - loss == 0.0)  # of what is not finite that is no number
     in_c = in_block & (c < columns)
-    g = tl.load(grad + at, mask=in_c, other=0.0) * tl.load(scales + job)
+    g = tl.load(grad + at, mask=in_c, other=0.0)
+    if CLIPS:
+        g *= tl.load(scales + job)
     v = tl.load(value + at, mask=in_c, other=0.0)
     m, q = tl.load(mean + at, mask=in_c, other=0), tl.load(square + at, mask=in_c, other=0)
     if IN_8_BITS:

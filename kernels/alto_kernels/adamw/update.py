@@ -11,7 +11,8 @@ __all__ = ["adamw"]
 
 
 def adamw(bank: Bank, updates: Sequence[Update], losses: Tensor | None = None) -> None:
-    """One step of every job in `updates`; on a GPU three launches, whatever the number of jobs.
+    """One step of every job in `updates`; on a GPU one launch, and two more where a job clips,
+    whatever the number of jobs.
 
     With `losses`, one for each update on the bank's device, a job whose loss is not finite takes
     no step, and the host need not know.

@@ -71,7 +71,9 @@ def forward(
 def stores_gated(x_TI: Tensor, group: AdaptedGroup, path: Path) -> bool:
     """Whether the product of y can store what its two members make together."""
     is_wide = all(size % _WIDEST == 0 for size in group.outputs)
-    return path is Path.FUSED and is_wide and _runs_in_gluon(x_TI) and group.weight_OI.stride(1) == 1
+    return (
+        path is Path.FUSED and is_wide and _runs_in_gluon(x_TI) and group.weight_OI.stride(1) == 1
+    )
 
 
 def _makes_s_inside(x_TI: Tensor, group: AdaptedGroup, tables: Tables) -> bool:

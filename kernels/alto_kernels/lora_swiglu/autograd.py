@@ -12,9 +12,7 @@ from alto_kernels.swiglu import swiglu
 __all__ = ["lora_swiglu"]
 
 
-def lora_swiglu(
-    x_TI: Tensor, group: AdaptedGroup, plan: Plan, path: Path | None = None
-) -> Tensor:
+def lora_swiglu(x_TI: Tensor, group: AdaptedGroup, plan: Plan, path: Path | None = None) -> Tensor:
     """(T, F): silu(gate) * up, where gate and up are the members of the group.
 
     Gradients go where `lora_linear_group` has them. Without kernels, or without adapters, the two

@@ -49,6 +49,4 @@ def backward(
         ds_PJ = gated_ds(dy_TF, both_TO, dboth_TO, s_PJ, group.b_RO, tables)
         made = mark(device)
     narrow = linears.Narrow(ds_PJ, made, has_db=False)
-    return linears.behind_ds(
-        narrow, dboth_TO, x_TI, s_PJ, group, tables, path, need_dx=need_dx
-    )
+    return linears.behind_ds(narrow, dboth_TO, x_TI, s_PJ, group, tables, path, need_dx=need_dx)
