@@ -76,8 +76,8 @@ def gemm_hopper(
     a_desc = flags = None
     producers, chunks, columns = 0, 0, _BLOCK_K
     gated = gated_TF is not None
-    # Columns of one copy.
-    piece = block_n // 2 if gated else block_n
+    piece = block_n // 2 if gated else block_n  # columns of one copy
+    gated_desc = None if gated_TF is None else _descriptor(gated_TF, (TILE_ROWS, piece))
     if a_RC is not None:
         programs, producers = most, producers_of(tables, members, K, N, most)
         chunks, columns = chunks_of(tables, members)
@@ -89,8 +89,8 @@ def gemm_hopper(
         _descriptor(s_PJ, (TILE_ROWS, step)),
         _descriptor(bank_RC, (step, piece)),
         _descriptor(y_TN, (TILE_ROWS, block_n // 2)),
-        a_desc, None if gated_TF is None else _descriptor(gated_TF, (TILE_ROWS, piece)), bias_N, s_PJ, flags, ends, tables.tile_pairs, tables.pairs, tables.segments,
-        tables.factors, T, N, K, members, tables.rank_width, s_PJ.stride(0),
+        a_desc, gated_desc, bias_N, s_PJ, flags, ends, tables.tile_pairs, tables.pairs,
+        tables.segments, tables.factors, T, N, K, members, tables.rank_width, s_PJ.stride(0),
         tables.num_pairs * chunks, chunks, producers,
         W_IS_NK=w_is_nk, HAS_BIAS=bias_N is not None, HAS_ENDS=ends is not None, STEP=step,
         BLOCK_M=TILE_ROWS, BLOCK_N=block_n, BLOCK_K=_BLOCK_K, GROUP_M=_GROUP_M, STAGES=_STAGES,
@@ -145,6 +145,24 @@ def _wait_for_s(flags, tiles_done, first, end, items, MAKES_S: gl.constexpr):
 
 
 @gluon.jit
+def _fetch_weight(
+    w_desc, buffer, full, k, column, N,
+    W_IS_NK: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GATED: gl.constexpr,
+):  # fmt: skip
+    """BLOCK_K inputs of a tile's columns."""
+    if GATED:
+        halves = buffer._reinterpret(w_desc.dtype, [2, BLOCK_N // 2, BLOCK_K], w_desc.layout)
+        for i in gl.static_range(2):
+            tma.async_copy_global_to_shared(
+                w_desc, [column + i * (N // 2), k], full, halves.index(i)
+            )
+    elif W_IS_NK:
+        tma.async_copy_global_to_shared(w_desc, [column, k], full, buffer)
+    else:
+        tma.async_copy_global_to_shared(w_desc, [k, column], full, buffer)
+
+
+@gluon.jit
 def _fetch_bank(
     bank_desc, buffer, full, rank_row, column, member, N,
     STEP: gl.constexpr, BLOCK_N: gl.constexpr, GATED: gl.constexpr,
@@ -195,22 +213,10 @@ def _fetch(
             mbarrier.wait(empty.index(at), ((turn // STAGES) & 1) ^ 1)
             mbarrier.expect(full.index(at), (BLOCK_M + BLOCK_N) * BLOCK_K * 2)
             tma.async_copy_global_to_shared(x_desc, [row, k], full.index(at), x_ring.index(at))
-            if GATED:
-                halves = w_ring.index(at)._reinterpret(
-                    dtype, [2, BLOCK_N // 2, BLOCK_K], w_desc.layout
-                )
-                for i in gl.static_range(2):
-                    tma.async_copy_global_to_shared(
-                        w_desc, [column + i * (N // 2), k], full.index(at), halves.index(i)
-                    )
-            elif W_IS_NK:
-                tma.async_copy_global_to_shared(
-                    w_desc, [column, k], full.index(at), w_ring.index(at)
-                )
-            else:
-                tma.async_copy_global_to_shared(
-                    w_desc, [k, column], full.index(at), w_ring.index(at)
-                )
+            _fetch_weight(
+                w_desc, w_ring.index(at), full.index(at), k, column, N,
+                W_IS_NK, BLOCK_N, BLOCK_K, GATED,
+            )  # fmt: skip
             turn += 1
         first_member, end_member = _members_of(column, ends, members, HAS_ENDS)
         first_pair, end_pair = gl.load(tile_pairs + m), gl.load(tile_pairs + m + 1)
@@ -236,6 +242,27 @@ def _fetch(
                         member, N, STEP, BLOCK_N, GATED,
                     )  # fmt: skip
                     turn += 1
+
+
+@gluon.jit
+def _store(
+    y_desc, gated_desc, stored, left, right, row, column, right_at, GATED: gl.constexpr
+):  # fmt: skip
+    """The halves of a tile, and what they make together while those are on their way."""
+    tma.store_wait(pendings=0)  # of the tile before
+    stored.index(0).store(left)
+    stored.index(1).store(right)
+    fence_async_shared()
+    tma.async_copy_shared_to_global(y_desc, [row, column], stored.index(0))
+    tma.async_copy_shared_to_global(y_desc, [row, column + right_at], stored.index(1))
+    if GATED:
+        gate, up = left.to(gl.float32), right.to(gl.float32)
+        active = (gate / (1.0 + gl.exp(-gate))).to(left.dtype).to(gl.float32)
+        made = (active * up).to(left.dtype)
+        tma.store_wait(pendings=0)
+        stored.index(0).store(made)
+        fence_async_shared()
+        tma.async_copy_shared_to_global(gated_desc, [row, column], stored.index(0))
 
 
 @gluon.jit
@@ -306,21 +333,17 @@ def _multiply(
             values = gl.load(bias + c, mask=c < N, other=0.0).to(gl.float32)
             acc += gl.expand_dims(values, 0)
         left, right = acc.reshape([BLOCK_M, 2, half]).permute(0, 2, 1).split()
-        left, right = left.to(dtype), right.to(dtype)
-        tma.store_wait(pendings=0)  # of the tile before
-        stored.index(0).store(left)
-        stored.index(1).store(right)
-        fence_async_shared()
-        tma.async_copy_shared_to_global(y_desc, [row, column], stored.index(0))
-        tma.async_copy_shared_to_global(y_desc, [row, column + right_at], stored.index(1))
-        if GATED:
-            gate, up = left.to(gl.float32), right.to(gl.float32)
-            active = (gate / (1.0 + gl.exp(-gate))).to(dtype).to(gl.float32)
-            made = (active * up).to(dtype)
-            tma.store_wait(pendings=0)
-            stored.index(0).store(made)
-            fence_async_shared()
-            tma.async_copy_shared_to_global(gated_desc, [row, column], stored.index(0))
+        _store(
+            y_desc,
+            gated_desc,
+            stored,
+            left.to(dtype),
+            right.to(dtype),
+            row,
+            column,
+            right_at,
+            GATED,
+        )
     tma.store_wait(pendings=0)
 
 
