@@ -85,16 +85,31 @@ def test_rows_that_meet_no_adapter(gone: tuple[int, ...]) -> None:
     assert_exact(case, HALF, Path.FUSED, without(case.plan(), *gone))
 
 
-def test_a_segment_gets_the_same_bits_whatever_is_beside_it() -> None:
-    # Whole blocks ahead of it: the interpreter's product of a row depends on the row's place.
-    case = Case((64, 45, 70), (16, 8, 4), outputs=(320, 320))
-    t, rows = draw(case, HALF), slice(64, 109)
-    together = ours(case, t, HALF, Path.FUSED, case.plan())
-    alone = Plan(45, (replace(case.plan().segments[1], first_row=0, end_row=45),))
-    part = ours(case, replace(t, x=t.x[rows], dy=t.dy[rows]), HALF, Path.FUSED, alone)
-    of_bank = slice(16, 24)
-    for whole, own, at in zip(together, part, (rows, rows, of_bank, of_bank), strict=True):
-        assert torch.equal(whole[at], own if at is rows else own[at])
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # the interpreter's arithmetic
+def test_what_is_not_finite_in_one_job_stays_there() -> None:
+    case = Case((30, 20), (16, 4), outputs=(320, 320))  # in one tile
+    t = draw(case, HALF)
+    sound = ours(case, t, HALF, Path.FUSED, case.plan())
+    t.x[3], t.dy[7] = torch.nan, torch.inf
+    broken = ours(case, t, HALF, Path.FUSED, case.plan())
+    rows, ranks = slice(30, 50), slice(16, 20)
+    for got, expected, part in zip(broken, sound, (rows, rows, ranks, ranks), strict=True):
+        assert torch.equal(got[part], expected[part])
+        assert not got.isfinite().all()
+
+
+def test_a_job_alone_gets_what_it_gets_among_others() -> None:
+    """Within the error that is allowed anyway; its rows begin elsewhere in a tile."""
+    case = Case((100, 70, 40), (16, 8, 16), outputs=(320, 320))
+    t, plan = draw(case, HALF), case.plan()
+    torchs, exact = (by_autograd(case, t, dtype, plan) for dtype in (HALF, torch.float64))
+    s = plan.segments[1]
+    rows, ranks = slice(s.first_row, s.end_row), slice(s.first_rank, s.end_rank)
+    alone = Plan(70, (replace(s, first_row=0, end_row=70),))
+    found = ours(case, replace(t, x=t.x[rows], dy=t.dy[rows]), HALF, Path.FUSED, alone)
+    for number, part in enumerate((rows, rows, ranks, ranks)):
+        mine = found[number] if part is rows else found[number][ranks]
+        assert_as_exact_as_torch(mine, torchs[number][part], exact[number][part])
 
 
 def test_a_plan_with_room_is_computed_the_same() -> None:
