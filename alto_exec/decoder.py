@@ -21,7 +21,7 @@ from alto_exec.replay import Replayed, Replays
 from alto_exec.weighing import FixedWeights, Weigh
 from alto_kernels.linear_cross_entropy import linear_cross_entropy, take_rows
 from alto_kernels.lora_linear import AdaptedGroup, has_kernels, lora_linear_group, path_alone_for
-from alto_kernels.lora_swiglu import lora_swiglu
+from alto_kernels.lora_mlp import lora_mlp
 from alto_kernels.rms_norm import add_rms_norm
 from alto_kernels.swiglu import swiglu
 from alto_kernels.varlen_attention import varlen_attention
@@ -277,14 +277,12 @@ class Decoder:
     ) -> tuple[Tensor, Tensor]:
         """The residual stream, and what is still to be added to it: norms add as they read."""
         h_TH, x_TH = add_rms_norm(h_TH, delta_TH, layer.attention_norm_H, self._epsilon)
-        mixed_TD = varlen_attention(
-            *_apply(layer.qkv, x_TH, context), context.cos_Td, context.sin_Td,
-            context.batch.lengths, self._head_size,
-        )  # fmt: skip
+        q_TD, k_TD, v_TD = _apply(layer.qkv, x_TH, context)
+        angles, lengths = (context.cos_Td, context.sin_Td), context.batch.lengths
+        mixed_TD = varlen_attention(q_TD, k_TD, v_TD, *angles, lengths, self._head_size)
         (delta_TH,) = _apply(layer.out, mixed_TD, context)
         h_TH, x_TH = add_rms_norm(h_TH, delta_TH, layer.mlp_norm_H, self._epsilon)
-        (delta_TH,) = _apply(layer.down, _gated(layer.gate_up, x_TH, context), context)
-        return h_TH, delta_TH
+        return h_TH, _mlp(layer, x_TH, context)
 
     def _context(self, bank: AdapterBank, batch: PackedBatch) -> Context:
         angles_Td = batch.positions_T[:, None] * self._frequencies_d
@@ -320,13 +318,14 @@ def _apply(split: Split, x_TI: Tensor, context: Context) -> tuple[Tensor, ...]:
     return tuple(outputs[place] for place in split.order)
 
 
-def _gated(split: Split, x_TI: Tensor, context: Context) -> Tensor:
-    """silu(gate) * up: one operation where both are adapted and their weights are here."""
-    first, *others = split.groups
-    travels = context.travels and first.travel is not None
-    if others or travels or first.number is None:
-        return swiglu(*_apply(split, x_TI, context))
-    return lora_swiglu(x_TI, _adapted(first, context.bank), context.batch.plan)
+def _mlp(layer: Layer, x_TH: Tensor, context: Context) -> Tensor:
+    """One operation where all its linears are adapted and their weights are here."""
+    groups = (*layer.gate_up.groups, *layer.down.groups)
+    travels = context.travels and any(group.travel is not None for group in groups)
+    if len(groups) == 2 and not travels and all(group.number is not None for group in groups):
+        return lora_mlp(x_TH, *(_adapted(g, context.bank) for g in groups), context.batch.plan)
+    (y_TH,) = _apply(layer.down, swiglu(*_apply(layer.gate_up, x_TH, context)), context)
+    return y_TH
 
 
 def _travelled(

@@ -77,8 +77,8 @@ def others() -> None:
     for delta in (None, halves(4, 96)):
         new_TH, _, scale_T = add_rms_norm_fwd(halves(4, 96), delta, halves(96), 1e-5)
         add_rms_norm_bwd(delta, halves(4, 96), new_TH, scale_T, halves(96))
-    swiglu_fwd(halves(4, 96), halves(4, 96))
-    swiglu_bwd(halves(4, 96), halves(4, 96), halves(4, 96))
+    swiglu_fwd(halves(4, 96), halves(4, 96), halves(4, 96))
+    swiglu_bwd(halves(4, 96), halves(4, 96), halves(4, 96), halves(4, 192))
     parts = (halves(4, 64), halves(4, 32), halves(4, 32))
     for backwards in (False, True):
         rotate(parts, torch.ones(4, 8), torch.ones(4, 8), backwards=backwards)

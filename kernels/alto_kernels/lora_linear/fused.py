@@ -1,9 +1,7 @@
 """Forward and backward of a group by the Triton kernels: which pass runs on what."""
 
-from dataclasses import dataclass
 from typing import Any
 
-import torch
 import triton
 from torch import Tensor
 
@@ -25,8 +23,9 @@ from alto_kernels.lora_linear.kernel.shrink import shrink
 from alto_kernels.lora_linear.path import Path
 from alto_kernels.lora_linear.plan import AdaptedGroup, Plan
 from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
+from alto_kernels.swiglu.kernel import swiglu_bwd
 
-__all__ = ["Narrow", "backward", "behind_ds", "forward", "hides_both", "stores_gated"]
+__all__ = ["backward", "forward", "hides_both", "stores_gated"]
 
 _ONE_PASS_RANK, _ONE_PASS_ROWS = 16, 512
 _WIDEST = 256  # columns of a tile
@@ -68,12 +67,10 @@ def forward(
     return y_TO, s_PJ
 
 
-def stores_gated(x_TI: Tensor, group: AdaptedGroup, path: Path) -> bool:
-    """Whether the product of y can store what its two members make together."""
+def stores_gated(x_TI: Tensor, group: AdaptedGroup) -> bool:
+    """Whether our own product of y can store what its two members make together."""
     is_wide = all(size % _WIDEST == 0 for size in group.outputs)
-    return (
-        path is Path.FUSED and is_wide and _runs_in_gluon(x_TI) and group.weight_OI.stride(1) == 1
-    )
+    return is_wide and _row_major(group.weight_OI)[1] and _runs_in_gluon(x_TI)
 
 
 def _makes_s_inside(x_TI: Tensor, group: AdaptedGroup, tables: Tables) -> bool:
@@ -95,66 +92,44 @@ def backward(
     path: Path,
     *,
     need_dx: bool,
+    gates_T2I: Tensor | None = None,
 ) -> Tensor | None:
     """dx (T, I) if it is needed; the gradients of A and B go to the bank.
+
+    With gate and up side by side, of which x = silu(gate) * up, their gradients in place of dx.
 
     The product of dx is compute bound and leaves a few multiprocessors alone, so the gradients that
     it does not wait for, which are memory bound, run beside it. Where that is too much for those,
     dB runs beside what makes ds, for both read dy, and the product waits for it too: the rest of it
     would be left with those few.
     """
-    tables, device = plan.tables(x_TI.device), x_TI.device
-    spans, one_pass = _output_spans(group), _is_one_pass(tables)
+    device = x_TI.device
+    tables, spans = plan.tables(device), _output_spans(group)
+    one_pass, db_made = _is_one_pass(tables), None
     with first_in_line(device):
         if one_pass:
             grad_b_RO, widest = group.grad_b_RO, max(group.outputs)
             ds_PJ = dy_pass(dy_TO, s_PJ, group.b_RO, grad_b_RO, spans, tables, widest)
         else:
             ds_PJ = shrink(dy_TO, group.b_RO, spans, tables, shared=False)
-        narrow = Narrow(ds_PJ, mark(device), has_db=one_pass)
-    return behind_ds(narrow, dy_TO, x_TI, s_PJ, group, tables, path, need_dx=need_dx)
-
-
-@dataclass(frozen=True, slots=True)
-class Narrow:
-    """ds, made first in line, whether dB was made with it, and when both are there."""
-
-    ds_PJ: Tensor
-    made: torch.cuda.Event | None
-    has_db: bool
-
-
-def behind_ds(
-    narrow: Narrow,
-    dy_TO: Tensor,
-    x_TI: Tensor,
-    s_PJ: Tensor,
-    group: AdaptedGroup,
-    tables: Tables,
-    path: Path,
-    *,
-    need_dx: bool,
-) -> Tensor | None:
-    """The backward pass from there on; ends the line."""
-    device, spans, db_made = x_TI.device, _output_spans(group), None
-    dx_TI = x_TI.new_empty(x_TI.shape) if need_dx else None
+        ds_made = mark(device)
     (rows, inputs), outputs = x_TI.shape, group.weight_OI.shape[0]
-    hides = hides_both(tables, rows, inputs, outputs, num_programs(device))
-    db_first = not narrow.has_db and not hides
+    db_first = not one_pass and not hides_both(tables, rows, inputs, outputs, num_programs(device))
     if db_first:
         add_outer(s_PJ, dy_TO, group.grad_b_RO, spans, tables, shared=False)
         db_made = mark(device)
-    if dx_TI is not None:
+    dx_TI = x_TI.new_empty(x_TI.shape if gates_T2I is None else gates_T2I.shape)
+    if need_dx:
         with next_in_line(device):
             follow(db_made, device)
-            _dx(dx_TI, dy_TO, narrow.ds_PJ, group, tables, path)
-    follow(narrow.made, device)
-    if not narrow.has_db and not db_first:
+            _dx(dx_TI, dy_TO, ds_PJ, group, tables, path, gates_T2I)
+    follow(ds_made, device)
+    if not one_pass and not db_first:
         add_outer(s_PJ, dy_TO, group.grad_b_RO, spans, tables, shared=False)
     x_spans, grad_a_RC = _input_spans(group), group.grad_a_RMI.flatten(1)
-    add_outer(narrow.ds_PJ, x_TI, grad_a_RC, x_spans, tables, shared=True, number=group.number)
+    add_outer(ds_PJ, x_TI, grad_a_RC, x_spans, tables, shared=True, number=group.number)
     join(device)
-    return dx_TI
+    return dx_TI if need_dx else None
 
 
 def _is_one_pass(tables: Tables) -> bool:
@@ -174,23 +149,36 @@ def hides_both(tables: Tables, rows: int, inputs: int, outputs: int, programs: i
 
 
 def _dx(
-    dx_TI: Tensor, dy_TO: Tensor, ds_PJ: Tensor, group: AdaptedGroup, tables: Tables, path: Path
+    dx_TI: Tensor,
+    dy_TO: Tensor,
+    ds_PJ: Tensor,
+    group: AdaptedGroup,
+    tables: Tables,
+    path: Path,
+    gates_T2I: Tensor | None,
 ) -> None:
-    """dx = dy W + ds A, the second masked where there is dropout; or that alone."""
-    a_RC = group.a_RMI.flatten(1)
-    if path is not Path.FUSED or tables.has_dropout:
+    """dx = dy W + ds A, the second masked where there is dropout, or that alone; or the gradients
+    of gate and up that come of it."""
+    a_RC, is_product = group.a_RMI.flatten(1), path is Path.FUSED and not tables.has_dropout
+    is_wide = group.inputs % _WIDEST == 0
+    if gates_T2I is not None and not (is_product and is_wide and _runs_in_gluon(dy_TO)):
+        whole_TI = dy_TO.new_empty(dy_TO.shape[0], group.inputs)
+        _dx(whole_TI, dy_TO, ds_PJ, group, tables, path, None)
+        swiglu_bwd(whole_TI, *gates_T2I.chunk(2, dim=1), dx_TI)
+    elif is_product:
+        weight, is_oi = _row_major(group.weight_OI)
+        _product(
+            dx_TI, dy_TO, weight, None, ds_PJ, a_RC, None, tables,
+            w_is_nk=not is_oi, members=len(group.outputs), block_n=_block_n((group.inputs,)),
+            **({} if gates_T2I is None else {"gates_TO": gates_T2I}),
+        )  # fmt: skip
+    else:
         expand(
             ds_PJ, a_RC, None, _input_spans(group), tables, group.inputs,
             shared=True, number=group.number, out=dx_TI,
         )  # fmt: skip
         if not path.is_alone:
             dx_TI.addmm_(dy_TO, group.weight_OI)
-        return
-    weight, is_oi = _row_major(group.weight_OI)
-    _product(
-        dx_TI, dy_TO, weight, None, ds_PJ, a_RC, None, tables,
-        w_is_nk=not is_oi, members=len(group.outputs), block_n=_block_n((group.inputs,)),
-    )  # fmt: skip
 
 
 def _input_spans(group: AdaptedGroup) -> Tensor:

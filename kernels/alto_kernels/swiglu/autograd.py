@@ -28,11 +28,16 @@ class SwiGlu(torch.autograd.Function):
         from alto_kernels.swiglu.kernel import swiglu_fwd
 
         ctx.save_for_backward(gate_TF, up_TF)
-        return swiglu_fwd(gate_TF, up_TF)
+        y_TF = gate_TF.new_empty(gate_TF.shape)
+        swiglu_fwd(gate_TF, up_TF, y_TF)
+        return y_TF
 
     @staticmethod
     def backward(ctx: Any, dy_TF: Tensor) -> tuple[Tensor, Tensor]:
         from alto_kernels.swiglu.kernel import swiglu_bwd
 
-        dgate_TF, dup_TF = swiglu_bwd(dy_TF, *ctx.saved_tensors).chunk(2, dim=1)
+        gate_TF, up_TF = ctx.saved_tensors
+        d_T2F = gate_TF.new_empty(gate_TF.shape[0], 2 * gate_TF.shape[1])
+        swiglu_bwd(dy_TF.contiguous(), gate_TF, up_TF, d_T2F)
+        dgate_TF, dup_TF = d_T2F.chunk(2, dim=1)
         return dgate_TF, dup_TF

@@ -7,30 +7,25 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["swiglu_bwd", "swiglu_fwd", "swiglu_gradients"]
+__all__ = ["swiglu_bwd", "swiglu_fwd"]
 
 _BLOCK = 2048
 
 
-def swiglu_fwd(gate_TF: Tensor, up_TF: Tensor) -> Tensor:
+def swiglu_fwd(gate_TF: Tensor, up_TF: Tensor, y_TF: Tensor) -> None:
     T, F = gate_TF.shape
-    y_TF = gate_TF.new_empty(T, F)
     _fwd_kernel[(T, triton.cdiv(F, _BLOCK))](
         gate_TF, up_TF, y_TF, F, gate_TF.stride(0), up_TF.stride(0), BLOCK=_BLOCK, num_warps=4
     )
-    return y_TF
 
 
-def swiglu_bwd(dy_TF: Tensor, gate_TF: Tensor, up_TF: Tensor) -> Tensor:
+def swiglu_bwd(dy_TF: Tensor, gate_TF: Tensor, up_TF: Tensor, d_T2F: Tensor) -> None:
     """Gradients of gate and up, side by side in one tensor."""
-    dy_TF = dy_TF.contiguous()
     T, F = gate_TF.shape
-    d_T2F = gate_TF.new_empty(T, 2 * F)
     _bwd_kernel[(T, triton.cdiv(F, _BLOCK))](
         dy_TF, gate_TF, up_TF, d_T2F, F, gate_TF.stride(0), up_TF.stride(0),
         BLOCK=_BLOCK, num_warps=4,
     )  # fmt: skip
-    return d_T2F
 
 
 @triton.jit
@@ -52,12 +47,8 @@ def _bwd_kernel(dy, gate, up, d, F, gate_t, up_t, BLOCK: tl.constexpr):
     b_gate = tl.load(gate + t * gate_t + f, mask=in_f, other=0.0).to(tl.float32)
     b_up = tl.load(up + t * up_t + f, mask=in_f, other=0.0).to(tl.float32)
     b_dy = tl.load(dy + t * F + f, mask=in_f, other=0.0).to(tl.float32)
-    dgate, dup = swiglu_gradients(b_dy, b_gate, b_up)
+    s = tl.sigmoid(b_gate)
+    dgate = b_dy * b_up * s * (1 + b_gate * (1 - s))
+    dup = b_dy * b_gate * s
     tl.store(d + t * 2 * F + f, dgate.to(d.dtype.element_ty), mask=in_f)
     tl.store(d + t * 2 * F + F + f, dup.to(d.dtype.element_ty), mask=in_f)
-
-
-@triton.jit
-def swiglu_gradients(dy, gate, up):
-    s = tl.sigmoid(gate)
-    return dy * up * s * (1 + gate * (1 - s)), dy * gate * s

@@ -5,7 +5,7 @@ of a ring of buffers. The adapters' steps pass through that ring like all others
 steps of the next tile are fetched while the last one is being stored. `s` may be made inside of
 this kernel as well (`hopper_shrink.py`); where it is not, programs begin while its last parts are
 made, for x and the weight were there before that began, and wait where they first meet it.
-A tile of a *gated* product is half gate and half up, so that it can store what both make as well.
+What it stores beside or in place of its tiles where gate and up are near: `hopper_gates.py`.
 """
 
 from functools import lru_cache
@@ -30,6 +30,7 @@ from alto_kernels.lora_linear.kernel.hopper_flags import (
     wait_for,
     wait_for_launches,
 )
+from alto_kernels.lora_linear.kernel.hopper_gates import fetch_gates, store, store_gradients
 from alto_kernels.lora_linear.kernel.hopper_shrink import (
     OUTSIDE,
     chunks_of,
@@ -60,14 +61,16 @@ def gemm_hopper(
     block_n: int,
     a_RC: Tensor | None = None,
     gated_TF: Tensor | None = None,
+    gates_TO: Tensor | None = None,
 ) -> None:
     """What `gemm` computes. With `a_RC` first s = scale * x A^T, as `shrink` has it; with
-    `gated_TF` last silu(gate) * up, of y's two halves.
+    `gated_TF` last silu(gate) * up, of y's two halves. With `gates_TO`, gate and up side by side,
+    what is computed is the gradient of silu(gate) * up, and y becomes those of gate and of up.
 
-    For the first `block_n` must be 256, and `producers_of` more than 0; for the last `block_n` must
-    divide the columns of each of two members.
+    For the first `block_n` must be 256, and `producers_of` more than 0; for the others `block_n`
+    must divide the columns of gate.
     """
-    (T, K), N = x_TK.shape, y_TN.shape[1]
+    (T, K), N = x_TK.shape, y_TN.shape[1] if gates_TO is None else y_TN.shape[1] // 2
     step, device = tables.rank_step, x_TK.device
     most = num_programs(device)
     tiles = tables.num_tiles * triton.cdiv(N, block_n)
@@ -77,7 +80,8 @@ def gemm_hopper(
     producers, chunks, columns = 0, 0, _BLOCK_K
     gated = gated_TF is not None
     piece = block_n // 2 if gated else block_n  # columns of one copy
-    gated_desc = None if gated_TF is None else _descriptor(gated_TF, (TILE_ROWS, piece))
+    gates = gated_TF if gates_TO is None else gates_TO
+    gates_desc = None if gates is None else _descriptor(gates, (TILE_ROWS, block_n // 2))
     if a_RC is not None:
         programs, producers = most, producers_of(tables, members, K, N, most)
         chunks, columns = chunks_of(tables, members)
@@ -89,12 +93,13 @@ def gemm_hopper(
         _descriptor(s_PJ, (TILE_ROWS, step)),
         _descriptor(bank_RC, (step, piece)),
         _descriptor(y_TN, (TILE_ROWS, block_n // 2)),
-        a_desc, gated_desc, bias_N, s_PJ, flags, ends, tables.tile_pairs, tables.pairs,
+        a_desc, gates_desc, bias_N, s_PJ, flags, ends, tables.tile_pairs, tables.pairs,
         tables.segments, tables.factors, T, N, K, members, tables.rank_width, s_PJ.stride(0),
         tables.num_pairs * chunks, chunks, producers,
         W_IS_NK=w_is_nk, HAS_BIAS=bias_N is not None, HAS_ENDS=ends is not None, STEP=step,
         BLOCK_M=TILE_ROWS, BLOCK_N=block_n, BLOCK_K=_BLOCK_K, GROUP_M=_GROUP_M, STAGES=_STAGES,
-        MAKES_S=a_RC is not None, COLUMNS=columns, GATED=gated, FETCH_REGISTERS=_FETCH_REGISTERS,
+        MAKES_S=a_RC is not None, COLUMNS=columns, GATED=gated, GATES=gates_TO is not None,
+        FETCH_REGISTERS=_FETCH_REGISTERS,
         num_warps=_WARPS, launch_pdl=True,
     )  # fmt: skip
 
@@ -185,12 +190,13 @@ def _fetch_bank(
 
 @gluon.jit
 def _fetch(
-    x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, gated_desc, x_ring, w_ring, stored, full,
+    x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, gates_desc, x_ring, w_ring, stored, full,
     empty, bias, s, flags, ends, tile_pairs, pairs, segments, factors,
     T, N, K, members, width, s_p, items, chunks, producers,
     W_IS_NK: gl.constexpr, HAS_BIAS: gl.constexpr, HAS_ENDS: gl.constexpr, STEP: gl.constexpr,
     BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr,
     STAGES: gl.constexpr, MAKES_S: gl.constexpr, COLUMNS: gl.constexpr, GATED: gl.constexpr,
+    GATES: gl.constexpr,
 ):  # fmt: skip
     """One warp: operands of every step into the ring."""
     tiles_m, tiles_n = gl.cdiv(T, BLOCK_M), gl.cdiv(N, BLOCK_N)
@@ -242,37 +248,29 @@ def _fetch(
                         member, N, STEP, BLOCK_N, GATED,
                     )  # fmt: skip
                     turn += 1
+        if GATES:
+            turn = fetch_gates(
+                gates_desc, w_ring, full, empty, turn, row, column, N, BLOCK_M, BLOCK_N // 2, STAGES
+            )
 
 
 @gluon.jit
-def _store(
-    y_desc, gated_desc, stored, left, right, row, column, right_at, GATED: gl.constexpr
-):  # fmt: skip
-    """The halves of a tile, and what they make together while those are on their way."""
-    tma.store_wait(pendings=0)  # of the tile before
-    stored.index(0).store(left)
-    stored.index(1).store(right)
-    fence_async_shared()
-    tma.async_copy_shared_to_global(y_desc, [row, column], stored.index(0))
-    tma.async_copy_shared_to_global(y_desc, [row, column + right_at], stored.index(1))
-    if GATED:
-        gate, up = left.to(gl.float32), right.to(gl.float32)
-        active = (gate / (1.0 + gl.exp(-gate))).to(left.dtype).to(gl.float32)
-        made = (active * up).to(left.dtype)
-        tma.store_wait(pendings=0)
-        stored.index(0).store(made)
-        fence_async_shared()
-        tma.async_copy_shared_to_global(gated_desc, [row, column], stored.index(0))
+def _bias_of(bias, column, right_at, N, BLOCK_N: gl.constexpr, layout: gl.constexpr):
+    """Of a tile's columns, whose right half may lie apart."""
+    j = gl.arange(0, BLOCK_N, layout=gl.SliceLayout(0, layout))
+    c = column + j % (BLOCK_N // 2) + j // (BLOCK_N // 2) * right_at
+    return gl.load(bias + c, mask=c < N, other=0.0).to(gl.float32)
 
 
 @gluon.jit
 def _multiply(
-    x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, gated_desc, x_ring, w_ring, stored, full,
+    x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, gates_desc, x_ring, w_ring, stored, full,
     empty, bias, s, flags, ends, tile_pairs, pairs, segments, factors,
     T, N, K, members, width, s_p, items, chunks, producers,
     W_IS_NK: gl.constexpr, HAS_BIAS: gl.constexpr, HAS_ENDS: gl.constexpr, STEP: gl.constexpr,
     BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr,
     STAGES: gl.constexpr, MAKES_S: gl.constexpr, COLUMNS: gl.constexpr, GATED: gl.constexpr,
+    GATES: gl.constexpr,
 ):  # fmt: skip
     """The other warps: the products and the store."""
     tiles_m, tiles_n = gl.cdiv(T, BLOCK_M), gl.cdiv(N, BLOCK_N)
@@ -281,9 +279,8 @@ def _multiply(
         version=[3, 0], warps_per_cta=[gl.num_warps(), 1], instr_shape=[16, BLOCK_N, 16]
     )
     half: gl.constexpr = BLOCK_N // 2
-    right_at = half  # the columns of a tile's right half, behind those of its left
-    if GATED:
-        right_at = N // 2
+    # The columns of a tile's right half, behind those of its left.
+    right_at = N // 2 if GATED else half
     turn = 0
     if MAKES_S:
         wait_for_launches()
@@ -328,34 +325,29 @@ def _multiply(
             wait_for_launches()  # they may still read what was where y comes to lie
 
         if HAS_BIAS:
-            j = gl.arange(0, BLOCK_N, layout=gl.SliceLayout(0, layout))
-            c = column + j % half + j // half * right_at
-            values = gl.load(bias + c, mask=c < N, other=0.0).to(gl.float32)
-            acc += gl.expand_dims(values, 0)
+            acc += gl.expand_dims(_bias_of(bias, column, right_at, N, BLOCK_N, layout), 0)
         left, right = acc.reshape([BLOCK_M, 2, half]).permute(0, 2, 1).split()
-        _store(
-            y_desc,
-            gated_desc,
-            stored,
-            left.to(dtype),
-            right.to(dtype),
-            row,
-            column,
-            right_at,
-            GATED,
-        )
+        if GATES:
+            turn = store_gradients(
+                y_desc, gates_desc, w_ring, stored, full, empty, turn, left, right, row, column, N,
+                BLOCK_M, half, STAGES,
+            )  # fmt: skip
+        else:
+            left, right = left.to(dtype), right.to(dtype)
+            store(y_desc, gates_desc, stored, left, right, row, column, right_at, GATED)
     tma.store_wait(pendings=0)
 
 
 # What differs from batch to batch: else each kind of number there would compile it anew.
 @gluon.jit(do_not_specialize=["T", "items", "chunks", "producers"])
 def _gemm_kernel(
-    x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, gated_desc,
+    x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, gates_desc,
     bias, s, flags, ends, tile_pairs, pairs, segments, factors,
     T, N, K, members, width, s_p, items, chunks, producers,
     W_IS_NK: gl.constexpr, HAS_BIAS: gl.constexpr, HAS_ENDS: gl.constexpr, STEP: gl.constexpr,
     BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr,
     STAGES: gl.constexpr, MAKES_S: gl.constexpr, COLUMNS: gl.constexpr, GATED: gl.constexpr,
+    GATES: gl.constexpr,
     FETCH_REGISTERS: gl.constexpr,
 ):  # fmt: skip
     dtype: gl.constexpr = x_desc.dtype
@@ -373,18 +365,18 @@ def _gemm_kernel(
     gl.warp_specialize(
         [
             (_multiply, (
-                x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, gated_desc, x_ring, w_ring,
+                x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, gates_desc, x_ring, w_ring,
                 stored, full, empty, bias, s, flags, ends, tile_pairs, pairs, segments, factors,
                 T, N, K, members, width, s_p, items, chunks, producers,
                 W_IS_NK, HAS_BIAS, HAS_ENDS, STEP, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, STAGES,
-                MAKES_S, COLUMNS, GATED,
+                MAKES_S, COLUMNS, GATED, GATES,
             )),
             (_fetch, (
-                x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, gated_desc, x_ring, w_ring,
+                x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, gates_desc, x_ring, w_ring,
                 stored, full, empty, bias, s, flags, ends, tile_pairs, pairs, segments, factors,
                 T, N, K, members, width, s_p, items, chunks, producers,
                 W_IS_NK, HAS_BIAS, HAS_ENDS, STEP, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, STAGES,
-                MAKES_S, COLUMNS, GATED,
+                MAKES_S, COLUMNS, GATED, GATES,
             )),
         ],
         [1],

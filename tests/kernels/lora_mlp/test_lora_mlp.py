@@ -1,0 +1,133 @@
+"""The gated block with adapters: values and every gradient against float64."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from alto_kernels.lora_linear import AdaptedGroup, Path, Plan, fused
+from alto_kernels.lora_linear.tables import TablesShape
+from alto_kernels.lora_mlp import lora_mlp, lora_mlp_ref
+from tests.kernels.comparing import DEVICE, DTYPES, HALF, ON_GPU, assert_as_exact_as_torch
+from tests.kernels.lora_linear.cases import NUMBER, Case, Tensors, draw, group_of
+
+PATHS = [None, *(path for path in Path if not path.is_alone)]
+
+
+class Block:
+    """Gate and up, whose case says all, and down with as many adapters of the same ranks."""
+
+    def __init__(self, case: Case, dtype: torch.dtype) -> None:
+        middle, width = case.outputs[0], case.inputs + 24
+        self.cases = (case, replace(case, inputs=middle, outputs=(width,)))
+        self.dtype, self.plan = dtype, case.plan()
+        self.given: tuple[Tensors, ...] = tuple(draw(case, dtype) for case in self.cases)
+
+    def ours(self, path: Path | None, plan: Plan | None = None) -> list[Tensor]:
+        """y, dx, and what is added to the gradients of A and B of gate and up, and of down."""
+        pairs = list(zip(self.cases, self.given, strict=True))
+        groups = [group_of(case, t, self.dtype) for case, t in pairs]
+        x = self.given[0].x.to(self.dtype).requires_grad_()
+        y = lora_mlp(x, groups[0], groups[1], plan or self.plan, path)
+        (dx,) = torch.autograd.grad(y, [x], self.given[1].dy.to(self.dtype))
+        found = [y.detach(), dx]
+        for group, t in zip(groups, self.given, strict=True):
+            middle = t.a.shape[1] * t.a.shape[2]
+            found.append(group.grad_a_RMI.flatten(1).double() - t.grad[:, :middle])
+            found.append(group.grad_b_RO.double() - t.grad[:, middle:])
+        return found
+
+    def by_autograd(self, dtype: torch.dtype, plan: Plan | None = None) -> list[Tensor]:
+        """The reference and the gradients that PyTorch finds for it."""
+        x = self.given[0].x.to(dtype).requires_grad_()
+        banks = [v.to(dtype).requires_grad_() for t in self.given for v in (t.a, t.b)]
+        nothing = torch.empty(0)
+        gate_up, down = (
+            AdaptedGroup(
+                t.weight.to(dtype), None if t.bias is None else t.bias.to(dtype),
+                *banks[2 * i : 2 * i + 2], nothing, nothing, case.outputs, NUMBER,
+            )
+            for i, (case, t) in enumerate(zip(self.cases, self.given, strict=True))
+        )  # fmt: skip
+        y = lora_mlp_ref(x, gate_up, down, plan or self.plan)
+        dy = self.given[1].dy.to(dtype)
+        dx, *grads = torch.autograd.grad(y, [x, *banks], dy, materialize_grads=True)
+        return [y.detach(), dx, *(g.flatten(1) for g in grads)]
+
+    def assert_exact(self, path: Path | None, plan: Plan | None = None) -> None:
+        torchs = self.by_autograd(self.dtype, plan)
+        exact = self.by_autograd(torch.float64, plan)
+        for results in zip(self.ours(path, plan), torchs, exact, strict=True):
+            assert_as_exact_as_torch(*results)
+
+
+CASES = [
+    pytest.param(Case((128, 128), (16, 16), outputs=(256, 256)), id="aligned"),
+    pytest.param(
+        Case((1, 130, 0, 7), (8, 16, 4, 3), inputs=40, outputs=(512, 512), tail=41, bias=True),
+        id="ragged-with-an-empty-segment-and-rows-without-adapter",
+    ),
+    pytest.param(Case((33,), (5,), outputs=(192, 192)), id="no-whole-tiles"),
+    pytest.param(Case((40, 30), (16, 24), outputs=(256, 256)), id="ranks-for-two-passes"),
+    pytest.param(
+        Case((50, 30), (16, 8), outputs=(256, 256), dropouts=(0.5, 0.0), tail=3), id="dropout"
+    ),
+    pytest.param(Case((0, 0), (8, 8), outputs=(64, 64), tail=33), id="no-segment-has-rows"),
+]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.value if path else "chosen")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("case", CASES)
+def test_values_and_gradients(case: Case, dtype: torch.dtype, path: Path | None) -> None:
+    Block(case, dtype).assert_exact(path)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # the interpreter's arithmetic
+def test_what_is_not_finite_in_one_job_stays_there() -> None:
+    block = Block(Case((30, 20), (16, 4), outputs=(256, 256)), HALF)  # in one tile
+    sound = block.ours(Path.FUSED)
+    block.given[0].x[3], block.given[1].dy[7] = torch.nan, torch.inf
+    rows, ranks = slice(30, 50), slice(16, 20)
+    parts = (rows, rows, ranks, ranks, ranks, ranks)
+    for got, expected, part in zip(block.ours(Path.FUSED), sound, parts, strict=True):
+        assert torch.equal(got[part], expected[part])
+        assert not got.isfinite().all()
+
+
+def test_a_plan_with_room_is_computed_the_same() -> None:
+    case = Case((37, 45), (16, 8), outputs=(256, 256), tail=46)
+    block = Block(case, HALF)
+    shape = TablesShape.around(block.plan.tables(DEVICE), case.num_rows)
+    roomy = block.plan.with_room(shape, DEVICE)
+    for whole, own in zip(block.ours(Path.FUSED, roomy), block.ours(Path.FUSED), strict=True):
+        assert torch.equal(whole, own)
+
+
+def test_no_rows() -> None:
+    y, dx, *_ = Block(Case((0,), (8,), outputs=(64, 64)), HALF).ours(Path.FUSED)
+    assert (y.shape, dx.shape) == ((0, 88), (0, 64))
+
+
+@pytest.mark.parametrize("outputs", [(64,), (64, 32), (64, 64, 64)], ids=str)
+def test_groups_that_do_not_follow_one_another_are_refused(outputs: tuple[int, ...]) -> None:
+    block = Block(Case((9,), (8,), outputs=outputs), HALF)
+    groups = [group_of(c, t, HALF) for c, t in zip(block.cases, block.given, strict=True)]
+    with pytest.raises(ValueError, match="down 64 inputs"):
+        lora_mlp(block.given[0].x.to(HALF), groups[0], groups[1], block.plan)
+
+
+@pytest.mark.skipif(not ON_GPU, reason="the products that store more are a Hopper card's")
+def test_the_portable_product_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused, "is_hopper", lambda _: False)
+    Block(Case((128, 60), (16, 16), outputs=(256, 256)), HALF).assert_exact(Path.FUSED)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not ON_GPU, reason="too large for the interpreter")
+@pytest.mark.parametrize("rank", [16, 64], ids=str)
+def test_real_sizes(rank: int) -> None:
+    sizes = (500, 12, 0, 512, 300, 1, 512, 211)
+    case = Case(sizes, (rank,) * 8, inputs=2048, outputs=(8192, 8192), tail=200)
+    Block(case, HALF).assert_exact(Path.FUSED)
