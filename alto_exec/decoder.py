@@ -187,11 +187,9 @@ class Decoder:
     def most_recorded_tokens(self) -> int:
         """Of a pass worth recording; 0 where none can be, as where layers are unpacked."""
         sizes = {size for shape in self.shapes for size in (shape.inputs, shape.outputs)}
-        if self.device.type != "cuda" or self.recompute or not has_kernels(self.dtype, sizes):
-            return 0
-        if self._keeper is not None and not self._keeper.can_be_recorded:
-            return 0
-        return self._worth_recording
+        can_be = self._keeper is None or self._keeper.can_be_recorded
+        can_be = can_be and self.device.type == "cuda" and not self.recompute
+        return self._worth_recording if can_be and has_kernels(self.dtype, sizes) else 0
 
     @property
     def num_bytes(self) -> int:
@@ -278,8 +276,8 @@ class Decoder:
         """The residual stream, and what is still to be added to it: norms add as they read."""
         h_TH, x_TH = add_rms_norm(h_TH, delta_TH, layer.attention_norm_H, self._epsilon)
         q_TD, k_TD, v_TD = _apply(layer.qkv, x_TH, context)
-        angles, lengths = (context.cos_Td, context.sin_Td), context.batch.lengths
-        mixed_TD = varlen_attention(q_TD, k_TD, v_TD, *angles, lengths, self._head_size)
+        cos_Td, sin_Td, size = context.cos_Td, context.sin_Td, self._head_size
+        mixed_TD = varlen_attention(q_TD, k_TD, v_TD, cos_Td, sin_Td, context.batch.lengths, size)
         (delta_TH,) = _apply(layer.out, mixed_TD, context)
         h_TH, x_TH = add_rms_norm(h_TH, delta_TH, layer.mlp_norm_H, self._epsilon)
         return h_TH, _mlp(layer, x_TH, context)
@@ -320,10 +318,11 @@ def _apply(split: Split, x_TI: Tensor, context: Context) -> tuple[Tensor, ...]:
 
 def _mlp(layer: Layer, x_TH: Tensor, context: Context) -> Tensor:
     """One operation where all its linears are adapted and their weights are here."""
-    groups = (*layer.gate_up.groups, *layer.down.groups)
-    travels = context.travels and any(group.travel is not None for group in groups)
-    if len(groups) == 2 and not travels and all(group.number is not None for group in groups):
-        return lora_mlp(x_TH, *(_adapted(g, context.bank) for g in groups), context.batch.plan)
+    groups = layer.gate_up.groups + layer.down.groups
+    is_here = not context.travels or all(group.travel is None for group in groups)
+    if is_here and len(groups) == 2 and all(group.number is not None for group in groups):
+        gate_up, down = (_adapted(group, context.bank) for group in groups)
+        return lora_mlp(x_TH, gate_up, down, context.batch.plan)
     (y_TH,) = _apply(layer.down, swiglu(*_apply(layer.gate_up, x_TH, context)), context)
     return y_TH
 

@@ -126,7 +126,8 @@ def _attention(length: int) -> tuple[str, Run, Run]:
         return varlen_attention(q, k, v, cos, sin, sequences, SIZE)
 
     def flash(x: Tensor) -> Tensor:
-        q, k, v = rope(*x.split(widths, dim=1), cos, sin)
+        q, k, v = x.split(widths, dim=1)
+        q, k, v = rope(q, k, v, cos, sin)
         return flash_attention(q, k, v, sequences, SIZE)
 
     return f"attention, {length} tokens each", _both_ways(ours, qkv), _both_ways(flash, qkv)

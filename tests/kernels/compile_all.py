@@ -93,8 +93,8 @@ def attentions() -> None:
         q_TD, k_TD, v_TD = halves(70, 8 * size).split([4 * size, 2 * size, 2 * size], dim=1)
         lengths = CumulativeLengths.of((50, 20), q_TD.device)
         mixed_TD, lse_hT = attention_fwd(q_TD, k_TD, v_TD, lengths, size)
-        angles = torch.ones(2, 70, size // 2).unbind()
-        attention_bwd(mixed_TD, q_TD, k_TD, v_TD, mixed_TD, lse_hT, *angles, lengths, size)
+        cos_Td = sin_Td = torch.ones(70, size // 2)
+        attention_bwd(mixed_TD, q_TD, k_TD, v_TD, mixed_TD, lse_hT, cos_Td, sin_Td, lengths, size)
 
 
 def optimizer_steps() -> None:

@@ -164,7 +164,8 @@ def _dx(
     if gates_T2I is not None and not (is_product and is_wide and _runs_in_gluon(dy_TO)):
         whole_TI = dy_TO.new_empty(dy_TO.shape[0], group.inputs)
         _dx(whole_TI, dy_TO, ds_PJ, group, tables, path, None)
-        swiglu_bwd(whole_TI, *gates_T2I.chunk(2, dim=1), dx_TI)
+        gate_TI, up_TI = gates_T2I.chunk(2, dim=1)
+        swiglu_bwd(whole_TI, gate_TI, up_TI, dx_TI)
     elif is_product:
         weight, is_oi = _row_major(group.weight_OI)
         _product(

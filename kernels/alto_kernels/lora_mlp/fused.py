@@ -29,7 +29,8 @@ def forward(
         both = linears.forward(x_TH, gate_up, plan, Path.FUSED, gated_TF=mixed_TF)
     else:
         both = linears.forward(x_TH, gate_up, plan, Path.FUSED)
-        swiglu_fwd(*both[0].chunk(2, dim=1), mixed_TF)
+        gate_TF, up_TF = both[0].chunk(2, dim=1)
+        swiglu_fwd(gate_TF, up_TF, mixed_TF)
     y_TH, down_s_PJ = linears.forward(mixed_TF, down, plan, Path.FUSED)
     return y_TH, Kept(*both, mixed_TF, down_s_PJ)
 

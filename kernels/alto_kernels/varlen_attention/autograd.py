@@ -68,9 +68,11 @@ class VarlenAttention(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor, None, None, None, None]:
         from alto_kernels.varlen_attention.kernel.backward import attention_bwd
 
+        q_TD, k_TD, v_TD, mixed_TD, lse_hT, cos_Td, sin_Td = ctx.saved_tensors
         dq_TD, dk_TD, dv_TD = attention_bwd(
-            dmixed_TD.contiguous(), *ctx.saved_tensors, ctx.lengths, ctx.head_size
-        )
+            dmixed_TD.contiguous(), q_TD, k_TD, v_TD, mixed_TD, lse_hT, cos_Td, sin_Td,
+            ctx.lengths, ctx.head_size,
+        )  # fmt: skip
         return dq_TD, dk_TD, dv_TD, None, None, None, None
 
 

@@ -45,10 +45,10 @@ class Block:
         nothing = torch.empty(0)
         gate_up, down = (
             AdaptedGroup(
-                t.weight.to(dtype), None if t.bias is None else t.bias.to(dtype),
-                *banks[2 * i : 2 * i + 2], nothing, nothing, case.outputs, NUMBER,
+                t.weight.to(dtype), None if t.bias is None else t.bias.to(dtype), a, b,
+                nothing, nothing, case.outputs, NUMBER,
             )
-            for i, (case, t) in enumerate(zip(self.cases, self.given, strict=True))
+            for case, t, a, b in zip(self.cases, self.given, banks[::2], banks[1::2], strict=True)
         )  # fmt: skip
         y = lora_mlp_ref(x, gate_up, down, plan or self.plan)
         dy = self.given[1].dy.to(dtype)
