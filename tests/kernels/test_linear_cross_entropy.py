@@ -66,3 +66,11 @@ def test_refuses_what_does_not_belong_together() -> None:
     hidden, weight, targets, _ = draw(torch.float32)
     with pytest.raises(ValueError, match="36 targets"):
         linear_cross_entropy(hidden, weight, targets[1:])
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "rows"),
+    [(128_256, 1024), (151_936, 768), (1 << 19, 256), ((1 << 19) + 1, 255), (1 << 28, 1)],
+)
+def test_chunks_are_whole_tiles_where_there_is_room(vocabulary: int, rows: int) -> None:
+    assert chunks.chunk_rows(vocabulary) == rows

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-__all__ = ["losses_and_gradient"]
+__all__ = ["chunk_rows", "losses_and_gradient"]
 
 _CHUNK_ELEMENTS = 1 << 27  # of logits: 256 MB in 16 bits
 _CHUNK_STEP = 256  # rows; what is over whole tiles costs the card's products 5 %
@@ -13,8 +13,7 @@ def losses_and_gradient(
     hidden_NH: Tensor, weight_VH: Tensor, targets_N: Tensor, *, need_gradient: bool
 ) -> tuple[Tensor, Tensor | None]:
     """(N,) fp32 losses, and (N, H) the gradient of their sum."""
-    rows = max(1, _CHUNK_ELEMENTS // weight_VH.shape[0])
-    rows = max(rows % _CHUNK_STEP, rows - rows % _CHUNK_STEP)
+    rows = chunk_rows(weight_VH.shape[0])
     losses_N = hidden_NH.new_empty(hidden_NH.shape[0], dtype=_wide(hidden_NH.dtype))
     gradient_NH = hidden_NH.new_empty(hidden_NH.shape) if need_gradient else None
     for first in range(0, hidden_NH.shape[0], rows):
@@ -29,6 +28,12 @@ def losses_and_gradient(
         if gradient_NH is not None:
             torch.mm(logits_nV, weight_VH, out=gradient_NH[chunk])
     return losses_N, gradient_NH
+
+
+def chunk_rows(vocabulary: int) -> int:
+    """Whole steps where there is room for one."""
+    rows = max(1, _CHUNK_ELEMENTS // vocabulary)
+    return rows - rows % _CHUNK_STEP if rows > _CHUNK_STEP else rows
 
 
 def _softmax_losses(

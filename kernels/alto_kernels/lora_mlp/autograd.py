@@ -48,21 +48,21 @@ class _LoraMlp(torch.autograd.Function):
         down: AdaptedGroup,
         plan: Plan,
     ) -> Tensor:
-        from alto_kernels.lora_mlp import fused
+        from alto_kernels.lora_mlp import gated
 
         ctx.gate_up, ctx.down, ctx.plan = gate_up, down, plan
         x_TH = x_TH.contiguous()
-        y_TH, kept = fused.forward(x_TH, gate_up, down, plan)
+        y_TH, kept = gated.forward(x_TH, gate_up, down, plan)
         ctx.save_for_backward(x_TH, *kept)
         return y_TH
 
     @staticmethod
     def backward(ctx: Any, dy_TH: Tensor) -> tuple[Tensor | None, None, None, None, None]:
-        from alto_kernels.lora_mlp import fused
+        from alto_kernels.lora_mlp import gated
 
         x_TH, *kept = ctx.saved_tensors
-        dx_TH = fused.backward(
-            dy_TH.contiguous(), x_TH, fused.Kept(*kept), ctx.gate_up, ctx.down, ctx.plan,
+        dx_TH = gated.backward(
+            dy_TH.contiguous(), x_TH, gated.Kept(*kept), ctx.gate_up, ctx.down, ctx.plan,
             need_dx=ctx.needs_input_grad[0],
         )  # fmt: skip
         return dx_TH, None, None, None, None
