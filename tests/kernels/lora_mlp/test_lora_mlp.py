@@ -110,7 +110,7 @@ def test_no_rows() -> None:
     assert (y.shape, dx.shape) == ((0, 88), (0, 64))
 
 
-@pytest.mark.parametrize("outputs", [(64,), (64, 32), (64, 64, 64)], ids=str)
+@pytest.mark.parametrize("outputs", [(64,), (64, 32), (64, 32, 32)], ids=str)
 def test_groups_that_do_not_follow_one_another_are_refused(outputs: tuple[int, ...]) -> None:
     block = Block(Case((9,), (8,), outputs=outputs), HALF)
     groups = [group_of(c, t, HALF) for c, t in zip(block.cases, block.given, strict=True)]
