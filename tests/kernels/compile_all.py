@@ -103,7 +103,9 @@ def optimizer_steps() -> None:
             value, gradient = torch.ones(2, 8, 300).unbind()
             moments = Moments.zeros(8, 300, value.device, in_8_bits=in_8_bits)
             losses = None if copy is None else torch.zeros(1)
-            adamw_step(Bank(value, gradient, moments, copy), [Update(0, 8, 1, 1e-3)], losses)
+            for clip in (None, 1.0):
+                update = Update(0, 8, 1, 1e-3, clip=clip)
+                adamw_step(Bank(value, gradient, moments, copy), [update], losses)
 
 
 if __name__ == "__main__":
