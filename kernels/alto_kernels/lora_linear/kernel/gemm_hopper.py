@@ -100,12 +100,12 @@ def gemm_hopper(
         _descriptor(y_TN, (TILE_ROWS, block_n // 2)),
         a_desc, gates_desc, bias_N, gates_TO, 0 if gates_TO is None else gates_TO.stride(0),
         s_PJ, flags, ends, tables.tile_pairs, tables.pairs, tables.segments, tables.factors,
-        T, N, K, members, tables.rank_width, s_PJ.stride(0), tables.num_pairs * chunks, chunks, producers,
+        T, N, K, members, tables.rank_width, s_PJ.stride(0),
+        tables.num_pairs * chunks, chunks, producers,
         W_IS_NK=w_is_nk, HAS_BIAS=bias_N is not None, HAS_ENDS=ends is not None, STEP=step,
         BLOCK_M=TILE_ROWS, BLOCK_N=block_n, BLOCK_K=_BLOCK_K, GROUP_M=_GROUP_M, STAGES=_STAGES,
         MAKES_S=a_RC is not None, COLUMNS=columns, GATED=gated, GATES=gates_TO is not None,
-        FETCH_REGISTERS=_FETCH_REGISTERS,
-        num_warps=_WARPS, launch_pdl=True,
+        FETCH_REGISTERS=_FETCH_REGISTERS, num_warps=_WARPS, launch_pdl=True,
     )  # fmt: skip
 
 
