@@ -24,6 +24,7 @@ from alto_kernels.varlen_attention import CumulativeLengths, tiles
 from alto_kernels.varlen_attention.kernel.backward import attention_bwd
 from alto_kernels.varlen_attention.kernel.forward import attention_fwd
 from tests.kernels.lora_linear.cases import Case, draw, ours
+from tests.kernels.lora_mlp.block import Block
 
 BF16 = torch.bfloat16
 
@@ -73,6 +74,13 @@ def lora_linears() -> None:
     ours(wide, draw(wide, BF16), BF16, Path.ADDED)
 
 
+def gated_block() -> None:
+    """Products that store what gate and up make, and their gradients."""
+    vars(fused)["is_hopper"] = lambda device: True
+    case = Case((128, 60), (16, 16), 256, (256, 256))
+    Block(case, BF16).ours(Path.FUSED)
+
+
 def others() -> None:
     for delta in (None, halves(4, 96)):
         new_TH, _, scale_T = add_rms_norm_fwd(halves(4, 96), delta, halves(96), 1e-5)
@@ -114,4 +122,5 @@ if __name__ == "__main__":
     attentions()
     optimizer_steps()
     lora_linears()
+    gated_block()
     sys.stdout.write("\n".join(sorted(found)))

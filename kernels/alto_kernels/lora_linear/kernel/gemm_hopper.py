@@ -30,12 +30,7 @@ from alto_kernels.lora_linear.kernel.hopper_flags import (
     wait_for,
     wait_for_launches,
 )
-from alto_kernels.lora_linear.kernel.hopper_gates import (
-    fetch_gates,
-    prefetch_gates,
-    store,
-    store_gradients,
-)
+from alto_kernels.lora_linear.kernel.hopper_gates import fetch_gates, store, store_gradients
 from alto_kernels.lora_linear.kernel.hopper_shrink import (
     OUTSIDE,
     chunks_of,
@@ -98,14 +93,14 @@ def gemm_hopper(
         _descriptor(s_PJ, (TILE_ROWS, step)),
         _descriptor(bank_RC, (step, piece)),
         _descriptor(y_TN, (TILE_ROWS, block_n // 2)),
-        a_desc, gates_desc, bias_N, gates_TO, 0 if gates_TO is None else gates_TO.stride(0),
-        s_PJ, flags, ends, tables.tile_pairs, tables.pairs, tables.segments, tables.factors,
-        T, N, K, members, tables.rank_width, s_PJ.stride(0),
+        a_desc, gates_desc, bias_N, s_PJ, flags, ends, tables.tile_pairs, tables.pairs,
+        tables.segments, tables.factors, T, N, K, members, tables.rank_width, s_PJ.stride(0),
         tables.num_pairs * chunks, chunks, producers,
         W_IS_NK=w_is_nk, HAS_BIAS=bias_N is not None, HAS_ENDS=ends is not None, STEP=step,
         BLOCK_M=TILE_ROWS, BLOCK_N=block_n, BLOCK_K=_BLOCK_K, GROUP_M=_GROUP_M, STAGES=_STAGES,
         MAKES_S=a_RC is not None, COLUMNS=columns, GATED=gated, GATES=gates_TO is not None,
-        FETCH_REGISTERS=_FETCH_REGISTERS, num_warps=_WARPS, launch_pdl=True,
+        FETCH_REGISTERS=_FETCH_REGISTERS,
+        num_warps=_WARPS, launch_pdl=True,
     )  # fmt: skip
 
 
@@ -196,7 +191,7 @@ def _fetch_bank(
 @gluon.jit
 def _fetch(
     x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, gates_desc, x_ring, w_ring, stored, full,
-    empty, bias, gates, gates_t, s, flags, ends, tile_pairs, pairs, segments, factors,
+    empty, bias, s, flags, ends, tile_pairs, pairs, segments, factors,
     T, N, K, members, width, s_p, items, chunks, producers,
     W_IS_NK: gl.constexpr, HAS_BIAS: gl.constexpr, HAS_ENDS: gl.constexpr, STEP: gl.constexpr,
     BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr,
@@ -220,8 +215,6 @@ def _fetch(
         m, n = _tile_of(tile, tiles_m, tiles_n, GROUP_M)
         row, column = m * BLOCK_M, n * (BLOCK_N // 2 if GATED else BLOCK_N)
         for k in range(0, K, BLOCK_K):
-            if k == K // BLOCK_K // 2 * BLOCK_K:
-                prefetch_gates(gates, gates_t, row, column, T, N, BLOCK_M, BLOCK_N, GATES)
             at = turn % STAGES
             mbarrier.wait(empty.index(at), ((turn // STAGES) & 1) ^ 1)
             mbarrier.expect(full.index(at), (BLOCK_M + BLOCK_N) * BLOCK_K * 2)
@@ -255,10 +248,10 @@ def _fetch(
                         member, N, STEP, BLOCK_N, GATED,
                     )  # fmt: skip
                     turn += 1
-        turn = fetch_gates(
-            gates_desc, w_ring, full, empty, turn, row, column, N,
-            BLOCK_M, BLOCK_N // 2, STAGES, GATES,
-        )  # fmt: skip
+        if GATES:
+            turn = fetch_gates(
+                gates_desc, w_ring, full, empty, turn, row, column, N, BLOCK_M, BLOCK_N // 2, STAGES
+            )
 
 
 @gluon.jit
@@ -272,7 +265,7 @@ def _bias_of(bias, column, right_at, N, BLOCK_N: gl.constexpr, layout: gl.conste
 @gluon.jit
 def _multiply(
     x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, gates_desc, x_ring, w_ring, stored, full,
-    empty, bias, gates, gates_t, s, flags, ends, tile_pairs, pairs, segments, factors,
+    empty, bias, s, flags, ends, tile_pairs, pairs, segments, factors,
     T, N, K, members, width, s_p, items, chunks, producers,
     W_IS_NK: gl.constexpr, HAS_BIAS: gl.constexpr, HAS_ENDS: gl.constexpr, STEP: gl.constexpr,
     BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr,
@@ -340,6 +333,7 @@ def _multiply(
                 BLOCK_M, half, STAGES,
             )  # fmt: skip
         else:
+            left, right = left.to(dtype), right.to(dtype)
             store(y_desc, gates_desc, stored, left, right, row, column, right_at, GATED)
     tma.store_wait(pendings=0)
 
@@ -348,7 +342,7 @@ def _multiply(
 @gluon.jit(do_not_specialize=["T", "items", "chunks", "producers"])
 def _gemm_kernel(
     x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, gates_desc,
-    bias, gates, gates_t, s, flags, ends, tile_pairs, pairs, segments, factors,
+    bias, s, flags, ends, tile_pairs, pairs, segments, factors,
     T, N, K, members, width, s_p, items, chunks, producers,
     W_IS_NK: gl.constexpr, HAS_BIAS: gl.constexpr, HAS_ENDS: gl.constexpr, STEP: gl.constexpr,
     BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr,
@@ -372,15 +366,15 @@ def _gemm_kernel(
         [
             (_multiply, (
                 x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, gates_desc, x_ring, w_ring,
-                stored, full, empty, bias, gates, gates_t, s, flags, ends, tile_pairs, pairs,
-                segments, factors, T, N, K, members, width, s_p, items, chunks, producers,
+                stored, full, empty, bias, s, flags, ends, tile_pairs, pairs, segments, factors,
+                T, N, K, members, width, s_p, items, chunks, producers,
                 W_IS_NK, HAS_BIAS, HAS_ENDS, STEP, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, STAGES,
                 MAKES_S, COLUMNS, GATED, GATES,
             )),
             (_fetch, (
                 x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, gates_desc, x_ring, w_ring,
-                stored, full, empty, bias, gates, gates_t, s, flags, ends, tile_pairs, pairs,
-                segments, factors, T, N, K, members, width, s_p, items, chunks, producers,
+                stored, full, empty, bias, s, flags, ends, tile_pairs, pairs, segments, factors,
+                T, N, K, members, width, s_p, items, chunks, producers,
                 W_IS_NK, HAS_BIAS, HAS_ENDS, STEP, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, STAGES,
                 MAKES_S, COLUMNS, GATED, GATES,
             )),

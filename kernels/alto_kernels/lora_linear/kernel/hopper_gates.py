@@ -11,20 +11,7 @@ from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared,
 
 from alto_kernels.lora_linear.kernel.hopper_flags import thread_barrier
 
-__all__ = ["fetch_gates", "prefetch_gates", "store", "store_gradients"]
-
-
-@gluon.jit
-def _sigmoid(x):
-    """By the card's own reciprocal: a division takes as long as all else."""
-    return gl.inline_asm_elementwise(
-        "rcp.approx.ftz.f32 $0, $1;",
-        "=f,f",
-        [1.0 + gl.exp(-x)],
-        dtype=gl.float32,
-        is_pure=True,
-        pack=1,
-    )
+__all__ = ["fetch_gates", "store", "store_gradients"]
 
 
 @gluon.jit
@@ -32,15 +19,16 @@ def store(
     y_desc, gated_desc, stored, left, right, row, column, right_at, GATED: gl.constexpr
 ):  # fmt: skip
     """The halves of a tile, and what they make together while those are on their way."""
-    dtype: gl.constexpr = y_desc.dtype
     tma.store_wait(pendings=0)  # of the tile before
-    stored.index(0).store(left.to(dtype))
-    stored.index(1).store(right.to(dtype))
+    stored.index(0).store(left)
+    stored.index(1).store(right)
     fence_async_shared()
     tma.async_copy_shared_to_global(y_desc, [row, column], stored.index(0))
     tma.async_copy_shared_to_global(y_desc, [row, column + right_at], stored.index(1))
     if GATED:
-        made = (left * _sigmoid(left) * right).to(dtype)
+        gate, up = left.to(gl.float32), right.to(gl.float32)
+        active = (gate / (1.0 + gl.exp(-gate))).to(left.dtype).to(gl.float32)
+        made = (active * up).to(left.dtype)
         tma.store_wait(pendings=0)
         stored.index(0).store(made)
         fence_async_shared()
@@ -48,36 +36,13 @@ def store(
 
 
 @gluon.jit
-def prefetch_gates(
-    gates, gates_t, row, column, T, N,
-    BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, GATES: gl.constexpr,
-):  # fmt: skip
-    """A tile's part of gate and up into the cache, ahead of the moment when all programs want
-    theirs at once."""
-    if GATES:
-        gl.static_assert(BLOCK_N == 256)  # 512 bytes of a row
-        layout: gl.constexpr = gl.BlockedLayout([1], [32], [gl.num_warps()], [0])
-        i = gl.arange(0, 2 * BLOCK_M, layout=layout)
-        t = gl.minimum(row + i % BLOCK_M, T - 1).to(gl.int64)
-        first = gates + t * gates_t + column + i // BLOCK_M * N
-        gl.inline_asm_elementwise(
-            "cp.async.bulk.prefetch.L2.global [$1], 512; mov.u32 $0, 0;",
-            "=r,l",
-            [first.to(gl.int64)],
-            dtype=gl.int32,
-            is_pure=False,
-            pack=1,
-        )
-
-
-@gluon.jit
 def fetch_gates(
     gates_desc, w_ring, full, empty, turn, row, column, N,
-    BLOCK_M: gl.constexpr, HALF: gl.constexpr, STAGES: gl.constexpr, GATES: gl.constexpr,
+    BLOCK_M: gl.constexpr, HALF: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
     """The fetching warp's part: gate and up of the left half of a tile, then of the right one.
     Returns the turn behind them."""
-    for step in gl.static_range(4 if GATES else 0):
+    for step in gl.static_range(4):
         at = turn % STAGES
         buffer = w_ring.index(at)._reinterpret(gates_desc.dtype, [BLOCK_M, HALF], gates_desc.layout)
         mbarrier.wait(empty.index(at), ((turn // STAGES) & 1) ^ 1)
@@ -118,10 +83,9 @@ def store_gradients(
         up = _next_gates(gates_desc, w_ring, full, empty, turn + 1, BLOCK_M, HALF, STAGES, layout)
         turn += 2
         d = gl.convert_layout(left if half == 0 else right, layout)
-        share = _sigmoid(gate)
-        d *= share
-        dgate = (d * up * (1.0 + gate * (1.0 - share))).to(dtype)
-        dup = (d * gate).to(dtype)
+        share = 1.0 / (1.0 + gl.exp(-gate))
+        dgate = (d * up * share * (1.0 + gate * (1.0 - share))).to(dtype)
+        dup = (d * gate * share).to(dtype)
         tma.store_wait(pendings=0)  # of what was stored before
         stored.index(0).store(dgate)
         stored.index(1).store(dup)
