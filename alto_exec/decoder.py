@@ -86,8 +86,7 @@ class Layer:
 
     def over(self, weights: Sequence[Tensor], travels: Sequence[Travel] = ()) -> "Layer":
         """With these weights for the groups, in their order, on the device where they are."""
-        following, device = iter(weights), weights[0].device
-        roads = iter(travels)
+        following, roads, device = iter(weights), iter(travels), weights[0].device
 
         def of(split: Split) -> Split:
             groups = tuple(
@@ -266,9 +265,8 @@ class Decoder:
 
     def can_be_recorded(self, bank: AdapterBank, batch: PackedBatch) -> bool:
         """Whether its launches are those of every batch of its shape, and recording them pays."""
-        if len(batch.tokens_T) > self.most_recorded_tokens or not batch.plan.segments:
-            return False
-        return bank.memory.shadow_RC.dtype == self.dtype
+        fits = len(batch.tokens_T) <= self.most_recorded_tokens and bool(batch.plan.segments)
+        return fits and bank.memory.shadow_RC.dtype == self.dtype
 
     def _run_layer(
         self, layer: Layer, h_TH: Tensor, delta_TH: Tensor | None, context: Context
@@ -297,9 +295,7 @@ class Decoder:
         for layer in self._layers:
             yield from (layer.attention_norm_H, layer.mlp_norm_H)
             for group in layer.groups:
-                yield group.weight_OI
-                if group.bias_O is not None:
-                    yield group.bias_O
+                yield from (t for t in (group.weight_OI, group.bias_O) if t is not None)
 
 
 def _apply(split: Split, x_TI: Tensor, context: Context) -> tuple[Tensor, ...]:
@@ -323,8 +319,7 @@ def _mlp(layer: Layer, x_TH: Tensor, context: Context) -> Tensor:
     if is_here and len(groups) == 2 and all(group.number is not None for group in groups):
         gate_up, down = (_adapted(group, context.bank) for group in groups)
         return lora_mlp(x_TH, gate_up, down, context.batch.plan)
-    (y_TH,) = _apply(layer.down, swiglu(*_apply(layer.gate_up, x_TH, context)), context)
-    return y_TH
+    return _apply(layer.down, swiglu(*_apply(layer.gate_up, x_TH, context)), context)[0]
 
 
 def _travelled(
@@ -337,8 +332,7 @@ def _travelled(
         biased_TO = y_TO if group.bias_O is None else y_TO + group.bias_O
         return torch.split(biased_TO, sizes, dim=1)
     adapted = _adapted(group, context.bank)
-    path = path_alone_for(x_TI, adapted)
-    own = lora_linear_group(x_TI, adapted, context.batch.plan, path)
+    own = lora_linear_group(x_TI, adapted, context.batch.plan, path_alone_for(x_TI, adapted))
     return [y + part for y, part in zip(torch.split(y_TO, sizes, dim=1), own, strict=True)]
 
 
