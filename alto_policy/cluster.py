@@ -192,7 +192,7 @@ class Cluster(Records):
             raise IllegalDecisionError(f"{start}: no such task")
         if record.executor is not None:
             raise IllegalDecisionError(f"{start}: its executor is {record.executor.status.value}")
-        wanted = record.task.num_gpus
+        wanted, kinds = record.task.num_gpus, record.task.kinds
         if len(gpus) != wanted or (wanted > 1 and len(set(gpus)) != wanted):
             raise IllegalDecisionError(f"{start}: the task takes {wanted} GPUs")
         for gpu in gpus:
@@ -202,8 +202,7 @@ class Cluster(Records):
                 raise IllegalDecisionError(f"{start}: GPU {gpu} is held by {self._pool.owner[gpu]}")
             if gpu in self._pool.lost:
                 raise IllegalDecisionError(f"{start}: the node of GPU {gpu} is down")
-            if not record.task.fits_on(self._pool.kind_of[gpu]):
-                kind = self._pool.kind_of[gpu]
+            if kinds is not None and (kind := self._pool.kind_of[gpu]) not in kinds:
                 raise IllegalDecisionError(
                     f"{start}: GPU {gpu} is of kind {kind}, too small for it"
                 )

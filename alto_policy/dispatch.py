@@ -155,8 +155,10 @@ class Dispatch:
         return pack(ordered, residents, memory, task, self.jobs_per_gpu)
 
     def gangs(self, cluster: ClusterView) -> Gangs:
-        self._gangs = Gangs.of(cluster.gpus, self._gangs, same_node=self.same_node)
-        return self._gangs
+        known = self._gangs
+        if known is None or known.gpus is not cluster.gpus:
+            known = self._gangs = Gangs(cluster.gpus, same_node=self.same_node)
+        return known
 
     def _wait(self, task: Task, cluster: ClusterView) -> None:
         if self._place is None:
@@ -174,9 +176,15 @@ class Dispatch:
             found = gangs.found(free, self._place(tasks, cluster))
             return tuple([StartExecutor(task.id, gang) for task, gang in found])
         starts = []
+        tasks_now, is_waiting = cluster.tasks(), cluster.is_waiting
+
+        def is_as_queued(task: Task) -> bool:
+            """Whether it still waits, and for as many GPUs."""
+            return is_waiting(task.id) and tasks_now[task.id].num_gpus == task.num_gpus
+
         while free:
             fitting = partial(gangs.widths, free) if self.backfills else None
-            task = self._queue.pop(fitting, lambda task: _is_as_queued(task, cluster))
+            task = self._queue.pop(fitting, is_as_queued)
             if task is None:
                 break
             if not (self.backfills or gangs.fits(free, task.num_gpus, task.kinds)):
@@ -185,11 +193,6 @@ class Dispatch:
             gang, free = gangs.take(free, task.num_gpus, task.kinds)
             starts.append(StartExecutor(task.id, gang))
         return tuple(starts)
-
-
-def _is_as_queued(task: Task, cluster: ClusterView) -> bool:
-    """Whether it still waits, and for as many GPUs."""
-    return cluster.is_waiting(task.id) and cluster.tasks()[task.id].num_gpus == task.num_gpus
 
 
 def _cancel(task: Task, cluster: ClusterView) -> Iterator[Stop | StopExecutor]:

@@ -43,6 +43,7 @@ class Gangs:
         self._counts = Counter(self._place_of.values())
         self._same_node = same_node
         self.is_uniform = len(self._counts) <= 1  # all GPUs are alike to a gang
+        self._alike: dict[int, Widths] = {}  # of so many of them: a trace asks half a million times
 
     @classmethod
     def of(cls, gpus: Sequence[Gpu], known: "Gangs | None", *, same_node: bool = False) -> "Gangs":
@@ -53,6 +54,8 @@ class Gangs:
 
     def can_hold(self, width: int, kinds: Kinds) -> bool:
         """Whether it would fit if all GPUs were free."""
+        if self.is_uniform and kinds is None:
+            return width <= len(self._all)
         return self.fits(self._all, width, kinds)
 
     def fits(self, free: Free, width: int, kinds: Kinds) -> bool:
@@ -62,7 +65,11 @@ class Gangs:
 
     def widths(self, free: Free, kinds: Kinds) -> Widths:
         if self.is_uniform and kinds is None:
-            return Widths(len(free), 1, 0)
+            count = len(free)
+            alike = self._alike.get(count)
+            if alike is None:
+                alike = self._alike[count] = Widths(count, 1, 0)
+            return alike
         rooms = self._rooms(free, kinds)
         sizes = [len(room) for room in rooms.values()]
         mixed = 0 if self._same_node else sum(sizes)

@@ -47,11 +47,10 @@ class TaskQueue:
     ) -> Task | None:
         """Take the first task whose width is fitting, or the first of all; what does not wait any
         more is forgotten."""
-        widths_of = {kinds: fitting(kinds) for kinds in self._of_kinds} if fitting else {}
         while True:
             first: _Heap = []
             for kinds, shapes in self._of_kinds.items():
-                holds = widths_of.get(kinds)
+                holds = None if fitting is None else fitting(kinds)
                 for width in shapes.widths:
                     if holds is not None and width > holds.alone:
                         if width > holds.mixed:
