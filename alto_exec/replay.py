@@ -234,7 +234,10 @@ class Recording:
         self.graph, self._found = _capture(launch, pool)
 
     def forget(self) -> None:
-        """Launch from now on."""
+        """Launch from now on. The graph ends here and now, whoever may still know of it, such as an
+        error on its way: NCCL's communicators wait at their end for graphs that are left."""
+        if self.graph is not None:
+            self.graph.reset()
         self.graph = self._found = None
 
     def run(self, launch: Launch) -> Tensor:
@@ -249,8 +252,12 @@ class Recording:
 def _capture(launch: Launch, pool: Any) -> tuple[Any, Tensor]:
     """The graph of all that is launched, and what it writes."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-        found = launch()
+    try:
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+            found = launch()
+    except BaseException:
+        graph.reset()
+        raise
     return graph, found
 
 

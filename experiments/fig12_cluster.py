@@ -283,8 +283,9 @@ def _sentences(
         "the sum of the work, not this chain.",
         "Not built: activations kept in the passes that have room for them. "
         f"The chains would take {_chains(is_kept=True)}; B+EE+S would be "
-        f"{kept['B+EE+S']:.2f}x and alto+ {kept['alto+']:.2f}x over a B that has it too. What is "
-        "left of the chains then is gathers.",
+        f"{kept['B+EE+S']:.2f}x and alto+ {kept['alto+']:.2f}x over a B that has it too. Such "
+        "passes are recorded, and tokens travel in them, at rates that were measured on two GPUs "
+        "and smaller models.",
     )
 
 

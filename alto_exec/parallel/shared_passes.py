@@ -1,7 +1,9 @@
 """The passes that all ranks make together: launched, or recorded together and replayed."""
 
+import sys
 import traceback
 import weakref
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -77,6 +79,7 @@ class SharedPasses:
         self._ranks = ranks
         self._layers = layers
         self._way = way
+        self._records = True
         self._agreement = Agreement(ranks.rank)
         self._recordings: dict[int, _Own] = {}
         self._bank: weakref.ref[AdapterBank] | None = None  # whose addresses are recorded
@@ -88,6 +91,8 @@ class SharedPasses:
             self.clear()
             self._bank = weakref.ref(part.bank)
             part.bank.memory.watch(self)
+        if not self._records:
+            part = replace(part, is_recordable=False)
         agreed = self._agree(part.offer(self._recordings))
         found = self._made(agreed, part)
         self.travelled += self._layers.travels and part.want is Pass.TRAIN
@@ -105,13 +110,13 @@ class SharedPasses:
 
     def clear(self) -> None:
         """Give the memory back; the other ranks hear of it before the next pass."""
-        self._recordings.clear()
+        self._keep(())
 
     def _agree(self, offer: Offer) -> Agreed:
         """The ranks tell each other what they want and have, and decide alike."""
         told = self._ranks.each(*offer.numbers())
         agreed = self._agreement.agree([Offer.of(numbers) for numbers in told])
-        self._drop_others()
+        self._keep(self._agreement.numbers)
         return agreed
 
     def _made(self, agreed: Agreed, part: Part | None) -> Tensor:
@@ -128,7 +133,7 @@ class SharedPasses:
         except BaseException as error:
             # The other ranks go on, and want memory for that which may be what has run out.
             traceback.clear_frames(error.__traceback__)
-            self._recordings = {n: each for n, each in self._recordings.items() if each is not own}
+            self._keep([n for n, each in self._recordings.items() if each is not own])
             raise
         finally:
             self._layers.finish()
@@ -137,7 +142,7 @@ class SharedPasses:
         self, agreed: Agreed, own: _Own, part: Part | None, *, is_recorded: bool
     ) -> Tensor:
         """The first pass is launched in any case, which compiles its kernels."""
-        launch = self._launch_of(own, part)
+        launch = _launch_of(self._layers, own, part)
         if own.recording.is_recorded:
             if own.want is Pass.TRAIN:
                 self.replayed = self.replayed.plus(agreed.rows)
@@ -154,6 +159,7 @@ class SharedPasses:
         if agreed.is_new:
             want = Pass.NONE if part is None else part.want
             shape = None if part is None else part.new_shape()
+            self._keep([number for number in self._recordings if number != agreed.number])
             self._recordings[agreed.number] = _Own(want, Recording(shape))
         return self._recordings[agreed.number]
 
@@ -166,23 +172,16 @@ class SharedPasses:
             return self._ranks.all(spare_bytes(needed) <= free_bytes())
         if not self._ranks.all(needed <= free_bytes()):
             self._agreement.keep([n for n in self._agreement.numbers if n == agreed.number])
-            self._drop_others()
+            self._keep(self._agreement.numbers)
         return True
 
     def _way_of(self, agreed: Agreed, *, is_recorded: bool) -> Way:
         linears = self._layers.linears
         return self._way or linears.cheaper(agreed.tokens, is_recorded=is_recorded)
 
-    def _launch_of(self, own: _Own, part: Part | None) -> Launch:
-        """The pass on what is in the recording's room."""
-        if part is None:
-            return partial(_computed, self._layers, None)
-        batch, weigh = own.recording.filled(part.batch, part.weigh)
-        return partial(_computed, self._layers, replace(part, batch=batch, weigh=weigh))
-
     def _record(self, own: _Own, launch: Launch) -> bool:
-        """Whether all ranks have recorded it; else it is launched, but for those whose memory has
-        run out: they raise OutOfMemoryError."""
+        """Whether all ranks have recorded it; else it is launched, as all from now on, but for
+        those whose memory has run out: they raise OutOfMemoryError."""
         errors: list[torch.OutOfMemoryError] = []
 
         def guarded() -> Tensor:
@@ -198,19 +197,34 @@ class SharedPasses:
         self._layers.go_back(before)
         if self._ranks.all(not errors):
             return True
-        own.recording.forget()
-        numbers = self._agreement.numbers
-        self._agreement.keep([n for n in numbers if self._recordings[n] is not own])
-        self._drop_others()
+        self._stop_recording()
         if errors:
             raise errors[0]
         return False
 
-    def _drop_others(self) -> None:
-        """Recordings that the ranks no longer have together."""
-        known = self._agreement.numbers
-        for number in [each for each in self._recordings if each not in known]:
-            del self._recordings[number]
+    def _keep(self, numbers: Collection[int]) -> None:
+        """Of the recordings these alone."""
+        for number in [each for each in self._recordings if each not in numbers]:
+            self._recordings.pop(number).recording.forget()
+
+    def _stop_recording(self) -> None:
+        """For good, alike on all ranks: each has hardly enough memory to train."""
+        self._records = False
+        self._agreement.keep(())
+        self._keep(())
+        if self._ranks.is_leader:
+            sys.stderr.write(
+                "alto: memory ran out while a pass was recorded; all passes are launched from now "
+                "on\n"
+            )
+
+
+def _launch_of(layers: ShardedLayers, own: _Own, part: Part | None) -> Launch:
+    """The pass on what is in the recording's room."""
+    if part is None:
+        return partial(_computed, layers, None)
+    batch, weigh = own.recording.filled(part.batch, part.weigh)
+    return partial(_computed, layers, replace(part, batch=batch, weigh=weigh))
 
 
 def _computed(layers: ShardedLayers, part: Part | None) -> Tensor:

@@ -13,7 +13,7 @@ from alto_exec import decoder, replay
 from alto_exec.bank import AdapterBank, LinearShape, Slot
 from alto_exec.batch import PackedBatch
 from alto_exec.decoder import Decoder
-from alto_exec.replay import PassShape, Replays, Room
+from alto_exec.replay import PassShape, Recording, Replays, Room
 from alto_exec.weighing import FixedWeights, Weigh
 from alto_kernels.lora_linear import room_for
 from alto_runs.costs import recording
@@ -79,13 +79,16 @@ def test_nothing_is_left_of_the_batch_before() -> None:
 class Graph:
     """Stands for a CUDA graph."""
 
-    replays = 0
+    replays = resets = 0
 
     def replay(self) -> None:
         Graph.replays += 1
 
     def pool(self) -> tuple[int, int]:
         return (0, 1)
+
+    def reset(self) -> None:
+        Graph.resets += 1
 
 
 def test_when_a_pass_is_launched_recorded_and_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,6 +131,30 @@ def test_when_a_pass_is_launched_recorded_and_replayed(monkeypatch: pytest.Monke
     assert counts(NOW) == (9, 6)
     assert replays.replayed.passes == 3, "of six, three were recorded just before"
     assert replays.replayed.rows == 3 * 512
+
+
+def test_a_graph_ends_with_its_recording_whoever_still_knows_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An error that was raised while it was recorded holds the frames, and these the graph."""
+    monkeypatch.setattr(Graph, "resets", 0)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: nullcontext())
+    recording = Recording(None)
+    recording.record(lambda: torch.empty(0), pool=(0, 1))
+    still_known = recording.graph
+    recording.forget()
+    assert Graph.resets == 1
+    assert not recording.is_recorded
+    assert still_known is not None
+
+    def fails() -> Tensor:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(torch.OutOfMemoryError):
+        recording.record(fails, pool=(0, 1))
+    assert Graph.resets == 2
+    assert not recording.is_recorded
 
 
 def test_recordings_give_their_memory_back_before_the_bank_moves() -> None:

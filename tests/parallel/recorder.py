@@ -1,6 +1,7 @@
 """Stands for CUDA graphs on a CPU: what was launched is launched again where it is replayed."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ class Recorder:
 
     def __init__(self, model: Callable[[], ShardedDecoder]) -> None:
         self.free = 1 << 40
-        self.captures = self.replays = 0
+        self.captures = self.replays = self.resets = 0
         patch = pytest.MonkeyPatch()
         patch.setattr(Decoder, "most_recorded_tokens", 1 << 20)
         patch.setattr(recording, "_LEAST_ROWS", 32)
@@ -60,7 +61,7 @@ class _Again(Recording):
         with torch.no_grad():
             for each, before in zip(held, kept, strict=True):
                 each.copy_(before)
-        self.graph = "recorded"
+        self.graph = _Graph(self._recorder)
 
     def run(self, launch: Launch) -> Tensor:
         """The device computes; the host stands where it stood."""
@@ -74,3 +75,11 @@ class _Again(Recording):
         assert self._found is not None
         assert found.shape == self._found.shape
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    recorder: Recorder
+
+    def reset(self) -> None:
+        self.recorder.resets += 1
