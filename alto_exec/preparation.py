@@ -72,6 +72,7 @@ class PreparedTask:
         if spec.device == "cuda":
             pin_by_many_threads()
         backbone = (load or self.load)(spec)
+        spare_what_lives()  # before passes that compile, which makes objects
         bank = bank_of(backbone, spec)
         memory = self.memory(backbone, bank, spec)
         space = Space(memory, self.task.max_length)
