@@ -40,8 +40,7 @@ from experiments.random_backbone import with_layers_made_in_turn
 
 MODELS = ["Llama-3.1-8B", "Llama-3.2-1B", "Qwen2.5-32B"]
 RANK = 16
-REPEATS, WARM_UPS = 5, 2
-POINT_SECONDS = 20.0  # that a point takes at most, all repeats together
+REPEATS, WARM_UPS = 5, 1  # after a first step that compiles
 MOST_TOKENS = {  # of one pass on one GPU
     "Llama-3.2-1B": 16384, "Llama-3.1-8B": 8192, "Qwen2.5-32B": 2048, "Llama-3.1-70B": 1024,
 }  # fmt: skip
@@ -59,10 +58,11 @@ class Bench:
     machine: Machine
     out: Path | None
     whole_layers: int  # of a sharded backbone
+    point_seconds: float  # that a point takes at most, all repeats together
 
-    def has_time(self, seconds: float) -> bool:
-        """The leader's clock decides."""
-        late = self.ranks.is_leader and time.monotonic() + seconds > self.end
+    def has_time(self) -> bool:
+        """For another point. The leader's clock decides."""
+        late = self.ranks.is_leader and time.monotonic() + self.point_seconds > self.end
         return not self.ranks.most(int(late))
 
     def tell(self, **facts: Any) -> None:
@@ -101,7 +101,7 @@ class Bench:
                 torch.cuda.synchronize()
             micros = self.ranks.most(int(1e6 * (time.perf_counter() - start)))
             seconds.append(micros / 1e6)
-            late = time.monotonic() - begin > POINT_SECONDS / 2
+            late = time.monotonic() - begin > self.point_seconds / 2
             if number >= WARM_UPS and self.ranks.most(int(late)):
                 break
         return statistics.median(seconds[WARM_UPS:])
@@ -231,7 +231,7 @@ def measure_ours(bench: Bench, name: str, method: str, points: Sequence[Point]) 
         return
     (model,) = models
     for point in points:
-        if not bench.has_time(POINT_SECONDS):
+        if not bench.has_time():
             return
         forget_peak(ranks.device)
         trainers: list[Trainer] = []
@@ -278,8 +278,9 @@ def communication(
 
 
 def measure_peers(bench: Bench, name: str, method: str, points: Sequence[Point]) -> None:
-    """A step of one job; the jobs of a point are trained one after another."""
+    """A step of one job, measured once for any number of them: they train one after another."""
     ranks = bench.ranks
+    measured: dict[tuple[int, int], float] = {}  # by batch size and length
     wrap = method.removesuffix("-peft")
     model: Any = None
 
@@ -291,17 +292,21 @@ def measure_peers(bench: Bench, name: str, method: str, points: Sequence[Point])
         bench.tell(model=name, method=method, fits=False)
         return
     for point in points:
-        if not bench.has_time(POINT_SECONDS):
+        if not bench.has_time():
             return
-        forget_peak(ranks.device)
-        data = random_samples(64, point.length, config_of(name).vocab_size)
-        job = PeftJob(model, data, point.batch_size)
-        if not attempt(bench, job.step):
-            bench.tell(model=name, method=method, **asdict(point), fits=False)
-            continue
-        # Later points train on with the adapter of the first one.
-        found = {} if point != points[0] else {"first_loss": job.first_loss()}
-        seconds = point.jobs * bench.median_seconds(job.step)
+        found: dict[str, Any] = {}
+        size = (point.batch_size, point.length)
+        if size not in measured:
+            forget_peak(ranks.device)
+            data = random_samples(64, point.length, config_of(name).vocab_size)
+            job = PeftJob(model, data, point.batch_size)
+            if not attempt(bench, job.step):
+                bench.tell(model=name, method=method, **asdict(point), fits=False)
+                continue
+            if not measured:  # later ones train on with the adapter of the first
+                found["first_loss"] = job.first_loss()
+            measured[size] = bench.median_seconds(job.step)
+        seconds = point.jobs * measured[size]
         padded_to = -(-point.batch_size // ranks.size) * ranks.size
         bench.keep(name, method, point, seconds, padded_to=padded_to, **found)
 
@@ -328,6 +333,7 @@ def main() -> None:
         "--whole-layers", type=int, default=0, help="of a sharded backbone, that are never sent"
     )
     parser.add_argument("--seconds", type=float, default=420.0)
+    parser.add_argument("--point-seconds", type=float, default=20.0, help="of a point, at most")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     end = time.monotonic() + options.seconds
@@ -335,7 +341,9 @@ def main() -> None:
     ranks = join_launched_ranks(device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     machine = this_machine(ranks.device, "experiments/adapter_parallel.py")
-    bench = Bench(ranks, dtype, end, machine, options.out, options.whole_layers)
+    bench = Bench(
+        ranks, dtype, end, machine, options.out, options.whole_layers, options.point_seconds
+    )
     bench.tell(
         ranks=ranks.size,
         gpu=machine.gpu,
@@ -344,7 +352,7 @@ def main() -> None:
     )
     check(bench, options.check or options.models[-1])
     for name, method in plan(options.models, options.methods):
-        if not bench.has_time(POINT_SECONDS):
+        if not bench.has_time():
             break
         points = points_of(method, is_whole=options.grid)[: options.points]
         start = time.monotonic()

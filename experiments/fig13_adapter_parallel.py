@@ -8,7 +8,8 @@ Here: the same points on 4 H100, in the shapes of three models, random weights, 
 FSDP is FSDP2 over PEFT, the jobs one after another, batches filled up to the ranks; only tokens
 that a job asked for are counted. Two runs: all layers sharded, and some of them whole on each GPU,
 so that fewer are gathered. Speed-ups are over FSDP2 in the same run, and of the later one where
-both have the point. The paper's mLoRA, LoRAFusion and tensor parallelism were not run.
+both have the point. On 2 GPUs passes were recorded as CUDA graphs, collectives included, which came
+after the runs on 4. The paper's mLoRA, LoRAFusion and tensor parallelism were not run.
 
 The paper against itself: appendix A.1 says that ranks must process equally many tokens of each
 adapter "to avoid mismatches during gradient all-reduce"; by section 6.2 there is no such
@@ -26,17 +27,19 @@ from experiments.exhibit import Exhibit, Table, Verdict
 __all__ = ["exhibit", "speedup"]
 
 _PROFILES = ("h100x4.jsonl", "h100x4-whole-layers.jsonl")  # a run each
-_OF_TWO_GPUS = "h100x2.jsonl"
+_OF_TWO_GPUS = ("h100x2.jsonl", "h100x2-recorded.jsonl", "h200x2.jsonl")
 _WHOLE_LAYERS = re.compile(r"--whole-layers (\d+)")
 _OURS, _PEER, _ALONE = "adapter-parallel", "fsdp2-peft", "one-gpu"
 _LABELS = {_OURS: "adapter parallelism", _PEER: "FSDP2 with PEFT"}
 _JOBS, _LENGTH, _BATCHES = 8, 256, (1, 2, 4, 8)
 _PAPER_PEAK, _PAPER_PEAK_BATCH = 4.7, 2
+_LAUNCHED = "-launched"  # the same method, nothing recorded
 _SCALED_JOBS, _FULL_LENGTH = 32, 1024  # the GPUs are full
 
 
 def exhibit() -> Exhibit:
-    runs, of_two = [_gangs(profile) for profile in _PROFILES], _gangs(_OF_TWO_GPUS)
+    runs = [_gangs(profile) for profile in _PROFILES]
+    of_two = [_gangs(profile) for profile in _OF_TWO_GPUS]
     rows = list(chain.from_iterable(runs))
     models = tuple(dict.fromkeys(row.model.name for row in rows))
     figure, panels = panels_of(3.2, len(models))
@@ -66,15 +69,19 @@ def exhibit() -> Exhibit:
     }
     return Exhibit(
         verdict=_verdict(gains),
-        found=(*_sentences(runs, models, gains), *_scaling([*runs, of_two])),
+        found=(
+            *_sentences(runs, models, gains),
+            *_scaling([*runs, *of_two]),
+            *_recorded(chain.from_iterable(of_two)),
+        ),
         table=Table(
             (
                 "model", "method", "layers whole", "GPUs", "jobs", "batch", "tokens", "tokens/s",
-                "over FSDP2", "received, GB", "exposed, ms",
+                "over FSDP2", "received, GB", "exposed, ms", "recorded",
             ),
-            tuple(_line(row, run) for run in runs for row in run),
+            tuple(_line(row, run) for run in (*runs, *of_two) for row in run),
         ),
-        logs=tuple(f"`kernels/profiles/{name}`" for name in (*_PROFILES, _OF_TWO_GPUS)),
+        logs=tuple(f"`kernels/profiles/{name}`" for name in (*_PROFILES, *_OF_TWO_GPUS)),
         seeds="Medians of five steps, each run in one call on one machine, no error bars.",
         figure=figure,
     )  # fmt: skip
@@ -163,10 +170,37 @@ def _line(row: GangRow, rows: Sequence[GangRow]) -> tuple[str | int | float | No
     is_of_figure = (row.jobs, row.length) == (_JOBS, _LENGTH)
     received, exposed = row.received_bytes, row.exposed_seconds
     return (
-        row.model.name, row.method, _whole_layers(row), row.gpus, row.jobs, row.batch_size,
+        row.model.name, row.method, _whole_layers(row), _gpus(row), row.jobs, row.batch_size,
         row.length, round(row.tokens_per_second), gain if is_of_figure else None,
         None if received is None else received / 1e9, None if exposed is None else 1e3 * exposed,
+        "yes" if row.is_replayed else "",
     )  # fmt: skip
+
+
+def _gpus(row: GangRow) -> str:
+    return f"{row.gpus} {row.machine.gpu.split()[1]}"
+
+
+def _recorded(rows: Iterable[GangRow]) -> Iterable[str]:
+    """What recording saves of a step in shards, and how much of that copies need."""
+    steps: dict[tuple[str, str, int, int, int], dict[str, GangRow]] = {}
+    for row in rows:
+        point = row.model.name, _gpus(row), row.jobs, row.batch_size, row.length
+        if row.is_replayed or row.method.endswith(_LAUNCHED):
+            steps.setdefault(point, {})[row.method] = row
+    for (model, gpus, jobs, batch_size, length), by_method in steps.items():
+        told = [
+            f"{method} {1e3 * row.seconds:.0f} ms"
+            + (f" (launched {1e3 * launched.seconds:.0f})" if launched else "")
+            for method, row in by_method.items()
+            if row.is_replayed
+            for launched in (by_method.get(method + _LAUNCHED),)
+        ]
+        many = "jobs" if jobs > 1 else "job"
+        yield (
+            f"{model} on {gpus}, {jobs} {many} of {batch_size} x {length} tokens, recorded "
+            f"passes: {', '.join(told)}."
+        )
 
 
 def _whole_layers(row: GangRow) -> int | None:

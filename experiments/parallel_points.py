@@ -58,9 +58,11 @@ GRID = tuple(
 
 
 def points_of(method: str, *, is_whole: bool) -> tuple[Point, ...]:
-    """The most important ones, before the rest of the grid."""
+    """The most important ones, before the rest of the grid; one GPU has no ranks to be compared."""
     first = POINTS[method]
-    return (*first, *(point for point in GRID if point not in first)) if is_whole else first
+    if not is_whole or method == "one-gpu":
+        return first
+    return (*first, *(point for point in GRID if point not in first))
 
 
 def plan(models: Sequence[str], methods: Sequence[str]) -> list[tuple[str, str]]:
