@@ -236,7 +236,7 @@ def _draw(rows: Sequence[Row]) -> Figure:
     drawn = [row for row in rows if row.settings in (*_EXPERTS, _ALTO)]
     judged = [task for task in tasks if any(r.task == task and r.tokens is not None for r in drawn)]
     figure, panels = panels_of(3.2, 2 if judged else 1)
-    _bars(panels[0], tasks, rows, _behind, "%.2f")
+    _bars(panels[0], tasks, rows, _behind, "%.1f")
     panels[0].set_ylabel("loss above the grid's best, %")
     panels[0].legend(fontsize=7, frameon=False)
     if judged:
@@ -259,9 +259,10 @@ def _bars(
         places = [tasks.index(row.task) + 0.2 * (number - 1.5) for row in own]
         colour = PALETTE[(number + 1) % 4]
         drawn = axes.bar(places, heights, 0.19, color=colour, label=_LABELS.get(name, name))
-        axes.bar_label(drawn, fmt=form, fontsize=7, color=INK)
+        axes.bar_label(drawn, fmt=form, fontsize=6, color=INK)
         for place, row in zip(places, own, strict=True):
             if height is _behind and row.deviation is not None:
                 axes.errorbar(place, height(row), 100 * row.deviation, color=INK, capsize=2)
     axes.set_xticks(range(len(tasks)), [fill(task, _NAME_WIDTH) for task in tasks], fontsize=8)
+    axes.margins(y=0.1)
     axes.grid(axis="y", color=GRID)
