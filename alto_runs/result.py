@@ -67,6 +67,8 @@ class Result:
     @cached_property
     def step_times(self) -> str | None:
         """The weakest basis of a simulation's step times; None where time is real, or recorded."""
+        if not self.directory.log_path.is_file():  # a service's study: one log holds all of them
+            return None
         header = read_header(self.directory.log_path)
         return None if header is None else header.facts.get(STEP_TIMES)
 
