@@ -1,7 +1,3 @@
-import os
-import subprocess
-import sys
-
 import pytest
 
 from alto_policy.cluster import Cluster, ClusterView, IllegalDecisionError
@@ -13,6 +9,7 @@ from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.runlog import Entry, dump_entry, load
 from alto_policy.types import GpuId, Job, JobId, TaskId
+from tests.hash_seed import printed_under_two_seeds
 from tests.policy.cases import UP, ToyBackend, gpus, job, play, report, task
 
 ARRIVAL = TaskArrived(0.0, task("t", [job("a")]))
@@ -90,14 +87,6 @@ def test_the_log_does_not_depend_on_the_hash_seed() -> None:
         "from tests.policy.test_controller import entries, dump_entry\n"
         "print(*map(dump_entry, entries()), sep='\\n')"
     )
-    logs = [
-        subprocess.run(
-            [sys.executable, "-c", script],
-            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": "."},
-            check=True,
-            capture_output=True,
-        ).stdout
-        for seed in ("0", "1")
-    ]
+    logs = printed_under_two_seeds(script)
     assert logs[0] == logs[1]
     assert logs[0].count(b"\n") == len(entries())

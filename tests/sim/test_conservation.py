@@ -1,10 +1,7 @@
 """Whatever arrives, fails or comes late: nothing is over-committed, lost or doubled."""
 
 import math
-import os
 import random
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +30,7 @@ from alto_sim.latencies import Latencies
 from alto_sim.simulate import play
 from alto_sim.step_time import StepTime
 from alto_sim.workload import Workload
+from tests.hash_seed import printed_under_two_seeds
 from tests.sim.audit import Audit
 from tests.sim.cases import NOW, Flat, job, task
 
@@ -205,14 +203,6 @@ def test_a_golden_log_is_simulated_and_replayed_byte_for_byte(name: str) -> None
 
 def test_the_logs_do_not_depend_on_the_hash_seed() -> None:
     script = "from tests.sim.test_conservation import faulty_log\nprint(*faulty_log(), sep='\\n')"
-    logs = [
-        subprocess.run(
-            [sys.executable, "-c", script],
-            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": "."},
-            check=True,
-            capture_output=True,
-        ).stdout
-        for seed in ("0", "1")
-    ]
+    logs = printed_under_two_seeds(script)
     assert logs[0] == logs[1]
     assert logs[0].count(b"\n") == len(faulty_log())

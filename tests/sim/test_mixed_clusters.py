@@ -1,9 +1,6 @@
 """Clusters of several kinds of GPU: nothing is over-committed, and time is what it should be."""
 
-import os
 import random
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +23,7 @@ from alto_sim.failures import Faults
 from alto_sim.latencies import Latencies
 from alto_sim.simulate import play
 from alto_sim.workload import Workload, on_mixture
+from tests.hash_seed import printed_under_two_seeds
 from tests.sim.audit import Audit
 from tests.sim.cases import NOW, Flat, job, task
 from tests.sim.mixed_cases import BYTES, COUNTS, KIND_OF, MIXED, SPEEDS, mixture
@@ -190,14 +188,6 @@ def test_a_golden_log_of_several_kinds(name: str) -> None:
 
 def test_the_logs_do_not_depend_on_the_hash_seed() -> None:
     script = "from tests.sim.test_mixed_clusters import mixed_log\nprint(*mixed_log(), sep='\\n')"
-    logs = [
-        subprocess.run(
-            [sys.executable, "-c", script],
-            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": "."},
-            check=True,
-            capture_output=True,
-        ).stdout
-        for seed in ("0", "1")
-    ]
+    logs = printed_under_two_seeds(script)
     assert logs[0] == logs[1]
     assert logs[0].count(b"\n") == len(mixed_log())
