@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ OURS, PEERS = (
     ("fsdp2-peft", "ddp-peft"),
 )
 POINT = Point(jobs=3, batch_size=3, length=12)  # two ranks fill a batch up
+MORE = replace(POINT, jobs=POINT.jobs + 1)  # of the same size
 LAYERS, WHOLE = 4, 1
 SMALL: dict[str, Any] = {
     "hidden_size": 32,
@@ -75,7 +76,7 @@ def measure(out: str, ranks: Ranks, folder: Path) -> list[dict[str, Any]]:
     for method in OURS:
         measure_ours(bench, model, method, [POINT])
     for method in PEERS:
-        measure_peers(bench, model, method, [POINT])
+        measure_peers(bench, model, method, [MORE, POINT])
     return [facts for facts in bench.told if "first_loss" in facts]
 
 
@@ -100,6 +101,8 @@ def test_a_row_for_each_way(size: int, tmp_path: Path) -> None:
     # A step of a peer is one of each job; a step without its gathers is shorter by their time.
     seconds = {method: row.seconds for method, row in found.items()}
     assert {seconds[method] for method in PEERS} == {float(POINT.jobs)}
+    of_more = [row.seconds for row in rows if isinstance(row, GangRow) and row.jobs == MORE.jobs]
+    assert of_more == [float(MORE.jobs)] * len(PEERS)
     assert (seconds["copies"], seconds["gathered"]) == (1.0, 1.0 + gathers)
     assert (gathered.exposed_seconds, gathered.ways) == (gathers, "gathered")
     # Tokens of all ranks, and what was found for those of the first one, which has the most.
