@@ -3,7 +3,7 @@
 The paper: rank by best validation loss before the end of the warm-up (5 %) against the final rank,
 on GSM8K, Tulu-3 and OpenThoughts3. The final best is always in the first quarter.
 
-Here: the same of full grids of 60 jobs (45 of one that was cut off) each.
+Here: the same of full grids of 60 jobs each.
 """
 
 from collections.abc import Sequence
