@@ -3,8 +3,9 @@
     torchrun --nproc-per-node 4 experiments/adapter_parallel.py --out rows.jsonl --seconds 420
 
 `gathered` and `travelling` are adapter parallelism that goes this way in all passes, the same
-`-launched` that records none of them, and `adapter-parallel` goes the cheaper way. Random weights:
-speed only. First the losses of jobs on all ranks, both ways, are held against those of the same
+`-launched` that records none of them, and `adapter-parallel` goes the cheaper way. With
+`all-gathers` weights come so even where the GPUs could read one another's. Random weights: speed
+only. First the losses of jobs on all ranks, both ways, are held against those of the same
 jobs on one, then the points are measured in order of importance until the time is up; one that does
 not fit is told. Jobs have rank 16 on all linears. The peers train one job after another, their
 batch filled up to the ranks (see `parallel_peers`). Only tokens that a job asked for are counted.
@@ -79,6 +80,7 @@ class Bench:
             peak_bytes=self.peak_bytes(), received_bytes=found.get("received_bytes"),
             exposed_seconds=found.get("exposed_seconds"), ways=found.get("ways"),
             is_replayed=found.get("is_replayed", False),
+            reads_peers=found.get("reads_peers", False),
         )  # fmt: skip
         speed = row.tokens_per_second
         self.tell(
@@ -201,6 +203,7 @@ def sharded(bench: Bench, name: str, shards: Shards) -> ShardedDecoder:
         whole_layers=bench.whole_layers,
         way=shards.way,
         records=shards.records,
+        reads_peers=shards.reads_peers,
     )
 
 
@@ -252,6 +255,7 @@ def measure_ours(bench: Bench, name: str, method: str, points: Sequence[Point]) 
         found["is_replayed"] = model.replayed.passes > replayed
         if isinstance(model, ShardedDecoder):
             found |= communication(bench, model, trainer, seconds)
+            found["reads_peers"] = model.reads_peers
         bench.keep(name, method, point, seconds, **found)
 
 

@@ -25,12 +25,14 @@ class Shards:
 
     way: Way | None = None
     records: bool = True
+    reads_peers: bool = True
 
 
 SHARDS = {
     "adapter-parallel": Shards(),
     "gathered": Shards(Way.GATHERED),
     "gathered-launched": Shards(Way.GATHERED, records=False),
+    "all-gathers": Shards(Way.GATHERED, reads_peers=False),
     "travelling": Shards(Way.TRAVELLING),
     "travelling-launched": Shards(Way.TRAVELLING, records=False),
 }
@@ -38,10 +40,12 @@ SHARDS = {
 PEAK, SCALING = Point(8, 2, 256), Point(32, 1, 1024)
 SHORT = (PEAK, Point(8, 1, 256), Point(8, 4, 256), Point(8, 8, 256))
 FEW = (PEAK, Point(8, 1, 256), Point(1, 1, 256))  # tokens
+FEW_OR_FULL = (PEAK, SCALING, *FEW[1:])
 POINTS: dict[str, tuple[Point, ...]] = {
     "adapter-parallel": (PEAK, SCALING, Point(32, 1, 256), *SHORT[1:], Point(8, 2, 1024)),
-    "gathered": FEW,
-    "gathered-launched": FEW,
+    "gathered": FEW_OR_FULL,
+    "gathered-launched": FEW_OR_FULL,
+    "all-gathers": FEW_OR_FULL,
     "travelling": FEW,
     "travelling-launched": FEW,
     "fsdp2-peft": (*SHORT, Point(8, 2, 1024), Point(8, 1, 1024)),
@@ -67,7 +71,7 @@ def points_of(method: str, *, is_whole: bool) -> tuple[Point, ...]:
 
 def plan(models: Sequence[str], methods: Sequence[str]) -> list[tuple[str, str]]:
     """What the bars are of comes first."""
-    first = ["adapter-parallel", "gathered", "travelling", "fsdp2-peft", "one-gpu"]
+    first = ["adapter-parallel", "all-gathers", "gathered", "travelling", "fsdp2-peft", "one-gpu"]
     sections = [(name, method) for name in models for method in first]
     sections += [(name, method) for method in POINTS if method not in first for name in models]
     return [(name, method) for name, method in sections if method in methods]

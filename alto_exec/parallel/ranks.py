@@ -41,6 +41,7 @@ class Ranks:
     device: torch.device
     group: dist.ProcessGroup  # NCCL for what is on GPUs, Gloo for the rest
     watch: dist.ProcessGroup
+    are_of_one_host: bool = False
     _recorded: WeakSet[Recordings] = field(default_factory=WeakSet, compare=False)
 
     @property
@@ -83,6 +84,21 @@ class Ranks:
         self._do(lambda: dist.all_gather(found, padded, group=self.group))
         return [_text(one) for one in found]
 
+    def reach_one_another(self) -> bool:
+        """Whether each GPU can read the memory of all others. Processes that see one GPU each do
+        not know of the others'."""
+        if not self.are_of_one_host or self.device.type != "cuda":
+            return False
+        devices = [one for (one,) in self.each(self.device.index)]
+        return self.all(
+            len(set(devices)) == self.size
+            and all(
+                torch.cuda.can_device_access_peer(self.device, each)
+                for each in devices
+                if each != self.device.index
+            )
+        )
+
     def watch_over(self, recordings: Recordings) -> None:
         """Have them cleared before the ranks leave: NCCL waits for all that was recorded of it."""
         self._recorded.add(recordings)
@@ -118,14 +134,15 @@ def join_ranks(rank: int, size: int, address: str, device: torch.device) -> Rank
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"
     is_here = address.startswith(("file://", "tcp://127.0.0.1"))
-    if is_here or os.environ.get("LOCAL_WORLD_SIZE") == str(size):
+    is_here |= os.environ.get("LOCAL_WORLD_SIZE") == str(size)
+    if is_here:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group(
         backend, init_method=address, rank=rank, world_size=size, timeout=_PATIENCE
     )
     watch = dist.new_group(backend="gloo", timeout=_PATIENCE)
     assert dist.group.WORLD is not None
-    ranks = Ranks(rank, size, device, dist.group.WORLD, watch)
+    ranks = Ranks(rank, size, device, dist.group.WORLD, watch, is_here)
     atexit.register(ranks.forget)
     if size > 1:
         threading.Thread(target=_watch, args=(ranks,), daemon=True).start()

@@ -9,11 +9,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import torch.distributed as dist
 from torch import Tensor
 
 from alto_exec.decoder import Layer
 from alto_exec.parallel.agreement import Pass
+from alto_exec.parallel.gathering import Gathering
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.travelling import TravellingTokens
 from alto_policy.exchange import LAYERS_AT_HAND, PassTokens, ShardedLinears, Way
@@ -40,7 +40,12 @@ class ShardedLayers:
     """A LayerKeeper. All layers have matrices of the same shapes."""
 
     def __init__(
-        self, ranks: Ranks, whole: Collection[int] = (), *, can_be_recorded: bool = True
+        self,
+        ranks: Ranks,
+        whole: Collection[int] = (),
+        *,
+        gathering: Gathering,
+        can_be_recorded: bool = True,
     ) -> None:
         """The layers with the numbers `whole` stay so."""
         self.device = ranks.device
@@ -53,7 +58,7 @@ class ShardedLayers:
         # The matrices of the layers that are at hand, with room for whole shards of all ranks.
         self._whole: list[Sequence[Tensor]] = []
         self._held: list[int | None] = [None] * LAYERS_AT_HAND  # whose they are
-        self._coming: dict[int, dist.Work] = {}  # by the layer
+        self._gathering = gathering
         self._order: Sequence[int] = ()  # in which the pass under way needs the layers
         self._position = 0
         self._travelling = TravellingTokens(ranks)
@@ -106,7 +111,7 @@ class ShardedLayers:
         assert [len(whole) for whole in self._whole[place]] == [
             self._ranks.size * len(shard) for shard in shards
         ]
-        self._shards[number] = shards
+        kept = self._shards[number] = self._gathering.keep(number, shards, self._whole[place])
         # `data` counts the changes of the views apart: what a backward pass reads has not changed
         # since it was computed with, though the memory held another layer in between.
         views = [
@@ -115,7 +120,7 @@ class ShardedLayers:
         ]
         travels = [
             partial(self._travelling.product, self._travelling.add(shard, returns=each))
-            for shard, each in zip(shards, returns, strict=True)
+            for shard, each in zip(kept, returns, strict=True)
         ]
         return layer.over(views, travels)
 
@@ -131,7 +136,7 @@ class ShardedLayers:
             return
         for number in tuple(self._shards)[:LAYERS_AT_HAND]:
             self._fetch(number)
-            self._await(number)
+            self._gathering.wait(number)
 
     def start(self) -> None:
         """The ranks have begun together."""
@@ -141,9 +146,9 @@ class ShardedLayers:
             return
         number = self._order[self._position]
         self._position += 1
-        self._await(number)
+        self._gathering.wait(number)
         # What is computed with the shards before has been launched, so their place is free: on a
-        # GPU the collective waits for it, and the computation for the collective when it is needed.
+        # GPU what comes in waits for it, and the computation for that when it is needed.
         coming = self._order[self._position :]
         if (sharded := next((each for each in coming if each in self._shards), None)) is not None:
             self._fetch(sharded)
@@ -180,14 +185,7 @@ class ShardedLayers:
             return
         self._held[place] = number
         self.gathers += 1
-        # All matrices in one call.
-        self._coming[number] = self._ranks.group.allgather_into_tensor_coalesced(
-            list(self._whole[place]), list(self._shards[number])
-        )
-
-    def _await(self, number: int) -> None:
-        if (work := self._coming.pop(number, None)) is not None:
-            work.wait()
+        self._gathering.start(number)
 
     def _shard_of(self, weight_OI: Tensor) -> Tensor:
         """This rank's rows; where they do not come out even, zeros follow the last ones."""
