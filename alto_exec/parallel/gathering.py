@@ -15,7 +15,7 @@ from torch import Tensor
 
 from alto_exec.parallel.ranks import Ranks
 
-__all__ = ["AllGathers", "Gathering", "PeerCopies", "rank_memories"]
+__all__ = ["AllGathers", "Gathering", "Memories", "PeerCopies", "rank_memories"]
 
 _ALIGNED = 256  # bytes
 
@@ -50,18 +50,14 @@ class AllGathers:
 
 class PeerCopies:
     """By copies out of the memory of the other ranks: `memories` tells this rank's flat tensor to
-    all, and gives those of all, by rank. Each rank begins behind itself, so that no two read from
-    the same one at a time."""
+    all, and gives those of all, by rank. What comes from one rank comes beside what comes from the
+    others: else some wait for a link that two read from while another is idle."""
 
     def __init__(self, ranks: Ranks, memories: Memories) -> None:
-        self._device = ranks.device
+        self._rank = ranks.rank
         self._memories = memories
-        self._order = [(ranks.rank + each) % ranks.size for each in range(ranks.size)]
-        self._stream = None
-        if self._device.type == "cuda":
-            self._stream = torch.cuda.Stream(self._device)
+        self._lines = [_Line(ranks.device) for _ in range(ranks.size)]
         self._coming: set[int] = set()
-        self._copies: dict[int, list[tuple[Tensor, Tensor]]] = {}  # into what, from what
 
     def keep(
         self, number: int, shards: Sequence[Tensor], whole: Sequence[Tensor]
@@ -77,25 +73,44 @@ class PeerCopies:
         for part, shard in zip(parts(flat), shards, strict=True):
             part.copy_(shard)
         by_rank = [parts(memory) for memory in self._memories(flat)]
-        self._copies[number] = [
-            (into[rank * len(part) : (rank + 1) * len(part)], part)
-            for rank in self._order
-            for into, part in zip(whole, by_rank[rank], strict=True)
-        ]
-        return by_rank[self._order[0]]
+        for rank, line in enumerate(self._lines):
+            line.copies[number] = [
+                (into[rank * len(part) : (rank + 1) * len(part)], part)
+                for into, part in zip(whole, by_rank[rank], strict=True)
+            ]
+        return by_rank[self._rank]
 
     def start(self, number: int) -> None:
         self._coming.add(number)
+        for line in self._lines:
+            line.start(number)
+
+    def wait(self, number: int) -> None:
+        if number in self._coming:
+            self._coming.remove(number)
+            for line in self._lines:
+                line.wait()
+
+
+class _Line:
+    """Copies from one rank, one after another."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.copies: dict[int, list[tuple[Tensor, Tensor]]] = {}  # into what, from what; by layer
+        self._device = device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def start(self, number: int) -> None:
+        """Behind what has been launched so far."""
         if self._stream is not None:
             self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream) if self._stream is not None else nullcontext():
-            for into, part in self._copies[number]:
+            for into, part in self.copies[number]:
                 into.copy_(part, non_blocking=True)
 
-    def wait(self, number: int) -> None:
-        if number in self._coming and self._stream is not None:
+    def wait(self) -> None:
+        if self._stream is not None:
             torch.cuda.current_stream(self._device).wait_stream(self._stream)
-        self._coming.discard(number)
 
 
 Gathering = AllGathers | PeerCopies

@@ -106,6 +106,8 @@ def backward(
     device = x_TI.device
     tables, spans = plan.tables(device), _output_spans(group)
     one_pass, db_made = _is_one_pass(tables), None
+    # Before the lines part: whatever is done to it first is ahead of both.
+    dx_TI = x_TI.new_empty(x_TI.shape if gates_T2I is None else gates_T2I.shape)
     with first_in_line(device):
         if one_pass:
             grad_b_RO, widest = group.grad_b_RO, max(group.outputs)
@@ -118,7 +120,6 @@ def backward(
     if db_first:
         add_outer(s_PJ, dy_TO, group.grad_b_RO, spans, tables, shared=False)
         db_made = mark(device)
-    dx_TI = x_TI.new_empty(x_TI.shape if gates_T2I is None else gates_T2I.shape)
     if need_dx:
         with next_in_line(device):
             follow(db_made, device)
