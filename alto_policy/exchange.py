@@ -1,8 +1,9 @@
 """What the GPUs of a backbone in shards receive from each other in a pass, and how long that takes.
 
-Either the shards of a layer are gathered before it is computed with, or they stay: each GPU
+Either the shards of a layer are brought together before it is computed with, or they stay: each GPU
 computes its own outputs for the tokens of all, and hands them back. Few tokens are less than
-weights.
+weights. Shards come by an all-gather, or are copied out of the memory of the other GPUs by engines
+of their own, which is slower and takes nothing from the arithmetic.
 """
 
 from bisect import bisect_left
@@ -17,6 +18,9 @@ __all__ = ["LAYERS_AT_HAND", "PassTokens", "ShardedLinears", "Way"]
 # and 256 tokens of an 8B model), in which more of it lies beside the arithmetic.
 _LAUNCHED_GATHER_RATE, _RECORDED_GATHER_RATE = 3.2e11, 4.9e11
 _GATHER_SECONDS = 30e-6  # of a gather without content; assumed
+# Copied, on four H200: bytes of other GPUs by the time of a pass that waits for them, and the part
+# of that time by which one gets longer that does not. And what a pass takes for its own arithmetic.
+_COPY_RATE, _COPY_SHARE, _PRODUCTS_RATE = 1.95e11, 0.15, 5e14
 # Travelling: of recorded passes on two, with what puts the rows in order and what adapters take
 # that are not computed with the frozen product.
 _TRAVELLING_RATE = 1.25e11
@@ -30,6 +34,7 @@ _SPARE = 8  # counts are filled up to the largest if that adds this part of all 
 
 class Way(StrEnum):
     GATHERED = "gathered"  # weights come to the tokens
+    COPIED = "copied"  # the same, out of the memory of GPUs that reach one another
     TRAVELLING = "travelling"  # tokens go to the weights
 
 
@@ -53,16 +58,24 @@ class ShardedLinears:
     layers: int
     groups: tuple[tuple[int, int], ...]  # inputs and outputs
     item_bytes: int
+    reads_peers: bool = False  # the GPUs reach one another's memory
 
     @property
     def layer_bytes(self) -> int:
         return sum(inputs * outputs for inputs, outputs in self.groups) * self.item_bytes
 
     def gathering_seconds(self, *, is_training: bool, is_recorded: bool) -> float:
-        count = 2 * max(0, self.layers - LAYERS_AT_HAND) if is_training else self.layers
-        received = self.layer_bytes * (self.num_gpus - 1) / self.num_gpus
+        count = self._fetches(is_training=is_training)
         rate = _RECORDED_GATHER_RATE if is_recorded else _LAUNCHED_GATHER_RATE
-        return count * (received / rate + _GATHER_SECONDS)
+        return count * (self._received_bytes / rate + _GATHER_SECONDS)
+
+    def copying_seconds(self, tokens: PassTokens) -> float:
+        """By which the pass gets longer: no less than what does not fit beside the arithmetic."""
+        is_training = any(tokens.backward)
+        seconds = self._fetches(is_training=is_training) * self._received_bytes / _COPY_RATE
+        products = sum(inputs * outputs for inputs, outputs in self.groups) * self.layers
+        rows = max(tokens.forward) + max(tokens.backward)
+        return max(_COPY_SHARE * seconds, seconds - 2 * products * rows / _PRODUCTS_RATE)
 
     def travelling_seconds(self, tokens: PassTokens, *, is_recorded: bool) -> float:
         """Until the GPU that sends or receives the most is done: links are as fast both ways."""
@@ -91,17 +104,37 @@ class ShardedLinears:
 
         def is_gathered(count: int) -> bool:
             tokens = PassTokens((count,) * self.num_gpus, (count,) * self.num_gpus)
-            return self.cheaper(tokens, is_recorded=True) is Way.GATHERED
+            return self.cheaper(tokens, is_recorded=True) is not Way.TRAVELLING
 
         count = bisect_left(range(1, _MOST_TOKENS), True, key=is_gathered)
         return self.exchanged_bytes(PassTokens((count,) * self.num_gpus, (0,) * self.num_gpus))
 
+    def cheapest(
+        self, tokens: PassTokens, *, is_recorded: bool, may_travel: bool = True
+    ) -> tuple[Way, float]:
+        """The way that takes the least, and the seconds."""
+        found = {
+            Way.GATHERED: self.gathering_seconds(
+                is_training=any(tokens.backward), is_recorded=is_recorded
+            )
+        }
+        if self.reads_peers:
+            found[Way.COPIED] = self.copying_seconds(tokens)
+        if may_travel:
+            found[Way.TRAVELLING] = self.travelling_seconds(tokens, is_recorded=is_recorded)
+        way = min(found, key=lambda each: found[each])
+        return way, found[way]
+
     def cheaper(self, tokens: PassTokens, *, is_recorded: bool) -> Way:
-        gathering = self.gathering_seconds(
-            is_training=any(tokens.backward), is_recorded=is_recorded
-        )
-        travelling = self.travelling_seconds(tokens, is_recorded=is_recorded)
-        return Way.TRAVELLING if travelling < gathering else Way.GATHERED
+        return self.cheapest(tokens, is_recorded=is_recorded)[0]
+
+    @property
+    def _received_bytes(self) -> float:
+        """Of a layer, by each GPU."""
+        return self.layer_bytes * (self.num_gpus - 1) / self.num_gpus
+
+    def _fetches(self, *, is_training: bool) -> int:
+        return 2 * max(0, self.layers - LAYERS_AT_HAND) if is_training else self.layers
 
     def _moved_bytes(self, sent: PassTokens, number: int) -> int:
         """In or out of the GPU with this number, whichever is more.

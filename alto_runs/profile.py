@@ -174,9 +174,8 @@ class GangRow:
     machine: Machine
     model: ModelShape
     dtype: str
-    # adapter-parallel goes the cheaper way in each pass, gathered and travelling this one always,
-    # gathered-launched and travelling-launched without recordings, all-gathers never out of the
-    # memory of other GPUs; copies, fsdp2-peft, ddp-peft;
+    # adapter-parallel goes the cheapest way in each pass, gathered, copied and travelling this one
+    # always, the same with -launched without recordings; copies, fsdp2-peft, ddp-peft;
     # one-gpu leaves the others idle
     method: str
     gpus: int
@@ -188,9 +187,8 @@ class GangRow:
     peak_bytes: int | None  # most of any GPU
     received_bytes: int | None = None  # by one GPU from the others
     exposed_seconds: float | None = None  # by which a step that receives nothing is shorter
-    ways: str | None = None  # that passes went: gathered (as all did before), travelling, or both
+    ways: str | None = None  # that passes went, with + between; before they were told: gathered
     is_replayed: bool = False  # they had been recorded
-    reads_peers: bool = False  # what is gathered is copied out of the memory of the other GPUs
 
     def __post_init__(self) -> None:
         _require_positive(

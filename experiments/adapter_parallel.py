@@ -2,13 +2,12 @@
 
     torchrun --nproc-per-node 4 experiments/adapter_parallel.py --out rows.jsonl --seconds 420
 
-`gathered` and `travelling` are adapter parallelism that goes this way in all passes, the same
-`-launched` that records none of them, and `adapter-parallel` goes the cheaper way. With
-`all-gathers` weights come so even where the GPUs could read one another's. Random weights: speed
-only. First the losses of jobs on all ranks, both ways, are held against those of the same
-jobs on one, then the points are measured in order of importance until the time is up; one that does
-not fit is told. Jobs have rank 16 on all linears. The peers train one job after another, their
-batch filled up to the ranks (see `parallel_peers`). Only tokens that a job asked for are counted.
+`gathered`, `copied` and `travelling` are adapter parallelism that goes this way in all passes, the
+same `-launched` that records none of them; `adapter-parallel` goes the cheapest. Random weights:
+speed only. First the losses of jobs on all ranks, each way, are held against those of the same jobs
+on one, then the points are measured in order of importance until the time is up; one that does not
+fit is told. Jobs have rank 16 on all linears. The peers train one job after another, their batch
+filled up to the ranks (see `parallel_peers`). Only tokens that a job asked for are counted.
 """
 
 import argparse
@@ -80,7 +79,6 @@ class Bench:
             peak_bytes=self.peak_bytes(), received_bytes=found.get("received_bytes"),
             exposed_seconds=found.get("exposed_seconds"), ways=found.get("ways"),
             is_replayed=found.get("is_replayed", False),
-            reads_peers=found.get("reads_peers", False),
         )  # fmt: skip
         speed = row.tokens_per_second
         self.tell(
@@ -182,7 +180,8 @@ def check(bench: Bench, name: str) -> None:
         told = [json.loads(text) for text in ranks.hear(json.dumps(losses_of(trainer.residents)))]
         return {job: loss for one in told for job, loss in one.items()}
 
-    found = {way: losses(sharded(bench, name, Shards(way)), dealt(jobs, ranks)) for way in Way}
+    ways = [way for way in Way if way is not Way.COPIED or ranks.reach_one_another()]
+    found = {way: losses(sharded(bench, name, Shards(way)), dealt(jobs, ranks)) for way in ways}
     expected = losses(whole(bench, name), jobs if ranks.is_leader else [])
     for way, merged in found.items():
         assert merged.keys() == expected.keys()
@@ -203,7 +202,6 @@ def sharded(bench: Bench, name: str, shards: Shards) -> ShardedDecoder:
         whole_layers=bench.whole_layers,
         way=shards.way,
         records=shards.records,
-        reads_peers=shards.reads_peers,
     )
 
 
@@ -229,6 +227,9 @@ def measure_ours(bench: Bench, name: str, method: str, points: Sequence[Point]) 
         return sharded(bench, name, SHARDS[method]) if method in SHARDS else whole(bench, name)
 
     models: list[Decoder | ShardedDecoder] = []
+    if SHARDS.get(method, Shards()).way is Way.COPIED and not ranks.reach_one_another():
+        bench.tell(model=name, method=method, reaches=False)
+        return
     if not attempt(bench, lambda: models.append(make())):
         bench.tell(model=name, method=method, fits=False)
         return
@@ -255,22 +256,21 @@ def measure_ours(bench: Bench, name: str, method: str, points: Sequence[Point]) 
         found["is_replayed"] = model.replayed.passes > replayed
         if isinstance(model, ShardedDecoder):
             found |= communication(bench, model, trainer, seconds)
-            found["reads_peers"] = model.reads_peers
         bench.keep(name, method, point, seconds, **found)
 
 
 def communication(
     bench: Bench, model: ShardedDecoder, trainer: Trainer, seconds: float
 ) -> dict[str, Any]:
-    """Bytes that come in with a step, and which ways its passes go; of gathered ones alone the time
-    by which a step without them is shorter."""
+    """Bytes that come in with a step, and which ways its passes go; where it is weights that come,
+    the time by which a step without them is shorter."""
     layers = model.layers
     before, passes = layers.received_bytes, dict(layers.passes)
     trainer.step()
     received = layers.received_bytes - before
     gone = [way for way in Way if layers.passes[way] > passes[way]]
     found: dict[str, Any] = {"received_bytes": received, "ways": "+".join(gone)}
-    if gone == [Way.GATHERED]:
+    if Way.TRAVELLING not in gone:
         fetch = layers._fetch
         layers._fetch = lambda number: None  # type: ignore[method-assign]  # what is there is computed with
         model.passes.clear()

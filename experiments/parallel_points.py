@@ -25,14 +25,14 @@ class Shards:
 
     way: Way | None = None
     records: bool = True
-    reads_peers: bool = True
 
 
 SHARDS = {
     "adapter-parallel": Shards(),
     "gathered": Shards(Way.GATHERED),
     "gathered-launched": Shards(Way.GATHERED, records=False),
-    "all-gathers": Shards(Way.GATHERED, reads_peers=False),
+    "copied": Shards(Way.COPIED),
+    "copied-launched": Shards(Way.COPIED, records=False),
     "travelling": Shards(Way.TRAVELLING),
     "travelling-launched": Shards(Way.TRAVELLING, records=False),
 }
@@ -45,7 +45,8 @@ POINTS: dict[str, tuple[Point, ...]] = {
     "adapter-parallel": (PEAK, SCALING, Point(32, 1, 256), *SHORT[1:], Point(8, 2, 1024)),
     "gathered": FEW_OR_FULL,
     "gathered-launched": FEW_OR_FULL,
-    "all-gathers": FEW_OR_FULL,
+    "copied": FEW_OR_FULL,
+    "copied-launched": FEW_OR_FULL,
     "travelling": FEW,
     "travelling-launched": FEW,
     "fsdp2-peft": (*SHORT, Point(8, 2, 1024), Point(8, 1, 1024)),
@@ -71,7 +72,7 @@ def points_of(method: str, *, is_whole: bool) -> tuple[Point, ...]:
 
 def plan(models: Sequence[str], methods: Sequence[str]) -> list[tuple[str, str]]:
     """What the bars are of comes first."""
-    first = ["adapter-parallel", "all-gathers", "gathered", "travelling", "fsdp2-peft", "one-gpu"]
+    first = ["adapter-parallel", "gathered", "copied", "travelling", "fsdp2-peft", "one-gpu"]
     sections = [(name, method) for name in models for method in first]
     sections += [(name, method) for method in POINTS if method not in first for name in models]
     return [(name, method) for name, method in sections if method in methods]

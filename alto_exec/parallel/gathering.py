@@ -1,8 +1,8 @@
 """How the shards of a layer come in from the other ranks.
 
 Frozen weights never change, so whoever reaches the memory of another GPU reads them there when it
-wants to: copy engines do it, and leave the processors to the computation. An all-gather's kernel
-takes some of them, and a product that counts on all of them waits for those.
+wants to: copy engines do it, and leave the processors to the computation. An all-gather is faster,
+but its kernel takes some of those, and a product that counts on all of them waits.
 """
 
 import math
@@ -19,7 +19,7 @@ __all__ = ["AllGathers", "Gathering", "Memories", "PeerCopies", "rank_memories"]
 
 _ALIGNED = 256  # bytes
 
-Memories = Callable[[Tensor], Sequence[Tensor]]
+Memories = Callable[[Tensor], Sequence[Tensor]]  # from this rank's, told to all: of all, by rank
 
 
 class AllGathers:
@@ -30,12 +30,9 @@ class AllGathers:
         self._coming: dict[int, dist.Work] = {}  # by the layer
         self._layers: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
 
-    def keep(
-        self, number: int, shards: Sequence[Tensor], whole: Sequence[Tensor]
-    ) -> Sequence[Tensor]:
-        """This rank's shards of a layer where they are to lie; those of all come into `whole`."""
+    def keep(self, number: int, shards: Sequence[Tensor], whole: Sequence[Tensor]) -> None:
+        """This rank's shards of a layer; those of all come into `whole`."""
         self._layers[number] = list(whole), list(shards)
-        return shards
 
     def start(self, number: int) -> None:
         """When what is computed with `whole` so far has been launched."""
@@ -49,20 +46,23 @@ class AllGathers:
 
 
 class PeerCopies:
-    """By copies out of the memory of the other ranks: `memories` tells this rank's flat tensor to
-    all, and gives those of all, by rank. What comes from one rank comes beside what comes from the
-    others: else some wait for a link that two read from while another is idle."""
+    """By copies out of the memory of the other ranks. Each begins behind itself, so that as long as
+    they are in step no two read from the same one."""
 
     def __init__(self, ranks: Ranks, memories: Memories) -> None:
-        self._rank = ranks.rank
+        self._device = ranks.device
         self._memories = memories
-        self._lines = [_Line(ranks.device) for _ in range(ranks.size)]
+        self._order = [(ranks.rank + each) % ranks.size for each in range(ranks.size)]
+        self._stream = None
+        if self._device.type == "cuda":
+            self._stream = torch.cuda.Stream(self._device)
         self._coming: set[int] = set()
+        self._copies: dict[int, list[tuple[Tensor, Tensor]]] = {}  # into what, from what
 
     def keep(
         self, number: int, shards: Sequence[Tensor], whole: Sequence[Tensor]
     ) -> Sequence[Tensor]:
-        """As above. All ranks keep a layer together."""
+        """This rank's shards where they lie from now on. All ranks keep a layer together."""
         sizes = [_rounded_up(shard.numel(), _ALIGNED // shard.element_size()) for shard in shards]
         flat = shards[0].new_zeros(sum(sizes))
 
@@ -73,44 +73,25 @@ class PeerCopies:
         for part, shard in zip(parts(flat), shards, strict=True):
             part.copy_(shard)
         by_rank = [parts(memory) for memory in self._memories(flat)]
-        for rank, line in enumerate(self._lines):
-            line.copies[number] = [
-                (into[rank * len(part) : (rank + 1) * len(part)], part)
-                for into, part in zip(whole, by_rank[rank], strict=True)
-            ]
-        return by_rank[self._rank]
+        self._copies[number] = [
+            (into[rank * len(part) : (rank + 1) * len(part)], part)
+            for rank in self._order
+            for into, part in zip(whole, by_rank[rank], strict=True)
+        ]
+        return by_rank[self._order[0]]
 
     def start(self, number: int) -> None:
         self._coming.add(number)
-        for line in self._lines:
-            line.start(number)
-
-    def wait(self, number: int) -> None:
-        if number in self._coming:
-            self._coming.remove(number)
-            for line in self._lines:
-                line.wait()
-
-
-class _Line:
-    """Copies from one rank, one after another."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.copies: dict[int, list[tuple[Tensor, Tensor]]] = {}  # into what, from what; by layer
-        self._device = device
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-
-    def start(self, number: int) -> None:
-        """Behind what has been launched so far."""
         if self._stream is not None:
             self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream) if self._stream is not None else nullcontext():
-            for into, part in self.copies[number]:
+            for into, part in self._copies[number]:
                 into.copy_(part, non_blocking=True)
 
-    def wait(self) -> None:
-        if self._stream is not None:
+    def wait(self, number: int) -> None:
+        if number in self._coming and self._stream is not None:
             torch.cuda.current_stream(self._device).wait_stream(self._stream)
+        self._coming.discard(number)
 
 
 Gathering = AllGathers | PeerCopies

@@ -11,7 +11,6 @@ from alto_exec.batch import PackedBatch
 from alto_exec.decoder import Decoder
 from alto_exec.modules import ALL_LINEAR
 from alto_exec.parallel.agreement import Pass
-from alto_exec.parallel.gathering import AllGathers, PeerCopies, rank_memories
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_layers import ShardedLayers, spread_evenly
 from alto_exec.parallel.shared_passes import Part, SharedPasses
@@ -46,21 +45,14 @@ class ShardedDecoder:
         whole_layers: int = 0,
         way: Way | None = None,
         records: bool = True,
-        reads_peers: bool = True,
     ) -> None:
         """The model may be on the CPU: a layer at a time is taken from there. All passes go the
-        `way` that is named, alike on all ranks, and are launched unless this one `records`. Shards
-        come by all-gathers unless it `reads_peers`, GPUs that reach one another."""
+        `way` that is named, alike on all ranks, and are launched unless this one `records`."""
         # What is computed again would have to travel again, in an order that autograd decides.
         assert not (recompute and way is Way.TRAVELLING)
         num_layers = model.config.num_hidden_layers
-        memories = rank_memories(ranks) if reads_peers else None
-        self.reads_peers = memories is not None
         self.layers = ShardedLayers(
-            ranks,
-            spread_evenly(whole_layers, num_layers),
-            gathering=AllGathers(ranks) if memories is None else PeerCopies(ranks, memories),
-            can_be_recorded=records,
+            ranks, spread_evenly(whole_layers, num_layers), can_be_recorded=records
         )
         self._decoder = Decoder(model, targets, recompute=recompute, keeper=self.layers)
         linears = self.layers.linears

@@ -1,8 +1,8 @@
 """Frozen layers of which every rank keeps a shard: some rows of each matrix.
 
-In a pass of many tokens the whole is gathered when it is its turn. Two layers are whole at a time:
-one is computed with while the next one comes in. In a pass of few tokens these go to the shards
-(see `travelling`). Some layers may stay whole on every rank, and are never sent.
+In a pass of many tokens the whole comes in when it is its turn (see `gathering`). Two layers are
+whole at a time: one is computed with while the next one comes in. In a pass of few tokens these go
+to the shards (see `travelling`). Some layers may stay whole on every rank, and are never sent.
 """
 
 from collections.abc import Collection, Sequence
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from alto_exec.decoder import Layer
 from alto_exec.parallel.agreement import Pass
-from alto_exec.parallel.gathering import Gathering
+from alto_exec.parallel.gathering import AllGathers, Gathering, PeerCopies, rank_memories
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.travelling import TravellingTokens
 from alto_policy.exchange import LAYERS_AT_HAND, PassTokens, ShardedLinears, Way
@@ -40,12 +40,7 @@ class ShardedLayers:
     """A LayerKeeper. All layers have matrices of the same shapes."""
 
     def __init__(
-        self,
-        ranks: Ranks,
-        whole: Collection[int] = (),
-        *,
-        gathering: Gathering,
-        can_be_recorded: bool = True,
+        self, ranks: Ranks, whole: Collection[int] = (), *, can_be_recorded: bool = True
     ) -> None:
         """The layers with the numbers `whole` stay so."""
         self.device = ranks.device
@@ -58,7 +53,10 @@ class ShardedLayers:
         # The matrices of the layers that are at hand, with room for whole shards of all ranks.
         self._whole: list[Sequence[Tensor]] = []
         self._held: list[int | None] = [None] * LAYERS_AT_HAND  # whose they are
-        self._gathering = gathering
+        memories = rank_memories(ranks)
+        self._collectives = AllGathers(ranks)
+        self._copies = None if memories is None else PeerCopies(ranks, memories)
+        self._gathering: Gathering = self._collectives  # of the pass under way
         self._order: Sequence[int] = ()  # in which the pass under way needs the layers
         self._position = 0
         self._travelling = TravellingTokens(ranks)
@@ -89,6 +87,7 @@ class ShardedLayers:
             layers=len(self._shards),
             groups=tuple((each.shape[1], each.shape[0]) for each in whole),
             item_bytes=max((each.element_size() for each in whole), default=0),
+            reads_peers=self._copies is not None,
         )
 
     def keep(self, layer: Layer) -> Layer:
@@ -101,7 +100,7 @@ class ShardedLayers:
         self._num_layers += 1
         if number in self._stay:
             return layer.over([weight.to(self.device) for weight in weights])
-        shards = [self._shard_of(weight) for weight in weights]
+        shards: Sequence[Tensor] = [self._shard_of(weight) for weight in weights]
         if not self._whole:
             self._whole = [
                 [s.new_empty(self._ranks.size * s.shape[0], s.shape[1]) for s in shards]
@@ -111,7 +110,10 @@ class ShardedLayers:
         assert [len(whole) for whole in self._whole[place]] == [
             self._ranks.size * len(shard) for shard in shards
         ]
-        kept = self._shards[number] = self._gathering.keep(number, shards, self._whole[place])
+        if self._copies is not None:
+            shards = self._copies.keep(number, shards, self._whole[place])
+        self._collectives.keep(number, shards, self._whole[place])
+        self._shards[number] = shards
         # `data` counts the changes of the views apart: what a backward pass reads has not changed
         # since it was computed with, though the memory held another layer in between.
         views = [
@@ -120,7 +122,7 @@ class ShardedLayers:
         ]
         travels = [
             partial(self._travelling.product, self._travelling.add(shard, returns=each))
-            for shard, each in zip(kept, returns, strict=True)
+            for shard, each in zip(shards, returns, strict=True)
         ]
         return layer.over(views, travels)
 
@@ -134,6 +136,10 @@ class ShardedLayers:
         if self.travels:
             self._travelling.begin(tokens)
             return
+        self._gathering = self._collectives
+        if way is Way.COPIED:
+            assert self._copies is not None
+            self._gathering = self._copies
         for number in tuple(self._shards)[:LAYERS_AT_HAND]:
             self._fetch(number)
             self._gathering.wait(number)

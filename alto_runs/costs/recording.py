@@ -40,13 +40,12 @@ def most_recorded_tokens(linears: Iterable[tuple[int, int]]) -> int:
 def most_recorded_in_shards(linears: ShardedLinears) -> int:
     """Of a pass on each GPU. What these receive takes their time as well, in a launched pass at
     least that of gathers; the rows left over are computed and may travel."""
-    gathered = linears.gathering_seconds(is_training=True, is_recorded=True)
     launched = linears.gathering_seconds(is_training=True, is_recorded=False) / linears.layers
 
     def layer_seconds(tokens: int) -> float:
         rows = recorded_rows(tokens, SPARE)
         passed = PassTokens((rows,) * linears.num_gpus, (rows,) * linears.num_gpus)
-        exchange = min(gathered, linears.travelling_seconds(passed, is_recorded=True))
+        _, exchange = linears.cheapest(passed, is_recorded=True)
         return rows * _row_seconds(linears.groups) + exchange / linears.layers
 
     worth = max(_SHARDED_LAUNCH_SECONDS, launched)

@@ -31,12 +31,10 @@ from tests.parallel.test_sharded_decoder import JOBS, MOST_PASSES, OWNERS, model
 
 LAYERS = 5  # more than are at hand at a time
 ON_GPUS = torch.cuda.device_count() > 1
-KINDS = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[pytest.mark.gpu, pytest.mark.skipif(not ON_GPUS, reason="NCCL recorded")],
-    ),
+ON_BOTH = [pytest.mark.gpu, pytest.mark.skipif(not ON_GPUS, reason="NCCL recorded")]
+WAYS = [
+    *((way, "cpu") for way in Way if way is not Way.COPIED),  # for which GPUs reach one another
+    *(pytest.param(way, "cuda", marks=ON_BOTH) for way in Way),
 ]
 BEFORE, NOW = (30, 41, 50), (49, 33, 20)  # tokens of each job; of one shape
 
@@ -153,8 +151,7 @@ def test_jobs_train_as_beside_all_others_on_one_process(
         assert one.gathers == (expected if way is Way.GATHERED else 0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("way", Way)
+@pytest.mark.parametrize(("way", "kind"), WAYS)
 def test_a_recorded_pass_is_a_launched_one(way: Way, kind: str, tmp_path: Path) -> None:
     for recorded, launched in outcomes(partial(passes, way), 2, tmp_path, kind):
         assert launched.replayed.passes == 0
@@ -247,8 +244,7 @@ def test_a_pass_is_recorded_where_all_ranks_have_memory_for_it(tmp_path: Path) -
     ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("way", Way)
+@pytest.mark.parametrize(("way", "kind"), WAYS)
 def test_a_rank_without_memory_to_record_keeps_nobody_from_training(
     way: Way, kind: str, tmp_path: Path
 ) -> None:

@@ -44,6 +44,28 @@ def test_what_was_measured_faster_in_recorded_passes_is_chosen(
     assert on_two.cheaper(PassTokens(rows, rows), is_recorded=True) is Way.GATHERED
 
 
+@pytest.mark.parametrize(
+    ("rows", "is_recorded", "expected"),
+    [(1024, True, Way.GATHERED), (1536, True, Way.COPIED), (8192, False, Way.COPIED)],
+)
+def test_weights_are_copied_where_arithmetic_hides_it(
+    rows: int, is_recorded: bool, expected: Way
+) -> None:
+    """Four H200s, 8 jobs of 1 x 256 and 2 x 256 in recorded rows, 32 of 1,024: gathered 0.084,
+    0.116 and 0.500 s, copied 0.100, 0.105 and 0.456."""
+    reaching = replace(LLAMA_8B, reads_peers=True)
+    tokens = PassTokens((rows,) * 4, (rows,) * 4)
+    assert reaching.cheaper(tokens, is_recorded=is_recorded) is expected
+    assert LLAMA_8B.cheaper(tokens, is_recorded=is_recorded) is Way.GATHERED
+
+
+def test_what_is_computed_again_does_not_travel() -> None:
+    few = PassTokens((512, 0, 0, 0), (512, 0, 0, 0))
+    way, seconds = QWEN_32B.cheapest(few, is_recorded=True, may_travel=False)
+    assert way is Way.GATHERED
+    assert seconds == QWEN_32B.gathering_seconds(is_training=True, is_recorded=True)
+
+
 def test_few_tokens_travel_in_recorded_passes_of_large_layers() -> None:
     few = PassTokens((512, 0, 0, 0), (512, 0, 0, 0))
     assert QWEN_32B.cheaper(few, is_recorded=True) is Way.TRAVELLING

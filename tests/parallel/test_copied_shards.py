@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from alto_exec.parallel import sharded_decoder
-from alto_exec.parallel.gathering import Memories, rank_memories
+from alto_exec.parallel import sharded_layers
+from alto_exec.parallel.gathering import Memories
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_policy.exchange import Way
@@ -48,19 +48,13 @@ def told_once(ranks: Ranks) -> Memories:
     return memories
 
 
-def patched(memories: Memories | None) -> None:
-    """In a process of its own."""
-    pytest.MonkeyPatch().setattr(sharded_decoder, "rank_memories", lambda _: memories)
-
-
 def trained_both_ways(ranks: Ranks, folder: Path) -> list[Trained]:
     found = []
     mine = [JOBS[i] for i in OWNERS[ranks.size][ranks.rank]]
-    for memories in (None, told_once(ranks)):
-        patched(memories)
+    pytest.MonkeyPatch().setattr(sharded_layers, "rank_memories", told_once)  # in its own process
+    for way in (Way.GATHERED, Way.COPIED):
         with in_double_precision():
-            model = ShardedDecoder(model_of("qwen2"), ranks, whole_layers=1, way=Way.GATHERED)
-            assert model.reads_peers == (memories is not None)
+            model = ShardedDecoder(model_of("qwen2"), ranks, whole_layers=1, way=way)
             with Traffic() as traffic:
                 trajectories, _ = train(model, mine)
                 model.settle()
@@ -85,11 +79,8 @@ def test_copies_train_what_all_gathers_train(size: int, tmp_path: Path) -> None:
 def passes_both_ways(ranks: Ranks, folder: Path) -> list[list[tuple[Tensor, Tensor]]]:
     """Losses and gradients of a launched pass, of one that is recorded, and of replays."""
     found = []
-    memories = rank_memories(ranks)
-    assert memories is not None
-    for each in (None, memories):
-        patched(each)
-        model = a_model(ranks, Way.GATHERED)
+    for way in (Way.GATHERED, Way.COPIED):
+        model = a_model(ranks, way)
         bank, slots = adapters(model)
         passes = []
         for _ in range(PASSES):
@@ -97,7 +88,7 @@ def passes_both_ways(ranks: Ranks, folder: Path) -> list[list[tuple[Tensor, Tens
             losses_N = model.train(bank, *a_batch(slots, NOW, model.device)).clone()
             passes.append((losses_N.cpu(), bank.grad_RC.clone().cpu()))
         model.settle()
-        assert model.replayed.passes == PASSES - 1
+        assert model.replayed.passes == PASSES - 2
         found.append(passes)
     return found
 
