@@ -1,6 +1,6 @@
 """Frozen layers of which every rank keeps a shard: some rows of each matrix.
 
-In a pass of many tokens the whole comes in when it is its turn (see `gathering`). Two layers are
+In a pass of many tokens the whole comes in when it is its turn (see `shard_gathers`). Two layers are
 whole at a time: one is computed with while the next one comes in. In a pass of few tokens these go
 to the shards (see `travelling`). Some layers may stay whole on every rank, and are never sent.
 """
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from alto_exec.decoder import Layer
 from alto_exec.parallel.agreement import Pass
-from alto_exec.parallel.gathering import AllGathers, Gathering, PeerCopies, rank_memories
 from alto_exec.parallel.ranks import Ranks
+from alto_exec.parallel.shard_gathers import AllGathers, Gathering, PeerCopies, rank_memories
 from alto_exec.parallel.travelling import TravellingTokens
 from alto_policy.exchange import LAYERS_AT_HAND, PassTokens, ShardedLinears, Way
 
