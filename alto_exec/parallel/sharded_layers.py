@@ -1,8 +1,8 @@
 """Frozen layers of which every rank keeps a shard: some rows of each matrix.
 
-In a pass of many tokens the whole comes in when it is its turn (see `shard_gathers`). Two layers are
-whole at a time: one is computed with while the next one comes in. In a pass of few tokens these go
-to the shards (see `travelling`). Some layers may stay whole on every rank, and are never sent.
+In a pass of many tokens the whole comes in when it is its turn (see `shard_gathers`). Two layers
+are whole at a time: one is computed with while the next one comes in. In a pass of few tokens these
+go to the shards (see `travelling`). Some layers may stay whole on every rank, and are never sent.
 """
 
 from collections.abc import Collection, Sequence
