@@ -4,12 +4,14 @@ The paper: speed-ups over FSDP on 4 H100, 8 adapters, 256 tokens, adapter batch 
 parallelism peaks at 4.7 times at batch 2; at 4 and 8 it keeps an edge. Below batch 4 FSDP is
 estimated by filling its batch up to the ranks with dummy data. The model is not named.
 
-Here: the same points on 4 H100, in the shapes of three models, random weights, rank 16, bfloat16.
-FSDP is FSDP2 over PEFT, the jobs one after another, batches filled up to the ranks; only tokens
-that a job asked for are counted. Two runs: all layers sharded, and some of them whole on each GPU,
-so that fewer are gathered. Speed-ups are over FSDP2 in the same run, and of the later one where
-both have the point. On 2 GPUs passes were recorded as CUDA graphs, collectives included, which came
-after the runs on 4. The paper's mLoRA, LoRAFusion and tensor parallelism were not run.
+Here: the same points in the shapes of three models, random weights, rank 16, bfloat16, on 4 H200
+(8B, 1B: all of 8 and 32 jobs, batch 1 to 8, 256 and 1,024 tokens) and on 4 H100 (32B as well; all
+layers in shards, or some of them whole on each GPU). FSDP is FSDP2 over PEFT, the jobs one after
+another, batches filled up to the ranks; only tokens that a job asked for are counted. Speed-ups are
+over FSDP2 in the same run, and of the latest one that has the point. Passes of few tokens are
+recorded as CUDA graphs on H200; those on 4 H100 came before that. Weights are gathered by NCCL, or,
+since the last run, copied out of the memory of the other GPUs where the arithmetic hides it. The
+paper's mLoRA, LoRAFusion and tensor parallelism were not run.
 
 The paper against itself: appendix A.1 says that ranks must process equally many tokens of each
 adapter "to avoid mismatches during gradient all-reduce"; by section 6.2 there is no such
@@ -26,11 +28,14 @@ from experiments.exhibit import Exhibit, Table, Verdict
 
 __all__ = ["exhibit", "speedup"]
 
-_PROFILES = ("h100x4.jsonl", "h100x4-whole-layers.jsonl")  # a run each
-_OF_TWO_GPUS = ("h100x2.jsonl", "h100x2-recorded.jsonl", "h200x2.jsonl")
+_PROFILES = ("h100x4.jsonl", "h100x4-whole-layers.jsonl", "h200x4.jsonl")  # a run each
+_OF_WAYS = ("h100x2.jsonl", "h100x2-recorded.jsonl", "h200x2.jsonl", "h200x4-copied.jsonl")
 _WHOLE_LAYERS = re.compile(r"--whole-layers (\d+)")
-_OURS, _PEER, _ALONE = "adapter-parallel", "fsdp2-peft", "one-gpu"
-_LABELS = {_OURS: "adapter parallelism", _PEER: "FSDP2 with PEFT"}
+_OURS, _PEER, _ALONE, _COPIED = "adapter-parallel", "fsdp2-peft", "one-gpu", "copied"
+_LABELS = {
+    _OURS: "adapter parallelism", "copies": "a copy on each GPU", _PEER: "FSDP2 with PEFT",
+    "ddp-peft": "DDP with PEFT",
+}  # fmt: skip
 _JOBS, _LENGTH, _BATCHES = 8, 256, (1, 2, 4, 8)
 _PAPER_PEAK, _PAPER_PEAK_BATCH = 4.7, 2
 _LAUNCHED = "-launched"  # the same method, nothing recorded
@@ -39,19 +44,19 @@ _SCALED_JOBS, _FULL_LENGTH = 32, 1024  # the GPUs are full
 
 def exhibit() -> Exhibit:
     runs = [_gangs(profile) for profile in _PROFILES]
-    of_two = [_gangs(profile) for profile in _OF_TWO_GPUS]
+    of_ways = [_gangs(profile) for profile in _OF_WAYS]
     rows = list(chain.from_iterable(runs))
     models = tuple(dict.fromkeys(row.model.name for row in rows))
     figure, panels = panels_of(3.2, len(models))
     for axes, model in zip(panels, models, strict=True):
-        for place, method in enumerate((_OURS, _PEER)):
-            found = max((_series(run, model, method) for run in runs), key=len)
+        for place, method in enumerate(_LABELS):
+            found = max((_series(run, model, method) for run in reversed(runs)), key=len)
             batches, speeds = [at for at, _ in found], [speed for _, speed in found]
             axes.plot(batches, speeds, "o-", color=PALETTE[place], label=_LABELS[method])
-            if not found:
+            if not found and method in (_OURS, _PEER):
                 told = f"{_LABELS[method]} was not measured"
                 axes.text(0.98, 0.04, told, ha="right", c=MUTED, size=8, transform=axes.transAxes)
-        axes.set_title(model, fontsize=9, color=INK)
+        axes.set_title(f"{model}, {_cards(runs, model)}", fontsize=9, color=INK)
         axes.set_xscale("log", base=2)
         axes.set_xticks(_BATCHES, map(str, _BATCHES))
         axes.set_yscale("log")
@@ -71,17 +76,17 @@ def exhibit() -> Exhibit:
         verdict=_verdict(gains),
         found=(
             *_sentences(runs, models, gains),
-            *_scaling([*runs, *of_two]),
-            *_recorded(chain.from_iterable(of_two)),
+            *_scaling([*runs, *of_ways]),
+            *_recorded(chain.from_iterable(of_ways)),
         ),
         table=Table(
             (
                 "model", "method", "layers whole", "GPUs", "jobs", "batch", "tokens", "tokens/s",
                 "over FSDP2", "received, GB", "exposed, ms", "recorded",
             ),
-            tuple(_line(row, run) for run in (*runs, *of_two) for row in run),
+            tuple(_line(row, run) for run in (*runs, *of_ways) for row in run),
         ),
-        logs=tuple(f"`kernels/profiles/{name}`" for name in (*_PROFILES, *_OF_TWO_GPUS)),
+        logs=tuple(f"`kernels/profiles/{name}`" for name in (*_PROFILES, *_OF_WAYS)),
         seeds="Medians of five steps, each run in one call on one machine, no error bars.",
         figure=figure,
     )  # fmt: skip
@@ -144,17 +149,25 @@ def _scaling(runs: Iterable[Sequence[GangRow]]) -> Iterable[str]:
     """Of full GPUs, over as many times the one that trains all jobs in the same run."""
     for run in runs:
         full = [row for row in run if row.jobs == _SCALED_JOBS and row.length == _FULL_LENGTH]
-        alone = {r.model.name: r.tokens_per_second for r in full if r.method == _ALONE}
+        alone = {(r.model.name, r.batch_size): r for r in full if r.method == _ALONE}
         for row in full:
-            if row.method == _OURS and row.model.name in alone:
-                share = row.tokens_per_second / (row.gpus * alone[row.model.name])
-                told = re.split("[;,]", row.machine.source)[0].partition(".py")[2].strip()
-                how = _WHOLE_LAYERS.sub(r"\1 layers whole", told)
+            one = alone.get((row.model.name, row.batch_size))
+            if one is not None and row.method in (_OURS, _COPIED, "gathered", "copies"):
+                share = row.tokens_per_second / (row.gpus * one.tokens_per_second)
+                told = re.split("[;,]", row.machine.source)[0].partition(".py")[2]
+                how = _WHOLE_LAYERS.search(told)
+                layers = f", {how[1]} layers whole" if how else ""
                 yield (
-                    f"{row.model.name} on {row.gpus} GPUs, {_SCALED_JOBS} jobs of {row.length} "
-                    f"tokens, {how or 'no layer whole'}: {share:.3f} of {row.gpus} times the "
-                    "tokens/s of one GPU."
+                    f"{row.model.name} on {_gpus(row)}, {_SCALED_JOBS} jobs of {row.length} "
+                    f"tokens, {row.method}{layers} (commit {row.machine.commit}): {share:.3f} of "
+                    f"{row.gpus} times the tokens/s of one GPU."
                 )
+
+
+def _cards(runs: Sequence[Sequence[GangRow]], model: str) -> str:
+    """Of the run that the model's panel shows."""
+    run = max(reversed(runs), key=lambda run: len(_series(run, model, _OURS)))
+    return next(_gpus(row) for row in run if (row.model.name, row.method) == (model, _OURS))
 
 
 def _series(rows: Iterable[GangRow], model: str, method: str) -> list[tuple[int, float]]:
@@ -189,6 +202,8 @@ def _recorded(rows: Iterable[GangRow]) -> Iterable[str]:
         if row.is_replayed or row.method.endswith(_LAUNCHED):
             steps.setdefault(point, {})[row.method] = row
     for (model, gpus, jobs, batch_size, length), by_method in steps.items():
+        if not any(row.is_replayed for row in by_method.values()):
+            continue
         told = [
             f"{method} {1e3 * row.seconds:.0f} ms"
             + (f" (launched {1e3 * launched.seconds:.0f})" if launched else "")
