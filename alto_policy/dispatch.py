@@ -79,8 +79,7 @@ class Dispatch:
 
     def ready(self, task: Task, cluster: ClusterView) -> Iterable[Collection[JobId]]:
         """Groups of jobs that may be launched, the most urgent group first."""
-        yield cluster.jobs(task.id, Status.PAUSED)
-        yield cluster.jobs(task.id, Status.QUEUED)
+        return cluster.jobs(task.id, Status.PAUSED), cluster.jobs(task.id, Status.QUEUED)
 
     def observe(self, event: Event, cluster: ClusterView) -> tuple[Decision, ...]:
         # A chain of isinstance: patterns of classes take four times as long, on every event.
@@ -88,7 +87,9 @@ class Dispatch:
             return self._on_report(event, cluster)
         if isinstance(event, JobLeft):
             task = cluster.task_of(event.job)
-            return self._attend(task, cluster, _misfits(event, cluster), departed=event.job)
+            is_evicted = event.how is Departure.EVICTED  # whoever does not fit any more, goes
+            stops = _too_large(task, cluster) if is_evicted else ()
+            return self._attend(task, cluster, stops, event.job)
         if isinstance(event, TaskArrived):
             if not self.gangs(cluster).can_hold(event.task.num_gpus, event.task.kinds):
                 return tuple(Stop(job.id, ExitReason.TOO_LARGE) for job in event.task.jobs)
@@ -140,17 +141,18 @@ class Dispatch:
     def _launches(
         self, task: Task, cluster: ClusterView, gone: Collection[JobId], departed: JobId | None
     ) -> Sequence[Launch]:
+        groups = self.ready(task, cluster)
+        gpus, memory = _executor(task, cluster)
+        if len(task.jobs) == 1:  # the GPUs are empty if it waits, and it is not too large
+            return (Launch(task.id, gpus[0], (task.jobs[0].id,)),) if any(groups) else ()
         first = cluster.spec(departed).hyperparameters.batch_size if departed is not None else None
         ordered: list[Job] = []
-        for group in self.ready(task, cluster):
+        for group in groups:
             if group:
                 jobs = [cluster.spec(job) for job in group if job not in gone]
                 ordered += jobs if self.keeps_order else by_batch_size(jobs, first)
         if not ordered:
             return ()
-        gpus, memory = _executor(task, cluster)
-        if len(task.jobs) == 1:  # it waits, so that the GPUs are empty, and is not too large
-            return (Launch(task.id, gpus[0], (ordered[0].id,)),)
         residents = {gpu: [cluster.spec(job) for job in cluster.residents(gpu)] for gpu in gpus}
         return pack(ordered, residents, memory, task, self.jobs_per_gpu)
 
@@ -225,21 +227,17 @@ def _going(job: JobId, cluster: ClusterView) -> Going:
     return Going(spec, steps * spec.hyperparameters.accumulation)
 
 
-def _misfits(left: JobLeft, cluster: ClusterView) -> Sequence[Stop]:
-    """Whoever does not fit any more, after memory has run out."""
-    if left.how is not Departure.EVICTED:
-        return ()
-    return _too_large(cluster.task_of(left.job), cluster)
-
-
 def _too_large(task: Task, cluster: ClusterView) -> Sequence[Stop]:
     """The waiting jobs that would not fit on an empty GPU."""
     _, memory = _executor(task, cluster)
+    misfits = {job.id for job in task.jobs if not fits_alone(job, memory, task)}
+    if not misfits:
+        return ()
     return [
         Stop(job, ExitReason.TOO_LARGE)
         for status in (Status.PAUSED, Status.QUEUED)
         for job in cluster.jobs(task.id, status)
-        if not fits_alone(cluster.spec(job), memory, task)
+        if job in misfits
     ]
 
 

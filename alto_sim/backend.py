@@ -1,10 +1,9 @@
 """A cluster of SimPy callbacks that answers to the same protocol as the real executors."""
 
+import math
 from collections import deque
 from functools import partial
 from typing import assert_never
-
-from simpy.core import EmptySchedule
 
 from alto_policy.decisions import (
     Decision,
@@ -60,15 +59,9 @@ class SimBackend:
             self._told = None
         outbox, clock, to_come = self._outbox, self._clock, self._to_come
         while not outbox:
-            if clock.settle():
-                continue
             # Arrivals come before whatever else happens at their moment.
-            if to_come and to_come[-1].t <= clock.peek():
-                return self._arrive(to_come.pop())
-            try:
-                clock.step()
-            except EmptySchedule:
-                return None
+            if not clock.go_on(to_come[-1].t if to_come else math.inf):
+                return self._arrive(to_come.pop()) if to_come else None
         event = outbox.popleft()
         if isinstance(event, LossReported):
             self._told = self._trainees[event.job]

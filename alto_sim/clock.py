@@ -7,7 +7,6 @@ from heapq import heappop, heappush
 from typing import Any
 
 import simpy
-from simpy.core import EmptySchedule
 from simpy.events import NORMAL
 
 __all__ = ["Clock"]
@@ -34,36 +33,34 @@ class Clock(simpy.Environment):
         now = self._now
         heappush(self._heap, (t if t > now else now, NORMAL, next(self._eid), callback))
 
-    def step(self) -> None:
-        """Go on to the next callback and run it; raises EmptySchedule if there is none."""
-        if not self._heap:
-            raise EmptySchedule
-        self._now, _, _, callback = heappop(self._heap)
-        callback()
-
-    def each_after(self, seconds: float, callbacks: Sequence[Callable[[], None]]) -> None:
-        """Have `settle` run them one by one: cheaper than a place on the heap for each."""
-        self.after(seconds, partial(self._due.extend, callbacks))
-
-    def soon(self, callback: Callable[[], None]) -> None:
-        """Have `settle` run it at this moment, after all that is due one by one."""
-        self._put_off.append(callback)
-
-    def settle(self) -> bool:
-        """Run what is due next at this moment; False if nothing is left but the heap."""
+    def go_on(self, before: float) -> bool:
+        """Run what is due next at this moment, or else go on to the next callback that stands
+        before that time; False if there is neither."""
         if self._due:
             self._due.popleft()()
         elif self._put_off:
             callbacks, self._put_off = self._put_off, []
             for callback in callbacks:
                 callback()
+        elif self._heap and self._heap[0][0] < before:
+            self._now, _, _, callback = heappop(self._heap)
+            callback()
         else:
             return False
         return True
 
+    def each_after(self, seconds: float, callbacks: Sequence[Callable[[], None]]) -> None:
+        """Have `go_on` run them one by one: cheaper than a place on the heap for each."""
+        self.after(seconds, partial(self._due.extend, callbacks))
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Have `go_on` run it at this moment, after all that is due one by one."""
+        self._put_off.append(callback)
+
     def advance(self, t: float) -> None:
         """Go on to t, unless it is past; no callback may be due before."""
-        self._now = max(self._now, t)
+        if t > self._now:
+            self._now = t
 
     def after(self, seconds: float, callback: Callable[[], None]) -> None:
         """Run the callback at once if there is nothing to wait for."""

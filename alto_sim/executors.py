@@ -1,7 +1,7 @@
 """The executors of a simulated cluster, and what becomes of the jobs in them."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from alto_policy.events import (
@@ -38,9 +38,9 @@ class _Executor:
     gpus: tuple[GpuId, ...]
     slowdown: float
     costs: KindCosts | None  # of its kinds, where GPUs are of several
-    trainees: dict[JobId, Trainee] = field(default_factory=dict)  # that hold memory of it
-    lanes: dict[GpuId, AnyLane] = field(default_factory=dict)  # one of all that go in step
-    gpu_of: dict[JobId, GpuId] = field(default_factory=dict)  # where each job was launched last
+    trainees: dict[JobId, Trainee]  # that hold memory of it
+    lanes: dict[GpuId, AnyLane]  # one of all that go in step
+    gpu_of: dict[JobId, GpuId]  # where each job was launched last
 
 
 class Executors:
@@ -54,7 +54,9 @@ class Executors:
         tell: Callable[[Event], None],
     ) -> None:
         self._workload = workload
-        self._latencies = workload.latencies
+        self._latencies = latencies = workload.latencies
+        self._starting = _that_last(latencies.start, latencies.load)
+        self._stopping = _that_last(latencies.stop)
         self._clock = clock
         self._tell = tell
         self._hardware = Hardware(gpus, workload.speeds)
@@ -65,54 +67,28 @@ class Executors:
         self._home: dict[JobId, tuple[_Executor, AnyLane]] = {}  # of those that hold memory
 
     def start(self, task: Task, gpus: tuple[GpuId, ...]) -> None:
-        dice, latencies = self._dice, self._latencies
         hardware, mixture = self._hardware, self._workload.mixture
         costs = None if mixture is None else mixture.of_gang(hardware.kinds(gpus), task)
-        executor = _Executor(task, gpus, dice.slowdown() * hardware.slowdown(gpus), costs)
-        self._executors[task.id] = executor
-        seconds = dice.late(latencies.start) + dice.late(latencies.load)
-
-        def come_up() -> None:
-            if self._executors.get(task.id) is executor:
-                memory = (
-                    self._workload.memory_of(task) if costs is None else costs.memory_model(task)
-                )
-                self._tell(ExecutorUp(self._clock.now, task.id, memory))
-
-        self._clock.after(seconds, come_up)
+        slowdown = self._dice.slowdown() * hardware.slowdown(gpus)
+        executor = self._executors[task.id] = _Executor(task, gpus, slowdown, costs, {}, {}, {})
+        self._later(executor, self._starting, self._come_up)
 
     def stop(self, task: TaskId) -> None:
-        executor = self._executors[task]
-
-        def go_down() -> None:
-            if self._executors.get(task) is executor:
-                self._lose(executor)
-
-        self._clock.after(self._dice.late(self._latencies.stop), go_down)
+        self._later(self._executors[task], self._stopping, self._lose)
 
     def launch(self, trainee: Trainee, task: TaskId, gpu: GpuId) -> None:
-        executor = self._executors[task]
-        executor.gpu_of[trainee.spec.id] = gpu
+        executor, job = self._executors[task], trainee.spec.id
+        executor.gpu_of[job] = gpu
         lane = executor.lanes.get(gpu)
         if lane is None:
             lane = self._new_lane(executor, gpu, trainee)
         trainee.place, trainee.ordered, trainee.has_heard = Place.COMING, None, False
         trainee.stay += 1
-        executor.trainees[trainee.spec.id] = trainee
-        self._home[trainee.spec.id] = executor, lane
-
-        def join() -> None:
-            if trainee.place is Place.COMING:
-                lane.join(trainee)
-
+        executor.trainees[job] = trainee
+        self._home[job] = executor, lane
         if self._has_job_failures:
-
-            def fail() -> None:
-                lane.discard(trainee)
-                self._left(trainee, Departure.FAILED)
-
-            self._during(trainee, self._dice.until_job_fails(), fail)
-        self._during(trainee, self._dice.late(self._latencies.launch), join)
+            self._clock.after(self._dice.until_job_fails(), self._if_here(trainee, self._fail))
+        self._during(trainee, self._latencies.launch, lane.join)
 
     def order(self, trainee: Trainee, how: Departure) -> None:
         """Send the order to leave; a job that does not train has nobody to hear it."""
@@ -121,7 +97,7 @@ class Executors:
         trainee.ordered = how
         _, lane = self._home[trainee.spec.id]
         latency = self._latencies.pause if how is Departure.PAUSED else self._latencies.stop
-        self._during(trainee, self._dice.late(latency), partial(lane.hear, trainee))
+        self._during(trainee, latency, lane.hear)
 
     def release(self, trainee: Trainee) -> None:
         """The decisions on the job's report are back."""
@@ -202,8 +178,7 @@ class Executors:
         """The job trains no more; one that pauses first writes its checkpoint."""
         trainee.stay += 1
         if how is Departure.PAUSED:
-            seconds = self._dice.late(self._latencies.checkpoint)
-            self._during(trainee, seconds, partial(self._be_gone, trainee, how))
+            self._during(trainee, self._latencies.checkpoint, partial(self._be_gone, how=how))
         else:
             self._be_gone(trainee, how)
 
@@ -212,15 +187,49 @@ class Executors:
         del executor.trainees[trainee.spec.id]
         self._tell(JobLeft(self._clock.now, trainee.spec.id, how))
 
-    def _during(self, trainee: Trainee, seconds: float, act: Callable[[], None]) -> None:
-        """Act after so many seconds, unless the job has come or gone in the meantime."""
-        if seconds == 0:
-            act()
+    def _come_up(self, executor: _Executor) -> None:
+        task, costs = executor.task, executor.costs
+        memory = self._workload.memory_of(task) if costs is None else costs.memory_model(task)
+        self._tell(ExecutorUp(self._clock.now, task.id, memory))
+
+    def _later(
+        self, executor: _Executor, latencies: Iterable[float], act: Callable[[_Executor], None]
+    ) -> None:
+        """Act after these latencies, unless the executor is gone by then."""
+        if not latencies:
+            act(executor)
             return
+
+        def act_if_there() -> None:
+            if self._executors.get(executor.task.id) is executor:
+                act(executor)
+
+        self._clock.after(sum(map(self._dice.late, latencies)), act_if_there)
+
+    def _fail(self, trainee: Trainee) -> None:
+        _, lane = self._home[trainee.spec.id]
+        lane.discard(trainee)
+        self._left(trainee, Departure.FAILED)
+
+    def _during(
+        self, trainee: Trainee, latency: float, act: Callable[[Trainee], None]
+    ) -> None:
+        """Act after the latency, unless the job has come or gone in the meantime."""
+        if latency == 0:
+            act(trainee)
+        else:
+            self._clock.after(self._dice.late(latency), self._if_here(trainee, act))
+
+    def _if_here(self, trainee: Trainee, act: Callable[[Trainee], None]) -> Callable[[], None]:
         stay = trainee.stay
 
         def act_if_here() -> None:
             if trainee.stay == stay:
-                act()
+                act(trainee)
 
-        self._clock.after(seconds, act_if_here)
+        return act_if_here
+
+
+def _that_last(*latencies: float) -> tuple[float, ...]:
+    return tuple([latency for latency in latencies if latency > 0])
+

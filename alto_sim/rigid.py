@@ -12,6 +12,8 @@ __all__ = ["RigidLane"]
 class RigidLane:
     """Answers to the calls of a `Lane`, for its one job."""
 
+    __slots__ = "_begun", "_checkpoint_every", "_clock", "_duration", "_outlet", "_slowdown"
+
     def __init__(
         self,
         duration: float,
