@@ -42,6 +42,12 @@ __all__ = [
     "Status",
 ]
 
+# Looked up once: a member asked of its enum takes 0.09 us in Python 3.11, a global 0.005.
+_QUEUED, _RUNNING = Status.QUEUED, Status.RUNNING
+_ABSENT = Status.QUEUED, Status.PAUSED
+_UP, _STOPPING = ExecutorStatus.UP, ExecutorStatus.STOPPING
+_FINISHED, _FAILED, _EVICTED = Departure.FINISHED, Departure.FAILED, Departure.EVICTED
+
 
 class Cluster(Records):
     """A ClusterView that moves: `apply` what has happened, `commit` what was decided."""
@@ -97,7 +103,7 @@ class Cluster(Records):
                     f"TaskArrived: job {job.id} of task {name} belongs to another task"
                 )
         queued: dict[JobId, None] = {}
-        record = TaskRecord(task, len(self._tasks), {Status.QUEUED: queued})
+        record = TaskRecord(task, len(self._tasks), {_QUEUED: queued})
         for job in task.jobs:
             queued[job.id] = None
             of_job[job.id] = JobRecord(job, record)
@@ -116,7 +122,7 @@ class Cluster(Records):
 
     def _come_up(self, event: ExecutorUp) -> bool:
         record, executor = _present(self._of_task, event)
-        if executor.status is ExecutorStatus.STOPPING:
+        if executor.status is _STOPPING:
             return False  # it came up before it was told
         status = NEXT_EXECUTOR_STATUS.get((executor.status, ExecutorUp))
         if status is None:
@@ -146,7 +152,7 @@ class Cluster(Records):
 
     def _report(self, report: LossReported) -> bool:
         record = self._of_job.get(report.job)
-        if record is None or record.status is Status.QUEUED or record.status is Status.PAUSED:
+        if record is None or record.status in _ABSENT:
             state = record.status.value if record is not None else "unknown"
             raise ImpossibleEventError(f"LossReported: job {report.job} is {state}")
         if not 1 <= report.step <= record.spec.steps:
@@ -156,7 +162,7 @@ class Cluster(Records):
         if record.history and report.step <= record.history[-1].step:
             return False  # trained again from an older checkpoint
         record.hear(report)
-        return record.status is Status.RUNNING
+        return record.status is _RUNNING
 
     def _leave(self, job: JobId, how: Departure) -> None:
         record = self._of_job.get(job)
@@ -164,9 +170,9 @@ class Cluster(Records):
         if record is None or status is None:
             state = record.status.value if record is not None else "unknown"
             raise ImpossibleEventError(f"JobLeft ({how.value}): job {job} is {state}")
-        if how is Departure.FINISHED or how is Departure.FAILED:
+        if how is _FINISHED or how is _FAILED:
             record.reason = None
-        elif how is Departure.EVICTED:
+        elif how is _EVICTED:
             self._learn_capacity(record)
         assert record.gpu is not None
         del self._residents[record.gpu][job]
@@ -223,7 +229,7 @@ class Cluster(Records):
     def _launch(self, launch: Launch) -> None:
         record, executor = _asked(self._of_task, launch)
         gpu, jobs = launch.gpu, launch.jobs
-        if executor.status is not ExecutorStatus.UP:
+        if executor.status is not _UP:
             raise IllegalDecisionError(f"{launch}: its executor is {executor.status.value}")
         if gpu not in executor.gpus:
             raise IllegalDecisionError(f"{launch}: its executor has GPUs {executor.gpus}")
@@ -242,7 +248,7 @@ class Cluster(Records):
         for starter in starters:
             residents[starter.spec.id] = None
             starter.gpu = gpu
-            starter.move(Status.RUNNING)
+            starter.move(_RUNNING)
 
 
 def _present(

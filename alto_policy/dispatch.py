@@ -45,6 +45,9 @@ it may work out ahead."""
 
 # A union that is written where it is asked costs 0.1 us a time.
 _FREEING = ExecutorDown, NodeUp, TaskResized
+# Looked up once: a member asked of its enum takes 0.09 us in Python 3.11, a global 0.005.
+_ENDED, _PAUSED, _QUEUED = Status.ENDED, Status.PAUSED, Status.QUEUED
+_EVICTED = Departure.EVICTED
 
 
 class Dispatch:
@@ -79,7 +82,7 @@ class Dispatch:
 
     def ready(self, task: Task, cluster: ClusterView) -> Iterable[Collection[JobId]]:
         """Groups of jobs that may be launched, the most urgent group first."""
-        return cluster.jobs(task.id, Status.PAUSED), cluster.jobs(task.id, Status.QUEUED)
+        return cluster.jobs(task.id, _PAUSED), cluster.jobs(task.id, _QUEUED)
 
     def observe(self, event: Event, cluster: ClusterView) -> tuple[Decision, ...]:
         # A chain of isinstance: patterns of classes take four times as long, on every event.
@@ -87,7 +90,7 @@ class Dispatch:
             return self._on_report(event, cluster)
         if isinstance(event, JobLeft):
             task = cluster.task_of(event.job)
-            is_evicted = event.how is Departure.EVICTED  # whoever does not fit any more, goes
+            is_evicted = event.how is _EVICTED  # whoever does not fit any more, goes
             stops = _too_large(task, cluster) if is_evicted else ()
             return self._attend(task, cluster, stops, event.job)
         if isinstance(event, TaskArrived):
@@ -124,7 +127,7 @@ class Dispatch:
         departed: JobId | None = None,
     ) -> tuple[Decision, ...]:
         """Stop what need not train, launch what fits, end the executor when all is done."""
-        ended = len(cluster.jobs(task.id, Status.ENDED))
+        ended = len(cluster.jobs(task.id, _ENDED))
         if ended == len(task.jobs):
             return (StopExecutor(task.id),)  # before all else: each task of a trace ends so
         gone = {stop.job for stop in stops} if stops else set()

@@ -37,12 +37,18 @@ __all__ = [
 class Outcome(StrEnum):
     """How a job ended, or where it stands in a run that goes on."""
 
+    __hash__ = str.__hash__  # Enum's own is slow
+
     FINISHED = "finished"
     STOPPED = "stopped"
     FAILED = "failed"
     PAUSED = "paused"
     RUNNING = "running"
     QUEUED = "queued"
+
+
+# Looked up once: a member asked of its enum takes 0.09 us in Python 3.11, a global 0.005.
+_FINISHED, _STOPPED, _ENDED = Outcome.FINISHED, Outcome.STOPPED, Status.ENDED
 
 
 @quick
@@ -92,7 +98,7 @@ class JobHistory:
     @property
     def steps(self) -> int:
         """Steps that the log proves."""
-        if self.outcome is Outcome.FINISHED:
+        if self.outcome is _FINISHED:
             return self.spec.steps
         return self.reports[-1].step if self.reports else 0
 
@@ -155,7 +161,8 @@ class Follower:
         self._residencies: dict[JobId, tuple[Residency, ...]] = {}
         self._spans: dict[TaskId, tuple[ExecutorSpan, ...]] = {}
         self._executors: list[ExecutorSpan] = []
-        self._open: dict[TaskId, _OpenExecutor] = {}
+        # GPUs of executors that are there, and since when they are up.
+        self._open: dict[TaskId, tuple[tuple[GpuId, ...], float | None]] = {}
         self._inside: dict[JobId, tuple[GpuId, float]] = {}  # where, since when
         self._outages = _Outages(cluster.gpus)
 
@@ -170,9 +177,9 @@ class Follower:
         elif isinstance(event, TaskArrived):
             self._arrivals[event.task.id] = t
         elif isinstance(event, ExecutorUp):
-            executor = self._open[event.task]
-            if executor.up_since is None:
-                executor.up_since = t
+            gpus, since = self._open[event.task]
+            if since is None:
+                self._open[event.task] = gpus, t
         elif isinstance(event, ExecutorDown):
             self._close(event.task, t)
         else:
@@ -183,7 +190,7 @@ class Follower:
                 for job in decision.jobs:
                     self._inside[job] = stay
             elif isinstance(decision, StartExecutor):
-                self._open[decision.task] = _OpenExecutor(decision.gpus)
+                self._open[decision.task] = decision.gpus, None
 
     def history(self) -> RunHistory:
         """Of all entries; there may be no others after it."""
@@ -196,12 +203,12 @@ class Follower:
         return RunHistory(tasks, self._arrivals, jobs, executors, self._spans, self._end, outages)
 
     def _close(self, task: TaskId, t: float) -> None:
-        executor = self._open.pop(task)
+        gpus, since = self._open.pop(task)
         for job in self._cluster.tasks()[task].jobs if self._inside else ():
             if (stay := self._inside.pop(job.id, None)) is not None:
                 self._add_stay(job.id, Residency(*stay, t, None))
-        if executor.up_since is not None:
-            span = ExecutorSpan(task, executor.gpus, executor.up_since, t)
+        if since is not None:
+            span = ExecutorSpan(task, gpus, since, t)
             self._executors.append(span)
             earlier = self._spans.get(task)
             self._spans[task] = (span,) if earlier is None else (*earlier, span)
@@ -246,13 +253,7 @@ class _Outages:
         return Outage(node, gpus, self._since.pop(node), end)
 
 
-@dataclass(slots=True)
-class _OpenExecutor:
-    gpus: tuple[GpuId, ...]
-    up_since: float | None = None
-
-
 def _outcome(status: Status, departure: Departure | None) -> Outcome:
-    if status is not Status.ENDED:
+    if status is not _ENDED:
         return _OPEN[status]
-    return _ENDS.get(departure, Outcome.STOPPED)
+    return _ENDS.get(departure, _STOPPED)

