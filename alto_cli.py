@@ -67,8 +67,10 @@ def _tune(options: argparse.Namespace) -> int:
 
 
 def _simulate(options: argparse.Namespace) -> int:
+    from alto_runs.garbage import leave_at_exit
     from alto_sim.seeds import Simulation
 
+    leave_at_exit()
     policy = None if options.policy is None else _settings(options.policy)
     if options.cluster is not None and (options.gpus, options.gpu) != (None, None):
         raise UserError("--gpus and --gpu go without --cluster: its file says them")

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Protocol
 
 from alto_policy.cluster import Cluster
 from alto_policy.decisions import Decision
 from alto_policy.events import Event
 from alto_policy.runlog import Entry, dump_entry
+from alto_policy.transitions import ImpossibleEventError
 from alto_policy.view import Policy
 
 __all__ = ["Backend", "Controller", "Difference", "Policy", "replay", "run"]
@@ -35,9 +37,11 @@ class Controller:
 
         Raises IllegalDecisionError or ImpossibleEventError; the controller is of no use after it.
         """
+        if not isfinite(event.t):
+            raise ImpossibleEventError(f"t must be finite, got {event.t}")
         cluster = self._cluster
-        fresh = cluster.apply(event)
-        decisions = self._policy.observe(event, cluster) if fresh else ()
+        is_news = cluster.apply(event)
+        decisions = self._policy.observe(event, cluster) if is_news else ()
         for decision in decisions:
             cluster.commit(decision)
         if self._record is not None:

@@ -55,10 +55,6 @@ class Entry:
     event: Event
     decisions: tuple[Decision, ...]
 
-    def __post_init__(self) -> None:
-        if not math.isfinite(self.event.t):
-            raise ValueError(f"t must be finite, got {self.event.t}")
-
 
 @dataclass(frozen=True, slots=True)
 class RunLog:
@@ -99,7 +95,10 @@ def load(lines: Iterable[str]) -> RunLog:
             if number == 1 and isinstance(record, dict) and "header" in record:
                 header = codec_of(_HeaderLine).decode(record).header
             else:
-                entries.append(codec_of(Entry).decode(record))
+                entry = codec_of(Entry).decode(record)
+                if not math.isfinite(entry.event.t):
+                    raise MalformedError("", f"t must be finite, got {entry.event.t}")
+                entries.append(entry)
         except json.JSONDecodeError as error:
             torn = line, f"line {number}: not JSON: {error}"
         except (ValueError, RecursionError) as error:

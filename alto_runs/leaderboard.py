@@ -42,8 +42,8 @@ def rank_jobs(history: RunHistory, directory: RunDirectory | None = None) -> tup
             checked_name(job)
         directory = None  # nobody trained here: spares a look for each job
     ranked: list[Standing] = []
-    for task in history.tasks:
-        standings = [_standing(history.jobs[job.id], directory) for job in task.jobs]
+    for _, jobs in history.by_task():
+        standings = [_standing(job, directory) for job in jobs]
         if len(standings) > 1:
             standings.sort(key=_loss)
         ranked += standings

@@ -71,8 +71,7 @@ def measure(history: RunHistory) -> Metrics:
 
     def measured() -> Iterator[TaskTimes]:
         """The times of one task after another, so that no more than one is held."""
-        for task in history.tasks:
-            jobs = history.of_task(task)
+        for task, jobs in history.by_task():
             times = times_of(task, jobs, history)
             tasks[task.id] = _of_task(task, jobs, times, history)
             yield times

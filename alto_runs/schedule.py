@@ -95,7 +95,7 @@ class Usage:
 
 
 def task_times(history: RunHistory) -> tuple[TaskTimes, ...]:
-    return tuple(times_of(task, history.of_task(task), history) for task in history.tasks)
+    return tuple(times_of(task, jobs, history) for task, jobs in history.by_task())
 
 
 def times_of(task: Task, jobs: Iterable[JobHistory], history: RunHistory) -> TaskTimes:
@@ -150,8 +150,8 @@ def measure_usage(history: RunHistory) -> Usage:
     adapters = [edge for stay in stays for edge in _edges(stay.start, stay.end)]
     busy = [
         edge
-        for task in history.tasks
-        for start, end in occupied(_stays(history.of_task(task)))
+        for task, jobs in history.by_task()
+        for start, end in occupied(_stays(jobs))
         for edge in _edges(start, end, _width(task))
     ]
     times = np.unique([0.0, history.end, *(at for at, _ in (*allocated, *adapters))])
