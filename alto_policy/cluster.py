@@ -198,21 +198,21 @@ class Cluster(Records):
             raise IllegalDecisionError(f"{start}: no such task")
         if record.executor is not None:
             raise IllegalDecisionError(f"{start}: its executor is {record.executor.status.value}")
-        wanted, kinds = record.task.num_gpus, record.task.kinds
+        wanted, kinds, pool = record.task.num_gpus, record.task.kinds, self._pool
         if len(gpus) != wanted or (wanted > 1 and len(set(gpus)) != wanted):
             raise IllegalDecisionError(f"{start}: the task takes {wanted} GPUs")
         for gpu in gpus:
             if gpu not in self._residents:
                 raise IllegalDecisionError(f"{start}: there is no GPU {gpu}")
-            if gpu in self._pool.owner:
-                raise IllegalDecisionError(f"{start}: GPU {gpu} is held by {self._pool.owner[gpu]}")
-            if gpu in self._pool.lost:
+            if gpu in pool.owner:
+                raise IllegalDecisionError(f"{start}: GPU {gpu} is held by {pool.owner[gpu]}")
+            if gpu in pool.lost:
                 raise IllegalDecisionError(f"{start}: the node of GPU {gpu} is down")
-            if kinds is not None and (kind := self._pool.kind_of[gpu]) not in kinds:
+            if kinds is not None and (kind := pool.kind_of[gpu]) not in kinds:
                 raise IllegalDecisionError(
                     f"{start}: GPU {gpu} is of kind {kind}, too small for it"
                 )
-        self._pool.take(gpus, start.task)
+        pool.take(gpus, start.task)
         record.executor = Executor(gpus, NEXT_EXECUTOR_STATUS[None, StartExecutor])
         self._waiting.pop(start.task, None)
 
@@ -235,13 +235,15 @@ class Cluster(Records):
             raise IllegalDecisionError(f"{launch}: its executor has GPUs {executor.gpus}")
         if len(jobs) != 1 and (not jobs or len(set(jobs)) != len(jobs)):
             raise IllegalDecisionError(f"{launch}: the jobs must be distinct and at least one")
-        starters = [_legal(self._of_job, launch, job) for job in jobs]
-        for starter in starters:
-            if starter.of_task is not record:
-                raise IllegalDecisionError(f"{launch}: job {starter.spec.id} is of another task")
         residents = self._residents[gpu]
         together = [self._of_job[job].spec for job in residents] if residents else []
-        together += [starter.spec for starter in starters]
+        starters: list[JobRecord] = []
+        for job in jobs:
+            starter = _legal(self._of_job, launch, job)
+            if starter.of_task is not record:
+                raise IllegalDecisionError(f"{launch}: job {job} is of another task")
+            starters.append(starter)
+            together.append(starter.spec)
         assert executor.memory is not None
         if not executor.memory.fits(together, record.task.max_length):
             raise IllegalDecisionError(f"{launch}: no room beside {list(residents)}")

@@ -1,7 +1,6 @@
 """What all policies share: an executor for each task, kept packed while jobs wait."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from functools import partial
 from typing import assert_never
 
 from alto_policy.decisions import (
@@ -181,23 +180,23 @@ class Dispatch:
             found = gangs.found(free, self._place(tasks, cluster))
             return tuple([StartExecutor(task.id, gang) for task, gang in found])
         starts = []
-        tasks_now, is_waiting = cluster.tasks(), cluster.is_waiting
-
-        def is_as_queued(task: Task) -> bool:
-            """Whether it still waits, and for as many GPUs."""
-            return is_waiting(task.id) and tasks_now[task.id].num_gpus == task.num_gpus
-
         while free:
-            fitting = partial(gangs.widths, free) if self.backfills else None
-            task = self._queue.pop(fitting, is_as_queued)
+            task = self._queue.pop(free, gangs if self.backfills else None)
             if task is None:
                 break
+            if not _is_as_queued(task, cluster):
+                continue
             if not (self.backfills or gangs.fits(free, task.num_gpus, task.kinds)):
                 self._wait(task, cluster)
                 break
             gang, free = gangs.take(free, task.num_gpus, task.kinds)
             starts.append(StartExecutor(task.id, gang))
         return tuple(starts)
+
+
+def _is_as_queued(task: Task, cluster: ClusterView) -> bool:
+    """Whether it still waits, and for as many GPUs."""
+    return cluster.is_waiting(task.id) and cluster.tasks()[task.id].num_gpus == task.num_gpus
 
 
 def _cancel(task: Task, cluster: ClusterView) -> Iterator[Stop | StopExecutor]:
@@ -233,14 +232,17 @@ def _going(job: JobId, cluster: ClusterView) -> Going:
 def _too_large(task: Task, cluster: ClusterView) -> Sequence[Stop]:
     """The waiting jobs that would not fit on an empty GPU."""
     _, memory = _executor(task, cluster)
-    misfits = {job.id for job in task.jobs if not fits_alone(job, memory, task)}
+    misfits: set[JobId] = set()
+    for job in task.jobs:
+        if not fits_alone(job, memory, task):
+            misfits.add(job.id)
     if not misfits:
         return ()
     return [
-        Stop(job, ExitReason.TOO_LARGE)
+        Stop(name, ExitReason.TOO_LARGE)
         for status in (Status.PAUSED, Status.QUEUED)
-        for job in cluster.jobs(task.id, status)
-        if job in misfits
+        for name in cluster.jobs(task.id, status)
+        if name in misfits
     ]
 
 

@@ -11,5 +11,7 @@ DurationEstimate = Callable[[Task], float]  # seconds on the task's own GPUs, ne
 
 def declared_seconds(task: Task) -> float:
     """What the task says of itself: a second for each pass of a job, one job on a GPU at a time."""
-    passes = sum([job.steps * job.hyperparameters.accumulation for job in task.jobs])
+    passes = 0
+    for job in task.jobs:
+        passes += job.steps * job.hyperparameters.accumulation
     return passes / min(task.num_gpus, len(task.jobs))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from alto_policy.types import Gpu, GpuId, Kinds, Task
 
-__all__ = ["Gangs", "Widths"]
+__all__ = ["Free", "Gangs", "Widths"]
 
 Free = tuple[GpuId, ...]
 _Place = tuple[str, str]  # a kind, and a node where a gang may not leave it

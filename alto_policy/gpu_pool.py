@@ -15,21 +15,16 @@ class GpuPool:
     def __init__(self, gpus: Sequence[Gpu]) -> None:
         self.owner: dict[GpuId, TaskId] = {}
         self.lost: set[GpuId] = set()
-        self._free: list[GpuId] = []
+        self.free: list[GpuId] = []  # lowest id first
         self._nodes: dict[str, list[GpuId]] = {}
         self.kind_of = {gpu.id: gpu.kind for gpu in gpus}
         for gpu in sorted(gpus, key=lambda each: each.id):
-            self._free.append(gpu.id)
+            self.free.append(gpu.id)
             self._nodes.setdefault(gpu.node, []).append(gpu.id)
-
-    @property
-    def free(self) -> tuple[GpuId, ...]:
-        """Lowest id first."""
-        return tuple(self._free)
 
     def take(self, gpus: Sequence[GpuId], task: TaskId) -> None:
         """All of them are free."""
-        free, owner = self._free, self.owner
+        free, owner = self.free, self.owner
         for gpu in gpus:
             owner[gpu] = task
             del free[bisect_left(free, gpu)]
@@ -39,13 +34,13 @@ class GpuPool:
         for gpu in gpus:
             del self.owner[gpu]
             if gpu not in self.lost:
-                insort(self._free, gpu)
+                insort(self.free, gpu)
 
     def lose(self, node: str) -> tuple[TaskId, ...]:
         """The tasks that hold GPUs of the node; raises ImpossibleEventError if it is down."""
         gpus = self._gpus_of(node, is_down=False)
         self.lost.update(gpus)
-        self._free = [gpu for gpu in self._free if gpu not in self.lost]
+        self.free = [gpu for gpu in self.free if gpu not in self.lost]
         return tuple(dict.fromkeys(self.owner[gpu] for gpu in gpus if gpu in self.owner))
 
     def restore(self, node: str) -> None:
@@ -54,7 +49,7 @@ class GpuPool:
         self.lost.difference_update(gpus)
         for gpu in gpus:
             if gpu not in self.owner:
-                insort(self._free, gpu)
+                insort(self.free, gpu)
 
     def replace(self, node: str, gpus: Sequence[Gpu]) -> None:
         """The node is there with these GPUs, whatever it had before. Raises ImpossibleEventError if
@@ -72,7 +67,7 @@ class GpuPool:
         self._nodes[node] = ids
         self.kind_of.update((gpu.id, gpu.kind) for gpu in gpus)
         for gpu in ids:
-            insort(self._free, gpu)
+            insort(self.free, gpu)
 
     def _gpus_of(self, node: str, *, is_down: bool) -> Sequence[GpuId]:
         gpus = self._nodes.get(node)

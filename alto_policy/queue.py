@@ -1,10 +1,9 @@
 """Tasks that wait for GPUs, in an order that does not change while they wait."""
 
 from bisect import insort
-from collections.abc import Callable
 from heapq import heappop, heappush
 
-from alto_policy.gangs import Widths
+from alto_policy.gangs import Free, Gangs
 from alto_policy.types import Kinds, Task, TaskId
 
 __all__ = ["TaskQueue"]
@@ -42,26 +41,18 @@ class TaskQueue:
             insort(shapes.widths, width)
         heappush(shapes.heaps[width], (key, number, task))
 
-    def pop(
-        self, fitting: Callable[[Kinds], Widths] | None, waits: Callable[[Task], bool]
-    ) -> Task | None:
-        """Take the first task whose width is fitting, or the first of all; what does not wait any
-        more is forgotten."""
-        while True:
-            first: _Heap = []
-            for kinds, shapes in self._of_kinds.items():
-                holds = None if fitting is None else fitting(kinds)
-                for width in shapes.widths:
-                    if holds is not None and width > holds.alone:
-                        if width > holds.mixed:
-                            break
-                        if width < holds.least_mixed:
-                            continue
-                    heap = shapes.heaps[width]
-                    if heap and (not first or heap[0] < first[0]):
-                        first = heap
-            if not first:
-                return None
-            task = heappop(first)[2]
-            if waits(task):
-                return task
+    def pop(self, free: Free, gangs: Gangs | None) -> Task | None:
+        """Take the first task for which the free GPUs have a gang, or the first of all."""
+        first: _Heap = []
+        for kinds, shapes in self._of_kinds.items():
+            holds = None if gangs is None else gangs.widths(free, kinds)
+            for width in shapes.widths:
+                if holds is not None and width > holds.alone:
+                    if width > holds.mixed:
+                        break
+                    if width < holds.least_mixed:
+                        continue
+                heap = shapes.heaps[width]
+                if heap and (not first or heap[0] < first[0]):
+                    first = heap
+        return heappop(first)[2] if first else None

@@ -102,7 +102,7 @@ class Records:
 
     def free_gpus(self) -> tuple[GpuId, ...]:
         """GPUs of no executor whose node is up, lowest id first."""
-        return self._pool.free
+        return tuple(self._pool.free)
 
     def residents(self, gpu: GpuId) -> Collection[JobId]:
         """Jobs that hold memory of the GPU, in the order of their launches."""

@@ -168,8 +168,7 @@ class Follower:
         self._residencies: dict[JobId, tuple[Residency, ...]] = {}
         self._spans: dict[TaskId, tuple[ExecutorSpan, ...]] = {}
         self._executors: list[ExecutorSpan] = []
-        # GPUs of executors that are there, and since when they are up.
-        self._open: dict[TaskId, tuple[tuple[GpuId, ...], float | None]] = {}
+        self._open: dict[TaskId, _OpenExecutor] = {}
         self._inside: dict[JobId, tuple[GpuId, float]] = {}  # where, since when
         self._outages = _Outages(cluster.gpus)
 
@@ -184,9 +183,9 @@ class Follower:
         elif isinstance(event, TaskArrived):
             self._arrivals[event.task.id] = t
         elif isinstance(event, ExecutorUp):
-            gpus, since = self._open[event.task]
-            if since is None:
-                self._open[event.task] = gpus, t
+            executor = self._open[event.task]
+            if executor.up_since is None:
+                executor.up_since = t
         elif isinstance(event, ExecutorDown):
             self._close(event.task, t)
         else:
@@ -194,10 +193,11 @@ class Follower:
         for decision in entry.decisions:
             if isinstance(decision, Launch):
                 stay = decision.gpu, t
+                self._open[decision.task].launched += decision.jobs
                 for job in decision.jobs:
                     self._inside[job] = stay
             elif isinstance(decision, StartExecutor):
-                self._open[decision.task] = decision.gpus, None
+                self._open[decision.task] = _OpenExecutor(decision.gpus, None, [])
 
     def history(self) -> RunHistory:
         """Of all entries; there may be no others after it."""
@@ -210,12 +210,12 @@ class Follower:
         return RunHistory(tasks, self._arrivals, jobs, executors, self._spans, self._end, outages)
 
     def _close(self, task: TaskId, t: float) -> None:
-        gpus, since = self._open.pop(task)
-        for job in self._cluster.tasks()[task].jobs if self._inside else ():
-            if (stay := self._inside.pop(job.id, None)) is not None:
-                self._add_stay(job.id, Residency(*stay, t, None))
-        if since is not None:
-            span = ExecutorSpan(task, gpus, since, t)
+        executor = self._open.pop(task)
+        for job in executor.launched:
+            if (stay := self._inside.pop(job, None)) is not None:
+                self._add_stay(job, Residency(*stay, t, None))
+        if executor.up_since is not None:
+            span = ExecutorSpan(task, executor.gpus, executor.up_since, t)
             self._executors.append(span)
             earlier = self._spans.get(task)
             self._spans[task] = (span,) if earlier is None else (*earlier, span)
@@ -258,6 +258,13 @@ class _Outages:
     def _outage(self, node: str, end: float) -> Outage:
         gpus = tuple(gpu.id for gpu in self._gpus if gpu.node == node)
         return Outage(node, gpus, self._since.pop(node), end)
+
+
+@dataclass(slots=True)
+class _OpenExecutor:
+    gpus: tuple[GpuId, ...]
+    up_since: float | None
+    launched: list[JobId]  # on it, some more than once
 
 
 def _outcome(status: Status, departure: Departure | None) -> Outcome:

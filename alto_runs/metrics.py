@@ -36,7 +36,7 @@ _ALONE = {ending: {each: int(each is ending) for each in Outcome} for ending in 
 
 
 @quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class TaskMetrics:
     """Times are in seconds; samples are those of training, counted once however often trained.
 
@@ -111,38 +111,38 @@ def _of_task(
     task: Task, jobs: Sequence[JobHistory], times: TaskTimes, history: RunHistory
 ) -> TaskMetrics:
     total = trained = reports = 0
+    held: list[float] = []
     for job in jobs:
         per_step = job.spec.hyperparameters.samples_per_step
         total += job.spec.steps * per_step
         trained += job.steps * per_step
         reports += len(job.reports)
-    held = [(span.end - span.start) * len(span.gpus) for span in history.spans.get(task.id, ())]
+    for span in history.spans.get(task.id, ()):
+        held.append((span.end - span.start) * len(span.gpus))
     end = history.end if times.end is None else times.end
     saved = _saved(jobs)
     num_saved = sum(saved.values())
-    return TaskMetrics(
-        makespan_seconds=end - times.arrival,
-        gpu_seconds=math.fsum(held),
-        busy_gpu_seconds=busy_seconds(task, jobs),
-        samples_total=total,
-        samples_trained=trained,
-        samples_saved=num_saved,
-        saved_share=num_saved / total,
-        saved_by_rule=saved,
-        jobs_by_outcome=_outcomes(jobs),
-        reports=reports,
+    return TaskMetrics(  # by place: each name costs 50 ns, and a trace has 100,000 tasks
+        end - times.arrival,
+        math.fsum(held),
+        busy_seconds(task, jobs),
+        total,
+        trained,
+        num_saved,
+        num_saved / total,
+        saved,
+        _outcomes(jobs),
+        reports,
     )
 
 
 def _saved(jobs: Iterable[JobHistory]) -> Mapping[ExitReason, int]:
     """Samples by the rule that spared them."""
-    stopped = [job for job in jobs if job.outcome is _STOPPED and job.reason in _NONE_SAVED]
-    if not stopped:
-        return _NONE_SAVED
-    saved = _NONE_SAVED.copy()
-    for job in stopped:
-        assert job.reason is not None
-        saved[job.reason] += job.spec.samples(job.spec.steps) - job.samples
+    saved = _NONE_SAVED
+    for job in jobs:
+        if job.outcome is _STOPPED and job.reason in _NONE_SAVED:
+            saved = saved.copy() if saved is _NONE_SAVED else saved
+            saved[job.reason] += job.spec.samples(job.spec.steps) - job.samples
     return saved
 
 

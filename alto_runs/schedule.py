@@ -193,7 +193,7 @@ def occupied(stays: Iterable[Residency]) -> Iterator[tuple[float, float]]:
     yield from reached.values()
 
 
-def busy_seconds(task: Task, jobs: Iterable[JobHistory]) -> float:
+def busy_seconds(task: Task, jobs: Sequence[JobHistory]) -> float:
     """Seconds in which a GPU of the task has a job, summed over its GPUs."""
     stays = _stays(jobs)
     if len(stays) == 1:
@@ -201,7 +201,9 @@ def busy_seconds(task: Task, jobs: Iterable[JobHistory]) -> float:
     return _width(task) * math.fsum(end - start for start, end in occupied(stays))
 
 
-def _stays(jobs: Iterable[JobHistory]) -> Sequence[Residency]:
+def _stays(jobs: Sequence[JobHistory]) -> Sequence[Residency]:
+    if len(jobs) == 1:
+        return jobs[0].residencies
     return [stay for job in jobs for stay in job.residencies]
 
 

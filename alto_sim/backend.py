@@ -67,6 +67,7 @@ class SimBackend:
             self._told = self._trainees[event.job]
         elif isinstance(event, JobLeft) and event.how in _ENDS:
             self._open.discard(event.job)
+            del self._trainees[event.job]  # so that a long trace is looked up in a small table
         return event
 
     def execute(self, decision: Decision) -> None:

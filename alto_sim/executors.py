@@ -214,9 +214,7 @@ class Executors:
         lane.discard(trainee)
         self._left(trainee, Departure.FAILED)
 
-    def _during(
-        self, trainee: Trainee, latency: float, act: Callable[[Trainee], None]
-    ) -> None:
+    def _during(self, trainee: Trainee, latency: float, act: Callable[[Trainee], None]) -> None:
         """Act after the latency, unless the job has come or gone in the meantime."""
         if latency == 0:
             act(trainee)
@@ -235,4 +233,3 @@ class Executors:
 
 def _that_last(*latencies: float) -> tuple[float, ...]:
     return tuple([latency for latency in latencies if latency > 0])
-

@@ -47,19 +47,10 @@ def test_the_queue_is_a_scan_in_order(
     expected = [each.id for each, _ in gangs.found(left, ordered)]
     popped: list[str] = []
     free = left
-    while (first := queue.pop(partial(gangs.widths, free), lambda _: True)) is not None:
+    while (first := queue.pop(free, gangs)) is not None:
         popped.append(first.id)
         _, free = gangs.take(free, first.num_gpus, first.kinds)
     assert popped == expected
-
-
-def test_the_queue_forgets_what_no_longer_waits() -> None:
-    queue = TaskQueue()
-    first, second = (task(name, [job(name)]) for name in "ab")
-    for each in (first, second):
-        queue.add(each, 0.0)
-    assert queue.pop(None, lambda task: task.id != "a") == second
-    assert queue.pop(None, lambda task: task.id != "a") is None
 
 
 def test_a_task_that_returns_keeps_its_place() -> None:
@@ -67,9 +58,9 @@ def test_a_task_that_returns_keeps_its_place() -> None:
     first, second = (task(name, [job(name)]) for name in "ab")
     queue.add(first, 0.0)
     queue.add(second, 0.0)
-    assert queue.pop(None, lambda _: True) == first
+    assert queue.pop((), None) == first
     queue.add(first, 0.0)
-    assert queue.pop(None, lambda _: True) == first
+    assert queue.pop((), None) == first
 
 
 @pytest.mark.parametrize(
