@@ -30,7 +30,7 @@ _ENDED = (Outcome.FINISHED, Outcome.STOPPED, Outcome.FAILED)
 
 
 @quick
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class TaskTimes:
     """Seconds of the log; None for what has not happened."""
 
@@ -100,14 +100,8 @@ def task_times(history: RunHistory) -> tuple[TaskTimes, ...]:
 
 def times_of(task: Task, jobs: Iterable[JobHistory], history: RunHistory) -> TaskTimes:
     spans, arrival = history.spans.get(task.id), history.arrivals[task.id]
-    return TaskTimes(
-        task=task.id,
-        tenant=task.tenant,
-        num_gpus=task.num_gpus,
-        arrival=arrival,
-        start=spans[0].start if spans else None,
-        end=_end(arrival, jobs),
-    )
+    start = spans[0].start if spans else None
+    return TaskTimes(task.id, task.tenant, task.num_gpus, arrival, start, _end(arrival, jobs))
 
 
 def measure_schedule(times: Iterable[TaskTimes], outages: Iterable[Outage] = ()) -> ScheduleMetrics:

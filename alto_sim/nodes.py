@@ -13,7 +13,6 @@ from pathlib import Path
 
 from alto_policy.types import Gpu, GpuId
 from alto_runs.costs.step_profile import StepProfile
-from alto_runs.document import read_document
 from alto_runs.errors import UserError
 from alto_runs.fields import FieldError, decode_fields, told
 from alto_runs.profile import read_profile, shipped_profile
@@ -57,6 +56,8 @@ class Nodes:
     """
 
     def __init__(self, path: Path, profile: Path | None = None) -> None:
+        from alto_runs.document import read_document  # with a parser that most runs do without
+
         self._path = path
         self._rows_of = profile
         document = read_document(path)
