@@ -1,6 +1,14 @@
+import math
+from dataclasses import replace
+
 import pytest
 
-from alto_policy.cluster import Cluster, ClusterView, IllegalDecisionError
+from alto_policy.cluster import (
+    Cluster,
+    ClusterView,
+    IllegalDecisionError,
+    ImpossibleEventError,
+)
 from alto_policy.controller import Controller, Difference, replay
 from alto_policy.decisions import Decision, ExitReason, Launch, Pause, StartExecutor, Stop
 from alto_policy.events import Event, LossReported, TaskArrived
@@ -40,6 +48,16 @@ def test_an_illegal_decision_is_neither_recorded_nor_handed_out() -> None:
     with pytest.raises(IllegalDecisionError, match="job a is queued"):
         Controller(policy, Cluster(gpus()), recorded.append).handle(ARRIVAL)
     assert recorded == []
+
+
+@pytest.mark.parametrize("t", [math.nan, math.inf])
+def test_an_event_of_no_time_changes_nothing(t: float) -> None:
+    recorded: list[Entry] = []
+    cluster = Cluster(gpus())
+    with pytest.raises(ImpossibleEventError, match="t must be finite"):
+        Controller(build(FifoSettings()), cluster, recorded.append).handle(replace(ARRIVAL, t=t))
+    assert recorded == []
+    assert not cluster.tasks()
 
 
 def test_stale_news_is_recorded_but_kept_from_the_policy() -> None:
