@@ -1,6 +1,6 @@
 """The executors of a simulated cluster, and what becomes of the jobs in them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -57,9 +57,7 @@ class Executors:
         tell: Callable[[Event], None],
     ) -> None:
         self._workload = workload
-        self._latencies = latencies = workload.latencies
-        self._starting = _that_last(latencies.start, latencies.load)
-        self._stopping = _that_last(latencies.stop)
+        self._latencies = workload.latencies
         self._clock = clock
         self._tell = tell
         self._hardware = Hardware(gpus, workload.speeds)
@@ -70,14 +68,30 @@ class Executors:
         self._home: dict[JobId, tuple[_Executor, AnyLane]] = {}  # of those that hold memory
 
     def start(self, task: Task, gpus: tuple[GpuId, ...]) -> None:
+        dice, latencies = self._dice, self._latencies
         hardware, mixture = self._hardware, self._workload.mixture
         costs = None if mixture is None else mixture.of_gang(hardware.kinds(gpus), task)
-        slowdown = self._dice.slowdown() * hardware.slowdown(gpus)
+        slowdown = dice.slowdown() * hardware.slowdown(gpus)
         executor = self._executors[task.id] = _Executor(task, gpus, slowdown, costs, {}, {}, {})
-        self._later(executor, self._starting, self._come_up)
+        seconds = dice.late(latencies.start) + dice.late(latencies.load)
+
+        def come_up() -> None:
+            if self._executors.get(task.id) is executor:
+                memory = (
+                    self._workload.memory_of(task) if costs is None else costs.memory_model(task)
+                )
+                self._tell(ExecutorUp(self._clock.now, task.id, memory))
+
+        self._clock.after(seconds, come_up)
 
     def stop(self, task: TaskId) -> None:
-        self._later(self._executors[task], self._stopping, self._lose)
+        executor = self._executors[task]
+
+        def go_down() -> None:
+            if self._executors.get(task) is executor:
+                self._lose(executor)
+
+        self._clock.after(self._dice.late(self._latencies.stop), go_down)
 
     def launch(self, trainee: Trainee, task: TaskId, gpu: GpuId) -> None:
         executor, job = self._executors[task], trainee.spec.id
@@ -90,7 +104,12 @@ class Executors:
         executor.trainees[job] = trainee
         self._home[job] = executor, lane
         if self._has_job_failures:
-            self._clock.after(self._dice.until_job_fails(), self._if_here(trainee, self._fail))
+
+            def fail(trainee: Trainee) -> None:
+                lane.discard(trainee)
+                self._left(trainee, Departure.FAILED)
+
+            self._clock.after(self._dice.until_job_fails(), _if_here(trainee, fail))
         self._during(trainee, self._latencies.launch, lane.join)
 
     def order(self, trainee: Trainee, how: Departure) -> None:
@@ -190,46 +209,20 @@ class Executors:
         del executor.trainees[trainee.spec.id]
         self._tell(JobLeft(self._clock.now, trainee.spec.id, how))
 
-    def _come_up(self, executor: _Executor) -> None:
-        task, costs = executor.task, executor.costs
-        memory = self._workload.memory_of(task) if costs is None else costs.memory_model(task)
-        self._tell(ExecutorUp(self._clock.now, task.id, memory))
-
-    def _later(
-        self, executor: _Executor, latencies: Iterable[float], act: Callable[[_Executor], None]
-    ) -> None:
-        """Act after these latencies, unless the executor is gone by then."""
-        if not latencies:
-            act(executor)
-            return
-
-        def act_if_there() -> None:
-            if self._executors.get(executor.task.id) is executor:
-                act(executor)
-
-        self._clock.after(sum(map(self._dice.late, latencies)), act_if_there)
-
-    def _fail(self, trainee: Trainee) -> None:
-        _, lane = self._home[trainee.spec.id]
-        lane.discard(trainee)
-        self._left(trainee, Departure.FAILED)
-
     def _during(self, trainee: Trainee, latency: float, act: Callable[[Trainee], None]) -> None:
         """Act after the latency, unless the job has come or gone in the meantime."""
         if latency == 0:
             act(trainee)
         else:
-            self._clock.after(self._dice.late(latency), self._if_here(trainee, act))
-
-    def _if_here(self, trainee: Trainee, act: Callable[[Trainee], None]) -> Callable[[], None]:
-        stay = trainee.stay
-
-        def act_if_here() -> None:
-            if trainee.stay == stay:
-                act(trainee)
-
-        return act_if_here
+            self._clock.after(self._dice.late(latency), _if_here(trainee, act))
 
 
-def _that_last(*latencies: float) -> tuple[float, ...]:
-    return tuple([latency for latency in latencies if latency > 0])
+def _if_here(trainee: Trainee, act: Callable[[Trainee], None]) -> Callable[[], None]:
+    """Act unless the job has come or gone in the meantime."""
+    stay = trainee.stay
+
+    def act_if_here() -> None:
+        if trainee.stay == stay:
+            act(trainee)
+
+    return act_if_here

@@ -1,12 +1,13 @@
 """Executors for tasks, whatever the policy."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import pytest
 
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller
 from alto_policy.decisions import ExitReason, Launch, StartExecutor, Stop, StopExecutor
+from alto_policy.dispatch import Dispatch
 from alto_policy.events import Departure, ExecutorDown, ExecutorUp, TaskArrived, TimerFired
 from alto_policy.policies import build
 from alto_policy.policies.alto import AltoSettings
@@ -118,3 +119,14 @@ def test_an_executor_ends_with_its_last_job(how: Departure) -> None:
     assert ledger.tell(UP, left("a", how)) == ()
     assert ledger.tell(left("b", how)) == (StopExecutor(T),)
     assert ledger.tell(ExecutorDown(2.0, T)) == ()
+
+
+@pytest.mark.parametrize("names", ["a", "ab"])
+def test_a_job_that_is_not_ready_is_not_launched(names: str) -> None:
+    class Patient(Dispatch):
+        def ready(self, task: Task, cluster: ClusterView) -> Iterable[Collection[JobId]]:
+            return ()
+
+    controller = Controller(Patient(), Cluster(gpus()))
+    assert controller.handle(TaskArrived(0.0, task("t", [job(name) for name in names]))) == (START,)
+    assert controller.handle(UP) == ()
