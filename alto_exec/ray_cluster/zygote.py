@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from alto_exec.ray_cluster.duty import Duty
     from alto_exec.ray_cluster.worker import Worker
 
-__all__ = ["Child", "main", "serve"]
+__all__ = ["Child", "load", "main", "serve"]
 
 # What torch and transformers leave to be imported when a model is loaded.
 _LATE = (
@@ -55,9 +55,14 @@ def main() -> None:
     if os.fork():
         os._exit(0)  # so that whoever has begun it may end
     os.setsid()
+    load()
+    serve(sys.stdin, sys.stdout, _live)
+
+
+def load() -> None:
+    """All that training needs, before anything is forked."""
     for name in _LATE:
         import_module(name)
-    serve(sys.stdin, sys.stdout, _live)
 
 
 def serve(

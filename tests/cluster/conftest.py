@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.nodes import start_nodes, stop_nodes
+from tests.cluster.zygotes import warm_zygotes
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,6 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def nodes() -> Iterator[Any]:
     """A `ray.cluster_utils.Cluster`; this process is not connected to it."""
-    cluster = start_nodes()
-    yield cluster
-    stop_nodes(cluster)
+    with warm_zygotes() as environment:
+        cluster = start_nodes(environment)
+        yield cluster
+        stop_nodes(cluster)

@@ -1,7 +1,6 @@
 """Runs on a Ray cluster in which something dies, at a line of the log that a seed chooses."""
 
 import logging
-import multiprocessing
 import os
 import random
 import signal
@@ -23,6 +22,7 @@ from alto_policy.events import ExecutorDown, ExecutorUp
 from alto_runs.result import Result
 from alto_runs.study import Study, load_study
 from tests.cluster.nodes import add_node
+from tests.forked import forked
 from tests.tune.small_study import write_study
 
 __all__ = [
@@ -76,10 +76,8 @@ def study_of(folder: Path, samples: int = 48) -> Study:
 
 
 def begin(study: Study, out: Path, address: str) -> BaseProcess:
-    """A head in a process of its own, forked from a server that has the libraries loaded."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["alto_exec.ray_cluster", "transformers"])
-    process = context.Process(target=_train, args=(study, out, address))
+    """A head in a process of its own."""
+    process = forked(_train, study, out, address)
     process.start()
     return process
 

@@ -1,6 +1,5 @@
-"""Ranks as processes of this machine, forked from one that has the libraries loaded."""
+"""Ranks as processes of this machine."""
 
-import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from alto_exec.parallel.ranks import Ranks, join_ranks
+from tests.forked import forked
 
 __all__ = ["Scene", "begin", "outcomes", "said"]
 
@@ -19,13 +19,8 @@ _SECONDS = 240  # so that nothing hangs
 
 def begin(scene: Scene, size: int, folder: Path, kind: str = "cpu") -> Sequence[BaseProcess]:
     """Processes that play the scene, each on a device of this kind."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["alto_exec", "transformers.models.llama.modeling_llama"])
     folder.mkdir(parents=True, exist_ok=True)
-    ranks = [
-        context.Process(target=_play, args=(scene, rank, size, folder, kind), daemon=True)
-        for rank in range(size)
-    ]
+    ranks = [forked(_play, scene, rank, size, folder, kind) for rank in range(size)]
     for process in ranks:
         process.start()
     return ranks

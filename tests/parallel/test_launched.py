@@ -1,6 +1,5 @@
 """A study on several ranks ends as on one device, also when a rank is killed on the way."""
 
-import multiprocessing
 import os
 import socket
 from functools import partial
@@ -17,6 +16,7 @@ from alto_policy.layout import Layout, Spread
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import Study
+from tests.forked import forked
 from tests.parallel.ranks_of_processes import begin, outcomes, said
 from tests.parallel.test_lost_rank import await_files
 from tests.tune.same import assert_same_outcome
@@ -85,12 +85,8 @@ def test_a_killed_rank_costs_nothing(study: Study, expected: Result, tmp_path: P
 
 def test_processes_that_torchrun_launches(study: Study, expected: Result, tmp_path: Path) -> None:
     """With copies of the backbone, since it is small."""
-    context = multiprocessing.get_context("forkserver")
     port = free_port()
-    ranks = [
-        context.Process(target=train_as_launched, args=(study, port, rank, 2, tmp_path))
-        for rank in range(2)
-    ]
+    ranks = [forked(train_as_launched, study, port, rank, 2, tmp_path) for rank in range(2)]
     for process in ranks:
         process.start()
     try:

@@ -1,7 +1,6 @@
 """A run that is killed goes on with another number of processes, and ends as if it never had."""
 
 import json
-import multiprocessing
 import random
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from alto_runs.report.page import write_report
 from alto_runs.result import Result
 from alto_runs.study import Study, load_study
 from alto_sim.seeds import Simulation
+from tests.forked import forked
 from tests.parallel.test_launched import free_port, train_as_launched
 from tests.tune.cut import begun_and_hardly_kept
 from tests.tune.same import assert_same_outcome
@@ -38,13 +38,8 @@ def expected(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Result:
 
 def train(study: Study, size: int, folder: Path, lines: int | None = None) -> None:
     """On so many ranks; all are killed when the log has so many lines."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["alto_exec", "transformers.models.llama.modeling_llama"])
     port, log = free_port(), folder / "run" / "run.jsonl"
-    ranks = [
-        context.Process(target=train_as_launched, args=(study, port, rank, size, folder))
-        for rank in range(size)
-    ]
+    ranks = [forked(train_as_launched, study, port, rank, size, folder) for rank in range(size)]
     for process in ranks:
         process.start()
     try:

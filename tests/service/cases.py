@@ -1,7 +1,6 @@
 """A service in this process, and the processes that check and train for it."""
 
 import json
-import multiprocessing
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,11 +17,11 @@ from alto_service.checker import check_submissions
 from alto_service.database import StudyRow
 from alto_service.folder import ServiceDirectory
 from alto_service.front import Front
-from alto_service.serving import PRELOADED
 from alto_service.settings import ServiceSettings
 from alto_service.store import Store
 from alto_service.tokens import Tokens
 from alto_service.trainer import train_studies
+from tests.forked import forked
 from tests.tune.same import assert_same_values
 from tests.tune.small_study import write_study
 
@@ -93,16 +92,10 @@ class Workers:
     processes: tuple[BaseProcess, ...] = ()
 
     def start(self) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
         arguments = (self.front.directory.path, self.settings, self.front.admission.roots)
         self.processes = (
-            context.Process(target=check_submissions, args=arguments),
-            context.Process(
-                target=train_studies,
-                args=arguments,
-                kwargs={"has_failed": False, "cluster": self.cluster},
-            ),
+            forked(check_submissions, *arguments),
+            forked(train_studies, *arguments, has_failed=False, cluster=self.cluster),
         )
         for process in self.processes:
             process.start()

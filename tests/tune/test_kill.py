@@ -1,6 +1,5 @@
 """Guarantee 4: a run that is killed at any moment, and resumed, ends as if it never had been."""
 
-import multiprocessing
 import random
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from alto_policy.runlog import Entry
 from alto_runs.directory import LogWriter
 from alto_runs.result import Result
 from alto_runs.study import Study
+from tests.forked import forked
 from tests.tune.same import assert_same_outcome
 from tests.tune.small_study import small_study
 
@@ -26,10 +26,7 @@ def train(study: Study, out: Path) -> None:
 
 
 def begin(study: Study, out: Path) -> BaseProcess:
-    """A process of its own, forked from a server that has the libraries loaded."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["alto_exec", "transformers.models.llama.modeling_llama"])
-    process = context.Process(target=train, args=(study, out))
+    process = forked(train, study, out)
     process.start()
     return process
 

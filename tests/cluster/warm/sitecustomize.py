@@ -1,0 +1,24 @@
+"""Python runs this first where this folder is on its path, as it is for Ray's processes in tests.
+
+Whoever is to become a zygote, and import for seconds, has one forked in its place from a process
+that has imported all of it (`tests.cluster.zygotes`).
+"""
+
+import json
+import os
+import socket
+import sys
+
+__all__: list[str] = []
+
+if sys.orig_argv[1:3] == ["-m", "alto_exec.ray_cluster.zygote"]:
+    status = 1
+    try:
+        with socket.socket(socket.AF_UNIX) as line:
+            line.connect(os.environ["ALTO_TESTS_ZYGOTES"])
+            socket.send_fds(line, [b"0"], [0, 1, 2])
+            line.sendall(json.dumps([sys.orig_argv[3:], os.getcwd(), dict(os.environ)]).encode())
+            line.shutdown(socket.SHUT_WR)
+            status = int(line.recv(1) != b"0")
+    finally:
+        os._exit(status)

@@ -1,0 +1,78 @@
+"""Zygotes forked from a process that has the libraries loaded, which else each of them imports."""
+
+import json
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from ray._raylet import setproctitle
+
+from alto_exec.ray_cluster import zygote
+from tests.forked import forked
+
+__all__ = ["warm_zygotes"]
+
+_FOLDER = Path(__file__).parent / "warm"
+
+
+@contextmanager
+def warm_zygotes() -> Iterator[dict[str, str]]:
+    """The variables of Ray's processes that have such."""
+    with tempfile.TemporaryDirectory(prefix="alto-") as folder:  # names of sockets are short
+        address = f"{folder}/zygotes"
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(address)
+            server.listen()
+            process = forked(_serve, server)
+            process.start()
+        try:
+            path = os.pathsep.join([str(_FOLDER), *os.environ.get("PYTHONPATH", "").split(":")])
+            yield {"ALTO_TESTS_ZYGOTES": address, "PYTHONPATH": path}
+        finally:
+            process.kill()
+            process.join()
+
+
+def _serve(server: socket.socket) -> None:
+    """As long as it lives. Who asks waits until it is answered."""
+    zygote.load()
+    while True:
+        asking, _ = server.accept()
+        with asking:
+            _, descriptors, _, _ = socket.recv_fds(asking, 1, 3)
+            with asking.makefile() as lines:
+                arguments, folder, environment = json.load(lines)
+            pid = os.fork()
+            if pid == 0:
+                server.close()
+                asking.close()
+                _become(descriptors, arguments, folder, environment)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            os.waitpid(pid, 0)  # it ends when it has forked the zygote
+            asking.sendall(b"0")
+
+
+def _become(
+    descriptors: Sequence[int], arguments: Sequence[str], folder: str, environment: dict[str, str]
+) -> NoReturn:
+    """A process that was started with these."""
+    status = 1
+    try:
+        for number, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        setproctitle(" ".join([zygote.__name__, *arguments]))
+        zygote.main()
+        status = 0
+    finally:
+        os._exit(status)
