@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def nodes() -> Iterator[Any]:
     """A `ray.cluster_utils.Cluster`; this process is not connected to it."""
-    with warm_zygotes() as environment:
-        cluster = start_nodes(environment)
+    with warm_zygotes():
+        cluster = start_nodes()
         yield cluster
         stop_nodes(cluster)

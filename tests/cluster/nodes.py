@@ -1,8 +1,6 @@
 """Ray clusters of one machine: several nodes, each with GPUs that Ray is only told of."""
 
 import os
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 __all__ = ["GPUS_OF_NODE", "add_node", "start_nodes", "stop_nodes"]
@@ -18,20 +16,19 @@ _SETTINGS = {
 _NODE = {"object_store_memory": 80 * 2**20, "num_cpus": 0}
 
 
-def start_nodes(environment: Mapping[str, str], count: int = 2) -> Any:
-    """With these variables in their environment."""
+def start_nodes(count: int = 2) -> Any:
     os.environ.update(_SETTINGS)
     from ray.cluster_utils import Cluster
 
     head = {**_NODE, "num_gpus": 0, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(count):
-        add_node(cluster, environment)
+        add_node(cluster)
     return cluster
 
 
-def add_node(cluster: Any, environment: Mapping[str, str] = MappingProxyType({})) -> Any:
-    return cluster.add_node(**_NODE, num_gpus=GPUS_OF_NODE, env_vars=dict(environment))
+def add_node(cluster: Any) -> Any:
+    return cluster.add_node(**_NODE, num_gpus=GPUS_OF_NODE)
 
 
 def stop_nodes(cluster: Any) -> None:

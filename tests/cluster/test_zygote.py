@@ -7,52 +7,55 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-SECONDS = 30
-SERVE = """\
-import sys, time
 from alto_exec.ray_cluster.zygote import serve
-serve(sys.stdin, sys.stdout, lambda meeting, environment: time.sleep(1000))
-"""
+from tests.forked import forked
+
+SECONDS = 30
 LOOK_FOR_GPUS = """\
-import torch
+import runpy, torch
 asked = []
 for name in ("is_available", "device_count", "_lazy_init", "get_device_capability"):
     setattr(torch.cuda, name, lambda *_, name=name: asked.append(name))
-from alto_exec.ray_cluster import zygote
-zygote.serve = lambda *_: print(asked)
-zygote.main()
+runpy.run_module("alto_exec.ray_cluster.zygote", run_name="__main__")
+print(asked)
 """
+
+
+def serve_at(line: socket.socket) -> None:
+    """Children that do nothing."""
+    with line.makefile() as requests, line.makefile("w") as answers:
+        serve(requests, answers, lambda meeting, environment: time.sleep(1000))
 
 
 class Zygote:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.lives: list[socket.socket] = []
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVE],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self.line, its = socket.socketpair()
+        with its:
+            self.process = forked(serve_at, its)
+            self.process.start()
+
+    def ask(self, meeting: Path | str) -> None:
+        self.line.sendall(f"{json.dumps([str(meeting), {}])}\n".encode())
+        with self.line.makefile() as answers:
+            assert answers.readline() == f"{meeting}\n"
 
     def bear(self) -> tuple[psutil.Process, socket.socket]:
         """A child, and its berth's end of its life."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
         before = set(self.children())
         meeting = self._folder / f"{len(before)}"
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(str(meeting))
             server.listen()
-            self.process.stdin.write(json.dumps([str(meeting), {}]) + "\n")
-            self.process.stdin.flush()
-            assert self.process.stdout.readline() == f"{meeting}\n"
+            self.ask(meeting)
             life = server.accept()[0]
         life.settimeout(SECONDS)
         self.lives.append(life)
@@ -67,11 +70,10 @@ class Zygote:
 def zygote() -> Iterator[Zygote]:
     with tempfile.TemporaryDirectory() as folder:  # names of sockets are short
         found = Zygote(Path(folder))
-        with found.process:
-            yield found
-            found.process.kill()
-            for life in found.lives:
-                life.close()
+        yield found
+        found.process.kill()
+        for line in (found.line, *found.lives):
+            line.close()
 
 
 def test_a_berth_is_told_when_its_process_ends(zygote: Zygote) -> None:
@@ -104,12 +106,12 @@ def test_a_process_is_gone_when_its_berth_is_told(zygote: Zygote) -> None:
 def test_it_stays_until_its_last_child_has_ended(zygote: Zygote) -> None:
     """Executors outlive their head, and so what it has begun."""
     _, life = zygote.bear()
-    assert zygote.process.stdin is not None
-    zygote.process.stdin.close()
-    with pytest.raises(subprocess.TimeoutExpired):
-        zygote.process.wait(5)
+    zygote.line.shutdown(socket.SHUT_WR)
+    zygote.process.join(1)
+    assert zygote.process.is_alive()
     life.close()
-    assert zygote.process.wait(SECONDS) == 0
+    zygote.process.join(SECONDS)
+    assert zygote.process.exitcode == 0
 
 
 def test_its_children_do_not_outlive_it(zygote: Zygote) -> None:
@@ -119,17 +121,26 @@ def test_its_children_do_not_outlive_it(zygote: Zygote) -> None:
 
 
 def test_a_berth_that_is_gone_is_no_matter(zygote: Zygote) -> None:
-    assert zygote.process.stdin is not None
-    assert zygote.process.stdout is not None
-    zygote.process.stdin.write(json.dumps(["nowhere", {}]) + "\n")
-    zygote.process.stdin.flush()
-    assert zygote.process.stdout.readline() == "nowhere\n"
+    zygote.ask("nowhere")
     zygote.bear()
 
 
-def test_what_it_imports_asks_for_no_gpu() -> None:
+def test_it_goes_on_without_a_parent_and_what_it_imports_asks_for_no_gpu() -> None:
     """What has begun to use one cannot be forked."""
-    asked = subprocess.run(
-        [sys.executable, "-c", LOOK_FOR_GPUS], capture_output=True, text=True, check=True
-    )
-    assert asked.stdout == "[]\n"
+    command, pipe = [sys.executable, "-c", LOOK_FOR_GPUS], subprocess.PIPE
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        socket.socket(socket.AF_UNIX) as server,
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1) as begun,
+    ):
+        server.bind(f"{folder}/meeting")
+        server.listen()
+        assert begun.wait(4 * SECONDS) == 0
+        assert begun.stdin is not None
+        assert begun.stdout is not None
+        begun.stdin.write(json.dumps([f"{folder}/meeting", {}]) + "\n")
+        assert begun.stdout.readline() == f"{folder}/meeting\n"
+        for _ in ("life", "orders", "pulses"):
+            server.accept()[0].close()
+        begun.stdin.close()
+        assert begun.stdout.read() == "[]\n"

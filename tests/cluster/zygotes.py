@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+import pytest
 from ray._raylet import setproctitle
 
 from alto_exec.ray_cluster import zygote
@@ -21,18 +22,19 @@ _FOLDER = Path(__file__).parent / "warm"
 
 
 @contextmanager
-def warm_zygotes() -> Iterator[dict[str, str]]:
-    """The variables of Ray's processes that have such."""
-    with tempfile.TemporaryDirectory(prefix="alto-") as folder:  # names of sockets are short
+def warm_zygotes() -> Iterator[None]:
+    """Nodes that begin within have such."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         address = f"{folder}/zygotes"
+        patch.setenv("ALTO_TESTS_ZYGOTES", address)
+        patch.setenv("PYTHONPATH", str(_FOLDER), prepend=os.pathsep)
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(address)
             server.listen()
             process = forked(_serve, server)
             process.start()
         try:
-            path = os.pathsep.join([str(_FOLDER), *os.environ.get("PYTHONPATH", "").split(":")])
-            yield {"ALTO_TESTS_ZYGOTES": address, "PYTHONPATH": path}
+            yield
         finally:
             process.kill()
             process.join()

@@ -1,17 +1,18 @@
 """Python runs this first where this folder is on its path, as it is for Ray's processes in tests.
 
-Whoever is to become a zygote, and import for seconds, has one forked in its place from a process
-that has imported all of it (`tests.cluster.zygotes`).
+Whoever is to become a zygote, and would import for seconds, has one forked in its place from a
+process that has imported all of it (`tests.cluster.zygotes`).
 """
 
-import json
-import os
-import socket
 import sys
 
 __all__: list[str] = []
 
 if sys.orig_argv[1:3] == ["-m", "alto_exec.ray_cluster.zygote"]:
+    import json
+    import os
+    import socket
+
     status = 1
     try:
         with socket.socket(socket.AF_UNIX) as line:
