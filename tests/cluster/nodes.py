@@ -13,7 +13,7 @@ _SETTINGS = {
     "RAY_worker_niceness": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
-_NODE = {"object_store_memory": 80 * 2**20, "num_cpus": 0}
+_NODE = {"object_store_memory": 80 * 2**20, "num_cpus": 0, "include_log_monitor": False}
 
 
 def start_nodes(count: int = 2) -> Any:
