@@ -72,7 +72,7 @@ class PreparedTask:
         if spec.device == "cuda":
             pin_by_many_threads()
         backbone = (load or self.load)(spec)
-        spare_what_lives()  # before passes that compile, which makes objects
+        spare_what_lives(backbone)  # before passes that compile, which makes objects
         bank = bank_of(backbone, spec)
         memory = self.memory(backbone, bank, spec)
         space = Space(memory, self.task.max_length)
@@ -86,7 +86,7 @@ class PreparedTask:
             is_durable=is_durable,
             meter=meter,
         )
-        spare_what_lives()
+        spare_what_lives(backbone)
         return executor, memory
 
     def load(self, executor: ExecutorSpec) -> FrozenModel:

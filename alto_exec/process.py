@@ -2,6 +2,7 @@
 
 import gc
 import os
+from weakref import WeakSet
 
 import torch
 
@@ -9,6 +10,7 @@ __all__ = ["pin_by_many_threads", "spare_what_lives", "take_back_what_is_spared"
 
 _THREADS = 16  # more brought nothing on an H100's host
 _VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+_spared = WeakSet[object]()  # backbones
 
 
 def pin_by_many_threads() -> None:
@@ -26,14 +28,16 @@ def pin_by_many_threads() -> None:
     torch._C._accelerator_setAllocatorSettings(f"{given},{ours}" if given else ours)
 
 
-def spare_what_lives() -> None:
+def spare_what_lives(backbone: object) -> None:
     """Collections of cycles pass over all that is there now: a backbone, its data, and all modules
     are millions of objects, and each full collection looked at them for 0.3 s."""
+    _spared.add(backbone)
     gc.freeze()
 
 
 def take_back_what_is_spared() -> None:
     """Collections look at everything again: an executor that has stopped may live on in cycles, and
-    its backbone with it."""
+    its backbone with it. Where no backbone lives on there is nothing to be found."""
     gc.unfreeze()
-    gc.collect()
+    if len(_spared):
+        gc.collect()

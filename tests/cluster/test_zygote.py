@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 import pytest
@@ -29,9 +30,13 @@ print(asked)
 
 
 def serve_at(line: socket.socket) -> None:
-    """Children that do nothing."""
     with line.makefile() as requests, line.makefile("w") as answers:
-        serve(requests, answers, lambda meeting, environment: time.sleep(1000))
+        serve(requests, answers, do_nothing)
+
+
+def do_nothing(meeting: str, environment: dict[str, str]) -> NoReturn:
+    time.sleep(1000)
+    os._exit(0)
 
 
 class Zygote:

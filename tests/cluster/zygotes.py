@@ -8,16 +8,17 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
-from ray._raylet import setproctitle
+import ray._raylet
 
 from alto_exec.ray_cluster import zygote
 from tests.forked import forked
 
 __all__ = ["warm_zygotes"]
 
+_RAY: Any = ray._raylet
 _FOLDER = Path(__file__).parent / "warm"
 
 
@@ -73,7 +74,7 @@ def _become(
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
-        setproctitle(" ".join([zygote.__name__, *arguments]))
+        _RAY.setproctitle(" ".join([zygote.__name__, *arguments]))
         zygote.main()
         status = 0
     finally:

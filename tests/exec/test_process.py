@@ -36,16 +36,32 @@ def test_threads_pin_side_by_side_and_what_the_user_chose_stays(
         torch._C._accelerator_setAllocatorSettings(before)
 
 
-def test_what_is_spared_is_taken_back_when_another_backbone_comes() -> None:
+@pytest.mark.parametrize("lives_on", [True, False])
+def test_what_is_spared_is_taken_back_when_another_backbone_comes(
+    lives_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked for only where it lives on: that takes a third of a second."""
+    gc.collect()
+    collect, collections = gc.collect, [0]
+
+    def counted() -> int:
+        collections[0] += 1
+        return collect()
+
     try:
         stopped = InCycle()
         gone = weakref.ref(stopped)
-        spare_what_lives()
+        spare_what_lives(stopped)
         assert gc.get_freeze_count()
+        if not lives_on:
+            del stopped.itself
         del stopped
         gc.collect()
-        assert gone() is not None
+        assert (gone() is not None) == lives_on
+        monkeypatch.setattr(gc, "collect", counted)
         take_back_what_is_spared()
         assert gone() is None
+        assert collections[0] == lives_on
+        assert not gc.get_freeze_count()
     finally:
         gc.unfreeze()
