@@ -145,7 +145,9 @@ def test_it_goes_on_without_a_parent_and_what_it_imports_asks_for_no_gpu() -> No
         assert begun.stdout is not None
         begun.stdin.write(json.dumps([f"{folder}/meeting", {}]) + "\n")
         assert begun.stdout.readline() == f"{folder}/meeting\n"
-        for _ in ("life", "orders", "pulses"):
-            server.accept()[0].close()
+        server.settimeout(SECONDS)
+        lines = [server.accept()[0] for _ in ("life", "orders", "pulses")]
+        for line in lines:
+            line.close()
         begun.stdin.close()
         assert begun.stdout.read() == "[]\n"
