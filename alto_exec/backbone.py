@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from alto_exec.activations import Activations
 from alto_exec.attention import use_packed_attention
 from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.batch import PackedBatch
@@ -63,6 +64,7 @@ class Backbone:
             is_transposed=not isinstance(model.get_submodule(names[0]), nn.Linear),
         )
         self.shapes: tuple[LinearShape, ...] = tuple(self._adapt(names))
+        self.activations = Activations(0)  # all are kept
 
     @property
     def device(self) -> torch.device:

@@ -4,17 +4,19 @@ The weights are those of a transformers model; linears that share their input st
 another as one. Suffixes: T tokens of the batch, H hidden, d half of a head, O outputs, I inputs.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from alto_exec.bank import AdapterBank, LinearShape
+from alto_exec.activations import Activations
+from alto_exec.bank import AdapterBank
 from alto_exec.batch import PackedBatch
 from alto_exec.layer_order import LayerKeeper, cross
+from alto_exec.layers import FrozenLinear, Layer, Split, Travel, layer_of, shapes_of
 from alto_exec.modules import ALL_LINEAR, end_tokens_of, short_names, target_names
 from alto_exec.peft_format import BaseModel
 from alto_exec.replay import Replayed, Replays
@@ -30,11 +32,9 @@ from alto_runs.costs.recording import kept_bytes_per_row, most_recorded_tokens
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Context", "Decoder", "FrozenLinear", "Layer", "Split", "can_be_written_out"]
+__all__ = ["Context", "Decoder", "can_be_written_out"]
 
-Travel = Callable[[Tensor, int], Tensor]  # a product, from x and the number of outputs
 _FAMILY = ("llama", "mistral", "qwen2")
-_ATTENTION, _MLP = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
 
 
 def can_be_written_out(config: Any) -> bool:
@@ -45,69 +45,6 @@ def can_be_written_out(config: Any) -> bool:
         and not _has_window(config)
         and config.rope_parameters["rope_type"] in ("default", "linear", "llama3")
     )
-
-
-@dataclass(frozen=True, slots=True)
-class FrozenLinear:
-    """Linears that share their input, below one another: adapted ones, or none of them."""
-
-    weight_OI: Tensor
-    bias_O: Tensor | None
-    outputs: tuple[int, ...]
-    number: int | None  # of the first one among the adapted linears of the model
-    # What multiplies in passes in which tokens travel to the weight; `weight_OI` is not read there.
-    travel: Travel | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """All linears of one input: the groups they are computed in, and the order to hand them on."""
-
-    groups: tuple[FrozenLinear, ...]
-    order: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    attention_norm_H: Tensor
-    qkv: Split
-    out: Split
-    mlp_norm_H: Tensor
-    gate_up: Split
-    down: Split
-
-    @property
-    def splits(self) -> tuple[Split, ...]:
-        return self.qkv, self.out, self.gate_up, self.down
-
-    @property
-    def groups(self) -> tuple[FrozenLinear, ...]:
-        return tuple(group for split in self.splits for group in split.groups)
-
-    def over(self, weights: Sequence[Tensor], travels: Sequence[Travel] = ()) -> "Layer":
-        """With these weights for the groups, in their order, on the device where they are."""
-        following, roads, device = iter(weights), iter(travels), weights[0].device
-
-        def of(split: Split) -> Split:
-            groups = tuple(
-                replace(
-                    group,
-                    weight_OI=next(following),
-                    bias_O=None if group.bias_O is None else group.bias_O.to(device),
-                    travel=next(roads, None),
-                )
-                for group in split.groups
-            )
-            return replace(split, groups=groups)
-
-        return Layer(
-            attention_norm_H=self.attention_norm_H.to(device),
-            qkv=of(self.qkv),
-            out=of(self.out),
-            mlp_norm_H=self.mlp_norm_H.to(device),
-            gate_up=of(self.gate_up),
-            down=of(self.down),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +59,9 @@ class Context:
 
 
 class Decoder:
-    """One frozen copy of the model. With `recompute` a layer keeps its input alone for the
-    backward pass and is computed once more there. A `keeper` takes over the weights of the layers
-    and may be asked for them in turn alone; without one they all stay where they are."""
+    """One frozen copy of the model. A layer whose `activations` are computed again keeps its input
+    alone for the backward pass. A `keeper` takes over the weights of the layers and may be asked
+    for them in turn alone; without one they all stay where they are."""
 
     def __init__(
         self,
@@ -137,14 +74,13 @@ class Decoder:
         config: Any = model.config
         assert can_be_written_out(config)
         names = target_names(model, targets)
-        self.shapes = tuple(_shapes(model, names))
+        self.shapes = tuple(shapes_of(model, names))
         numbers = {shape.name: number for number, shape in enumerate(self.shapes)}
         self.base_model = BaseModel(
             str(model.name_or_path), short_names(model, names), is_transposed=False
         )
         self.device, self.dtype = keeper.device if keeper else model.device, model.dtype
         self.end_tokens = end_tokens_of(model)
-        self.recompute = recompute
         self._keeper = keeper
         self._epsilon = float(config.rms_norm_eps)
         self._head_size = int(
@@ -160,9 +96,10 @@ class Decoder:
         self._frequencies_d = rotary.inv_freq.to(self.device, torch.float32)
         self._rotary_scale = float(rotary.attention_scaling)
         layers = (
-            _layer(layer, f"model.layers.{i}.", numbers) for i, layer in enumerate(inner.layers)
+            layer_of(layer, f"model.layers.{i}.", numbers) for i, layer in enumerate(inner.layers)
         )
         self._layers = tuple(map(keeper.keep, layers) if keeper else layers)
+        self.activations = Activations(len(self._layers), recompute=recompute)
         shapes = [group.weight_OI.shape for group in self._layers[0].groups]
         self.group_sizes = tuple((i, o) for o, i in shapes)  # of a layer
         layer_bytes = sum(i + o for i, o in self.group_sizes) * self.dtype.itemsize
@@ -187,7 +124,7 @@ class Decoder:
         """Of a pass worth recording; 0 where none can be, as where layers are unpacked."""
         sizes = {size for shape in self.shapes for size in (shape.inputs, shape.outputs)}
         can_be = self._keeper is None or self._keeper.can_be_recorded
-        can_be = can_be and self.device.type == "cuda" and not self.recompute
+        can_be = can_be and self.device.type == "cuda" and not self.activations.recompute
         return self._worth_recording if can_be and has_kernels(self.dtype, sizes) else 0
 
     @property
@@ -217,26 +154,30 @@ class Decoder:
 
         What is handed back is good until the next pass.
         """
+        layers_again = self.activations.begin(bank, batch)
         if self._keeper is None and self.can_be_recorded(bank, batch):
             return self._replays.train(bank, batch, weigh)
         self._replays.clear()
         self._evaluations.clear()
-        return self._train(bank, batch, weigh)
+        return self._train(bank, batch, weigh, layers_again)
 
     def target_logits(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
         """(targets, vocabulary), fp32 or wider: what is predicted for each target token."""
         logits: Tensor = self._predicting_states(bank, batch) @ self._head_VH.T
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
-    def _predicting_states(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:
-        """(N, H): the last layer's output where a target is predicted."""
+    def _predicting_states(
+        self, bank: AdapterBank, batch: PackedBatch, layers_again: int = 0
+    ) -> Tensor:
+        """(N, H): the last layer's output where a target is predicted. The first layers are those
+        that are computed again: when it is their turn, what the others kept is gone."""
         context = self._context(bank, batch)
         h_TH = self._embedding[batch.tokens_T]
         delta_TH: Tensor | None = None
-        for layer in self._layers:
+        for number, layer in enumerate(self._layers):
             if self._keeper is not None:
                 h_TH, delta_TH = cross(self._keeper, h_TH, delta_TH)
-            if self.recompute and torch.is_grad_enabled():
+            if number < layers_again:
                 h_TH, delta_TH = checkpoint(
                     self._run_layer, layer, h_TH, delta_TH, context, use_reentrant=False
                 )
@@ -249,8 +190,10 @@ class Decoder:
         _, x_NH = add_rms_norm(h_NH, None, self._norm_H, self._epsilon)
         return x_NH
 
-    def _train(self, bank: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
-        h_NH = self._predicting_states(bank, batch)
+    def _train(
+        self, bank: AdapterBank, batch: PackedBatch, weigh: Weigh, layers_again: int = 0
+    ) -> Tensor:
+        h_NH = self._predicting_states(bank, batch, layers_again)
         losses_N = linear_cross_entropy(h_NH, self._head_VH, batch.targets_N)
         losses_N.backward(weigh(losses_N.detach()))
         if self._keeper is not None:
@@ -266,7 +209,8 @@ class Decoder:
     def can_be_recorded(self, bank: AdapterBank, batch: PackedBatch) -> bool:
         """Whether its launches are those of every batch of its shape, and recording them pays."""
         fits = len(batch.tokens_T) <= self.most_recorded_tokens and bool(batch.plan.segments)
-        return fits and bank.memory.shadow_RC.dtype == self.dtype
+        fits = fits and bank.memory.shadow_RC.dtype == self.dtype
+        return fits and self.activations.layers_again(bank, batch) == 0
 
     def _run_layer(
         self, layer: Layer, h_TH: Tensor, delta_TH: Tensor | None, context: Context
@@ -339,58 +283,6 @@ def _travelled(
 def _adapted(group: FrozenLinear, bank: AdapterBank) -> AdaptedGroup:
     assert group.number is not None
     return bank.group(group.number, group.weight_OI, group.bias_O)
-
-
-def _layer(layer: Any, path: str, numbers: dict[str, int]) -> Layer:
-    attention, mlp = layer.self_attn, layer.mlp
-    return Layer(
-        attention_norm_H=layer.input_layernorm.weight.detach(),
-        qkv=_split(attention, _ATTENTION, f"{path}self_attn.", numbers),
-        out=_split(attention, ("o_proj",), f"{path}self_attn.", numbers),
-        mlp_norm_H=layer.post_attention_layernorm.weight.detach(),
-        gate_up=_split(mlp, _MLP, f"{path}mlp.", numbers),
-        down=_split(mlp, ("down_proj",), f"{path}mlp.", numbers),
-    )
-
-
-def _split(parent: Any, children: Sequence[str], path: str, numbers: dict[str, int]) -> Split:
-    """The adapted children in one group, the others in another; each gives up its own weights."""
-    adapted = [child for child in children if f"{path}{child}" in numbers]
-    plain = [child for child in children if child not in adapted]
-    groups = []
-    for members in (adapted, plain):
-        if members:
-            linears = [getattr(parent, member) for member in members]
-            number = numbers.get(f"{path}{members[0]}")
-            groups.append(_frozen(linears, number))
-            for member in members:
-                setattr(parent, member, nn.Identity())
-    together = [*adapted, *plain]
-    return Split(tuple(groups), tuple(together.index(child) for child in children))
-
-
-def _frozen(linears: Sequence[nn.Linear], number: int | None) -> FrozenLinear:
-    weights = [linear.weight.detach() for linear in linears]
-    biases = [linear.bias.detach() for linear in linears if linear.bias is not None]
-    assert len(biases) in (0, len(linears))
-    return FrozenLinear(
-        weight_OI=torch.cat(weights) if len(weights) > 1 else weights[0],
-        bias_O=torch.cat(biases) if biases else None,
-        outputs=tuple(linear.out_features for linear in linears),
-        number=number,
-    )
-
-
-def _shapes(model: "PreTrainedModel", names: Sequence[str]) -> Iterator[LinearShape]:
-    """In the order of the model, in which those of one group follow one another."""
-    before = ""
-    for name in names:
-        linear = cast(nn.Linear, model.get_submodule(name))
-        parent, _, child = name.rpartition(".")
-        siblings = next((g for g in (_ATTENTION, _MLP) if child in g), ())
-        joins = before.rpartition(".")[0] == parent and before.rpartition(".")[2] in siblings
-        yield LinearShape(name, linear.in_features, linear.out_features, joins)
-        before = name
 
 
 def _has_window(config: Any) -> bool:

@@ -166,12 +166,19 @@ class Executor:
 
     def advance(self) -> list[Report]:
         """Make one fused pass; the reports that became due by it. Raises OutOfMemoryError, also
-        for a job that had no room when it was launched; then a job is to be evicted."""
+        for a job that had no room when it was launched; then a job is to be evicted. A pass that
+        could have kept fewer activations costs none: the next one does."""
         if self._seating.refused:
             raise torch.OutOfMemoryError
         if self._seating.is_short:
             self._seating.tighten(self._seated)
-        due = self._train(list(self._residents.values()))
+        try:
+            due = self._train(list(self._residents.values()))
+        except torch.OutOfMemoryError:
+            if not self.backbone.activations.give_way():
+                raise
+            self._begin_anew()
+            return []
         for resident in due:
             self._waiting[resident.job.id] = self._residents.pop(resident.job.id)
         if not due:
@@ -188,14 +195,18 @@ class Executor:
         """
         if self._seating.refused:
             return self._seating.refused.popitem()[0]
-        for resident in self._residents.values():
-            _begin_step_anew(resident)
+        self._begin_anew()
         last = next(reversed(self._residents or self._waiting))
         self.leave(last, keep=True)
         self._seating.is_short = True
+        return last
+
+    def _begin_anew(self) -> None:
+        """The steps that a pass was part of whose memory ran out."""
+        for resident in self._residents.values():
+            _begin_step_anew(resident)
         if self.backbone.device.type == "cuda":
             torch.cuda.empty_cache()
-        return last
 
     def _train(self, residents: Sequence[Resident]) -> list[Resident]:
         """One fused pass; those whose report became due by it."""

@@ -5,6 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from alto_exec.activations import Activations
 from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.batch import PackedBatch
 from alto_exec.peft_format import BaseModel
@@ -36,6 +37,11 @@ class FrozenModel(Protocol):
     @property
     def end_tokens(self) -> frozenset[int]:
         """Tokens after which the model has said all it wants to say."""
+        ...
+
+    @property
+    def activations(self) -> Activations:
+        """Which of them are computed again."""
         ...
 
     @property

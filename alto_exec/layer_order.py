@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from alto_exec.decoder import Layer
+    from alto_exec.layers import Layer
 
 __all__ = ["LayerKeeper", "cross"]
 

@@ -13,7 +13,7 @@ from alto_exec.decoder import Decoder
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.probing import PROBE_RANK, Probe, evaluation_bytes, probe_passes
-from alto_policy.memory import Load, MeasuredPasses, MemoryModel
+from alto_policy.memory import Load, MeasuredPasses, MemoryModel, joined, saving_pays
 from alto_policy.packing import by_batch_size
 from alto_policy.types import Task
 
@@ -23,7 +23,6 @@ _MARGIN = 0.9  # of the memory; the paper keeps a margin too and gives no value
 _GRADIENTS = 2  # an activation and, in the backward pass, its gradient
 _LOGITS_COPIES = 3  # logits, their softmax and their gradient, fp32
 _SAFETY = 1.02  # of what a pass was measured to hold
-_GAIN = 1.05  # in tokens a second, from which on recomputation is worth it
 
 
 def memory_model(backbone: FrozenModel, bank: AdapterBank) -> MemoryModel:
@@ -51,20 +50,24 @@ def measured_memory_model(
     """On a CUDA device, from passes over the longest examples, each twice as large as the last.
     The bank is empty, and so it is afterwards.
 
-    Where `recompute` leaves it open, the backbone is told to recompute activations if a job of the
-    task fits in no other way, or if the jobs that then fit beside one another train faster.
+    Where `recompute` leaves it open, passes that keep their activations are measured, and those
+    that compute them again if not all jobs of the task fit so. Ranks that share a backbone measure
+    the same at the same time, and choose alike.
     """
     plain = _measured(backbone, bank, examples, task, recompute=recompute is True)
-    if recompute is not None or not isinstance(backbone, Decoder):
+    if recompute is not None or not isinstance(backbone, Decoder | ShardedDecoder):
         return plain.model
-    if plain.model.fits(task.jobs, task.max_length):
-        return plain.model
-    again = _measured(backbone, bank, examples, task, recompute=True)
-    gain = again.tokens_per_second(task) / max(plain.tokens_per_second(task), 1e-9)
-    if again.num_fitting(task) > plain.num_fitting(task) or gain > _GAIN:
-        return again.model
-    backbone.recompute = False
-    return plain.model
+    found = plain.model
+    if _is_any(backbone, not found.fits(task.jobs, task.max_length)):
+        again = _measured(backbone, bank, examples, task, recompute=True)
+
+        def tokens_per_second(model: MemoryModel) -> float:
+            return (plain if model is plain.model else again).tokens_per_second(task)
+
+        if _is_any(backbone, saving_pays(plain.model, again.model, task, tokens_per_second)):
+            found = joined(plain.model, again.model)
+    backbone.activations.recompute = False
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +99,10 @@ def _measured(
     recompute: bool,
 ) -> _Measured:
     per_row_rank, recorded_tokens = 0, 0
-    if isinstance(backbone, Decoder):
-        backbone.recompute = recompute
     if isinstance(backbone, Decoder | ShardedDecoder):
+        backbone.activations.recompute = recompute
         recorded_tokens = backbone.most_recorded_tokens
-        kept_layers = 1 if backbone.recompute else backbone.num_layers
+        kept_layers = 1 if recompute else backbone.num_layers
         per_layer = len(bank.shapes) // backbone.num_layers
         per_row_rank = backbone.dtype.itemsize * per_layer * kept_layers
     gc.collect()
@@ -123,6 +125,11 @@ def _measured(
     per_token = _slope(passes.peaks, counted.per_token)
     model = replace(counted, fixed=fixed, per_token=per_token, per_rank_token=0, passes=passes)
     return _Measured(model, probes)
+
+
+def _is_any(backbone: Decoder | ShardedDecoder, fact: bool) -> bool:
+    """Whether it is so here, or on another rank."""
+    return backbone.is_any(fact) if isinstance(backbone, ShardedDecoder) else fact
 
 
 def _exchanged_bytes(backbone: FrozenModel) -> int:

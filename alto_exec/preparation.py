@@ -124,7 +124,9 @@ class PreparedTask:
             model = memory_model(backbone, bank)
         gigabytes = executor.memory_gb
         capacity = model.capacity if gigabytes is None else int(gigabytes * 1e9)
-        return replace(model, capacity=capacity, max_jobs=executor.max_jobs)
+        model = replace(model, capacity=capacity, max_jobs=executor.max_jobs)
+        backbone.activations.follow(model)
+        return model
 
 
 def bank_of(backbone: FrozenModel, spec: ExecutorSpec) -> AdapterBank:

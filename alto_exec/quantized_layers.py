@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from alto_exec.decoder import Layer
+from alto_exec.layers import Layer
 from alto_runs.errors import UserError
 
 __all__ = ["Format", "QuantizedLayers", "quantizer"]

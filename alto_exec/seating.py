@@ -26,7 +26,7 @@ class Space:
     def most_rows(self, jobs: Sequence[Job]) -> int:
         """Bank rows that there may be while these jobs train side by side. Between passes the bank
         may shrink or grow to as many, one of its tensors twice there."""
-        memory = self.memory
+        memory = self.memory.keeping
         ranks = sum(job.hyperparameters.rank for job in jobs)
         own = memory.bytes(jobs, self.max_length) - memory.per_rank * ranks
         moving = memory.passes.per_rank_moving if memory.passes is not None else 0

@@ -1,18 +1,28 @@
 """What a set of jobs will hold of one GPU's memory."""
 
+import math
 from bisect import bisect_right
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
 
 from alto_policy.frozen import quick
-from alto_policy.types import Job
+from alto_policy.types import Job, Task
 
-__all__ = ["Load", "MeasuredPasses", "MemoryModel", "load_of"]
+__all__ = [
+    "KeptActivations",
+    "Load",
+    "MeasuredPasses",
+    "MemoryModel",
+    "joined",
+    "load_of",
+    "saving_pays",
+]
 
 _TILE_ROWS = 128  # of a batch, in which the adapters' kernels cut it
 _LEAST_WIDTH = 16  # of a block of those kernels, in units of rank
 _LEAST_JOBS = 8  # that a recorded pass has room for
 _ROOM_SHARE = 16  # of the power of two above a batch, in which recorded passes round it up
+_GAIN = 1.05  # in tokens a second, from which on recomputation is worth it
 
 
 @quick
@@ -93,6 +103,17 @@ def _with_room(count: int, least: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeptActivations:
+    """What passes hold that keep them all, in place of a model's own terms, which are those of
+    passes that compute them again."""
+
+    per_token: int
+    per_rank_token: int = 0
+    passes: MeasuredPasses | None = None
+    exchanged: int = 0  # bytes of other GPUs' tokens, which travel in no other passes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryModel:
     """Bytes on one GPU, measured by the executor when it comes up.
 
@@ -107,6 +128,7 @@ class MemoryModel:
     per_rank_token: int = 0  # activations of one token, for one unit of its job's rank
     max_jobs: int | None = None  # jobs at once, whatever the memory
     passes: MeasuredPasses | None = None
+    kept: KeptActivations | None = None  # where they may be: see `layers_again`
 
     def __post_init__(self) -> None:
         if self.max_jobs is not None and self.max_jobs < 1:
@@ -139,3 +161,58 @@ class MemoryModel:
     def num_fitting(self, jobs: Iterable[Job], max_length: int) -> int:
         """Those that an empty GPU could hold, each by itself."""
         return sum(self.fits((job,), max_length) for job in jobs)
+
+    def layers_again(self, load: Load, layers: int) -> int:
+        """Of so many layers those whose activations a pass of these jobs computes again: as few as
+        there is no room for. Executors and simulations of them ask here."""
+        if self.kept is None:
+            return layers if self.passes is not None and self.passes.recompute else 0
+        if self.kept.passes is not None and not self.kept.passes.peaks:
+            return layers  # none had room when it was measured
+        most = self.keeping.held(load)
+        if most <= self.capacity:
+            return 0
+        missing, saved = most - self.capacity, most - self.held(load)  # the latter by all layers
+        return layers if missing >= saved else math.ceil(layers * missing / saved)
+
+    @property
+    def keeping(self) -> "MemoryModel":
+        """Of passes that keep all they may."""
+        kept = self.kept
+        if kept is None:
+            return self
+        return replace(
+            self,
+            fixed=self.fixed + kept.exchanged,
+            per_token=kept.per_token,
+            per_rank_token=kept.per_rank_token,
+            passes=kept.passes,
+            kept=None,
+        )
+
+
+def saving_pays(
+    keeping: MemoryModel,
+    again: MemoryModel,
+    task: Task,
+    tokens_per_second: Callable[[MemoryModel], float],
+) -> bool:
+    """Whether jobs are to be admitted that do not fit with all their activations: if one fits in no
+    other way, or if those that then fit beside one another train faster. `tokens_per_second` is
+    asked with as many jobs as a model has room for."""
+    if keeping.fits(task.jobs, task.max_length):
+        return False
+    few, many = (model.num_fitting(task.jobs, task.max_length) for model in (keeping, again))
+    return many > few or tokens_per_second(again) > _GAIN * tokens_per_second(keeping)
+
+
+def joined(keeping: MemoryModel, again: MemoryModel) -> MemoryModel:
+    """Jobs are admitted by what they hold if all activations are computed again, and passes with
+    room keep them."""
+    kept = KeptActivations(
+        per_token=keeping.per_token,
+        per_rank_token=keeping.per_rank_token,
+        passes=keeping.passes,
+        exchanged=max(0, keeping.fixed - again.fixed),
+    )
+    return replace(again, kept=kept)

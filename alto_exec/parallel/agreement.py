@@ -37,6 +37,7 @@ class Offer:
     rows: int = 0  # of a recording that is made for them
     held: int = 0  # recordings that this rank still has
     fitting: int = 0  # those of them that have room for what it wants
+    layers_again: int = 0  # for whose activations it has no room
 
     def numbers(self) -> tuple[int, ...]:
         return astuple(self)
@@ -56,6 +57,7 @@ class Agreed:
     number: int | None = None  # of the recording; None where the pass is launched as it is
     rows: int = 0  # that this rank computes
     is_new: bool = False
+    layers_again: int = 0  # whose activations all ranks compute again; nothing is recorded then
 
 
 class Agreement:
@@ -79,7 +81,8 @@ class Agreement:
             if kind is Pass.TRAIN:
                 self.keep(())  # it may need their memory
             tokens = tuple(offer.tokens for offer in offers)
-            return Agreed(kind, _tokens_of(offers, tokens))
+            again = max(offer.layers_again for offer in offers)
+            return Agreed(kind, _tokens_of(offers, tokens), layers_again=again)
         number, is_new = self._chosen(offers), False
         if number is None:
             number, is_new = self._free_number(), True

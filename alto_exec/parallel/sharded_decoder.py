@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from alto_exec.activations import Activations
 from alto_exec.bank import AdapterBank, LinearShape
 from alto_exec.batch import PackedBatch
 from alto_exec.decoder import Decoder
@@ -48,8 +49,6 @@ class ShardedDecoder:
     ) -> None:
         """The model may be on the CPU: a layer at a time is taken from there. All passes go the
         `way` that is named, alike on all ranks, and are launched unless this one `records`."""
-        # What is computed again would have to travel again, in an order that autograd decides.
-        assert not (recompute and way is Way.TRAVELLING)
         num_layers = model.config.num_hidden_layers
         self.layers = ShardedLayers(
             ranks, spread_evenly(whole_layers, num_layers), can_be_recorded=records
@@ -59,7 +58,8 @@ class ShardedDecoder:
         self._worth_recording = self._decoder.most_recorded_tokens
         if linears.layers:
             self._worth_recording = most_recorded_in_shards(linears)
-        self.passes = SharedPasses(ranks, self.layers, Way.GATHERED if recompute else way)
+        self._ranks = ranks
+        self.passes = SharedPasses(ranks, self.layers, self.activations, way)
 
     @property
     def device(self) -> torch.device:
@@ -101,8 +101,8 @@ class ShardedDecoder:
         return min(self._decoder.most_recorded_tokens, self._worth_recording)
 
     @property
-    def recompute(self) -> bool:
-        return self._decoder.recompute
+    def activations(self) -> Activations:
+        return self._decoder.activations
 
     @property
     def num_layers(self) -> int:
@@ -111,7 +111,7 @@ class ShardedDecoder:
     @property
     def exchanged_bytes(self) -> int:
         """Most that is held here for tokens that travel."""
-        return 0 if self.recompute else self.layers.linears.most_exchanged_bytes()
+        return 0 if self.activations.recompute else self.layers.linears.most_exchanged_bytes()
 
     @property
     def end_tokens(self) -> frozenset[int]:
@@ -162,6 +162,11 @@ class ShardedDecoder:
     def _can_be_recorded(self, bank: AdapterBank, batch: PackedBatch) -> bool:
         is_worth_it = len(batch.tokens_T) <= self._worth_recording
         return is_worth_it and self._decoder.can_be_recorded(bank, batch)
+
+    def is_any(self, fact: bool) -> bool:
+        """Whether it is so on any rank; a rank that asks assists until all do."""
+        self.settle()
+        return self._ranks.most(int(fact)) > 0
 
     @torch.no_grad()
     def settle(self) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from alto_exec.activations import Activations
 from alto_exec.bank import AdapterBank
 from alto_exec.batch import PackedBatch
 from alto_exec.parallel.agreement import UNRECORDED, Agreed, Agreement, Offer, Pass, as_bits
@@ -44,10 +45,10 @@ class Part:
     row_bytes: int = 0  # that it takes at most, of a recorded pass
     spare: float = 0.0  # room for so much more, in a recording that others like it shall use
 
-    def offer(self, recordings: dict[int, "_Own"]) -> Offer:
+    def offer(self, recordings: dict[int, "_Own"], layers_again: int) -> Offer:
         tokens, held = len(self.batch.tokens_T), as_bits(recordings)
         if not self.is_recordable:
-            return Offer(self.want, tokens, UNRECORDED, held)
+            return Offer(self.want, tokens, UNRECORDED, held, layers_again=layers_again)
         own = PassShape.around(self.batch, self.weigh)
         fitting = [
             number
@@ -72,12 +73,16 @@ class _Own:
 class SharedPasses:
     """One on each rank. A rank without a part assists the others: it makes their collectives."""
 
-    def __init__(self, ranks: Ranks, layers: ShardedLayers, way: Way | None) -> None:
-        """All passes go the `way` that is named."""
+    def __init__(
+        self, ranks: Ranks, layers: ShardedLayers, activations: Activations, way: Way | None
+    ) -> None:
+        """All passes go the `way` that is named. What is computed again would have to travel again,
+        in an order that autograd decides: such passes gather."""
         self.replayed = Replayed()  # so far, of those that this rank has trained in
         self.travelled = 0  # of these
         self._ranks = ranks
         self._layers = layers
+        self._activations = activations
         self._way = way
         self._records = True
         self._agreement = Agreement(ranks.rank)
@@ -93,7 +98,8 @@ class SharedPasses:
             part.bank.memory.watch(self)
         if not self._records:
             part = replace(part, is_recordable=False)
-        agreed = self._agree(part.offer(self._recordings))
+        layers_again = self._activations.layers_again(part.bank, part.batch)
+        agreed = self._agree(part.offer(self._recordings, layers_again))
         found = self._made(agreed, part)
         self.travelled += self._layers.travels and part.want is Pass.TRAIN
         return found
@@ -126,6 +132,7 @@ class SharedPasses:
         )
         way = self._way_of(agreed, is_recorded=is_recorded)
         self._layers.begin(agreed.kind, agreed.tokens, way)
+        self._activations.agreed = agreed.layers_again
         try:
             if own is None:
                 return _computed(self._layers, part)
@@ -136,6 +143,7 @@ class SharedPasses:
             self._keep([n for n, each in self._recordings.items() if each is not own])
             raise
         finally:
+            self._activations.agreed = None
             self._layers.finish()
 
     def _recorded_or_launched(
@@ -176,6 +184,8 @@ class SharedPasses:
         return True
 
     def _way_of(self, agreed: Agreed, *, is_recorded: bool) -> Way:
+        if agreed.layers_again:
+            return Way.GATHERED
         linears = self._layers.linears
         return self._way or linears.cheaper(agreed.tokens, is_recorded=is_recorded)
 

@@ -91,7 +91,7 @@ class Bench:
         if memory is not None and not memory.fits(jobs, case.length):
             return MeasuredStep(case, None, predicted, None)
         if isinstance(self.backbone, Decoder):
-            self.backbone.recompute = case.recompute
+            self.backbone.activations.recompute = case.recompute
         gc.collect()
         if self.backbone.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.backbone.device)
