@@ -164,7 +164,7 @@ class MemoryModel:
 
     def layers_again(self, load: Load, layers: int) -> int:
         """Of so many layers those whose activations a pass of these jobs computes again: as few as
-        there is no room for. Executors and simulations of them ask here."""
+        there is no room for."""
         if self.kept is None:
             return layers if self.passes is not None and self.passes.recompute else 0
         if self.kept.passes is not None and not self.kept.passes.peaks:

@@ -131,8 +131,8 @@ class SharedPasses:
             own.recording.is_recorded or self._has_room(agreed, part)
         )
         way = self._way_of(agreed, is_recorded=is_recorded)
-        self._layers.begin(agreed.kind, agreed.tokens, way)
         self._activations.agreed = agreed.layers_again
+        self._layers.begin(agreed.kind, agreed.tokens, way)
         try:
             if own is None:
                 return _computed(self._layers, part)

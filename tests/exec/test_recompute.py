@@ -1,20 +1,32 @@
-"""When activations are computed again: chosen from what passes of both kinds were seen to take."""
+"""When activations are computed again: chosen from what passes of both kinds were seen to take,
+and then by each pass as few as it has no room for."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from alto_exec import memory
 from alto_exec.bank import AdapterBank
+from alto_exec.batch import PackedBatch, Share, pack
+from alto_exec.data.dataset import Dataset, Dropped
 from alto_exec.decoder import Decoder
+from alto_exec.executor import Executor
 from alto_exec.probing import Probe
+from alto_exec.weighing import FixedWeights
+from alto_policy.memory import KeptActivations, Load, MemoryModel
 from alto_policy.types import Job, Task, TaskId
+from alto_runs.directory import RunDirectory
+from tests.exec.comparing import assert_same_training, in_double_precision
 from tests.exec.packed_loop import a_job, ragged_samples
+from tests.exec.test_executor import TRAIN, VALIDATION, Story, finish
 from tests.exec.tiny_models import tiny_llama
 
+LAYERS = 4
 LENGTH, CAPACITY = 24, 30_000_000
 
 
@@ -26,7 +38,7 @@ class Card:
     again: tuple[int, float, float]
 
     def probes(self, backbone: Decoder, most: int, capacity: int) -> Iterator[Probe]:
-        per_token, of_pass, of_token = self.again if backbone.recompute else self.plain
+        per_token, of_pass, of_token = self.again if backbone.activations.recompute else self.plain
         tokens = LENGTH
         while tokens * per_token <= capacity:
             yield Probe(tokens, tokens * per_token, of_pass + of_token * tokens)
@@ -37,7 +49,7 @@ class Card:
 
 def chosen(
     card: Card, jobs: Sequence[Job], monkeypatch: pytest.MonkeyPatch, asked: bool | None = None
-) -> bool:
+) -> MemoryModel:
     def probes(
         backbone: Decoder, bank: Any, sample: Any, *, most: int, fixed: int, capacity: int
     ) -> Iterator[Probe]:
@@ -52,9 +64,9 @@ def chosen(
     task = Task(id=TaskId("t"), jobs=tuple(jobs), backbone="tiny", max_length=LENGTH)
     bank = AdapterBank(backbone.shapes, backbone.device, rows=0)
     model = memory.measured_memory_model(backbone, bank, ragged_samples(), task, asked)
+    assert backbone.activations.recompute is (asked is True)
     assert model.passes is not None
-    assert model.passes.recompute is backbone.recompute
-    return backbone.recompute
+    return model
 
 
 SMALL = [a_job(f"j{i}") for i in range(64)]
@@ -88,10 +100,114 @@ ROOMY, TIGHT = 1_000, 30_000  # bytes a token: everything fits; some 300 tokens 
 def test_recomputation_is_chosen_where_it_pays(
     card: Card, jobs: list[Job], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert chosen(card, jobs, monkeypatch) is expected
+    """Jobs are then admitted by what they hold with it, and passes with room keep activations."""
+    model = chosen(card, jobs, monkeypatch)
+    assert model.passes is not None
+    assert model.passes.recompute is expected
+    assert (model.kept is not None) is expected
+    if model.kept is not None:
+        assert model.kept.passes is not None
+        assert not model.kept.passes.recompute
+        few, many = (model.layers_again(Load(1, 4, n, 4 * n, 4), 2) for n in (24, 24 * 2_000))
+        assert (few, many) == (0, 2)
 
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_what_is_asked_for_is_done(asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     card = Card((TIGHT, 1.0, 0.0), (1_000, 1.3, 0.0))
-    assert chosen(card, SMALL, monkeypatch, asked=asked) is asked
+    model = chosen(card, SMALL, monkeypatch, asked=asked)
+    assert model.kept is None
+    assert model.layers_again(Load(1, 4, 24, 96, 4), 2) == (2 if asked else 0)
+
+
+# A token takes 1,000 bytes with its activations, 100 without.
+BOTH = MemoryModel(
+    capacity=20_000,
+    fixed=0,
+    per_rank=0,
+    per_token=100,
+    kept=KeptActivations(per_token=1_000),
+)
+STORY = (
+    a_job("steady", batch_size=2, accumulation=2, steps=5),
+    a_job("wide", rank=9, batch_size=3, seed=1),
+    a_job("dropped", rank=2, dropout=0.4, steps=6, seed=2),
+)
+
+
+class Watched(Decoder):
+    """Tells of each pass its tokens and the layers that are computed again, and is out of memory
+    where more than `most` tokens are kept by two layers."""
+
+    def __init__(self, memory: MemoryModel | None, most: int | None = None) -> None:
+        super().__init__(tiny_llama(layers=LAYERS)[0])
+        self.told: list[tuple[int, int]] = []
+        self.most = most
+        if memory is not None:
+            self.activations.follow(memory)
+
+    def _predicting_states(
+        self, bank: AdapterBank, batch: PackedBatch, layers_again: int = 0
+    ) -> Tensor:
+        if torch.is_grad_enabled():
+            tokens = len(batch.tokens_T)
+            self.told.append((tokens, layers_again))
+            if self.most is not None and tokens > self.most and LAYERS - layers_again >= 2:
+                raise torch.OutOfMemoryError
+        return super()._predicting_states(bank, batch, layers_again)
+
+
+def trained(backbone: Decoder, folder: Path, jobs: Sequence[Job] = STORY) -> Story:
+    data = Dataset(tuple(TRAIN), tuple(VALIDATION), Dropped(0, 0), 0)
+    bank = AdapterBank(backbone.shapes, backbone.device, rows=0)
+    executor = Executor(backbone, data, RunDirectory(folder), bank=bank, is_durable=False)
+    story = Story()
+    for each in jobs:
+        story.hear(executor.launch(each))
+    finish(executor, story)
+    return story
+
+
+def assert_same(story: Story, other: Story) -> None:
+    assert story.reports.keys() == other.reports.keys()
+    for name in other.reports:
+        assert_same_training(story.losses(name), other.losses(name), bitwise=True, what=name)
+
+
+def test_a_pass_computes_again_what_it_has_no_room_for_and_nothing_is_changed(
+    tmp_path: Path,
+) -> None:
+    with in_double_precision():
+        kept, mixed = Watched(None), Watched(BOTH)
+        expected, found = trained(kept, tmp_path / "kept"), trained(mixed, tmp_path / "mixed")
+    assert_same(found, expected)
+    assert [tokens for tokens, _ in mixed.told] == [tokens for tokens, _ in kept.told]
+    assert {again for _, again in kept.told} == {0}
+    assert {again for _, again in mixed.told} >= {0, 1, LAYERS}
+    for tokens, again in mixed.told:
+        saved = 900 * tokens * again / LAYERS
+        assert 1_000 * tokens - saved <= BOTH.capacity or again == LAYERS
+        assert again == 0 or 1_000 * tokens - saved * (again - 1) / again > BOTH.capacity
+
+
+def test_memory_that_runs_out_makes_passes_keep_less_and_costs_no_job(tmp_path: Path) -> None:
+    roomy = replace(BOTH, capacity=1_000_000)
+    with in_double_precision():
+        expected = trained(Watched(None), tmp_path / "kept")
+        short = Watched(roomy, most=50)
+        found = trained(short, tmp_path / "short")
+    assert_same(found, expected)
+    failed = [told for told in short.told if told[0] > 50 and LAYERS - told[1] >= 2]
+    assert 1 <= len(failed) <= 12
+    assert short.told[-1][1] == 0, "small passes keep theirs"
+
+
+def test_where_all_is_computed_again_memory_runs_out_as_ever(tmp_path: Path) -> None:
+    backbone = Watched(replace(BOTH, capacity=0), most=0)
+    assert not backbone.activations.give_way(), "no pass was made"
+    bank = AdapterBank(backbone.shapes, backbone.device, rows=0)
+    slot = bank.join(bank.fresh(4, 0))
+    batch = pack([Share(tuple(ragged_samples(2)), slot)], backbone.device)
+    backbone.train(bank, batch, FixedWeights.none(batch))
+    assert backbone.told[-1][1] == LAYERS
+    assert not backbone.activations.give_way()

@@ -4,8 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from alto_policy.memory import MeasuredPasses, MemoryModel
-from alto_policy.types import Hyperparameters, Job, JobId
+from alto_policy.memory import (
+    KeptActivations,
+    Load,
+    MeasuredPasses,
+    MemoryModel,
+    joined,
+    load_of,
+    saving_pays,
+)
+from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
 
 
 def job(name: str, *, rank: int, batch_size: int = 1) -> Job:
@@ -106,3 +114,71 @@ def test_where_no_pass_had_room_no_job_fits() -> None:
     model = MemoryModel(capacity=99, fixed=1, per_rank=1, per_token=1, passes=nothing)
     assert not model.fits((SMALL,), 1)
     assert model.fits((), 1)
+
+
+# Ten layers of 10 bytes a token each, of which 9 are saved; 100 bytes of other GPUs' tokens.
+KEPT = KeptActivations(per_token=100, exchanged=100)
+BOTH = MemoryModel(capacity=2_000, fixed=300, per_rank=10, per_token=10, kept=KEPT)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "ranks", "capacity", "expected"),
+    [
+        pytest.param(15, 10, 2_000, 0, id="exactly room for all"),
+        pytest.param(15, 10, 1_999, 1, id="a byte too little"),
+        pytest.param(16, 10, 2_000, 1, id="100 bytes are missing, 154 a layer are saved"),
+        pytest.param(17, 10, 2_000, 2, id="200 are missing, of 163 a layer"),
+        pytest.param(15, 30, 2_000, 2, id="adapters take the room of 200"),
+        pytest.param(100, 10, 2_000, 10, id="all are not enough"),
+        pytest.param(160, 0, 2_000, 10, id="all are just enough, but for what travels"),
+    ],
+)
+def test_as_few_layers_as_there_is_no_room_for_are_computed_again(
+    tokens: int, ranks: int, capacity: int, expected: int
+) -> None:
+    model = replace(BOTH, capacity=capacity)
+    assert model.layers_again(Load(1, ranks, tokens, 0, ranks), 10) == expected
+
+
+def test_without_a_choice_all_passes_are_alike() -> None:
+    passes = replace(PASSES, recompute=True)
+    load = Load(jobs=1, ranks=1, tokens=1_000_000)
+    assert MODEL.layers_again(load, 10) == 0
+    assert replace(MODEL, passes=PASSES).layers_again(load, 10) == 0
+    assert replace(MODEL, passes=passes).layers_again(Load(), 10) == 10
+
+
+def test_what_had_no_room_when_it_was_measured_has_none() -> None:
+    nothing = replace(PASSES, peaks=())
+    kept = KeptActivations(per_token=1, passes=nothing)
+    model = replace(BOTH, per_token=1, passes=replace(PASSES, recompute=True), kept=kept)
+    assert model.layers_again(Load(jobs=1, tokens=1), 10) == 10
+
+
+def a_task(*batches: int) -> Task:
+    jobs = tuple(job(f"{n}", rank=1, batch_size=batch) for n, batch in enumerate(batches))
+    return Task(id=TaskId("t"), jobs=jobs, backbone="b", max_length=5)
+
+
+@pytest.mark.parametrize(
+    ("batches", "gain", "expected"),
+    [
+        pytest.param((1, 1), 9.0, False, id="all fit with theirs"),
+        pytest.param((4, 1, 1), 1.0, True, id="one fits in no other way"),
+        pytest.param((1, 1, 1, 1), 1.05, False, id="more at once are hardly faster"),
+        pytest.param((1, 1, 1, 1), 1.06, True, id="more at once are faster"),
+    ],
+)
+def test_jobs_are_admitted_without_room_for_activations_where_it_pays(
+    batches: tuple[int, ...], gain: float, expected: bool
+) -> None:
+    again = MemoryModel(capacity=1_700, fixed=300, per_rank=10, per_token=10)
+    keeping = replace(again, fixed=400, per_token=100, capacity=1_900)
+    speeds = {10: gain, 100: 1.0}
+    pays = saving_pays(keeping, again, a_task(*batches), lambda model: speeds[model.per_token])
+    assert pays is expected
+    both = joined(keeping, again)
+    assert both == replace(again, kept=KEPT)
+    assert both.keeping == replace(keeping, capacity=1_700)
+    load = load_of(a_task(1, 1).jobs, 5)
+    assert both.held(load) == again.held(load)

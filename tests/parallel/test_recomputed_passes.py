@@ -1,0 +1,83 @@
+"""Ranks compute activations again alike, in the passes for which one of them has no room."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from alto_exec.decoder import Decoder
+from alto_exec.parallel.agreement import UNRECORDED, Agreement, Offer, Pass
+from alto_exec.parallel.ranks import Ranks
+from alto_exec.parallel.sharded_decoder import ShardedDecoder
+from alto_policy.exchange import Way
+from alto_policy.memory import KeptActivations, MemoryModel
+from tests.exec.comparing import Trajectory, assert_same_training, in_double_precision
+from tests.parallel.ranks_of_processes import outcomes
+from tests.parallel.recorder import Recorder
+from tests.parallel.test_agreement import of_two
+from tests.parallel.test_sharded_decoder import JOBS, LAYERS, OWNERS, model_of, train
+
+# The first rank has room for all that it keeps, the second for some 30 tokens of all layers.
+CAPACITIES = (1_000_000, 30_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    trajectories: dict[str, Trajectory]
+    agreed: tuple[int | None, ...]  # layers of each pass that was made
+    captures: int
+    replays: int
+    passes: dict[Way, int]
+
+
+def train_with_little_memory(ranks: Ranks, folder: Path) -> Told:
+    with in_double_precision():
+        whole = model_of("llama")
+        recorder = Recorder(partial(ShardedDecoder, whole, ranks, way=Way.TRAVELLING))
+        model = recorder.model
+        memory = MemoryModel(
+            capacity=CAPACITIES[ranks.rank],
+            fixed=0,
+            per_rank=0,
+            per_token=100,
+            kept=KeptActivations(per_token=1_000),
+        )
+        model.activations.follow(memory)
+        agreed, begin = [], model.layers.begin
+
+        def watched(*args: object) -> None:
+            agreed.append(model.activations.agreed)
+            begin(*args)  # type: ignore[arg-type]
+
+        model.layers.begin = watched  # type: ignore[method-assign]
+        trajectories, _ = train(model, [JOBS[i] for i in OWNERS[ranks.size][ranks.rank]])
+        model.settle()
+    return Told(
+        trajectories, tuple(agreed), recorder.captures, recorder.replays, model.layers.passes
+    )
+
+
+def test_ranks_compute_alike_and_no_job_feels_it(tmp_path: Path) -> None:
+    first, second = outcomes(train_with_little_memory, 2, tmp_path)
+    assert first.agreed == second.agreed
+    assert {0} < set(first.agreed)
+    assert set(first.agreed) <= set(range(LAYERS + 1))
+    gathered = sum(layers > 0 for layers in first.agreed if layers is not None)
+    assert first.passes[Way.GATHERED] == gathered, "others travel, as they were told"
+    with in_double_precision():
+        together, _ = train(Decoder(model_of("llama")), list(JOBS))
+    for found in (first, second):
+        assert found.replays >= found.captures > 0, "those that keep theirs are recorded"
+        for name, trajectory in found.trajectories.items():
+            assert_same_training(trajectory, together[name], what=name)
+
+
+def test_the_rank_with_the_least_room_decides() -> None:
+    """Nothing is recorded then, whatever the others could."""
+    ranks = Agreement(0), Agreement(1)
+    roomy = Offer(Pass.TRAIN, tokens=30, rows=64)
+    tight = Offer(Pass.TRAIN, tokens=90, rows=UNRECORDED, layers_again=3)
+    tighter = Offer(Pass.TRAIN, tokens=99, rows=UNRECORDED, layers_again=5)
+    for offers, expected in (((roomy, tight), 3), ((tight, tighter), 5), ((roomy, roomy), 0)):
+        agreed = of_two(*ranks, *offers)
+        assert agreed.layers_again == expected
+        assert (agreed.number is None) == (expected > 0)
