@@ -11,6 +11,7 @@ from alto_policy.decisions import (
     StartExecutor,
     Stop,
     StopExecutor,
+    WakeAt,
 )
 from alto_policy.events import (
     Departure,
@@ -59,6 +60,7 @@ class Dispatch:
     jobs_per_gpu: int | None = None  # no more than fit, by default
     keeps_order: bool = False  # launch in the order of `ready`, not by batch size
     backfills: bool = True
+    hears_all: bool = False  # starts no task before all that arrive at its moment have done so
     same_node: bool = False  # GPUs of a task are all of one node
     move_tokens: int | None = None  # that a GPU trains while a job moves; None: none moves
 
@@ -66,6 +68,7 @@ class Dispatch:
         self._place = place
         self._queue = TaskQueue()
         self._gangs: Gangs | None = None
+        self._is_roused = False  # by itself, when all tasks of this moment have arrived
 
     def key(self, task: Task) -> float:
         """Of waiting tasks the one with the lowest key is started first."""
@@ -96,7 +99,11 @@ class Dispatch:
             if not self.gangs(cluster).can_hold(event.task.num_gpus, event.task.kinds):
                 return tuple(Stop(job.id, ExitReason.TOO_LARGE) for job in event.task.jobs)
             self._wait(event.task, cluster)
-            return self._start_executors(cluster)
+            if not self.hears_all:
+                return self._start_executors(cluster)
+            wakes = () if self._is_roused else (WakeAt(event.t),)
+            self._is_roused = True
+            return wakes
         if isinstance(event, ExecutorUp):
             task = cluster.tasks()[event.task]
             return self._attend(task, cluster, _too_large(task, cluster))
@@ -107,6 +114,9 @@ class Dispatch:
         if isinstance(event, TaskCancelled):
             ends = tuple(_cancel(cluster.tasks()[event.task], cluster))
             return (*ends, *self._start_executors(cluster))
+        if isinstance(event, TimerFired) and self._is_roused:
+            self._is_roused = False
+            return self._start_executors(cluster)
         if isinstance(event, NodeDown | TimerFired):
             return ()
         assert_never(event)

@@ -38,8 +38,7 @@ from alto_policy.policies.alto import Alto, AltoSettings
 from alto_policy.policies.alto_plus import AltoPlus, AltoPlusSettings
 from alto_policy.types import Job, JobId, Task, TaskId
 from alto_runs.costs.durations import ExpectedExits, TaskDurations
-from alto_runs.costs.ranks_in_step import RanksInStep
-from alto_runs.costs.sharded import Sharded
+from alto_runs.costs.machine_costs import ExecutorChoices, Machine
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.costs.storage import Storage
 from alto_runs.history import Follower
@@ -107,23 +106,21 @@ def tasks_of(seed: int) -> tuple[Task, ...]:
     return tuple(tasks)
 
 
-def makespan_of(tasks: Sequence[Task], bar: Bar, seed: int, *, is_kept: bool = False) -> Metrics:
+def makespan_of(tasks: Sequence[Task], bar: Bar, seed: int) -> Metrics:
     """Of one simulated run in which all tasks arrive at time zero."""
-    times = _times(is_batched=bar.batching, is_kept=is_kept)
-    most_jobs = None if bar.batching else 1
-    memory = {task.id: times.memory_model(task, most_jobs) for task in tasks}
+    machine = _machine(is_batched=bar.batching)
     workload = Workload(
         arrivals=tuple(TaskArrived(0.0, task) for task in tasks),
         curves=GeneratedCurves(tasks, seed=seed),
-        step_time=times,
+        step_time=machine,
         latencies=DEFAULT_LATENCIES,
-        measured=memory,
+        measured={task.id: machine.memory_model(task) for task in tasks},
     )
     place: Placement | None = None
     if bar.scheduling:
         durations = TaskDurations(
-            times,
-            lambda task: memory[task.id],
+            machine,
+            machine.memory_model,
             start_seconds=DEFAULT_LATENCIES.load,
             exits=_PLUS_EXITS if bar.plus else None,
         )
@@ -219,22 +216,16 @@ def _chains(*, is_kept: bool) -> str:
 
 
 @cache
-def _times(*, is_batched: bool, is_kept: bool = False) -> Sharded:
-    """As in the paper, activations are computed again in tasks of several GPUs, and AdamW's
-    moments kept in 8 bits. If `is_kept`, only in the passes that have no room for activations."""
-    profile = StepProfile(read_profile(shipped_profile()))
-    kept, again = (
-        profile.kept(Storage(optimizer_states="int8"), recompute=recompute)
-        for recompute in (False, True)
-    )
-    return Sharded(
-        kept,
-        RanksInStep(
-            kept if is_kept else again,
-            again if is_kept else None,
-            adapter_parallel=is_batched,
-        ),
-    )
+def _profile() -> StepProfile:
+    return StepProfile(read_profile(shipped_profile()))
+
+
+def _machine(*, is_batched: bool) -> Machine:
+    """Of new tasks: a machine knows them by their names. As in the paper, AdamW's moments are kept
+    in 8 bits."""
+    storage = Storage(optimizer_states="int8")
+    choices = ExecutorChoices(storage=storage, max_jobs=None if is_batched else 1)
+    return Machine(_profile(), choices, adapter_parallel=is_batched)
 
 
 def _task(name: str, backbone: str, num_gpus: int, search: Search) -> Task:

@@ -1,13 +1,15 @@
 """One kind of GPU as executors use it, for tasks of one GPU and of several."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from alto_policy.layout import Layout, PassCosts, choose_layout
-from alto_policy.memory import MemoryModel
+from alto_policy.memory import MemoryModel, joined, saving_pays
 from alto_policy.packing import by_batch_size
 from alto_policy.types import Job, Task, TaskId
 from alto_runs.costs.durations import GangTimes, PassTimes
+from alto_runs.costs.partly_kept import PartlyKept
 from alto_runs.costs.ranks_in_step import RanksInStep
 from alto_runs.costs.recording import most_recorded_in_shards, most_recorded_tokens
 from alto_runs.costs.sharded import Sharded
@@ -16,8 +18,6 @@ from alto_runs.costs.storage import PLAIN, Storage
 from alto_runs.costs.work import PassWork
 
 __all__ = ["CHOSEN", "ExecutorChoices", "Machine"]
-
-_GAIN = 1.05  # in tokens a second, from which on recomputation is worth it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,19 +44,22 @@ class _Way:
 
     times: PassTimes
     memory: MemoryModel
+    profile: StepProfile  # of passes of jobs alone
     is_split: bool = False
 
-    def num_fitting(self, task: Task) -> int:
-        return self.memory.num_fitting(task.jobs, task.max_length)
-
     def tokens_per_second(self, task: Task) -> float:
-        """With as many jobs side by side as fit, in the order of packing."""
+        """With as many jobs side by side on each GPU as fit, in the order of packing."""
         jobs: list[Job] = []
         for job in by_batch_size(task.jobs):
             if self.memory.fits([*jobs, job], task.max_length):
                 jobs.append(job)
+        if not jobs:
+            return 0.0
         sequences = sum(job.hyperparameters.batch_size for job in jobs)
-        return sequences / self.times.pass_seconds(jobs, task) if jobs else 0.0
+        gang = self.times.gang(task)
+        if gang is not None:
+            return sequences / gang.pass_seconds([jobs] * task.num_gpus, task)
+        return sequences / self.times.pass_seconds(jobs, task)
 
 
 class Machine:
@@ -69,15 +72,19 @@ class Machine:
         choices: ExecutorChoices = CHOSEN,
         *,
         capacity: int | None = None,
+        adapter_parallel: bool = True,
     ) -> None:
-        """With a `capacity`, no task has more bytes of a GPU."""
+        """With a `capacity`, no task has more bytes of a GPU. Without `adapter_parallel`, GPUs that
+        share a backbone split the batch of one job at a time."""
         self.profile = profile
         self._choices = choices
         self._capacity = capacity
+        self._adapter_parallel = adapter_parallel
         self._plain = profile.kept(choices.storage, recompute=False)
         self._again = profile.kept(choices.storage, recompute=True)
-        again = self._again if choices.recompute else None
-        self._shards = Sharded(self._plain, RanksInStep(self._plain, again))
+        self._ranks = RanksInStep(
+            self._plain, adapter_parallel=adapter_parallel, bounded=self._bounded
+        )
         self._ways: dict[tuple[TaskId, int], _Way] = {}
 
     def pass_seconds(self, jobs: Iterable[Job], task: Task) -> float:
@@ -94,7 +101,12 @@ class Machine:
 
     def within(self, capacity: int) -> "Machine":
         """The same GPUs with no more memory than so many bytes."""
-        return Machine(self.profile, self._choices, capacity=capacity)
+        return Machine(
+            self.profile,
+            self._choices,
+            capacity=capacity,
+            adapter_parallel=self._adapter_parallel,
+        )
 
     def basis(self, tasks: Iterable[Task]) -> Basis:
         """How far the weakest of the answers stands from a measurement, for jobs alone."""
@@ -102,17 +114,13 @@ class Machine:
         for task in tasks:
             if self.is_split(task):
                 return Basis.ESTIMATED
-            profile = self._profile_of(task)
+            profile = self._way(task).profile
             works.update(dict.fromkeys((profile, profile.work((job,), task)) for job in task.jobs))
         return weakest(profile.seconds(work).basis for profile, work in works)
 
     def is_split(self, task: Task) -> bool:
         """Whether the backbone is split over the task's GPUs, which no profile has measured."""
         return self._way(task).is_split
-
-    def _profile_of(self, task: Task) -> StepProfile:
-        """By which one GPU's passes are told."""
-        return self._again if self._way(task).times is self._again else self._plain
 
     def _bounded(self, memory: MemoryModel) -> MemoryModel:
         bounded = self._choices.bounded(memory)
@@ -130,9 +138,8 @@ class Machine:
         copies = self._copies(task)
         if task.num_gpus == 1 or self._choices.storage.packed_bytes is not None:
             return copies
-        shape = self._plain.shape_of(task)
-        shards = self._bounded(self._shards.memory_model(task))
-        linears = self._shards.wide.linears(task)
+        shape, shards = self._plain.shape_of(task), self._shards(task)
+        linears = self._ranks.linears(task)
         costs = PassCosts.estimated(
             linears,
             shape.parameters,
@@ -140,20 +147,43 @@ class Machine:
             recorded_together=most_recorded_in_shards(linears),
             recomputes=self._choices.recompute is True,
         )
-        if choose_layout(task, copies.memory, shards, costs) is Layout.COPIES:
-            return copies
-        return _Way(self._shards, shards, is_split=True)
+        layout = choose_layout(task, copies.memory, shards.memory, costs)
+        return copies if layout is Layout.COPIES else shards
 
     def _copies(self, task: Task) -> _Way:
         plain, again = (
-            _Way(profile, self._bounded(profile.memory_model(task)))
+            _Way(profile, self._bounded(profile.memory_model(task)), profile)
             for profile in (self._plain, self._again)
         )
-        if self._choices.recompute is not None:
-            return again if self._choices.recompute else plain
-        if plain.memory.fits(task.jobs, task.max_length):
-            return plain
-        if again.num_fitting(task) > plain.num_fitting(task):
-            return again
-        gain = again.tokens_per_second(task) / max(plain.tokens_per_second(task), 1e-9)
-        return again if gain > _GAIN else plain
+        partly = partial(PartlyKept, self._plain, self._again)
+        return _kept(task, plain, again, partly, self._choices.recompute)
+
+    def _shards(self, task: Task) -> _Way:
+        plain, again = (
+            _Way(Sharded(profile, ranks), ranks.memory_model(task), profile, is_split=True)
+            for profile in (self._plain, self._again)
+            for ranks in (replace(self._ranks, profile=profile),)
+        )
+        ranks = replace(self._ranks, again=self._again)
+        partly = Sharded(self._plain, ranks)
+        return _kept(task, plain, again, lambda _: partly, self._choices.recompute)
+
+
+def _kept(
+    task: Task,
+    plain: _Way,
+    again: _Way,
+    partly: Callable[[MemoryModel], PassTimes],
+    recompute: bool | None,
+) -> _Way:
+    """As an executor chooses that measures passes of both kinds, unless it is told."""
+    if recompute is not None:
+        return again if recompute else plain
+
+    def tokens_per_second(model: MemoryModel) -> float:
+        return (plain if model is plain.memory else again).tokens_per_second(task)
+
+    if not saving_pays(plain.memory, again.memory, task, tokens_per_second):
+        return plain
+    memory = joined(plain.memory, again.memory)
+    return replace(plain, times=partly(memory), memory=memory)

@@ -18,19 +18,14 @@ Nothing of that hides: a layer needs what the one before it has sent.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 
 from alto_policy.exchange import LAYERS_AT_HAND, PassTokens, ShardedLinears, Way
-from alto_policy.memory import MemoryModel
+from alto_policy.memory import Load, MemoryModel, joined
 from alto_policy.types import Job, Task
-from alto_runs.costs.recording import (
-    SPARE,
-    kept_bytes_per_row,
-    most_recorded_in_shards,
-    recorded_rows,
-)
+from alto_runs.costs.recording import SPARE, most_recorded_in_shards, recorded_rows
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.costs.work import (
     EVALUATED_AT_ONCE,
@@ -48,20 +43,22 @@ __all__ = ["WEIGHT_BYTES", "RanksInStep"]
 
 WEIGHT_BYTES = 2
 _WHOLE = (1.0,) * len(SECOND_TERMS)  # of a training pass
+_Key = tuple[str, int, int, float, tuple[Crew, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class RanksInStep:
-    """`GangTimes` of one kind of GPU. With `again`, activations are computed again in the passes
-    that have no room for them. Without `adapter_parallel` all ranks train one job at a time and
-    split its batch: jobs take turns within a pass. Passes are recorded where those of all ranks can
-    be, if the executor `records`."""
+    """`GangTimes` of one kind of GPU. With `again`, a pass computes the activations of as few
+    layers again as a rank has no room for. Without `adapter_parallel` all ranks train one job at a
+    time and split its batch: jobs take turns within a pass. Passes are recorded where those of all
+    ranks can be, if the executor `records`."""
 
     profile: StepProfile
     again: StepProfile | None = None  # the same measurements, with activations computed again
     adapter_parallel: bool = True
     records: bool = True
-    _passes: dict[tuple[str, int, tuple[Crew, ...]], float] = field(default_factory=dict)
+    bounded: Callable[[MemoryModel], MemoryModel] = lambda memory: memory  # to what there may be
+    _passes: dict[_Key, float] = field(default_factory=dict, init=False)
 
     def pass_seconds(self, by_gpu: Sequence[Sequence[Job]], task: Task) -> float:
         """Of one pass in which each GPU trains its jobs."""
@@ -90,7 +87,12 @@ class RanksInStep:
 
     def memory_model(self, task: Task, max_jobs: int | None = None) -> MemoryModel:
         """On one rank: its share of the layers, those at hand whole, and what is not split."""
-        profile = self.again or self.profile
+        keeping = self._held(self.profile, task, max_jobs)
+        if self.again is None:
+            return keeping
+        return joined(keeping, self._held(self.again, task, max_jobs))
+
+    def _held(self, profile: StepProfile, task: Task, max_jobs: int | None) -> MemoryModel:
         whole, shape = profile.memory_model(task, max_jobs), profile.shape_of(task)
         layers = WEIGHT_BYTES * shape.block_parameters
         fixed = (
@@ -98,29 +100,46 @@ class RanksInStep:
         )
         if not profile.recompute:
             fixed += self.linears(task).most_exchanged_bytes()
-        return replace(whole, fixed=math.ceil(fixed))
+        return self.bounded(replace(whole, fixed=math.ceil(fixed)))
 
     def _training(self, crews: Sequence[Crew], task: Task) -> float:
         """Of the ranks that have jobs."""
-        key = task.backbone, task.num_gpus, tuple(crews)
+        if not crews:
+            return 0.0
+        key = task.backbone, task.num_gpus, task.max_length, task.mean_length, tuple(crews)
         if key not in self._passes:
-            recomputes = self.again is not None and not self._have_room(crews, task)
-            profile = self.again if self.again is not None and recomputes else self.profile
-            works = [profile.work_of_crew(crew, task) for crew in crews]
+            share = self._share_again(crews, task)
+            works = [self.profile.work_of_crew(crew, task) for crew in crews]
             self._passes[key] = (
-                self._seconds(profile, works, task, is_training=True) if works else 0.0
+                self._seconds(self.profile, works, task, is_training=True)
+                if share == 0
+                else self._seconds_again(crews, task, share)
             )
         return self._passes[key]
 
-    def _have_room(self, crews: Sequence[Crew], task: Task) -> bool:
-        """Whether every rank can keep its activations beside its adapters."""
-        memory = self.memory_model(task)
-        row = kept_bytes_per_row(self.profile.shape_of(task).groups) * self.linears(task).layers
-        return all(
-            memory.fixed + memory.per_rank * crew.ranks + row * crew.rows * task.max_length
-            <= memory.capacity
-            for crew in crews
-        )
+    def _share_again(self, crews: Sequence[Crew], task: Task) -> float:
+        """Of the layers whose activations are computed again, as the rank with the least room has
+        it."""
+        if self.again is None:
+            return 0.0
+        memory, layers = self.memory_model(task), self.profile.shape_of(task).layers
+        loads = [_load_of(crew, task.max_length) for crew in crews]
+        return max(memory.layers_again(load, layers) for load in loads) / layers
+
+    def _seconds_again(self, crews: Sequence[Crew], task: Task, share: float) -> float:
+        """Of a training pass that computes the activations of a share of the layers again: it
+        gathers and is launched."""
+        assert self.again is not None
+        hosts, own = [], []
+        for crew in crews:
+            kept = replace(self.profile.work_of_crew(crew, task), is_recorded=False)
+            again = self.again.work_of_crew(crew, task)
+            sides = _sides(self.profile, kept, _WHOLE), _sides(self.again, again, _WHOLE)
+            (host, seconds), (host_again, seconds_again) = sides
+            hosts.append((1 - share) * host + share * host_again)
+            own.append((1 - share) * seconds + share * seconds_again)
+        gathering = self.linears(task).gathering_seconds(is_training=True, is_recorded=False)
+        return max(*hosts, max(own) + gathering)
 
     def _seconds(
         self,
@@ -182,6 +201,11 @@ def _linears(profile: StepProfile, work: PassWork, slices: int = 1) -> float:
     """What the frozen linears of the blocks have of the part of the products, with one of so many
     slices of their outputs."""
     return profile.factors[PRODUCTS] * blocks_seconds(work, profile.ceilings, slices)
+
+
+def _load_of(crew: Crew, length: int) -> Load:
+    """The highest rank is left out: only measured passes ask for it."""
+    return Load(crew.jobs, crew.ranks, crew.rows * length, crew.rank_rows * length)
 
 
 def _share_of(job: Job, ranks: int) -> Job:

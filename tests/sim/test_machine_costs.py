@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from alto_policy.memory import joined, load_of
 from alto_policy.types import Hyperparameters, JobId, Task
 from alto_runs.costs.machine_costs import ExecutorChoices, Machine
 from alto_runs.costs.step_profile import StepProfile
@@ -53,13 +54,32 @@ def test_what_each_gpu_holds_is_copied(profile: StepProfile) -> None:
 def test_activations_are_computed_again_where_a_job_fits_in_no_other_way(
     profile: StepProfile,
 ) -> None:
-    machine, of = Machine(profile), asked("Llama-3.1-8B", 1, 2048, batch_size=16, jobs=1)
+    """In as few layers as there is no room for."""
+    of = asked("Llama-3.1-8B", 1, 2048, batch_size=16, jobs=1)
+    again = profile.kept(PLAIN, recompute=True)
+    kept_seconds, again_seconds = (one.pass_seconds(of.jobs, of) for one in (profile, again))
     assert not profile.memory_model(of).fits(of.jobs, of.max_length)
-    assert machine.memory_model(of).fits(of.jobs, of.max_length)
-    assert machine.pass_seconds(of.jobs, of) > profile.pass_seconds(of.jobs, of)
-    assert machine.pass_seconds(of.jobs, of) == profile.kept(PLAIN, recompute=True).pass_seconds(
-        of.jobs, of
-    )
+    seconds = []
+    for gigabytes in (None, 50, 41):
+        machine = Machine(profile, ExecutorChoices(memory_gb=gigabytes))
+        memory = machine.memory_model(of)
+        assert memory.fits(of.jobs, of.max_length)
+        layers = memory.layers_again(load_of(of.jobs, of.max_length), 32)
+        expected = kept_seconds + layers / 32 * (again_seconds - kept_seconds)
+        assert machine.pass_seconds(of.jobs, of) == pytest.approx(expected)
+        assert 0 < layers <= 32
+        seconds.append(machine.pass_seconds(of.jobs, of))
+    assert kept_seconds < seconds[0] < seconds[1] < seconds[2] <= again_seconds
+
+
+def test_passes_with_room_keep_their_activations(profile: StepProfile) -> None:
+    of = asked("Llama-3.1-8B", 1, 2048, batch_size=16, jobs=1)
+    small = asked("Llama-3.1-8B", 1, 2048).jobs[:1]
+    machine, mixed = Machine(profile), replace(of, jobs=(*of.jobs, replace(small[0], id=JobId("small"))))
+    assert machine.memory_model(mixed).kept is not None
+    assert machine.pass_seconds(small, mixed) == profile.pass_seconds(small, mixed)
+    evaluated = machine.evaluation_seconds(small, mixed)
+    assert evaluated == profile.evaluation_seconds(small, mixed)
 
 
 def test_a_width_is_part_of_the_question(profile: StepProfile) -> None:
@@ -77,7 +97,7 @@ def test_one_job_that_fits_in_no_other_way_is_enough(profile: StepProfile) -> No
         profile.kept(PLAIN, recompute=True).memory_model(many),
     )
     assert Machine(profile).memory_model(many) == plain  # it trains faster so
-    assert Machine(profile).memory_model(mixed) == again
+    assert Machine(profile).memory_model(mixed) == joined(plain, again)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """Passes of GPUs that share one backbone, in step; held against measured ones where there are."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 
 import pytest
 
 from alto_policy.events import TaskArrived
+from alto_policy.memory import load_of
 from alto_policy.policies import build
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
@@ -124,11 +126,31 @@ def test_a_pass_of_few_tokens_takes_what_its_gathers_take(
 def test_activations_are_computed_again_only_where_they_find_no_room(
     kept: StepProfile, again: StepProfile
 ) -> None:
+    """In as few layers as that, as the rank with the least room has it; such passes are launched
+    and gather."""
     few, many = jobs_of(1, name="few"), jobs_of(*[8] * 4)
     task, ranks = a_task((*few, *many)), RanksInStep(kept, again)
+    memory = ranks.memory_model(task)
+    assert memory.keeping == RanksInStep(kept).memory_model(task)
+    assert replace(memory, kept=None) == RanksInStep(again).memory_model(task)
     assert ranks.pass_seconds((few,), task) == RanksInStep(kept).pass_seconds((few,), task)
-    assert ranks.pass_seconds((many,), task) == RanksInStep(again).pass_seconds((many,), task)
-    assert ranks.memory_model(task) == RanksInStep(again).memory_model(task)
+    for jobs in (many[:1], many):
+        share = memory.layers_again(load_of(jobs, task.max_length), 80) / 80
+        assert 0 < share < 1
+        launched, all_again = (
+            one.pass_seconds((jobs,), task)
+            for one in (RanksInStep(kept, records=False), RanksInStep(again))
+        )
+        expected = pytest.approx(launched + share * (all_again - launched))
+        assert ranks.pass_seconds((jobs,), task) == expected
+        assert ranks.pass_seconds((few, jobs), task) == expected
+
+
+def test_jobs_of_another_length_are_another_pass(kept: StepProfile) -> None:
+    jobs, ranks = jobs_of(8), RanksInStep(kept)
+    short, long = a_task(jobs), replace(a_task(jobs), max_length=512)
+    assert ranks.pass_seconds((jobs,), short) < ranks.pass_seconds((jobs,), long)
+    assert ranks.pass_seconds((jobs,), long) == RanksInStep(kept).pass_seconds((jobs,), long)
 
 
 def test_without_adapter_parallelism_jobs_take_turns(again: StepProfile) -> None:
