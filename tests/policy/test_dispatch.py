@@ -6,12 +6,12 @@ import pytest
 
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller
-from alto_policy.decisions import ExitReason, Launch, StartExecutor, Stop, StopExecutor
+from alto_policy.decisions import ExitReason, Launch, StartExecutor, Stop, StopExecutor, WakeAt
 from alto_policy.dispatch import Dispatch
 from alto_policy.events import Departure, ExecutorDown, ExecutorUp, TaskArrived, TimerFired
 from alto_policy.policies import build
 from alto_policy.policies.alto import AltoSettings
-from alto_policy.policies.fifo import FifoSettings
+from alto_policy.policies.fifo import Fifo, FifoSettings
 from alto_policy.types import GpuId, JobId, Task, TaskId
 from alto_policy.view import ClusterView
 from tests.policy.cases import UP, Ledger, gpus, job, left, memory, report, task
@@ -60,6 +60,23 @@ def test_a_hook_places_waiting_tasks_in_its_own_order() -> None:
     assert controller.handle(ExecutorDown(2.0, TaskId("a"))) == (
         StartExecutor(TaskId("c"), (GpuId(0),)),
     )
+
+
+def test_tasks_of_one_moment_are_placed_when_all_have_arrived() -> None:
+    def narrow_first(tasks: Sequence[Task], cluster: ClusterView) -> Sequence[Task]:
+        return sorted(tasks, key=lambda task: task.num_gpus)
+
+    policy = Fifo(FifoSettings(), place=narrow_first)
+    policy.hears_all = True
+    controller = Controller(policy, Cluster(gpus(2)))
+    assert controller.handle(TaskArrived(3.0, wide("a", 2))) == (WakeAt(3.0),)
+    assert controller.handle(TaskArrived(3.0, wide("b", 1))) == (WakeAt(3.0),)
+    starts = (StartExecutor(TaskId("b"), (GpuId(0),)),)
+    assert controller.handle(TimerFired(3.0)) == starts
+    assert controller.handle(TimerFired(3.0)) == ()
+    assert controller.handle(TaskArrived(4.0, wide("c", 1))) == (WakeAt(4.0),)
+    assert controller.handle(TaskArrived(4.0, wide("d", 3))) == (too_large("d0"),)
+    assert controller.handle(TimerFired(4.0)) == (StartExecutor(TaskId("c"), (GpuId(1),)),)
 
 
 def test_a_task_wider_than_the_cluster_is_given_up() -> None:

@@ -75,7 +75,10 @@ def test_activations_are_computed_again_where_a_job_fits_in_no_other_way(
 def test_passes_with_room_keep_their_activations(profile: StepProfile) -> None:
     of = asked("Llama-3.1-8B", 1, 2048, batch_size=16, jobs=1)
     small = asked("Llama-3.1-8B", 1, 2048).jobs[:1]
-    machine, mixed = Machine(profile), replace(of, jobs=(*of.jobs, replace(small[0], id=JobId("small"))))
+    machine, mixed = (
+        Machine(profile),
+        replace(of, jobs=(*of.jobs, replace(small[0], id=JobId("small")))),
+    )
     assert machine.memory_model(mixed).kept is not None
     assert machine.pass_seconds(small, mixed) == profile.pass_seconds(small, mixed)
     evaluated = machine.evaluation_seconds(small, mixed)
