@@ -17,7 +17,7 @@ from alto_exec.decoder import Decoder
 from alto_exec.executor import Executor
 from alto_exec.peft_format import read_adapter
 from alto_exec.seating import Space
-from alto_policy.memory import MeasuredPasses, MemoryModel
+from alto_policy.memory import KeptActivations, MeasuredPasses, MemoryModel
 from alto_policy.types import Job
 from alto_runs.directory import RunDirectory
 from tests.exec.comparing import assert_same_training
@@ -51,6 +51,8 @@ def test_rows_that_passes_need_are_not_the_banks() -> None:
     assert SMALL.bytes(two, LENGTH) == 340
     assert space.most_rows(two) == 96
     assert space.most_rows([job("large", rank=4, batch_size=200)]) == 4, "never less than its own"
+    keeping = replace(SMALL, kept=KeptActivations(per_token=5))
+    assert Space(keeping, LENGTH).most_rows(two) == 80, "activations may be kept"
 
 
 @settings(

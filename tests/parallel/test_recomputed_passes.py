@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from alto_exec.decoder import Decoder
 from alto_exec.parallel.agreement import UNRECORDED, Agreement, Offer, Pass
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
-from alto_policy.exchange import Way
+from alto_policy.exchange import PassTokens, Way
 from alto_policy.memory import KeptActivations, MemoryModel
 from tests.exec.comparing import Trajectory, assert_same_training, in_double_precision
 from tests.parallel.ranks_of_processes import outcomes
@@ -42,13 +44,14 @@ def train_with_little_memory(ranks: Ranks, folder: Path) -> Told:
             kept=KeptActivations(per_token=1_000),
         )
         model.activations.follow(memory)
-        agreed, begin = [], model.layers.begin
+        agreed: list[int | None] = []
+        begin = model.layers.begin
 
-        def watched(*args: object) -> None:
+        def watched(kind: Pass, tokens: PassTokens, way: Way) -> None:
             agreed.append(model.activations.agreed)
-            begin(*args)  # type: ignore[arg-type]
+            begin(kind, tokens, way)
 
-        model.layers.begin = watched  # type: ignore[method-assign]
+        pytest.MonkeyPatch().setattr(model.layers, "begin", watched)
         trajectories, _ = train(model, [JOBS[i] for i in OWNERS[ranks.size][ranks.rank]])
         model.settle()
     return Told(
@@ -81,3 +84,20 @@ def test_the_rank_with_the_least_room_decides() -> None:
         agreed = of_two(*ranks, *offers)
         assert agreed.layers_again == expected
         assert (agreed.number is None) == (expected > 0)
+
+
+def ask(ranks: Ranks, folder: Path) -> tuple[bool, bool, int]:
+    """The first rank trains before it asks; the second asks at once."""
+    whole = model_of("llama")
+    model = ShardedDecoder(whole, ranks, way=Way.GATHERED)
+    if ranks.is_leader:
+        train(model, [JOBS[0]])
+    found = model.is_any(not ranks.is_leader), model.is_any(False)
+    return *found, model.layers.passes[Way.GATHERED]
+
+
+def test_a_rank_that_asks_the_others_assists_them_until_they_do(tmp_path: Path) -> None:
+    first, second = outcomes(ask, 2, tmp_path)
+    assert first == second
+    assert first[:2] == (True, False)
+    assert first[2] > 5
