@@ -17,7 +17,7 @@ from alto_exec.data.dataset import Dataset, Dropped
 from alto_exec.decoder import Decoder
 from alto_exec.executor import Executor
 from alto_exec.probing import Probe
-from alto_exec.weighing import FixedWeights
+from alto_exec.weighing import FixedWeights, Weigh
 from alto_policy.memory import KeptActivations, Load, MemoryModel
 from alto_policy.types import Job, Task, TaskId
 from alto_runs.directory import RunDirectory
@@ -143,18 +143,20 @@ class Watched(Decoder):
         super().__init__(tiny_llama(layers=LAYERS)[0])
         self.told: list[tuple[int, int]] = []
         self.most = most
+        self.fails_at: int | None = None  # a pass, however little it keeps
         if memory is not None:
             self.activations.follow(memory)
 
-    def _predicting_states(
-        self, bank: AdapterBank, batch: PackedBatch, layers_again: int = 0
+    def _train(
+        self, bank: AdapterBank, batch: PackedBatch, weigh: Weigh, layers_again: int = 0
     ) -> Tensor:
-        if torch.is_grad_enabled():
-            tokens = len(batch.tokens_T)
-            self.told.append((tokens, layers_again))
-            if self.most is not None and tokens > self.most and LAYERS - layers_again >= 2:
-                raise torch.OutOfMemoryError
-        return super()._predicting_states(bank, batch, layers_again)
+        """Gradients have been added by then."""
+        found, tokens = super()._train(bank, batch, weigh, layers_again), len(batch.tokens_T)
+        self.told.append((tokens, layers_again))
+        is_too_much = self.most is not None and tokens > self.most
+        if len(self.told) == self.fails_at or (is_too_much and LAYERS - layers_again >= 2):
+            raise torch.OutOfMemoryError
+        return found
 
 
 def trained(backbone: Decoder, folder: Path, jobs: Sequence[Job] = STORY) -> Story:
@@ -200,6 +202,17 @@ def test_memory_that_runs_out_makes_passes_keep_less_and_costs_no_job(tmp_path: 
     failed = [told for told in short.told if told[0] > 50 and LAYERS - told[1] >= 2]
     assert 1 <= len(failed) <= 12
     assert short.told[-1][1] == 0, "small passes keep theirs"
+
+
+def test_a_step_whose_second_pass_fails_begins_anew(tmp_path: Path) -> None:
+    jobs = (a_job("steady", batch_size=2, accumulation=3, steps=5),)
+    with in_double_precision():
+        expected = trained(Watched(None), tmp_path / "kept", jobs)
+        short = Watched(replace(BOTH, capacity=1_000_000))
+        short.fails_at = 2
+        found = trained(short, tmp_path / "short", jobs)
+    assert_same(found, expected)
+    assert len(short.told) == 15 + 2, "the failed pass and the one before it are made again"
 
 
 def test_where_all_is_computed_again_memory_runs_out_as_ever(tmp_path: Path) -> None:

@@ -146,6 +146,23 @@ def test_activations_are_computed_again_only_where_they_find_no_room(
         assert ranks.pass_seconds((few, jobs), task) == expected
 
 
+def test_what_is_computed_again_is_launched_though_it_is_small(
+    kept: StepProfile, again: StepProfile
+) -> None:
+    (job,) = jobs_of(1)
+    task = a_task((job,))
+    roomy = RanksInStep(kept, again).memory_model(task)
+    load = load_of((job,), task.max_length)
+    half = (roomy.held(load) + roomy.keeping.held(load)) // 2
+    ranks = RanksInStep(kept, again, bounded=lambda memory: replace(memory, capacity=half))
+    share = ranks.memory_model(task).layers_again(load, 80) / 80
+    assert share == pytest.approx(0.5, abs=0.02)
+    launched = RanksInStep(kept, records=False).pass_seconds(((job,),), task)
+    both = launched, RanksInStep(again).pass_seconds(((job,),), task)
+    assert min(both) <= ranks.pass_seconds(((job,),), task) <= max(both)
+    assert RanksInStep(kept).pass_seconds(((job,),), task) < 0.5 * min(both)
+
+
 def test_jobs_of_another_length_are_another_pass(kept: StepProfile) -> None:
     jobs, ranks = jobs_of(8), RanksInStep(kept)
     short, long = a_task(jobs), replace(a_task(jobs), max_length=512)
