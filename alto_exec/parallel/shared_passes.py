@@ -77,7 +77,7 @@ class SharedPasses:
         self, ranks: Ranks, layers: ShardedLayers, activations: Activations, way: Way | None
     ) -> None:
         """All passes go the `way` that is named. What is computed again would have to travel again,
-        in an order that autograd decides: such passes gather."""
+        in an order that autograd decides: in such passes weights come to the tokens."""
         self.replayed = Replayed()  # so far, of those that this rank has trained in
         self.travelled = 0  # of these
         self._ranks = ranks
@@ -184,10 +184,12 @@ class SharedPasses:
         return True
 
     def _way_of(self, agreed: Agreed, *, is_recorded: bool) -> Way:
-        if agreed.layers_again:
-            return Way.GATHERED
+        may_travel = agreed.layers_again == 0
+        if self._way is not None and (may_travel or self._way is not Way.TRAVELLING):
+            return self._way
         linears = self._layers.linears
-        return self._way or linears.cheaper(agreed.tokens, is_recorded=is_recorded)
+        way, _ = linears.cheapest(agreed.tokens, is_recorded=is_recorded, may_travel=may_travel)
+        return way
 
     def _record(self, own: _Own, launch: Launch) -> bool:
         """Whether all ranks have recorded it; else it is launched, as all from now on, but for

@@ -3,9 +3,9 @@
 The ranks go in step: a pass begins and ends on all of them at once, and each has jobs of its own.
 What they hand one another, and by which of two ways in a pass, is `alto_policy.exchange`'s.
 
-*Gathered*: every rank receives all shards, forward and back, and computes its own jobs. Gathers lie
-beside the arithmetic, and yet nearly all of their time is paid where the GPUs are what takes time;
-where the hosts are, they hide.
+*Gathered*: every rank receives all shards, forward and back, and computes its own jobs. All-gathers
+lie beside the arithmetic, and yet nearly all of their time is paid where the GPUs are what takes
+time; where the hosts are, they hide. *Copied* by engines of their own, shards are slower and hide.
 
 *Travelling*: the weights stay, row by row of each group of linears. The ranks hand one another
 their rows of x, each computes its slice of the outputs for all tokens, and an exchange brings the
@@ -57,6 +57,7 @@ class RanksInStep:
     again: StepProfile | None = None  # the same measurements, with activations computed again
     adapter_parallel: bool = True
     records: bool = True
+    reads_peers: bool = True  # by engines of the GPUs, which are of one host with NVLink
     bounded: Callable[[MemoryModel], MemoryModel] = lambda memory: memory  # to what there may be
     _passes: dict[_Key, float] = field(default_factory=dict, init=False)
 
@@ -127,8 +128,8 @@ class RanksInStep:
         return max(memory.layers_again(load, layers) for load in loads) / layers
 
     def _seconds_again(self, crews: Sequence[Crew], task: Task, share: float) -> float:
-        """Of a training pass that computes the activations of a share of the layers again: it
-        gathers and is launched."""
+        """Of a training pass that computes the activations of a share of the layers again: it is
+        launched, and weights come to the tokens."""
         assert self.again is not None
         hosts, own = [], []
         for crew in crews:
@@ -138,8 +139,12 @@ class RanksInStep:
             (host, seconds), (host_again, seconds_again) = sides
             hosts.append((1 - share) * host + share * host_again)
             own.append((1 - share) * seconds + share * seconds_again)
-        gathering = self.linears(task).gathering_seconds(is_training=True, is_recorded=False)
-        return max(*hosts, max(own) + gathering)
+        counts = [task.max_length * crew.rows for crew in crews]
+        tokens = (*counts, *[0] * (task.num_gpus - len(counts)))
+        _, exchange = self.linears(task).cheapest(
+            PassTokens(tokens, tokens), is_recorded=False, may_travel=False
+        )
+        return max(*hosts, max(own) + exchange)
 
     def _seconds(
         self,
@@ -160,9 +165,10 @@ class RanksInStep:
         counts = [recorded_rows(w.tokens, SPARE) if is_recorded else w.tokens for w in works]
         tokens = (*counts, *[0] * (task.num_gpus - len(works)))
         passed = PassTokens(tokens, tokens if is_training else (0,) * task.num_gpus)
-        if profile.recompute or layers.cheaper(passed, is_recorded=is_recorded) is Way.GATHERED:
-            gathering = layers.gathering_seconds(is_training=is_training, is_recorded=is_recorded)
-            return max(host, own + gathering)
+        may_travel = not profile.recompute
+        way, exchange = layers.cheapest(passed, is_recorded=is_recorded, may_travel=may_travel)
+        if way is not Way.TRAVELLING:
+            return max(host, own + exchange)
         together = replace(works[0], tokens=sum(tokens))
         share = shares[PRODUCTS]
         rest = max(
@@ -170,7 +176,6 @@ class RanksInStep:
             for work, (_, side) in zip(works, sides, strict=True)
         )
         linears = share * _linears(profile, together, task.num_gpus)
-        exchange = layers.travelling_seconds(passed, is_recorded=is_recorded)
         return max(host, rest + linears + exchange)
 
     def linears(self, task: Task) -> ShardedLinears:
@@ -181,6 +186,7 @@ class RanksInStep:
             layers=shape.layers,
             groups=shape.groups,
             item_bytes=WEIGHT_BYTES,
+            reads_peers=self.reads_peers,
         )
 
 

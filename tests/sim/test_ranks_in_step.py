@@ -69,7 +69,7 @@ def predicted(row: GangRow, kept: StepProfile) -> float:
     )
     at_once = max(1, MOST_TOKENS[row.model.name] // (row.batch_size * row.length))
     each = [jobs[number :: row.gpus] for number in range(row.gpus)]
-    ranks = RanksInStep(kept, records=row.is_replayed)
+    ranks = RanksInStep(kept, records=row.is_replayed, reads_peers=False)
     return sum(
         ranks.pass_seconds([mine[first : first + at_once] for mine in each], task)
         for first in range(0, len(each[0]), at_once)
