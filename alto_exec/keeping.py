@@ -1,5 +1,6 @@
 """What an executor's jobs have come to, on disk: beside training, and in the order that counts."""
 
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,12 +11,15 @@ from torch import Tensor
 
 from alto_exec.bank import AdapterBank
 from alto_exec.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from alto_exec.claims import claimant
 from alto_exec.peft_format import BaseModel, write_adapter
 from alto_exec.residence import Resident
 from alto_policy.types import Hyperparameters, Job, JobId
 from alto_runs.directory import RunDirectory
 
 __all__ = ["Keeper"]
+
+log = logging.getLogger(__name__)
 
 _THREADS = 4
 _BYTES_PER_SECOND = 1e9  # that a file is written with
@@ -41,6 +45,7 @@ class Keeper:
     ) -> None:
         self.is_durable = is_durable
         self._directory = directory
+        self._claimant = claimant(directory)
         self._bank = bank
         self._base_model = base_model
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="keeper")
@@ -113,7 +118,10 @@ class Keeper:
             if before is not None:
                 before.result()
             copied()
-            write()
+            if claimant(self._directory) == self._claimant:
+                write()
+            else:
+                log.warning("%s: the run goes on elsewhere, and nothing is written here", job)
 
         self._writing[job] = self._pool.submit(run)
 

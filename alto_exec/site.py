@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from alto_exec.backend import ExecBackend, Past, StartedExecutor
+from alto_exec.claims import claim
 from alto_exec.comparing import compare
 from alto_exec.inbox import Inbox
 from alto_exec.machine import gpu_of, settle
@@ -116,6 +117,8 @@ class ThisMachine:
         past: Past,
         view: ClusterView,
     ) -> Iterator[TrainingBackend]:
+        claim(view, files.directory_of)
+
         def start(task: Task) -> StartedExecutor | None:
             begin = files.start_of(task)
             try:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from alto_exec.backend import ExecBackend, Past
+from alto_exec.claims import claim
 from alto_exec.comparing import compare
 from alto_exec.executor import Executor
 from alto_exec.frozen_model import FrozenModel
@@ -74,6 +75,7 @@ class LeadingRank:
         past: Past,
         view: ClusterView,
     ) -> Iterator[TrainingBackend]:
+        claim(view, files.directory_of)
         self._ranks.tell(str(path.absolute()))
         self.has_begun = True
         loader = loader_of(self._ranks, self._starts)

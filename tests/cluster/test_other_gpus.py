@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from alto_exec import tune
+from alto_exec.claims import claimant
 from alto_policy.decisions import StartExecutor
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
@@ -45,6 +46,8 @@ def test_ends_as_if_never_moved(
     result = tune(later, out, resume=True, cluster=address, console=QUIET)
     assert_same_outcome(result, expected)
     assert replay_run(out)[1] is None
+    # What the killed head has left trains on for a while, and writes no more.
+    assert bool(claimant(result.directory)) == (address is None)
     decisions = [decision for entry in result.log.entries for decision in entry.decisions]
     starts = [len(one.gpus) for one in decisions if isinstance(one, StartExecutor)]
     assert (starts[0], starts[-1]) == (first, then or 1)
