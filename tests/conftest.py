@@ -21,6 +21,7 @@ def pytest_xdist_auto_num_workers() -> int:
     return len(os.sched_getaffinity(0)) + 1
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks when it is its turn
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file of these in one process of xdist."""
     for item in items:

@@ -22,6 +22,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("cluster_seed", seeds)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks when it is its turn
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All in one process of xdist: two Ray clusters would be too much for a small machine."""
     for item in items:
