@@ -6,7 +6,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -42,23 +42,29 @@ def warm_zygotes() -> Iterator[None]:
 
 
 def _serve(server: socket.socket) -> None:
-    """As long as it lives. Who asks waits until it is answered."""
+    """As long as it lives. Who asks waits until it is answered, or is killed meanwhile."""
     zygote.load()
     while True:
         asking, _ = server.accept()
-        with asking:
-            _, descriptors, _, _ = socket.recv_fds(asking, 1, 3)
-            with asking.makefile() as lines:
-                arguments, folder, environment = json.load(lines)
-            pid = os.fork()
-            if pid == 0:
-                server.close()
-                asking.close()
-                _become(descriptors, arguments, folder, environment)
-            for descriptor in descriptors:
-                os.close(descriptor)
-            os.waitpid(pid, 0)  # it ends when it has forked the zygote
-            asking.sendall(b"0")
+        with asking, suppress(OSError, ValueError):
+            _answer(asking, server)
+
+
+def _answer(asking: socket.socket, server: socket.socket) -> None:
+    _, descriptors, _, _ = socket.recv_fds(asking, 1, 3)
+    try:
+        with asking.makefile() as lines:
+            arguments, folder, environment = json.load(lines)
+        pid = os.fork()
+        if pid == 0:
+            server.close()
+            asking.close()
+            _become(descriptors, arguments, folder, environment)
+        os.waitpid(pid, 0)  # it ends when it has forked the zygote
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    asking.sendall(b"0")
 
 
 def _become(
