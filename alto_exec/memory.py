@@ -25,14 +25,17 @@ _LOGITS_COPIES = 3  # logits, their softmax and their gradient, fp32
 _SAFETY = 1.02  # of what a pass was measured to hold
 
 
-def memory_model(backbone: FrozenModel, bank: AdapterBank) -> MemoryModel:
+def memory_model(
+    backbone: FrozenModel, bank: AdapterBank, capacity: int | None = None
+) -> MemoryModel:
     """Counted from the shapes: every adapted linear keeps its input and makes its output.
 
-    The count takes all tokens for targets, so it errs on the safe side.
+    The count takes all tokens for targets, so it errs on the safe side. `capacity` bytes may be
+    used, or what the device has but for a margin.
     """
     activations = sum(s.inputs + s.outputs for s in bank.shapes) * backbone.dtype.itemsize
     return MemoryModel(
-        capacity=int(_MARGIN * _usable_bytes(backbone.device)),
+        capacity=int(_MARGIN * _usable_bytes(backbone.device)) if capacity is None else capacity,
         fixed=backbone.num_bytes + _exchanged_bytes(backbone),
         per_rank=bank.bytes_per_rank,
         per_token=_GRADIENTS * activations + _LOGITS_COPIES * 4 * backbone.vocabulary_size,
@@ -46,20 +49,26 @@ def measured_memory_model(
     examples: Sequence[Example],
     task: Task,
     recompute: bool | None = None,
+    capacity: int | None = None,
 ) -> MemoryModel:
     """On a CUDA device, from passes over the longest examples, each twice as large as the last.
     The bank is empty, and so it is afterwards.
 
     Where `recompute` leaves it open, passes that keep their activations are measured, and those
     that compute them again if not all jobs of the task fit so. Ranks that share a backbone measure
-    the same at the same time, and choose alike.
+    the same at the same time, and choose alike. `capacity`: as for `memory_model`.
     """
-    plain = _measured(backbone, bank, examples, task, recompute=recompute is True)
+
+    def measured(*, recompute: bool) -> _Measured:
+        counted = memory_model(backbone, bank, capacity)
+        return _measured(backbone, bank, examples, task, counted, recompute=recompute)
+
+    plain = measured(recompute=recompute is True)
     if recompute is not None or not isinstance(backbone, Decoder | ShardedDecoder):
         return plain.model
     found = plain.model
     if _is_any(backbone, not found.fits(task.jobs, task.max_length)):
-        again = _measured(backbone, bank, examples, task, recompute=True)
+        again = measured(recompute=True)
 
         def tokens_per_second(model: MemoryModel) -> float:
             return (plain if model is plain.model else again).tokens_per_second(task)
@@ -95,6 +104,7 @@ def _measured(
     bank: AdapterBank,
     examples: Sequence[Example],
     task: Task,
+    counted: MemoryModel,
     *,
     recompute: bool,
 ) -> _Measured:
@@ -108,7 +118,6 @@ def _measured(
     gc.collect()
     fixed = max(torch.cuda.memory_allocated(backbone.device), backbone.num_bytes)
     fixed += _exchanged_bytes(backbone)
-    counted = memory_model(backbone, bank)
     worst = _worst(examples, task.max_length)
     most = task.max_length * sum(job.hyperparameters.batch_size for job in task.jobs)
     found = probe_passes(backbone, bank, worst, most=most, fixed=fixed, capacity=counted.capacity)

@@ -116,15 +116,15 @@ class PreparedTask:
         self, backbone: FrozenModel, bank: AdapterBank, executor: ExecutorSpec
     ) -> MemoryModel:
         """Measured on a GPU, by passes over the longest samples; counted from shapes elsewhere."""
+        gigabytes = executor.memory_gb
+        capacity = None if gigabytes is None else int(gigabytes * 1e9)
         if backbone.device.type == "cuda":
             model = measured_memory_model(
-                backbone, bank, self.dataset.train, self.task, executor.recompute
+                backbone, bank, self.dataset.train, self.task, executor.recompute, capacity
             )
         else:
-            model = memory_model(backbone, bank)
-        gigabytes = executor.memory_gb
-        capacity = model.capacity if gigabytes is None else int(gigabytes * 1e9)
-        model = replace(model, capacity=capacity, max_jobs=executor.max_jobs)
+            model = memory_model(backbone, bank, capacity)
+        model = replace(model, max_jobs=executor.max_jobs)
         backbone.activations.follow(model)
         return model
 

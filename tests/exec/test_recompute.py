@@ -21,7 +21,8 @@ from alto_exec.weighing import FixedWeights, Weigh
 from alto_policy.memory import KeptActivations, Load, MemoryModel
 from alto_policy.types import Job, Task, TaskId
 from alto_runs.directory import RunDirectory
-from tests.exec.comparing import assert_same_training, in_double_precision
+from tests.exec.batches import a_batch
+from tests.exec.comparing import assert_identical, assert_same_training, in_double_precision
 from tests.exec.packed_loop import a_job, ragged_samples
 from tests.exec.test_executor import TRAIN, VALIDATION, Story, finish
 from tests.exec.tiny_models import tiny_llama
@@ -48,7 +49,11 @@ class Card:
 
 
 def chosen(
-    card: Card, jobs: Sequence[Job], monkeypatch: pytest.MonkeyPatch, asked: bool | None = None
+    card: Card,
+    jobs: Sequence[Job],
+    monkeypatch: pytest.MonkeyPatch,
+    asked: bool | None = None,
+    memory_gb: float | None = None,
 ) -> MemoryModel:
     def probes(
         backbone: Decoder, bank: Any, sample: Any, *, most: int, fixed: int, capacity: int
@@ -63,7 +68,8 @@ def chosen(
     backbone = Decoder(tiny_llama()[0])
     task = Task(id=TaskId("t"), jobs=tuple(jobs), backbone="tiny", max_length=LENGTH)
     bank = AdapterBank(backbone.shapes, backbone.device, rows=0)
-    model = memory.measured_memory_model(backbone, bank, ragged_samples(), task, asked)
+    limit = None if memory_gb is None else int(1e9 * memory_gb)
+    model = memory.measured_memory_model(backbone, bank, ragged_samples(), task, asked, limit)
     assert backbone.activations.recompute is (asked is True)
     assert model.passes is not None
     return model
@@ -110,6 +116,17 @@ def test_recomputation_is_chosen_where_it_pays(
         assert not model.kept.passes.recompute
         few, many = (model.layers_again(Load(1, 4, n, 4 * n, 4), 2) for n in (24, 24 * 2_000))
         assert (few, many) == (0, 2)
+
+
+def test_a_study_that_allows_less_memory_than_there_is_decides_by_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    card = Card((ROOMY, 1.0, 0.0), (100, 1.3, 0.0))
+    model = chosen(card, SMALL, monkeypatch, memory_gb=0.0006)
+    assert model.capacity == 600_000 < CAPACITY
+    assert model.kept is not None
+    assert model.passes is not None
+    assert max(tokens for tokens, _ in model.passes.peaks) <= 6_000, "no more was tried"
 
 
 @pytest.mark.parametrize("asked", [True, False])
@@ -224,3 +241,22 @@ def test_where_all_is_computed_again_memory_runs_out_as_ever(tmp_path: Path) -> 
     backbone.train(bank, batch, FixedWeights.none(batch))
     assert backbone.told[-1][1] == LAYERS
     assert not backbone.activations.give_way()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="kernels of a card")
+def test_on_a_card_layers_that_are_computed_again_change_no_bit() -> None:
+    model: Any = tiny_llama(layers=LAYERS)[0]
+    backbone = Decoder(model.to("cuda", torch.bfloat16))
+    bank = AdapterBank(backbone.shapes, backbone.device, rows=12, dtype=backbone.dtype)
+    slots = [bank.join(bank.fresh(4, seed)) for seed in range(3)]
+    found = []
+    for again in range(LAYERS + 1):
+        bank.grad_RC.zero_()
+        backbone.activations.agreed = again
+        losses_N = backbone.train(bank, *a_batch(slots, (90, 33, 200), backbone.device))
+        found.append((losses_N.clone(), bank.grad_RC.clone()))
+    assert found[0][1].any()
+    for one in found[1:]:
+        for values, expected in zip(one, found[0], strict=True):
+            assert_identical(values, expected)

@@ -1,10 +1,11 @@
 """Ranks compute activations again alike, in the passes for which one of them has no room."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from alto_exec.decoder import Decoder
 from alto_exec.parallel.agreement import UNRECORDED, Agreement, Offer, Pass
@@ -12,14 +13,28 @@ from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_policy.exchange import PassTokens, Way
 from alto_policy.memory import KeptActivations, MemoryModel
-from tests.exec.comparing import Trajectory, assert_same_training, in_double_precision
+from tests.exec.batches import a_batch
+from tests.exec.comparing import (
+    Trajectory,
+    assert_identical,
+    assert_same_training,
+    in_double_precision,
+)
 from tests.parallel.ranks_of_processes import outcomes
 from tests.parallel.recorder import Recorder
 from tests.parallel.test_agreement import of_two
+from tests.parallel.test_recorded_passes import NOW, ON_GPUS, a_model, adapters
 from tests.parallel.test_sharded_decoder import JOBS, LAYERS, OWNERS, model_of, train
 
 # The first rank has room for all that it keeps, the second for some 30 tokens of all layers.
 CAPACITIES = (1_000_000, 30_000)
+MEMORY = MemoryModel(
+    capacity=0,
+    fixed=0,
+    per_rank=0,
+    per_token=100,
+    kept=KeptActivations(per_token=1_000),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +51,7 @@ def train_with_little_memory(ranks: Ranks, folder: Path) -> Told:
         whole = model_of("llama")
         recorder = Recorder(partial(ShardedDecoder, whole, ranks, way=Way.TRAVELLING))
         model = recorder.model
-        memory = MemoryModel(
-            capacity=CAPACITIES[ranks.rank],
-            fixed=0,
-            per_rank=0,
-            per_token=100,
-            kept=KeptActivations(per_token=1_000),
-        )
-        model.activations.follow(memory)
+        model.activations.follow(replace(MEMORY, capacity=CAPACITIES[ranks.rank]))
         agreed: list[int | None] = []
         begin = model.layers.begin
 
@@ -101,3 +109,35 @@ def test_a_rank_that_asks_the_others_assists_them_until_they_do(tmp_path: Path) 
     assert first == second
     assert first[:2] == (True, False)
     assert first[2] > 5
+
+
+def with_little_memory_on_one(ranks: Ranks, folder: Path) -> dict[str, list[tuple[Tensor, Tensor]]]:
+    """Losses and gradients of passes whose activations are kept, and of some that keep few."""
+    found = {}
+    for way in (Way.GATHERED, Way.COPIED):
+        for capacity in (1_000_000, 50_000, 0):
+            model = a_model(ranks, way)
+            if not ranks.is_leader:
+                model.activations.follow(replace(MEMORY, capacity=capacity))
+            bank, slots = adapters(model)
+            passes = []
+            for _ in range(3):
+                bank.grad_RC.zero_()
+                losses_N = model.train(bank, *a_batch(slots, NOW, model.device)).clone()
+                passes.append((losses_N.cpu(), bank.grad_RC.clone().cpu()))
+            model.settle()
+            assert (model.replayed.passes > 0) == (capacity == 1_000_000)
+            found[f"{way.value} {capacity}"] = passes
+    return found
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not ON_GPUS, reason="memory of another GPU")
+def test_on_gpus_ranks_that_compute_again_train_what_others_train(tmp_path: Path) -> None:
+    for found in outcomes(with_little_memory_on_one, 2, tmp_path, "cuda"):
+        (expected, *_), *_ = found.values()
+        assert expected[1].any()
+        for passes in found.values():
+            for one in passes:
+                for values, same in zip(one, expected, strict=True):
+                    assert_identical(values, same)
