@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -12,14 +13,15 @@ from matplotlib.ticker import MaxNLocator
 
 from alto_policy.types import JobId
 from alto_runs.history import JobHistory
-from alto_runs.report.drawing import GRID, INK, MANY_SHAPES, figure_of, svg_of, tell_values
+from alto_runs.report.drawing import GRID, INK, MANY_SHAPES, MUTED, figure_of, svg_of, tell_values
 from alto_runs.report.ending import Ending, ending_of
 
 __all__ = ["draw_curves"]
 
 _LOG_FROM = 4.0  # ratio of the largest to the smallest loss
 _FEW_DECADES = 300.0  # ratio up to which the values between powers of ten are told
-_WIDEST = 1e9  # ratio that is shown: what has diverged leaves the picture at its top
+_WIDEST = 1e9  # ratio that is shown
+_HIGHEST = 1.25  # times what a job begins at: what is worse leaves the picture at its top
 _MANY_POINTS = MANY_SHAPES * 20
 
 
@@ -43,8 +45,13 @@ def draw_curves(jobs: Sequence[JobHistory], winner: JobId | None) -> str:
         if curve.job == winner:
             _draw_winner(axes, curve)
     losses = [loss for curve in drawn for _, loss in curve.points]
-    if losses and min(losses) > 0 and max(losses) / min(losses) > _LOG_FROM:
-        _use_log_scale(axes, min(losses), max(losses))
+    worst = max(losses, default=0.0)
+    top = min(worst, _top(drawn, winner))
+    if losses and min(losses) > 0 and top / min(losses) > _LOG_FROM:
+        _use_log_scale(axes, min(losses), top)
+    elif top < worst:
+        axes.set_ylim(min(losses) - 0.05 * top, top)
+    _tell_higher(axes, drawn, top)
     axes.set_xlim(left=0)
     axes.set_xlabel("training samples of the job")
     axes.set_ylabel(axes.get_ylabel() or "validation loss")
@@ -104,6 +111,30 @@ def _label_winner(axes: Axes, job: JobId, best: tuple[int, float]) -> None:
         zorder=12,
         bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "none"},
     )
+
+
+def _top(curves: Sequence[_Curve], winner: JobId | None) -> float:
+    """Of the picture, where one job that breaks down would else press all others into a line."""
+    begun = median([curve.points[0][1] for curve in curves] or [math.inf])
+    own = [loss for curve in curves if curve.job == winner for _, loss in curve.points]
+    return max(_HIGHEST * begun, *own) if begun > 0 and own else math.inf
+
+
+def _tell_higher(axes: Axes, curves: Sequence[_Curve], top: float) -> None:
+    """At the upper edge: where jobs leave the picture, how many do, and how far up."""
+    gone = [curve for curve in curves if any(loss > top for _, loss in curve.points)]
+    for curve in gone:
+        left_at = next(samples for samples, loss in curve.points if loss > top)
+        edge = axes.get_xaxis_transform()  # samples, and the share of the height
+        axes.plot(left_at, 0.98, "^", color=curve.ending.color, transform=edge, zorder=6)
+    if gone:
+        highest = max(loss for curve in gone for _, loss in curve.points)
+        jobs = "1 job" if len(gone) == 1 else f"{len(gone)} jobs"
+        axes.text(
+            0.99, 0.97, f"higher up: {jobs}, to a loss of {highest:.3g}",
+            transform=axes.transAxes, ha="right", va="top", fontsize=9, color=MUTED,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )  # fmt: skip
 
 
 def _use_log_scale(axes: Axes, lowest: float, highest: float) -> None:

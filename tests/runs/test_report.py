@@ -235,6 +235,16 @@ def test_a_logarithmic_axis_tells_its_values(
     assert set(labels) <= set(re.findall(r">([^<>]*)</text>", drawn))
 
 
+def test_a_job_that_breaks_down_leaves_the_picture_to_the_others() -> None:
+    vals = {"a": (2.0, 1.5), "b": (2.1, 1.9), "c": (90.0, 40.0)}
+    each = [follow(losses([name], *own)).jobs[JobId(name)] for name, own in vals.items()]
+    drawn = draw_curves(each, JobId("a"))
+    assert "log scale" not in drawn
+    assert "higher up: 1 job, to a loss of 90" in drawn
+    assert "2.4" in re.findall(r">([^<>]*)</text>", drawn)
+    assert "higher up" not in draw_curves(each[:2], JobId("a"))
+
+
 def test_what_is_no_run_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     run = save(fates(), tmp_path / "run").path
     with pytest.raises(UserError, match="no run here"):
