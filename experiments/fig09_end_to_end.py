@@ -44,6 +44,8 @@ _WANTED = {"SmolLM2-135M": 300.0, "Llama-3.2-1B": 30.0, "Llama-3.1-8B": 15.0}
 _LOSS_BAR, _TIME_BAR = 0.005, 0.03
 _SHOWN = ("fifo", "alto", "alto+")
 _FOOT = 2.0  # of the logarithmic axis
+_PAPER, _PAPER_BACKBONE = (7.3, 2.3, 3.4), "Llama-3.1-8B"
+_PAPER_LABEL = "paper, Llama-8B: GSM8K, OpenThoughts3, Tulu-3"
 
 
 def makespan_ratio(log: RunLog) -> float | None:
@@ -187,11 +189,14 @@ def _draw(rows: Sequence[tuple[Cell, ...]]) -> Figure:
         wanted = _WANTED[backbone]
         axes.plot((place - 0.42, place + 0.42), (wanted, wanted), color=PALETTE[4], lw=1.5)
     axes.plot([], [], color=PALETTE[4], lw=1.5, label="wanted")
+    # Beside the bars of the paper's policy and of the paper's model.
+    at = [BACKBONES.index(_PAPER_BACKBONE) + 0.1] * len(_PAPER)
+    axes.plot(at, _PAPER, "D", color="white", mec=INK, ms=5, label=_PAPER_LABEL)
     axes.set_xticks(range(len(BACKBONES)), BACKBONES)
     axes.set_yscale("log")
     axes.set_ylim(bottom=_FOOT)
     tell_values(axes.yaxis)
     axes.set_ylabel("times as fast as PEFT one after another")
     axes.grid(axis="y", color=GRID)
-    axes.legend(fontsize=8, frameon=False, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    axes.legend(fontsize=8, frameon=False, ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure

@@ -258,11 +258,17 @@ def _bars(
         heights = [height(row) for row in own]
         places = [tasks.index(row.task) + 0.2 * (number - 1.5) for row in own]
         colour = PALETTE[(number + 1) % 4]
-        drawn = axes.bar(places, heights, 0.19, color=colour, label=_LABELS.get(name, name))
-        axes.bar_label(drawn, fmt=form, fontsize=6, color=INK)
+        axes.bar(places, heights, 0.19, color=colour, label=_LABELS.get(name, name))
         for place, row in zip(places, own, strict=True):
+            above = height(row)
             if height is _behind and row.deviation is not None:
-                axes.errorbar(place, height(row), 100 * row.deviation, color=INK, capsize=2)
+                axes.errorbar(place, above, 100 * row.deviation, color=INK, capsize=2)
+                above += 100 * row.deviation  # clear of the error bar
+            told = form % height(row)
+            axes.annotate(
+                told, (place, above), (0, 1.5), textcoords="offset points",
+                ha="center", va="bottom", fontsize=6, color=INK,
+            )  # fmt: skip
     axes.set_xticks(range(len(tasks)), [fill(task, _NAME_WIDTH) for task in tasks], fontsize=8)
     axes.margins(y=0.1)
     axes.grid(axis="y", color=GRID)

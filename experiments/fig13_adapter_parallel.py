@@ -26,7 +26,7 @@ from alto_runs.profile import GangRow, read_profile, shipped_profile
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of, tell_values
 from experiments.exhibit import Exhibit, Table, Verdict
 
-__all__ = ["exhibit", "speedup"]
+__all__ = ["beside_one_gpu", "exhibit", "speedup"]
 
 _PROFILES = ("h100x4.jsonl", "h100x4-whole-layers.jsonl", "h200x4.jsonl")  # a run each
 _OF_WAYS = ("h100x2.jsonl", "h100x2-recorded.jsonl", "h200x2.jsonl", "h200x4-copied.jsonl")
@@ -124,24 +124,30 @@ def _sentences(
         told = ", ".join(
             f"{gains[model, b]:.1f} at batch {b}" for b in _BATCHES if (model, b) in gains
         )
-        alone = next(filter(None, (_where_from(run, model) for run in runs)), None)
+        alone = beside_one_gpu(runs, model)
         yield f"{model}: times FSDP2 {told}{'' if alone is None else f'; {alone}'}."
 
 
-def _where_from(rows: Iterable[GangRow], model: str) -> str | None:
-    """How much of it one GPU has already, by training all jobs in one pass."""
-    speeds = {
-        row.method: row.tokens_per_second
+def beside_one_gpu(runs: Sequence[Sequence[GangRow]], model: str) -> str | None:
+    """How much of it one GPU has already, by all jobs in one pass, in the latest run with both."""
+    return next(filter(None, (_beside_one(run, model) for run in reversed(runs))), None)
+
+
+def _beside_one(rows: Iterable[GangRow], model: str) -> str | None:
+    measured = {
+        row.method: row
         for row in rows
         if (row.model.name, row.jobs, row.batch_size, row.length)
         == (model, _JOBS, _PAPER_PEAK_BATCH, _LENGTH)
     }
-    if not {_ALONE, _OURS, _PEER} <= speeds.keys():
+    if not {_ALONE, _OURS, _PEER} <= measured.keys():
         return None
-    alone, ours = speeds[_ALONE] / speeds[_PEER], speeds[_OURS] / speeds[_ALONE]
+    one, four, peer = (measured[method].tokens_per_second for method in (_ALONE, _OURS, _PEER))
+    few = ", too few tokens for each" if four < one else ""
     return (
-        f"at batch {_PAPER_PEAK_BATCH} one GPU with all jobs in one pass is {alone:.1f} times "
-        f"FSDP2 on four, and four are {ours:.2f} times the one, too few tokens for each"
+        f"at batch {_PAPER_PEAK_BATCH} on {_gpus(measured[_OURS])} (commit "
+        f"{measured[_OURS].machine.commit}) one GPU with all jobs in one pass is "
+        f"{one / peer:.1f} times FSDP2 on four, and four are {four / one:.2f} times the one{few}"
     )
 
 

@@ -201,6 +201,8 @@ def _draw(rows: list[Row]) -> Figure:
         color=MUTED,
         label="other rules of the paper",
     )
+    for name, (_, total) in _PAPER.items():
+        theirs.annotate(f"  {total:.0%}", (total, name), va="center", fontsize=8, color=INK)
     for axes, title in ((ours, "here"), (theirs, "paper")):
         axes.set_title(title, fontsize=9, color=INK)
         axes.set_xlim(0, 1.1)

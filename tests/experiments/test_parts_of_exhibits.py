@@ -4,10 +4,12 @@ from dataclasses import replace
 import pytest
 
 from alto_policy.types import Hyperparameters
+from alto_runs.profile import GangRow, read_profile, shipped_profile
 from experiments.curve_sets import TableCurves, generated_sets
 from experiments.fig01_sensitivity import spread
 from experiments.fig03_batch_size import best_by_batch, holds_claim
 from experiments.fig10_expert import nearest
+from experiments.fig13_adapter_parallel import beside_one_gpu
 from experiments.fig14_quality import of_batch_size
 from experiments.past_cobatching import enough
 from experiments.past_sensitivity import thinned
@@ -87,3 +89,16 @@ def test_a_search_that_stops_early_and_one_that_packs_are_cheaper() -> None:
     assert alone.seconds > packed.seconds > exits.seconds
     assert exits.to_best <= exits.seconds
     assert alone.regret == packed.regret == pytest.approx(0.0)
+
+
+def test_one_gpu_is_told_beside_the_speed_ups_of_the_latest_run() -> None:
+    earlier, later = (
+        [row for row in read_profile(shipped_profile(name)) if isinstance(row, GangRow)]
+        for name in ("h100x4.jsonl", "h200x4.jsonl")
+    )
+    told = beside_one_gpu([earlier, later], "Llama-3.1-8B")
+    assert told is not None
+    assert "on 4 H200 (commit a5a64a1)" in told
+    assert "8.5 times FSDP2" in told
+    assert beside_one_gpu([later, earlier], "Llama-3.1-8B") != told
+    assert beside_one_gpu([later], "nobody's") is None
