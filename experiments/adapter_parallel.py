@@ -180,7 +180,7 @@ def check(bench: Bench, name: str) -> None:
         told = [json.loads(text) for text in ranks.hear(json.dumps(losses_of(trainer.residents)))]
         return {job: loss for one in told for job, loss in one.items()}
 
-    ways = [way for way in Way if way is not Way.COPIED or ranks.reach_one_another()]
+    ways = [way for way in Way if way is not Way.COPIED or ranks.reach_one_another]
     found = {way: losses(sharded(bench, name, Shards(way)), dealt(jobs, ranks)) for way in ways}
     expected = losses(whole(bench, name), jobs if ranks.is_leader else [])
     for way, merged in found.items():
@@ -227,7 +227,7 @@ def measure_ours(bench: Bench, name: str, method: str, points: Sequence[Point]) 
         return sharded(bench, name, SHARDS[method]) if method in SHARDS else whole(bench, name)
 
     models: list[Decoder | ShardedDecoder] = []
-    if SHARDS.get(method, Shards()).way is Way.COPIED and not ranks.reach_one_another():
+    if SHARDS.get(method, Shards()).way is Way.COPIED and not ranks.reach_one_another:
         bench.tell(model=name, method=method, reaches=False)
         return
     if not attempt(bench, lambda: models.append(make())):

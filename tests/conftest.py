@@ -22,8 +22,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the marks when it is its turn
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A file of these in one process of xdist."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
     for item in items:
         if item.path.parent.name in _TOGETHER:
             item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}-{item.path.stem}"))

@@ -46,7 +46,7 @@ def spread_of(prepared: PreparedTask, spec: ExecutorSpec, ranks: Ranks) -> Sprea
         layers=sizes.layers,
         groups=decoder.group_sizes,
         item_bytes=decoder.dtype.itemsize,
-        reads_peers=ranks.reach_one_another(),
+        reads_peers=ranks.reach_one_another,
     )
     exchanged = 0 if spec.recompute is True else linears.most_exchanged_bytes()
     copies = replace(counted, fixed=sizes.weights)

@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import NoReturn
 from weakref import WeakSet
@@ -41,7 +41,7 @@ class Ranks:
     device: torch.device
     group: dist.ProcessGroup  # NCCL for what is on GPUs, Gloo for the rest
     watch: dist.ProcessGroup
-    are_of_one_host: bool = False
+    reach_one_another: bool = False  # each GPU can read the memory of all others
     _recorded: WeakSet[Recordings] = field(default_factory=WeakSet, compare=False)
 
     @property
@@ -83,21 +83,6 @@ class Ranks:
         found = [torch.empty_like(padded) for _ in range(self.size)]
         self._do(lambda: dist.all_gather(found, padded, group=self.group))
         return [_text(one) for one in found]
-
-    def reach_one_another(self) -> bool:
-        """Whether each GPU can read the memory of all others. Processes that see one GPU each do
-        not know of the others'."""
-        if not self.are_of_one_host or self.device.type != "cuda":
-            return False
-        devices = [one for (one,) in self.each(self.device.index)]
-        return self.all(
-            len(set(devices)) == self.size
-            and all(
-                torch.cuda.can_device_access_peer(self.device, each)
-                for each in devices
-                if each != self.device.index
-            )
-        )
 
     def watch_over(self, recordings: Recordings) -> None:
         """Have them cleared before the ranks leave: NCCL waits for all that was recorded of it."""
@@ -142,11 +127,27 @@ def join_ranks(rank: int, size: int, address: str, device: torch.device) -> Rank
     )
     watch = dist.new_group(backend="gloo", timeout=_PATIENCE)
     assert dist.group.WORLD is not None
-    ranks = Ranks(rank, size, device, dist.group.WORLD, watch, is_here)
+    ranks = Ranks(rank, size, device, dist.group.WORLD, watch)
+    if is_here and device.type == "cuda":
+        ranks = replace(ranks, reach_one_another=_reach_one_another(ranks))
     atexit.register(ranks.forget)
     if size > 1:
         threading.Thread(target=_watch, args=(ranks,), daemon=True).start()
     return ranks
+
+
+def _reach_one_another(ranks: Ranks) -> bool:
+    """Asked while all are at the meeting: later on one may want to know it alone. Processes that
+    see one GPU each do not know of the others'."""
+    devices = [one for (one,) in ranks.each(ranks.device.index)]
+    return ranks.all(
+        len(set(devices)) == ranks.size
+        and all(
+            torch.cuda.can_device_access_peer(ranks.device, each)
+            for each in devices
+            if each != ranks.device.index
+        )
+    )
 
 
 def num_launched_ranks() -> int:

@@ -99,7 +99,7 @@ Gathering = AllGathers | PeerCopies
 
 def rank_memories(ranks: Ranks) -> Memories | None:
     """For GPUs that all reach one another's memory; else there is none, alike on all ranks."""
-    if not ranks.reach_one_another():
+    if not ranks.reach_one_another:
         return None
     from torch.distributed import _symmetric_memory as symmetric_memory
 

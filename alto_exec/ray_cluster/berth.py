@@ -64,7 +64,6 @@ class Berth:
         self._orphan_seconds = orphan_seconds
         self._vacant_seconds = vacant_seconds
         self._group = get_current_placement_group()
-        self._environment = {name: os.environ[name] for name in (DEVICES,) if name in os.environ}
         self._tenant = ""
         self._is_following = False
         self._is_awaited = True  # its process is on its way
@@ -75,6 +74,10 @@ class Berth:
 
     def tenant(self) -> str:
         return self._tenant
+
+    def device(self) -> str:
+        """The one that Ray has given it, as a process is told of it; nothing if it is none."""
+        return os.environ.get(DEVICES, "")
 
     def meeting(self) -> dict[str, str]:
         """An address of this node at which ranks may meet."""
@@ -89,11 +92,14 @@ class Berth:
         duty: bytes,
         meeting: dict[str, str],
         rank: dict[str, str],
+        *devices: str,
     ) -> None:
         """Have a process from the nursery that does the duty; the one before has ended then.
 
-        It is told in its environment where its ranks meet, and which one it is.
+        It is told in its environment where its ranks meet, which one it is, and the `devices` of
+        all of them, in their order.
         """
+        seen = {DEVICES: ",".join(devices)} if devices and all(devices) else {}
         with self._changed:
             self._is_awaited = True
             if self._process is not None:
@@ -101,7 +107,7 @@ class Berth:
                 self._process.close()
             self._process = None
             try:
-                self._process = _forked(nursery, self._environment | meeting | rank)
+                self._process = _forked(nursery, seen | meeting | rank)
                 self._process.send(duty)
             finally:
                 self._is_awaited = False

@@ -28,10 +28,11 @@ class Quarters:
 
         size = len(self.berths)
         meeting = self.berths[0].meeting.remote() if size > 1 else {}
+        seen = [berth.device.remote() for berth in self.berths]
         duty_of_all = ray.put(duty)
         for rank, berth in enumerate(self.berths):
             house = berth.house.options(concurrency_group="orders")
-            house.remote(nursery, tenant, duty_of_all, meeting, _as_launched(rank, size))
+            house.remote(nursery, tenant, duty_of_all, meeting, _as_launched(rank, size), *seen)
 
     def order(self, message: str) -> None:
         self.berths[0].order.options(concurrency_group="orders").remote(message)
@@ -109,8 +110,8 @@ def find_quarters(name: str) -> Quarters | None:
 
 
 def _as_launched(rank: int, size: int) -> dict[str, str]:
-    """What torchrun tells a process. Each sees one device, its own."""
-    known = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": size}
+    """What torchrun tells a process. Each sees the devices of all, which so read one another."""
+    known = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size}
     return {name: str(value) for name, value in known.items()}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from alto_exec.ray_cluster.berth import Berth
+from alto_exec.ray_cluster.berth import DEVICES, Berth
 
 SECONDS = 30
 
@@ -139,6 +139,20 @@ def test_a_process_that_cannot_be_had_has_ended(housed: Housed, nursery: Nursery
 def test_a_rank_is_told_which_it_is(housed: Housed, nursery: Nursery) -> None:
     housed("one", rank=1)
     assert set(nursery.children[0].environment) >= {"MASTER_ADDR", "MASTER_PORT", "RANK"}
+
+
+def test_ranks_see_the_devices_of_all(
+    housed: Housed, nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order of the ranks, or whatever there is if Ray hides none."""
+    berth = housed("one")
+    assert DEVICES not in nursery.children[0].environment
+    assert berth.device() == ""
+    monkeypatch.setenv(DEVICES, "3")
+    berth.house(nursery, "two", b"duty", {}, {"RANK": "1"}, "2", berth.device())
+    assert nursery.children[1].environment[DEVICES] == "2,3"
+    berth.house(nursery, "three", b"duty", {}, {"RANK": "1"}, "", "")
+    assert DEVICES not in nursery.children[2].environment
 
 
 def test_devices_go_back_when_nobody_has_spoken_to_it(

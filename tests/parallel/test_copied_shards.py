@@ -108,4 +108,4 @@ def test_ranks_on_no_gpus_reach_no_memory(tmp_path: Path) -> None:
 
 
 def reach(ranks: Ranks, folder: Path) -> bool:
-    return ranks.reach_one_another()
+    return ranks.reach_one_another

@@ -4,15 +4,21 @@ import os
 import socket
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from alto_exec import tune
+from alto_exec.machine import settle
 from alto_exec.parallel.launched import LeadingRank, follow
+from alto_exec.parallel.placing import spread_of
 from alto_exec.parallel.ranks import LOST_RANK_STATUS, Ranks
+from alto_exec.preparation import prepare
 from alto_exec.tuning import tune_at
 from alto_policy.layout import Layout, Spread
+from alto_policy.policies.fifo import FifoSettings
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import Study
@@ -83,17 +89,45 @@ def test_a_killed_rank_costs_nothing(study: Study, expected: Result, tmp_path: P
     assert task.num_gpus == 2
 
 
-def test_processes_that_torchrun_launches(study: Study, expected: Result, tmp_path: Path) -> None:
-    """With copies of the backbone, since it is small."""
+def launch(study: Study, folder: Path, seconds: float = 60) -> Result:
+    """On two processes."""
     port = free_port()
-    ranks = [forked(train_as_launched, study, port, rank, 2, tmp_path) for rank in range(2)]
+    ranks = [forked(train_as_launched, study, port, rank, 2, folder) for rank in range(2)]
     for process in ranks:
         process.start()
     try:
         for process in ranks:
-            process.join(60)
+            process.join(seconds)
             assert process.exitcode == 0
     finally:
         for process in ranks:
             process.kill()
-    assert_same_outcome(Result(tmp_path / "run"), expected)
+    return Result(folder / "run")
+
+
+def test_processes_that_torchrun_launches(study: Study, expected: Result, tmp_path: Path) -> None:
+    """With copies of the backbone, since it is small."""
+    assert_same_outcome(launch(study, tmp_path), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="two GPUs")
+def test_processes_that_torchrun_launches_on_gpus(study: Study, tmp_path: Path) -> None:
+    on_gpus = study.executor.model_copy(update={"device": "cuda"})
+    fifo = study.model_copy(update={"executor": on_gpus, "policy": FifoSettings()})
+    found = launch(fifo, tmp_path, seconds=120)
+    ended = [job.status.value for job in found.leaderboard]
+    assert ended.count("finished") >= len(ended) * 3 // 4  # the rest diverges
+    assert replay_run(tmp_path / "run")[1] is None
+
+
+def test_what_a_leader_asks_alone_is_said_to_nobody(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How a backbone lies on GPUs: the others wait for a command meanwhile."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (1 << 30, 1 << 30))
+    nobody: Any = None
+    ranks = Ranks(0, 2, torch.device("cuda:0"), group=nobody, watch=nobody)
+    on_two = settle(study.executor.model_copy(update={"gpus": 2}))
+    (prepared,) = prepare(study.model_copy(update={"executor": on_two}))
+    assert spread_of(prepared, on_two, ranks).layout is Layout.COPIES
