@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from alto_policy.exchange import PassTokens, ShardedLinears
+from alto_policy.exchange import PassTokens, ShardedLinears, Way
 from alto_policy.memory import Load, MemoryModel
 from alto_policy.packing import by_batch_size
 from alto_policy.types import Task
@@ -35,12 +35,11 @@ class PassCosts:
 
     launches: float  # of a pass that is not recorded
     per_token: float
-    gathering: float  # added by the other GPUs' shards; measured, little of it hides
-    recorded_gathering: float = 0.0  # to a recorded pass
+    linears: ShardedLinears  # what is in shards, where the backbone is
+    may_travel: bool = True  # tokens to the shards; else these come to the tokens
     # Tokens of one GPU up to which passes are recorded: by a copy of the backbone, and in shards.
     recorded_alone: int = 0
     recorded_together: int = 0
-    travelling: ShardedLinears | None = None  # where tokens may go to the shards instead
 
     @classmethod
     def estimated(
@@ -60,11 +59,10 @@ class PassCosts:
         return cls(
             launches=_LAUNCH_SECONDS * linears.layers,
             per_token=_FLOPS_PER_WEIGHT * parameters / _FLOPS_PER_SECOND,
-            gathering=linears.gathering_seconds(is_training=True, is_recorded=False),
-            recorded_gathering=linears.gathering_seconds(is_training=True, is_recorded=True),
+            linears=linears,
+            may_travel=not recomputes,
             recorded_alone=0 if recomputes else recorded_alone,
             recorded_together=0 if recomputes else recorded_together,
-            travelling=None if recomputes else linears,
         )
 
     def alone(self, tokens: Sequence[int]) -> float:
@@ -73,15 +71,15 @@ class PassCosts:
         return (0.0 if is_recorded else self.launches) + self.per_token * max(tokens)
 
     def together(self, tokens: Sequence[int]) -> float:
-        """By one in shards, the cheaper way. The launches between exchanges of a pass that is not
-        recorded are within the time of those."""
-        computed, is_recorded = self.per_token * max(tokens), max(tokens) <= self.recorded_together
-        received = self.recorded_gathering if is_recorded else self.launches + self.gathering
-        if self.travelling is None:
-            return computed + received
+        """By one in shards, the way that an executor takes. The launches between exchanges of a
+        pass that is not recorded are within the time of those."""
         passed = PassTokens(tuple(tokens), tuple(tokens))
-        exchange = self.travelling.travelling_seconds(passed, is_recorded=is_recorded)
-        return computed + min(received, exchange)
+        is_recorded = max(tokens) <= self.recorded_together
+        way, exchange = self.linears.cheapest(
+            passed, is_recorded=is_recorded, may_travel=self.may_travel
+        )
+        is_launched = not is_recorded and way is not Way.TRAVELLING
+        return (self.launches if is_launched else 0.0) + self.per_token * max(tokens) + exchange
 
 
 def choose_layout(task: Task, copies: MemoryModel, shards: MemoryModel, costs: PassCosts) -> Layout:

@@ -127,8 +127,9 @@ def test_costs_of_a_layout_know_the_cheaper_way() -> None:
     tokens = PassTokens((256,) * 4, (256,) * 4)
     exchange = LLAMA_405B.travelling_seconds(tokens, is_recorded=False)
     assert costs.together(few) == pytest.approx(256 * costs.per_token + exchange)
+    gathering = LLAMA_405B.gathering_seconds(is_training=True, is_recorded=False)
     for each, counts in ((costs, many), (again, few), (again, many)):
-        gathered = each.launches + each.gathering + each.per_token * counts[0]
+        gathered = each.launches + gathering + each.per_token * counts[0]
         assert each.together(counts) == pytest.approx(gathered)
     recorded, launched = costs.together([100] * 4), costs.together([101] * 4)
     assert recorded + LLAMA_405B.layers * 8 * 6e-4 < launched

@@ -1,7 +1,9 @@
 from dataclasses import replace
+from math import isqrt
 
 import pytest
 
+from alto_policy.exchange import PassTokens, ShardedLinears, Way
 from alto_policy.layout import Layout, PassCosts, choose_layout, count_whole_layers
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
@@ -27,11 +29,18 @@ def memory(fixed: int, max_jobs: int | None = None) -> MemoryModel:
     return MemoryModel(capacity=100, fixed=fixed, per_rank=0, per_token=1, max_jobs=max_jobs)
 
 
+def costs_of(gathering: float) -> PassCosts:
+    """A layer's shards come in so many seconds, once forward and once back."""
+    received = 3.2e11 * gathering / 2  # bytes, at the rate of gathers in launched passes
+    side = isqrt(round(received * GPUS / (GPUS - 1)))
+    linears = ShardedLinears(num_gpus=GPUS, layers=3, groups=((side, side),), item_bytes=1)
+    return PassCosts(launches=1.0, per_token=0.01, linears=linears, may_travel=False)
+
+
 def chosen(
     batch_sizes: tuple[int, ...], copies: MemoryModel, shards: MemoryModel, gathering: float
 ) -> Layout:
-    costs = PassCosts(launches=1.0, per_token=0.01, gathering=gathering)
-    return choose_layout(task(batch_sizes), copies, shards, costs)
+    return choose_layout(task(batch_sizes), copies, shards, costs_of(gathering))
 
 
 @pytest.mark.parametrize(
@@ -52,14 +61,40 @@ def test_by_room_and_time(batch_sizes: tuple[int, ...], gathering: float, expect
 def test_recorded_passes_are_not_launched() -> None:
     """A copy of the backbone records what it trains; shards train more and must launch it."""
     copies, shards = memory(fixed=80), memory(fixed=20)
-    costs = PassCosts(launches=1.0, per_token=0.01, gathering=0.1, recorded_gathering=0.2)
+    costs = costs_of(0.1)
     alone = replace(costs, recorded_alone=20)
     jobs = task((1,) * 32)
     assert choose_layout(jobs, copies, shards, costs) is Layout.SHARDS
     assert choose_layout(jobs, copies, shards, alone) is Layout.COPIES
     together = replace(alone, recorded_together=80)
-    assert together.together([80, 0]) == pytest.approx(0.8 + 0.2)
-    assert together.together([81, 0]) == pytest.approx(0.81 + 1.0 + 0.1)
+    recorded = together.linears.gathering_seconds(is_training=True, is_recorded=True)
+    assert together.together([80, 0]) == pytest.approx(0.8 + recorded)
+    assert together.together([81, 0]) == pytest.approx(0.81 + 1.0 + 0.1, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("reads_peers", "expected"), [(False, Layout.COPIES), (True, Layout.SHARDS)]
+)
+def test_copies_beside_the_arithmetic_pay_sooner(reads_peers: bool, expected: Layout) -> None:
+    """An 8B, 20 or 23 jobs of 1,000 tokens on each GPU."""
+    groups = ((4096, 6144), (4096, 4096), (4096, 28672), (14336, 4096))
+    linears = ShardedLinears(
+        num_gpus=GPUS, layers=32, groups=groups, item_bytes=2, reads_peers=reads_peers
+    )
+    costs = PassCosts.estimated(
+        linears, 8_000_000_000, recorded_alone=0, recorded_together=0, recomputes=False
+    )
+    shards = MemoryModel(capacity=23_000, fixed=0, per_rank=0, per_token=1)
+    jobs = replace(task((1,) * 128), max_length=1_000)
+    assert choose_layout(jobs, replace(shards, fixed=3_000), shards, costs) is expected
+
+
+def test_tokens_that_travel_launch_nothing_besides() -> None:
+    costs = replace(costs_of(9.0), may_travel=True)
+    tokens = PassTokens((1,) * GPUS, (1,) * GPUS)
+    way, seconds = costs.linears.cheapest(tokens, is_recorded=False)
+    assert way is Way.TRAVELLING
+    assert costs.together([1] * GPUS) == pytest.approx(0.01 + seconds)
 
 
 def test_as_many_jobs_as_may_be_at_once() -> None:
