@@ -25,9 +25,9 @@ def test_nothing_is_placed_on_it_until_another_stands_in(nodes: Any, tmp_path: P
     expected = undisturbed(study, tmp_path / "alone")
     head = begin(study, out, nodes.address)
     try:
-        wait_for_log(out, 12)
+        wait_for_log(out, 12, head)
         kill_a_node(nodes)
-        wait_for_event(out, NodeDown)
+        wait_for_event(out, NodeDown, head)
         add_node(nodes)
         head.join(120)
         assert head.exitcode == 0

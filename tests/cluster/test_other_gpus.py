@@ -37,7 +37,7 @@ def test_ends_as_if_never_moved(
     out = tmp_path / "run"
     head = begin(wide(study, first), out, nodes.address)
     try:
-        wait_for_log(out, len(expected.log.entries) // 3)
+        wait_for_log(out, len(expected.log.entries) // 3, head)
     finally:
         head.kill()
         head.join()

@@ -60,7 +60,7 @@ def test_a_lost_rank_is_a_lost_executor(
     out = tmp_path / "run"
     head = begin(wide(study, 2), out, nodes.address)
     try:
-        wait_for_log(out, len(expected.log.entries) // 3)
+        wait_for_log(out, len(expected.log.entries) // 3, head)
         kill_a_rank(nodes, rank)
         head.join(120)
         assert head.exitcode == 0

@@ -106,12 +106,12 @@ def ended(study: Study, out: Path, cluster: Any, seed: int, num_lines: int) -> T
     return Trouble(victim, line, recovery if has_lost else None, len(starts))
 
 
-def wait_for_log(out: Path, num_lines: int) -> None:
-    _wait(lambda: _num_lines(out) >= num_lines)
+def wait_for_log(out: Path, num_lines: int, head: BaseProcess) -> None:
+    _wait_on(head, lambda: _num_lines(out) >= num_lines)
 
 
-def wait_for_event(out: Path, kind: type) -> None:
-    _wait(lambda: _count(out, kind) > 0)
+def wait_for_event(out: Path, kind: type, head: BaseProcess) -> None:
+    _wait_on(head, lambda: _count(out, kind) > 0)
 
 
 def kill_a_rank(cluster: Any, rank: int) -> None:
@@ -229,6 +229,12 @@ def _count(out: Path, kind: type) -> int:
         return (out / "run.jsonl").read_bytes().count(f'"kind":"{kind.__name__}"'.encode())
     except FileNotFoundError:
         return 0
+
+
+def _wait_on(head: BaseProcess, condition: Callable[[], bool]) -> None:
+    """What a head that has ended did not bring about will not come."""
+    _wait(lambda: condition() or not head.is_alive())
+    assert condition(), f"the head has ended before, exit code {head.exitcode}"
 
 
 def _wait(condition: Callable[[], bool]) -> None:
