@@ -23,7 +23,7 @@ from alto_runs.errors import UserError
 from alto_runs.result import Result
 from alto_runs.study import ExecutorSpec, Study
 
-__all__ = ["Site", "Start", "TaskFiles", "ThisMachine", "TrainingBackend"]
+__all__ = ["RunToTrain", "Site", "Start", "TaskFiles", "ThisMachine", "TrainingBackend"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,18 @@ class TaskFiles:
     fail: Callable[[TaskId, str], None]  # raises, or else the task is as good as cancelled
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunToTrain:
+    """What comes by the inbox is trained, from where the log ends."""
+
+    spec: ExecutorSpec
+    inbox: Inbox
+    files: TaskFiles
+    path: Path  # folder of the run, by which its processes on a cluster are known
+    past: Past
+    ledger: ClusterView
+
+
 class TrainingBackend(Backend, Protocol):
     @property
     def tokens_trained(self) -> int: ...
@@ -70,20 +82,7 @@ class Site(Protocol):
         """From where the log ends to here; `view` is the ledger there."""
         ...
 
-    def backend(
-        self,
-        spec: ExecutorSpec,
-        inbox: Inbox,
-        files: TaskFiles,
-        path: Path,
-        past: Past,
-        view: ClusterView,
-    ) -> AbstractContextManager[TrainingBackend]:
-        """Trains what comes by the inbox, from where the log ends; `view` is the run's ledger.
-
-        `path` is the folder of the run, by which its processes on a cluster are known.
-        """
-        ...
+    def backend(self, run: RunToTrain) -> AbstractContextManager[TrainingBackend]: ...
 
     def compare(
         self, study: Study, prepared: Sequence[PreparedTask], result: Result
@@ -108,26 +107,18 @@ class ThisMachine:
         return Move.of(view, self.gpus(spec), past.lost_nodes, spec.gpus or 1)
 
     @contextmanager
-    def backend(
-        self,
-        spec: ExecutorSpec,
-        inbox: Inbox,
-        files: TaskFiles,
-        path: Path,
-        past: Past,
-        view: ClusterView,
-    ) -> Iterator[TrainingBackend]:
-        claim(view, files.directory_of)
+    def backend(self, run: RunToTrain) -> Iterator[TrainingBackend]:
+        claim(run.ledger, run.files.directory_of)
 
         def start(task: Task) -> StartedExecutor | None:
-            begin = files.start_of(task)
+            begin = run.files.start_of(task)
             try:
                 return None if begin is None else begin(is_durable=False)
             except UserError as error:
-                files.fail(task.id, str(error))
+                run.files.fail(task.id, str(error))
                 return None
 
-        yield ExecBackend(inbox, start, files.directory_of, past)
+        yield ExecBackend(run.inbox, start, run.files.directory_of, run.past)
 
     def compare(
         self, study: Study, prepared: Sequence[PreparedTask], result: Result

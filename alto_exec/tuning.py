@@ -12,7 +12,7 @@ from alto_exec.machine import facts
 from alto_exec.parallel.ranks import num_launched_ranks
 from alto_exec.preparation import PreparedTask, prepare
 from alto_exec.progress import Progress
-from alto_exec.site import Site, Start, TaskFiles, ThisMachine
+from alto_exec.site import RunToTrain, Site, Start, TaskFiles, ThisMachine
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
 from alto_policy.policies import build
@@ -141,8 +141,16 @@ def _train(
             past = replace(past, move=site.move(study.executor, past, ledger))
         arrived = {task.id for task in past.tasks}
         coming = GivenTasks(one.task for one in prepared if one.task.id not in arrived)
+        to_train = RunToTrain(
+            spec=study.executor,
+            inbox=coming,
+            files=files,
+            path=directory.path,
+            past=past,
+            ledger=ledger,
+        )
         with (
-            site.backend(study.executor, coming, files, directory.path, past, ledger) as backend,
+            site.backend(to_train) as backend,
             Progress(console, ledger, lambda: backend.tokens_trained) as progress,
         ):
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from alto_exec.backend import Past
 from alto_exec.inbox import Cancellation, Request, Submission
 from alto_exec.machine import facts
-from alto_exec.site import Site, Start, TaskFiles, ThisMachine
+from alto_exec.site import RunToTrain, Site, Start, TaskFiles, ThisMachine
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
 from alto_policy.events import ExecutorUp
@@ -81,7 +81,10 @@ def train_studies(
         studies = _Studies(header, ledger, handover, place)
         studies.recall(log)
         files = TaskFiles(studies.start_of, directory.study_of_task, studies.fail)
-        with site.backend(spec, studies, files, path, past, ledger) as backend:
+        to_train = RunToTrain(
+            spec=spec, inbox=studies, files=files, path=path, past=past, ledger=ledger
+        )
+        with site.backend(to_train) as backend:
 
             def record(entry: Entry) -> None:
                 backend.prepare(entry.decisions)

@@ -12,7 +12,6 @@ from alto_exec.claims import claim
 from alto_exec.comparing import compare
 from alto_exec.executor import Executor
 from alto_exec.frozen_model import FrozenModel
-from alto_exec.inbox import Inbox
 from alto_exec.machine import gpu_of, settle
 from alto_exec.moving import Move
 from alto_exec.parallel.commands import COMMAND, Assist, Finish
@@ -22,7 +21,7 @@ from alto_exec.parallel.ranks import Ranks, join_launched_ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.parallel.team import Team
 from alto_exec.preparation import PreparedTask, prepare
-from alto_exec.site import Start, TaskFiles, TrainingBackend
+from alto_exec.site import RunToTrain, Start, TrainingBackend
 from alto_policy.layout import Layout, Spread
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Gpu, GpuId, Job, JobId, Task, TaskId
@@ -66,23 +65,15 @@ class LeadingRank:
         return Move.of(view, self.gpus(spec), past.lost_nodes, self._ranks.size)
 
     @contextmanager
-    def backend(
-        self,
-        spec: ExecutorSpec,
-        inbox: Inbox,
-        files: TaskFiles,
-        path: Path,
-        past: Past,
-        view: ClusterView,
-    ) -> Iterator[TrainingBackend]:
-        claim(view, files.directory_of)
-        self._ranks.tell(str(path.absolute()))
+    def backend(self, run: RunToTrain) -> Iterator[TrainingBackend]:
+        claim(run.ledger, run.files.directory_of)
+        self._ranks.tell(str(run.path.absolute()))
         self.has_begun = True
         loader = loader_of(self._ranks, self._starts)
         member = Member(self._ranks, self._jobs, loader)
 
         def start(task: Task) -> tuple[Team, MemoryModel] | None:
-            begun = files.start_of(task)
+            begun = run.files.start_of(task)
             if begun is None:
                 return None
             self._starts[task.id] = begun
@@ -92,7 +83,7 @@ class LeadingRank:
             team = Team(self._ranks, member)
             return team, team.start(task.id, spread)
 
-        yield ExecBackend(inbox, start, files.directory_of, past)
+        yield ExecBackend(run.inbox, start, run.files.directory_of, run.past)
 
     def compare(
         self, study: Study, prepared: Sequence[PreparedTask], result: Result

@@ -12,7 +12,6 @@ import torch
 
 from alto_exec.backend import Past
 from alto_exec.comparing import compare
-from alto_exec.inbox import Inbox
 from alto_exec.machine import best_thread_count, settle
 from alto_exec.moving import Move
 from alto_exec.preparation import PreparedTask
@@ -23,7 +22,7 @@ from alto_exec.ray_cluster.nurseries import Nurseries
 from alto_exec.ray_cluster.quarters import NAMESPACE
 from alto_exec.ray_cluster.remote import Patience
 from alto_exec.ray_cluster.roster import Roster
-from alto_exec.site import TaskFiles, TrainingBackend
+from alto_exec.site import RunToTrain, TrainingBackend
 from alto_policy.types import Gpu
 from alto_policy.view import ClusterView
 from alto_runs.comparison import Comparison
@@ -71,18 +70,12 @@ class RayCluster:
         return move_of(nodes(), spec.gpus or 1, past, view)
 
     @contextmanager
-    def backend(
-        self,
-        spec: ExecutorSpec,
-        inbox: Inbox,
-        files: TaskFiles,
-        path: Path,
-        past: Past,
-        view: ClusterView,
-    ) -> Iterator[TrainingBackend]:
-        self._fleet = Fleet(path, self._patience, self._nurseries)
-        devices = Devices(past.move.after(view.gpus), spec.gpus or 1)
-        backend = RayBackend(inbox, files, Roster(self._fleet, devices), past, view)
+    def backend(self, run: RunToTrain) -> Iterator[TrainingBackend]:
+        self._fleet = Fleet(run.path, self._patience, self._nurseries)
+        devices = Devices(run.past.move.after(run.ledger.gpus), run.spec.gpus or 1)
+        backend = RayBackend(
+            run.inbox, run.files, Roster(self._fleet, devices), run.past, run.ledger
+        )
         try:
             yield backend
         finally:
