@@ -67,7 +67,9 @@ def load_workload(
     if curves is None:
         return loaded
     if not loaded.is_drawn:
-        raise UserError(f"{path}: its jobs have losses of their own, or none")
+        raise UserError(
+            f"--losses: {path} has losses of its own, or none; expected a study or generated tasks"
+        )
     jobs = [job for arrival in loaded.workload.arrivals for job in arrival.task.jobs]
     workload = replace(loaded.workload, curves=read_trainer_states(curves, jobs))
     facts = ((LOSSES, f"trainer states in {curves}"), *loaded.facts[1:])
@@ -75,10 +77,6 @@ def load_workload(
 
 
 def _load(path: Path, seed: int, machine: _Machine, mix: TaskMix | None) -> Loaded:
-    if mix is not None and not is_cluster_trace(path):
-        raise UserError(
-            f"{path}: its tasks are what they are, expected a trace of a cluster's jobs"
-        )
     if is_cluster_trace(path):
         if mix is None and isinstance(machine, StepProfile):
             raise UserError(f"{path}: its jobs take as long as they took, whatever the machine")

@@ -21,6 +21,7 @@ from alto_sim.conditions import AS_IT_IS, Conditions, Rows, believed, read_condi
 from alto_sim.curves import RecordedCurves
 from alto_sim.generator import PAPER_MIX
 from alto_sim.hardware import GPUS_PER_NODE, gpus_of
+from alto_sim.importers import is_cluster_trace
 from alto_sim.load import Loaded, load_workload
 from alto_sim.molding import molded
 from alto_sim.nodes import Nodes
@@ -86,6 +87,11 @@ class Simulation:
 
     def _load(self, seed: int = 0) -> Loaded:
         mix = PAPER_MIX if self._conditions().rows is Rows.TUNING else None
+        if mix is not None and not is_cluster_trace(self.path):
+            raise UserError(
+                f"{self.conditions}: rows: value 'tuning': expected a trace of a cluster's jobs, "
+                f"and the tasks of {self.path} are what they are"
+            )
         return load_workload(
             self.path, seed=seed, machine=self._machine(), mix=mix, curves=self.curves
         )

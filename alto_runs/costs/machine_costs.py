@@ -13,9 +13,10 @@ from alto_runs.costs.partly_kept import PartlyKept
 from alto_runs.costs.ranks_in_step import RanksInStep
 from alto_runs.costs.recording import most_recorded_in_shards, most_recorded_tokens
 from alto_runs.costs.sharded import Sharded
-from alto_runs.costs.step_profile import Basis, StepProfile, weakest
+from alto_runs.costs.step_profile import UNTOLD_CAPACITY, Basis, StepProfile, weakest
 from alto_runs.costs.storage import PLAIN, Storage
 from alto_runs.costs.work import PassWork
+from alto_runs.errors import UserError
 
 __all__ = ["CHOSEN", "ExecutorChoices", "Machine"]
 
@@ -124,6 +125,11 @@ class Machine:
 
     def _bounded(self, memory: MemoryModel) -> MemoryModel:
         bounded = self._choices.bounded(memory)
+        if bounded.capacity >= UNTOLD_CAPACITY:
+            raise UserError(
+                "executor.memory_gb: missing, expected in the study: no data sheet tells the "
+                f"memory of {self.profile.gpu!r}"
+            )
         if self._capacity is None:
             return bounded
         return replace(bounded, capacity=min(bounded.capacity, self._capacity))

@@ -30,12 +30,21 @@ from alto_runs.costs.work import (
 from alto_runs.errors import UserError
 from alto_runs.profile import CopyRow, EvaluationRow, GemmRow, ModelShape, Row, StepRow
 
-__all__ = ["NOT_MEASURED", "Basis", "Prediction", "StepProfile", "weakest", "work_of_row"]
+__all__ = [
+    "NOT_MEASURED",
+    "UNTOLD_CAPACITY",
+    "Basis",
+    "Prediction",
+    "StepProfile",
+    "weakest",
+    "work_of_row",
+]
 
 _PREFERRED = ("alto-triton", "frozen-liger", "frozen-compiled", "frozen-transformers")
 _REACH = (1.5, 2.5, 2.0, 1.5, 0.7, 0.3)  # doublings over which a residual fades: see `_place`
 _SCALING_SPREAD = 0.15  # of carrying a measurement over to another card by its data sheet
 _FROZEN_SPREAD = 0.15  # of adding adapters to rows of the frozen backbone
+UNTOLD_CAPACITY = 1 << 62  # bytes, of a machine without a data sheet
 _MARGIN = 0.05  # of a GPU's memory that stays free
 _GEMM_SHARE, _COPY_SHARE = 0.73, 0.90  # of the data sheet, as measured on an H100
 
@@ -183,7 +192,7 @@ class StepProfile:
         fixed, per_rank = held(0, 0), held(0, 1) - held(0, 0)
         per_token = held(1, 0) - fixed
         return MemoryModel(
-            capacity=int(sheet_of(self.gpu).memory * (1 - _MARGIN)),
+            capacity=_capacity_of(self.gpu),
             fixed=math.ceil(fixed),
             per_rank=math.ceil(per_rank),
             per_token=math.ceil(per_token),
@@ -301,6 +310,13 @@ def _is_same(measured: str, gpu: str) -> bool:
         return sheet_of(measured) == sheet_of(gpu)
     except UserError:
         return False
+
+
+def _capacity_of(gpu: str) -> int:
+    try:
+        return int(sheet_of(gpu).memory * (1 - _MARGIN))
+    except UserError:
+        return UNTOLD_CAPACITY
 
 
 def _of_gpu(steps: Sequence[StepRow], gpu: str | None) -> list[StepRow]:

@@ -215,5 +215,7 @@ def test_losses_that_are_not_there(tasks: Path, tmp_path: Path, capsys: Capture)
     rows = tmp_path / "trace.csv"
     rows.write_text(ROWS + "a,0,9,1,,,,\n")
     told = mistake(capsys, "simulate", rows, "--losses", losses, "--out", run)
-    assert told == f"{rows}: its jobs have losses of their own, or none"
+    assert told == (
+        f"--losses: {rows} has losses of its own, or none; expected a study or generated tasks"
+    )
     assert not run.exists()
