@@ -12,7 +12,7 @@ from alto_runs.errors import UserError
 from alto_runs.study import ExecutorSpec
 from alto_runs.versions import versions
 
-__all__ = ["best_thread_count", "dtype_of", "facts", "gpu_of", "settle"]
+__all__ = ["best_thread_count", "device_of", "dtype_of", "facts", "gpu_of", "settle"]
 
 _RECOMPUTE = {None: "as the memory model chooses", True: "always", False: "never"}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -39,6 +39,14 @@ def settle(
     best = spec.threads or (1 if device == "cuda" else threads or best_thread_count())
     chosen = {"device": device, "dtype": dtype, "threads": best, "gpus": spec.gpus or 1}
     return spec.model_copy(update=chosen)
+
+
+def device_of(spec: ExecutorSpec) -> torch.device:
+    """Of this thread, by its number: to the threads in which libraries load weights, `cuda` alone
+    is the first GPU, whichever was set."""
+    if spec.device != "cuda":
+        return torch.device(spec.device)
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def dtype_of(spec: ExecutorSpec) -> torch.dtype:

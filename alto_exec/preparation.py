@@ -14,7 +14,7 @@ from alto_exec.data.dataset import Dataset, load_dataset
 from alto_exec.decoder import Decoder, can_be_written_out
 from alto_exec.executor import Executor
 from alto_exec.frozen_model import FrozenModel
-from alto_exec.machine import dtype_of
+from alto_exec.machine import device_of, dtype_of
 from alto_exec.memory import measured_memory_model, memory_model
 from alto_exec.metering import Meter
 from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
@@ -92,7 +92,7 @@ class PreparedTask:
     def load(self, executor: ExecutorSpec) -> FrozenModel:
         """A copy of the backbone on the device, written out where its architecture allows it."""
         take_back_what_is_spared()
-        device, kind = torch.device(executor.device), executor.frozen_weights
+        device, kind = device_of(executor), executor.frozen_weights
         # What is to be packed comes to the device a layer at a time.
         first = device if kind == "plain" else torch.device("cpu")
         model = load_backbone(self.model, device=first, dtype=dtype_of(executor))

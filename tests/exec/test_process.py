@@ -6,7 +6,9 @@ import weakref
 import pytest
 import torch
 
+from alto_exec.machine import device_of
 from alto_exec.process import pin_by_many_threads, spare_what_lives, take_back_what_is_spared
+from alto_runs.study import ExecutorSpec
 
 
 class InCycle:
@@ -65,3 +67,10 @@ def test_what_is_spared_is_taken_back_when_another_backbone_comes(
         assert not gc.get_freeze_count()
     finally:
         gc.unfreeze()
+
+
+def test_a_device_is_told_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights are loaded in threads, where `cuda` alone would be the first GPU."""
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert device_of(ExecutorSpec(device="cuda")) == torch.device("cuda:1")
+    assert device_of(ExecutorSpec(device="cpu")) == torch.device("cpu")
