@@ -1,6 +1,7 @@
 """JSON of frozen dataclasses, driven by the types of their fields and strict about them.
 
 A field that has a default may be missing: what was written before there was such a field is read.
+One that is `LEFT_OUT` is written only where it is not at its default.
 A member of a union of dataclasses carries its class name as `kind`; a float that JSON cannot
 write (a diverged loss) is one of the strings "nan", "inf" and "-inf".
 """
@@ -16,7 +17,9 @@ from json.encoder import encode_basestring_ascii
 from types import NoneType, UnionType
 from typing import Any, Generic, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["Codec", "MalformedError", "codec_of"]
+__all__ = ["LEFT_OUT", "Codec", "MalformedError", "codec_of"]
+
+LEFT_OUT = {"left_out": True}  # metadata of a field
 
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -109,11 +112,23 @@ def _union_member(kind: type) -> Callable[[Any], str]:
 
 def _fields_dump(kind: type, *heads: str) -> Callable[[Any], str]:
     hints, known = get_type_hints(kind), dict[str, Any]()
-    names = [field.name for field in fields(kind)]
-    template = "{" + ",".join([*heads, *(f'"{name}":%s' for name in names)]) + "}"
-    parts = "".join(_dump_source(hints[name], f"value.{name}", known) + "," for name in names)
-    dump: Callable[[Any], str] = eval(f"lambda value: {template!r} % ({parts})", known)
+    written = [field for field in fields(kind) if not _is_left_out(field)]
+    seldom = [field for field in fields(kind) if _is_left_out(field)]  # after the others
+    names = [*heads, *(f'"{field.name}":%s' for field in written)]
+    template = "{" + ",".join(names) + "%s" * len(seldom) + "}"
+    parts: list[str] = []
+    for field in [*written, *seldom]:
+        value = f"value.{field.name}"
+        part = _dump_source(hints[field.name], value, known)
+        if _is_left_out(field):
+            part = f"""('' if {value} == {field.default!r} else ',"{field.name}":' + {part})"""
+        parts.append(part + ",")
+    dump: Callable[[Any], str] = eval(f"lambda value: {template!r} % ({''.join(parts)})", known)
     return dump
+
+
+def _is_left_out(field: Field[Any]) -> bool:
+    return field.metadata == LEFT_OUT
 
 
 def _remembering(dump: Callable[[Any], str]) -> Callable[[Any], str]:

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from alto_policy.types import Gpu, GpuId, Kinds, Task
 
-__all__ = ["Free", "Gangs", "Widths"]
+__all__ = ["Free", "Gangs", "Place", "Widths"]
 
 Free = tuple[GpuId, ...]
-_Place = tuple[str, str]  # a kind, and a node where a gang may not leave it
+Place = tuple[str, str]  # a kind, and a node where a gang may not leave it
 
 
 class Widths(NamedTuple):
@@ -36,13 +36,13 @@ class Gangs:
         self.gpus = gpus
         ordered = sorted(gpus, key=lambda gpu: gpu.id)
         self._all = tuple([gpu.id for gpu in ordered])
-        self._kinds = tuple(dict.fromkeys([gpu.kind for gpu in ordered]))
-        self._place_of: dict[GpuId, _Place] = {
+        self.kinds = tuple(dict.fromkeys([gpu.kind for gpu in ordered]))
+        self.place_of: dict[GpuId, Place] = {
             gpu.id: (gpu.kind, gpu.node if same_node else "") for gpu in ordered
         }
-        self._counts = Counter(self._place_of.values())
+        self.counts = Counter(self.place_of.values())
         self._same_node = same_node
-        self.is_uniform = len(self._counts) <= 1  # all GPUs are alike to a gang
+        self.is_uniform = len(self.counts) <= 1  # all GPUs are alike to a gang
         self._alike: dict[int, Widths] = {}  # of so many of them: a trace asks half a million times
 
     @classmethod
@@ -89,6 +89,11 @@ class Gangs:
                 gang, free = self.take(free, task.num_gpus, task.kinds)
                 yield task, gang
 
+    def alone(self, width: int, kinds: Kinds) -> Sequence[str]:
+        """Those of the kinds of which one has room for so many when it is free."""
+        rooms = {kind for (kind, _), count in self.counts.items() if count >= width}
+        return [kind for kind in self._order(kinds) if kind in rooms]
+
     def choices(self, width: int, kinds: Kinds) -> Sequence[Kinds]:
         """The kinds one by one, in the order of `take`; all together where each has too few."""
         if self.is_uniform or width > self._widest_alone(kinds):
@@ -97,9 +102,9 @@ class Gangs:
 
     def has_any_of(self, gang: Free, kinds: Kinds) -> bool:
         """Whether a GPU of the gang is of these kinds."""
-        return kinds is None or any(self._place_of[gpu][0] in kinds for gpu in gang)
+        return kinds is None or any(self.place_of[gpu][0] in kinds for gpu in gang)
 
-    def _gang(self, rooms: dict[_Place, list[GpuId]], width: int, kinds: Kinds) -> Free:
+    def _gang(self, rooms: dict[Place, list[GpuId]], width: int, kinds: Kinds) -> Free:
         order = self._order(kinds)
         if alone := [place for place, room in rooms.items() if len(room) >= width]:
             first = min(alone, key=lambda place: (order.index(place[0]), len(rooms[place])))
@@ -114,17 +119,17 @@ class Gangs:
         return tuple(sorted(together[:width]))
 
     def _order(self, kinds: Kinds) -> tuple[str, ...]:
-        return self._kinds if kinds is None else kinds
+        return self.kinds if kinds is None else kinds
 
     def _widest_alone(self, kinds: Kinds) -> int:
-        counts = (n for (kind, _), n in self._counts.items() if kinds is None or kind in kinds)
+        counts = (n for (kind, _), n in self.counts.items() if kinds is None or kind in kinds)
         return max(counts, default=0)
 
-    def _rooms(self, free: Free, kinds: Kinds) -> dict[_Place, list[GpuId]]:
+    def _rooms(self, free: Free, kinds: Kinds) -> dict[Place, list[GpuId]]:
         """The free GPUs of each place, the place of the lowest first."""
-        rooms: dict[_Place, list[GpuId]] = {}
+        rooms: dict[Place, list[GpuId]] = {}
         for gpu in free:
-            place = self._place_of[gpu]
+            place = self.place_of[gpu]
             if kinds is None or place[0] in kinds:
                 rooms.setdefault(place, []).append(gpu)
         return rooms

@@ -25,7 +25,7 @@ from alto_policy.rounds import Rounds
 from alto_policy.types import GpuId, Task, TaskId
 from alto_policy.view import ClusterView, ExecutorStatus, Status
 
-__all__ = ["Preemptive", "Service"]
+__all__ = ["Preemptive", "Service", "yield_gpus"]
 
 _LONGEST_SLEEP = 256  # rounds: each doubling costs a sort of all tasks
 _REPLANNED = TaskArrived | TaskCancelled | TaskResized | ExecutorDown | NodeUp | TimerFired
@@ -158,6 +158,10 @@ class Preemptive(ABC, Dispatch):
         if plan.may_start:
             yield from plan.decide(self._ordered(event.t, cluster))
 
+    def _needs_rounds(self, cluster: ClusterView) -> bool:
+        """Whether a round might decide anything: where all tasks run, none does."""
+        return self._has_waiting
+
     @property
     def _has_waiting(self) -> bool:
         return len(self._services) > len(self._holders)
@@ -165,13 +169,13 @@ class Preemptive(ABC, Dispatch):
     def _await_round(
         self, event: Event, cluster: ClusterView, *, has_decided: bool
     ) -> Iterator[WakeAt]:
-        """Rounds go on as long as a task waits at them."""
+        """Rounds go on as long as they are needed."""
         rounds, is_round = self._rounds, isinstance(event, TimerFired)
         if rounds.last is not None and not is_round:
             if (at := rounds.wake(event.t)) is not None:
                 yield WakeAt(at)
         elif isinstance(event, TaskArrived | TaskResized | ExecutorDown | NodeUp | TimerFired):
-            if self._has_waiting:
+            if self._needs_rounds(cluster):
                 may_sleep = is_round and not has_decided
                 count = self._same_rounds(event.t, cluster) if may_sleep else 0
                 yield WakeAt(rounds.sleep(event.t, count + 1))
@@ -265,7 +269,7 @@ class _Plan:
             elif self._cluster.is_waiting(service.task.id):
                 task = service.task
                 for victim in self._make_room(task):
-                    yield from _yield_gpus(victim, self._cluster)
+                    yield from yield_gpus(victim, self._cluster)
                 if self._gangs.fits(self._room, task.num_gpus, task.kinds):
                     yield from self._start(task)
 
@@ -299,7 +303,7 @@ class _Plan:
             self._free = tuple([gpu for gpu in self._free if gpu not in gang])
 
 
-def _yield_gpus(service: Service, cluster: ClusterView) -> Iterator[Pause | StopExecutor]:
+def yield_gpus(service: Service, cluster: ClusterView) -> Iterator[Pause | StopExecutor]:
     service.yields = True
     for job in cluster.jobs(service.task.id, Status.RUNNING):
         yield Pause(job)

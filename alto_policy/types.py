@@ -1,10 +1,11 @@
 """Names and sizes of what is scheduled. The words are the paper's (arXiv 2604.05426)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NewType
 
+from alto_policy.codec import LEFT_OUT
 from alto_policy.frozen import quick
 
 __all__ = [
@@ -140,6 +141,8 @@ class Task:
     priority: int = 0  # among the tenant's own tasks: the highest first
     tokens: TokenCounts | None = None  # a trace does not tell
     kinds: Kinds = None  # of GPUs that hold its jobs, once somebody has weighed them; () if none
+    # On each of `kinds`, over that at which its duration is believed; () where nobody has told.
+    speeds: tuple[float, ...] = field(default=(), metadata=LEFT_OUT)
 
     @property
     def mean_length(self) -> float:
@@ -155,6 +158,10 @@ class Task:
             _require(len(self.jobs) >= 1, "jobs", len(self.jobs), "at least one")
             _require(self.max_length >= 1, "max_length", self.max_length, "at least 1")
             _require(False, "num_gpus", self.num_gpus, "at least 1")
+        if self.speeds:
+            are_told = self.kinds is not None and len(self.kinds) == len(self.speeds)
+            _require(are_told, "speeds", self.speeds, f"one for each of {self.kinds}")
+            _require(all(0 < s < math.inf for s in self.speeds), "speeds", self.speeds, "above 0")
         if len(self.jobs) > 1:
             ids = [job.id for job in self.jobs]
             _require(len(set(ids)) == len(ids), "jobs", ids, "of distinct ids")

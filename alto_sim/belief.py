@@ -14,7 +14,7 @@ from alto_runs.costs.machine_costs import Machine
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.errors import UserError
 from alto_runs.profile import read_profile
-from alto_sim.workload import Workload
+from alto_sim.workload import Workload, weighed
 
 __all__ = ["Belief", "BelievedCosts"]
 
@@ -58,6 +58,13 @@ class BelievedCosts:
                 self._mixture, machines = Mixture(costs), list(costs.values())
             for arrival in workload.arrivals:
                 machines[0].memory_model(arrival.task)  # an unknown shape is said now
+
+    def told(self, workload: Workload) -> Workload:
+        """With tasks that tell the speeds which are believed, where they are not the true ones."""
+        durations = self.durations()
+        if self._belief.profile is None or not isinstance(durations, KindDurations):
+            return workload
+        return weighed(workload, durations)
 
     def memory(self, task: Task) -> MemoryModel:
         """On the one kind that there is."""

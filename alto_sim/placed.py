@@ -54,6 +54,12 @@ def at_speeds(workload: Workload, nodes: Nodes) -> Placed:
     speeds = nodes.speeds()
     told = ", ".join(f"{kind} {speed:g}" for kind, speed in speeds.items())
     workload = replace(workload, speeds=speeds)
+    if len(speeds) > 1:
+        arrivals = (
+            replace(each, task=replace(each.task, kinds=tuple(speeds), speeds=(*speeds.values(),)))
+            for each in workload.arrivals
+        )
+        workload = replace(workload, arrivals=tuple(arrivals))
     return Placed(workload=workload, gpu=", ".join(speeds), facts=(("speeds", told),))
 
 

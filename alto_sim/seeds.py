@@ -132,6 +132,7 @@ class Simulation:
         costs = BelievedCosts(conditions.belief or Belief(), workload, folder)
         if conditions.placement is not None and conditions.placement.widths:
             workload = molded(workload, conditions.placement.widths, len(gpus), costs)
+        workload = costs.told(workload)
         estimate, place = believed(conditions, workload, costs)
         belief = () if conditions.is_plain else ((BELIEF, f"the conditions of {self.conditions}"),)
         result = simulate(

@@ -10,8 +10,8 @@ from alto_policy.events import ExecutorUp, TaskArrived, TaskCancelled
 from alto_policy.memory import MemoryModel
 from alto_policy.runlog import RunLog
 from alto_policy.types import JobId, Task, TaskId
-from alto_runs.costs.durations import PassTimes
-from alto_runs.costs.kinds import Mixture
+from alto_runs.costs.durations import PassTimes, TaskDurations
+from alto_runs.costs.kinds import KindDurations, Mixture
 from alto_runs.costs.machine_costs import CHOSEN, ExecutorChoices, Machine
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.executor_work import Work
@@ -33,6 +33,7 @@ __all__ = [
     "profiled",
     "recorded",
     "synthetic",
+    "weighed",
 ]
 
 # An executor in the process of its policy: nothing waits but the loading of an 8B backbone.
@@ -93,15 +94,27 @@ def profiled(
 
 
 def on_mixture(workload: Workload, mixture: Mixture, counts: Mapping[str, int]) -> Workload:
-    """As `profiled`, on so many GPUs of each kind; its tasks know the kinds that hold them.
+    """As `profiled`, on so many GPUs of each kind; its tasks know the kinds that hold them, and
+    how fast each of them is.
 
     Raises UserError for a backbone whose shape is not known.
     """
-    arrivals = [
+    held = [
         TaskArrived(arrival.t, replace(arrival.task, kinds=mixture.holding(arrival.task, counts)))
         for arrival in workload.arrivals
     ]
-    return replace(workload, arrivals=tuple(arrivals), mixture=mixture, overheads=NO_OVERHEADS)
+    workload = replace(workload, arrivals=tuple(held), mixture=mixture, overheads=NO_OVERHEADS)
+    return weighed(
+        workload, KindDurations(mixture, lambda costs: TaskDurations(costs, costs.memory_model))
+    )
+
+
+def weighed(workload: Workload, durations: KindDurations) -> Workload:
+    """What its tasks tell of their speeds, by these durations."""
+    arrivals = tuple(
+        TaskArrived(arrival.t, durations.weighed(arrival.task)) for arrival in workload.arrivals
+    )
+    return replace(workload, arrivals=arrivals)
 
 
 def recorded(log: RunLog, work: Sequence[Work] = ()) -> Workload:
@@ -150,7 +163,9 @@ def _arrivals(log: RunLog) -> tuple[TaskArrived, ...]:
     events = (entry.event for entry in log.entries)
     arrivals = (event for event in events if isinstance(event, TaskArrived))
     return tuple(
-        each if each.task.kinds is None else replace(each, task=replace(each.task, kinds=None))
+        each
+        if each.task.kinds is None
+        else replace(each, task=replace(each.task, kinds=None, speeds=()))
         for each in arrivals
     )
 

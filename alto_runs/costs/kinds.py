@@ -1,6 +1,7 @@
 """Several kinds of GPU in one cluster: what a gang of some of them does, and who fits where."""
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from alto_policy.memory import MemoryModel
@@ -10,6 +11,8 @@ from alto_policy.view import ClusterView
 from alto_runs.costs.durations import PassTimes, TaskDurations
 
 __all__ = ["KindCosts", "KindDurations", "Mixture"]
+
+_TOLD = ".3g"  # digits of a speed, so that tasks of one shape are alike
 
 
 class KindCosts(PassTimes, Protocol):
@@ -71,6 +74,14 @@ class KindDurations:
 
     def seconds(self, task: Task) -> float:
         return self._of[self._best(task)].seconds(task)
+
+    def weighed(self, task: Task) -> Task:
+        """The task, told how fast each of its kinds trains all of it; the fastest comes first."""
+        kinds = task.kinds or ()
+        seconds = {kind: self._of[kind].seconds(task) for kind in kinds}
+        ranked = sorted(kinds, key=seconds.__getitem__)
+        speeds = tuple(float(f"{seconds[ranked[0]] / seconds[kind]:{_TOLD}}") for kind in ranked)
+        return replace(task, kinds=tuple(ranked), speeds=speeds)
 
     def __call__(self, task: Task, cluster: ClusterView) -> float:
         executor, kind = cluster.executor(task.id), self._best(task)

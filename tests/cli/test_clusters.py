@@ -12,6 +12,7 @@ from alto_policy.memory import MemoryModel
 from alto_policy.runlog import dump_entry
 from alto_policy.types import Task
 from alto_runs.history import Outcome
+from alto_runs.profile import shipped_profile
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from tests.cli.typed import files_below, mistake, typed
@@ -94,6 +95,26 @@ def test_a_gang_that_must_be_of_several_kinds(tmp_path: Path, capsys: Capture) -
     assert ups["small"].capacity == int(24e9 * 0.95)
     slow = simulated(capsys, path, tmp_path / "slow", "--gpus", "5", "--gpu", "A100")
     assert seconds(mixed)["wide"] == seconds(slow)["wide"]
+
+
+def test_speeds_are_those_of_the_cluster(tmp_path: Path, capsys: Capture) -> None:
+    """The run can be simulated again elsewhere; what is believed of another machine is told."""
+    path = searches(tmp_path, search("a", "Qwen2.5-32B"))
+    mixed = simulated(capsys, path, tmp_path / "mixed", "--cluster", cluster(tmp_path))
+    (told,) = mixed.history.tasks
+    assert told.kinds == ("H100", "A100-80GB")
+    assert told.speeds[0] == 1.0
+    assert 0.3 < told.speeds[1] < 0.6
+    again = simulated(capsys, tmp_path / "mixed", tmp_path / "again", "--gpus", "2")
+    assert (again.history.tasks[0].kinds, again.history.tasks[0].speeds) == (None, ())
+    rows = [json.loads(line) for line in shipped_profile().read_text().splitlines()]
+    rows = [row | {"gpu": "NVIDIA A100-SXM4-80GB"} if "gpu" in row else row for row in rows]
+    (tmp_path / "believed.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "conditions.yaml").write_text("belief: { profile: believed.jsonl }\n")
+    options: Asked = ["--cluster", cluster(tmp_path), "--conditions", tmp_path / "conditions.yaml"]
+    assert typed(capsys, "simulate", path, *options, "--out", tmp_path / "believed").status == 0
+    (believed,) = Result(tmp_path / "believed").history.tasks
+    assert believed.speeds != told.speeds
 
 
 def test_what_fits_nowhere_is_rejected_in_one_line(
@@ -180,6 +201,9 @@ def test_jobs_of_a_trace_have_a_speed_on_each_kind(tmp_path: Path, capsys: Captu
     assert seconds(result) == {"a": 200.0, "b": 400.0, "c": 600.0}
     assert gangs(result) == {"a": (0, 1), "b": (2, 3), "c": (0, 1, 2)}
     assert made_by(result)["speeds"] == "ours 1, theirs 0.5"
+    assert {(task.kinds, task.speeds) for task in result.history.tasks} == {
+        (("ours", "theirs"), (1.0, 0.5))
+    }
 
 
 @pytest.mark.parametrize(

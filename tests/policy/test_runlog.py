@@ -1,15 +1,15 @@
 import json
 import math
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alto_policy.codec import codec_of
+from alto_policy.codec import LEFT_OUT, codec_of
 from alto_policy.decisions import Decision, ExitReason, Stop
-from alto_policy.events import Event, LossReported, TimerFired
+from alto_policy.events import Event, LossReported, TaskArrived, TimerFired
 from alto_policy.memory import MeasuredPasses, MemoryModel
 from alto_policy.policies import SETTINGS
 from alto_policy.runlog import (
@@ -22,6 +22,7 @@ from alto_policy.runlog import (
     load,
 )
 from alto_policy.types import Gpu, GpuId, Hyperparameters, Job, JobId, Task
+from tests.policy.cases import job, task
 
 SETTINGS_OBJECTS = st.sampled_from([settings() for settings in SETTINGS.values()])
 
@@ -107,6 +108,7 @@ def plainly(value: Any, *, in_union: bool) -> Any:
                 getattr(value, field.name), in_union=field.name in ("event", "decisions")
             )
             for field in fields(value)
+            if field.metadata != LEFT_OUT or getattr(value, field.name) != field.default
         }
         return {"kind": type(value).__name__, **parts} if in_union else parts
     if isinstance(value, tuple):
@@ -120,6 +122,19 @@ def plainly(value: Any, *, in_union: bool) -> Any:
 def test_a_line_is_what_json_would_write(entry: Entry) -> None:
     record = plainly(entry, in_union=False)
     assert dump_entry(entry) == json.dumps(record, separators=(",", ":"), allow_nan=False)
+
+
+def test_a_field_that_is_left_out_is_written_where_it_says_something() -> None:
+    plain = task("t", [job("t0")])
+    told = replace(plain, kinds=("a", "b"), speeds=(1.0, 0.5))
+    lines = [dump_entry(Entry(TaskArrived(0.0, each), ())) for each in (plain, told)]
+    assert '"kinds":null}' in lines[0]
+    assert '"kinds":["a","b"],"speeds":[1.0,0.5]}' in lines[1]
+    assert [entry.event for entry in load(lines).entries] == [
+        TaskArrived(0.0, each) for each in (plain, told)
+    ]
+    with pytest.raises(CorruptLogError, match="speeds must be one for each of"):
+        load([lines[1].replace("[1.0,0.5]", "[1.0]")])
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,13 @@ def test_a_golden_log_of_several_kinds(name: str) -> None:
     assert replay(load(golden).entries, controller) is None
 
 
+def test_a_log_whose_tasks_tell_no_speeds_is_decided_as_ever() -> None:
+    """What `gavel` decided before kinds were weighed: max-min over time on GPUs."""
+    golden = (GOLDEN / "gavel-mixed-untold.jsonl").read_text().splitlines()
+    controller = Controller(build(in_time("gavel", 1.0)), Cluster(MIXED))
+    assert replay(load(golden).entries, controller) is None
+
+
 def test_the_logs_do_not_depend_on_the_hash_seed() -> None:
     script = "from tests.sim.test_mixed_clusters import mixed_log\nprint(*mixed_log(), sep='\\n')"
     logs = printed_under_two_seeds(script)
