@@ -89,11 +89,6 @@ class Gangs:
                 gang, free = self.take(free, task.num_gpus, task.kinds)
                 yield task, gang
 
-    def alone(self, width: int, kinds: Kinds) -> Sequence[str]:
-        """Those of the kinds of which one has room for so many when it is free."""
-        rooms = {kind for (kind, _), count in self.counts.items() if count >= width}
-        return [kind for kind in self._order(kinds) if kind in rooms]
-
     def choices(self, width: int, kinds: Kinds) -> Sequence[Kinds]:
         """The kinds one by one, in the order of `take`; all together where each has too few."""
         if self.is_uniform or width > self._widest_alone(kinds):

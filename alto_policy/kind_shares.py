@@ -54,8 +54,8 @@ class KindShares:
         self, width: int, kinds: Kinds, speeds: tuple[float, ...]
     ) -> dict[tuple[str, ...], Way]:
         speed_on = dict(zip(kinds or (), speeds, strict=True))
-        alone = self.gangs.alone(width, kinds)
-        if alone:
+        roomy = {kind for (kind, _), count in self.gangs.counts.items() if count >= width}
+        if alone := [kind for kind in speed_on if kind in roomy]:
             gangs: dict[tuple[str, ...], dict[str, int]] = {
                 (kind,): {kind: width} for kind in alone
             }

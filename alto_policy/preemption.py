@@ -151,8 +151,8 @@ class Preemptive(ABC, Dispatch):
         self._ordered_at = None
 
     def _plan(self, event: Event, cluster: ClusterView) -> Iterator[Decision]:
-        if not self._has_waiting:
-            return
+        if len(self._services) == len(self._holders):
+            return  # none waits
         may_preempt = self.round_seconds is None or isinstance(event, TimerFired)
         plan = _Plan(self._holders, cluster, self.gangs(cluster), may_preempt=may_preempt)
         if plan.may_start:
@@ -160,10 +160,6 @@ class Preemptive(ABC, Dispatch):
 
     def _needs_rounds(self, cluster: ClusterView) -> bool:
         """Whether a round might decide anything: where all tasks run, none does."""
-        return self._has_waiting
-
-    @property
-    def _has_waiting(self) -> bool:
         return len(self._services) > len(self._holders)
 
     def _await_round(
