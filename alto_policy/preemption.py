@@ -132,19 +132,18 @@ class Preemptive(ABC, Dispatch):
             case ExecutorUp(t=now, task=task_id):
                 self._services[task_id].up_since = now
             case ExecutorDown(t=now, task=task_id):
-                self._end_stay(self._services[task_id], now, cluster)
+                service = self._services[task_id]
+                service.served, service.up_since = service.seconds(now), None
+                service.yields = False
+                del self._holders[task_id]
+                if not cluster.is_waiting(task_id):
+                    self._forget(task_id)
 
     def _wait(self, task: Task, cluster: ClusterView) -> None:
         """The order of those that wait changes with time: no queue can hold it."""
 
     def _start_executors(self, cluster: ClusterView) -> tuple[StartExecutor, ...]:
         return ()  # it is part of the plan
-
-    def _end_stay(self, service: Service, now: float, cluster: ClusterView) -> None:
-        service.served, service.up_since, service.yields = service.seconds(now), None, False
-        del self._holders[service.task.id]
-        if not cluster.is_waiting(service.task.id):
-            self._forget(service.task.id)
 
     def _forget(self, task: TaskId) -> None:
         del self._services[task]
