@@ -16,10 +16,13 @@ TELL = {
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs_from_top_to_bottom(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_runs_from_top_to_bottom(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     notebook = json.loads(path.read_text(encoding="utf-8"))
     assert notebook["nbformat"] == 4
     names: dict[str, object] = {"__name__": path.stem}
+    monkeypatch.chdir(path.parent)  # where Jupyter starts
     with mpl.rc_context({"backend": "agg"}):
         for number, cell in enumerate(notebook["cells"]):
             if cell["cell_type"] == "code":
