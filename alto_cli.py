@@ -41,25 +41,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tune(options: argparse.Namespace) -> int:
-    from alto_runs.study import load_study
+    from alto_runs.study import load_study, naming
 
     study = load_study(options.study)
     if options.policy is not None:
         study = study.model_copy(update={"policy": _settings(options.policy)})
     if options.dry_run:
-        return _print_forecast(study)
+        with naming(options.study):
+            return _print_forecast(study)
     if options.out is None:
         raise UserError("--out: missing, expected a new or empty folder for the run")
     from alto_exec import tune
     from alto_exec.parallel.ranks import is_launched_beside_another
 
-    result = tune(
-        study,
-        options.out,
-        resume=options.resume,
-        cluster=options.cluster,
-        publish=options.publish,
-    )
+    with naming(options.study):
+        result = tune(
+            study,
+            options.out,
+            resume=options.resume,
+            cluster=options.cluster,
+            publish=options.publish,
+        )
     if not is_launched_beside_another():
         _print_result(result, options)
         result.check_room()

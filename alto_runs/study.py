@@ -2,7 +2,9 @@
 
 import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -52,6 +54,7 @@ __all__ = [
     "first_difference",
     "is_of_run",
     "load_study",
+    "naming",
     "parse_study",
     "resolved_yaml",
 ]
@@ -235,6 +238,18 @@ def _checked(document: dict[str, Any], source: str, folder: Path) -> Study:
         return Study.model_validate(_with_tasks(document), context=folder)
     except ValidationError as error:
         raise UserError(f"{source}: {first_fault(error, document, Study, TaskSpec)}") from error
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """The file of a study is told with what is wrong in a field of it, found wherever."""
+    try:
+        yield
+    except UserError as error:
+        field = re.split(r"[.:[]", str(error), maxsplit=1)[0]
+        if field not in {*Study.model_fields, *TaskSpec.model_fields}:
+            raise
+        raise UserError(f"{path}: {error}") from error
 
 
 def resolved_yaml(study: Study) -> str:

@@ -52,8 +52,8 @@ def of_study(path: Path, capsys: Capture) -> str:
         ),
         pytest.param(
             ("reports: 2", "reports: 2\ntargets: [q_prj]"),
-            "targets: 'q_prj' is no linear layer of this model; it has down_proj, gate_proj, "
-            "k_proj, o_proj, q_proj, up_proj, v_proj",
+            "FOLDER/study.yaml: targets: 'q_prj' is no linear layer of this model; it has "
+            "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj",
             id="unknown layer",
         ),
         pytest.param(
@@ -66,19 +66,20 @@ def of_study(path: Path, capsys: Capture) -> str:
         ),
         pytest.param(
             ("max_length: 96", "max_length: 1"),
-            "data.train: none of its 24 records can be used: 24 have no answer within "
-            "data.max_length 1, 0 have no answer at all",
+            "FOLDER/study.yaml: data.train: none of its 24 records can be used: 24 have no "
+            "answer within data.max_length 1, 0 have no answer at all",
             id="all too long",
         ),
         pytest.param(
             ("model: {model}", "model: ./gone"),
-            "model: there is no folder 'FOLDER/gone'",
+            "FOLDER/study.yaml: model: there is no folder 'FOLDER/gone'",
             id="missing model",
         ),
         pytest.param(
             ("model: {model}", "model: no/such-model"),
-            "model: 'no/such-model' is no folder here, and no model of that name is in the "
-            "Hugging Face cache of this machine; fetch it first with: hf download no/such-model",
+            "FOLDER/study.yaml: model: 'no/such-model' is no folder here, and no model of that "
+            "name is in the Hugging Face cache of this machine; fetch it first with: "
+            "hf download no/such-model",
             id="a model that was not fetched",
         ),
     ],
@@ -133,8 +134,8 @@ def test_a_split_that_leaves_nothing_to_validate(tmp_path: Path, capsys: Capture
     path = study_file(tmp_path, (data, "train: train.jsonl"))
     (tmp_path / "train.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
     assert of_study(path, capsys) == (
-        "data.validation_fraction: 0.1 of the 1 records in 'FOLDER/train.jsonl' leaves no training "
-        "record; name a validation file"
+        "FOLDER/study.yaml: data.validation_fraction: 0.1 of the 1 records in "
+        "'FOLDER/train.jsonl' leaves no training record; name a validation file"
     )
 
 
@@ -182,7 +183,7 @@ def test_damaged_models(
     path = study_file(tmp_path)
     damage(tmp_path / "model")
     line = mistake(capsys, "tune", path, "--out", tmp_path / "run")
-    assert line.startswith("model: ")
+    assert line.startswith(f"{path}: model: ")
     assert words in line
     assert not (tmp_path / "pwned").exists()
 
