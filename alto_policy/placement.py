@@ -25,6 +25,7 @@ __all__ = [
     "makespan",
     "mold",
     "schedule",
+    "search",
     "starts_now",
 ]
 
@@ -134,10 +135,56 @@ def improve(
 
     A node is the placing of one item: a schedule of n items costs n. Stops at the bound.
     """
-    search = _Search(items, pool, objective)
+    target = bound(items, pool) if objective is Objective.MAKESPAN else 0.0
+
+    def ends(order: Sequence[int]) -> list[float]:
+        starts = schedule(order, items, pool)
+        return [start + item.seconds for start, item in zip(starts, items, strict=True)]
+
     candidates = hints or (list_rule(items, objective),)
-    best = min((search.plan(tuple(order)) for order in candidates), key=lambda plan: plan.cost)
-    return search.improve(best, nodes) if len(items) > 1 else best
+    return search(ends, candidates, objective=objective, nodes=nodes, target=target)
+
+
+def search(
+    ends: Callable[[Sequence[int]], Sequence[float]],
+    candidates: Sequence[Sequence[int]],
+    *,
+    objective: Objective,
+    nodes: int,
+    target: float,
+) -> Plan:
+    """Move an item of the best candidate, or now and then any two, to another place in the order.
+
+    `ends` tells what comes of an order. Equal plans are accepted: the landscape is made of
+    plateaus.
+    """
+
+    def plan(order: tuple[int, ...]) -> Plan:
+        found = ends(order)
+        if objective is Objective.MEAN_COMPLETION:
+            return Plan(order, math.fsum(found) / max(1, len(found)))
+        return Plan(order, max(found, default=0.0))
+
+    best = current = min((plan(tuple(order)) for order in candidates), key=lambda one: one.cost)
+    count = len(current.order)
+    if count <= 1:
+        return best
+    target *= 1 + 1e-9
+    places = _Places(count)
+    while nodes >= count and best.cost > target:
+        nodes -= count
+        order = list(current.order)
+        source, destination = places.next(), places.next()
+        if places.next() % 2:
+            order[source], order[destination] = order[destination], order[source]
+        else:
+            order.insert(destination, order.pop(source))
+        found = plan(tuple(order))
+        if found.cost <= current.cost:
+            current = found
+            if found.cost < best.cost:
+                best = found
+    return best
 
 
 def starts_now(
@@ -203,46 +250,6 @@ def _list_makespan(
 ) -> float:
     items = [Item(TaskId(""), widths[c], t) for c, t in zip(chosen, times, strict=True)]
     return makespan(list_rule(items, Objective.MAKESPAN), items, Pool(gpus))
-
-
-@dataclass(slots=True)
-class _Search:
-    items: Sequence[Item]
-    pool: Pool
-    objective: Objective
-
-    def plan(self, order: tuple[int, ...]) -> Plan:
-        return Plan(order, self.cost(schedule(order, self.items, self.pool)))
-
-    def cost(self, starts: Sequence[float]) -> float:
-        ends = [start + item.seconds for start, item in zip(starts, self.items, strict=True)]
-        if self.objective is Objective.MEAN_COMPLETION:
-            return math.fsum(ends) / max(1, len(ends))
-        return max(ends, default=0.0)
-
-    def improve(self, best: Plan, nodes: int) -> Plan:
-        """Move an item that ends late, or now and then any, to another place in the order.
-
-        Equal plans are accepted: the landscape is made of plateaus.
-        """
-        target = bound(self.items, self.pool) if self.objective is Objective.MAKESPAN else 0.0
-        target *= 1 + 1e-9
-        places = _Places(len(self.items))
-        current = best
-        while nodes >= len(self.items) and best.cost > target:
-            nodes -= len(self.items)
-            order = list(current.order)
-            source, destination = places.next(), places.next()
-            if places.next() % 2:
-                order[source], order[destination] = order[destination], order[source]
-            else:
-                order.insert(destination, order.pop(source))
-            found = self.plan(tuple(order))
-            if found.cost <= current.cost:
-                current = found
-                if found.cost < best.cost:
-                    best = found
-        return best
 
 
 @dataclass(slots=True)

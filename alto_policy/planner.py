@@ -1,16 +1,22 @@
 """Placement as a policy is given it: `Dispatch(place=Planner(...))` plans anew on every event."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from alto_policy.gangs import Gangs
+from alto_policy.gangs import Gangs, Place
+from alto_policy.kind_placement import OnKinds, improve_on_kinds
 from alto_policy.placement import Item, Objective, Pool, improve, list_rule, starts_now
 from alto_policy.types import Task, TaskId
-from alto_policy.view import ClusterView
+from alto_policy.view import ClusterView, Executor
 
 __all__ = ["Improver", "Planner", "Remaining"]
 
 Remaining = Callable[[Task, ClusterView], float]  # seconds on its own GPUs, from where it stands
 Improver = Callable[[Sequence[Item], Pool, Sequence[int]], Sequence[int]]
+
+_SOON = 1e-9  # seconds
+_LOST = 1e9
 
 
 class Planner:
@@ -19,8 +25,8 @@ class Planner:
     `remaining` is the policy's belief; it is asked once for a task that waits, and on every event
     for one that runs: exits shorten it. The last order is the first guess of the next search.
 
-    The search takes all GPUs for one kind. Where there are several, its order is followed with
-    those that are free of the kinds on which each task fits; nothing is reserved there.
+    Where there are several kinds of GPU a task takes `remaining` over its speed on each, and is
+    named with the one on which it starts. Nothing is reserved there, and no improver is asked.
     """
 
     def __init__(
@@ -39,34 +45,79 @@ class Planner:
         self._improver = improver
         self._order: tuple[TaskId, ...] = ()
         self._items: dict[TaskId, Item] = {}  # of those that wait
+        self._times: dict[TaskId, tuple[Item, OnKinds]] = {}  # the same on several kinds
         self._started: dict[TaskId, Task] = {}
         self._gangs: Gangs | None = None
+        self._counts: Mapping[Place, int] | None = None  # that the times belong to
 
     def __call__(self, tasks: Sequence[Task], cluster: ClusterView) -> Sequence[Task]:
         items = [self._item(task, cluster) for task in tasks]
         free = len(cluster.free_gpus())
         if not items or not free:
             return ()
-        pool = self._pool(free, cluster)
+        self._gangs = gangs = Gangs.of(cluster.gpus, self._gangs)
+        starting = (
+            [(tasks[i], tasks[i]) for i in self._in_order(items, self._pool(free, cluster))]
+            if gangs.is_uniform
+            else self._on_kinds(tasks, items, gangs, cluster)
+        )
+        for task, _ in starting:
+            self._started[task.id] = task
+            del self._items[task.id]
+            self._times.pop(task.id, None)
+        return [named for _, named in starting]
+
+    def _in_order(self, items: Sequence[Item], pool: Pool) -> Sequence[int]:
+        """Those that start now."""
         order: Sequence[int] = improve(
             items, pool, objective=self._objective, nodes=self._nodes, hints=self._hints(items)
         ).order
         if self._improver is not None:
             order = self._improver(items, pool, order)
         self._order = tuple(items[index].id for index in order)
-        self._gangs = Gangs.of(cluster.gpus, self._gangs)
-        starting = (
-            [tasks[i] for i in starts_now(order, items, pool, reserve=self._reserve)]
-            if self._gangs.is_uniform
-            else [
-                task
-                for task, _ in self._gangs.found(cluster.free_gpus(), [tasks[i] for i in order])
-            ]
+        return starts_now(order, items, pool, reserve=self._reserve)
+
+    def _on_kinds(
+        self, tasks: Sequence[Task], items: Sequence[Item], gangs: Gangs, cluster: ClusterView
+    ) -> list[tuple[Task, Task]]:
+        """Those that start now, and what they are named: of the kind on which they do."""
+        if gangs.counts is not self._counts:
+            self._counts = gangs.counts
+            self._times.clear()
+        times = [self._time(task, item, gangs) for task, item in zip(tasks, items, strict=True)]
+        order, slots = improve_on_kinds(
+            items,
+            times,
+            self._lanes(gangs, cluster),
+            objective=self._objective,
+            nodes=self._nodes,
+            hints=self._hints(items),
         )
-        for task in starting:
-            self._started[task.id] = task
-            del self._items[task.id]
-        return starting
+        self._order = tuple(items[index].id for index in order)
+        return [
+            (tasks[i], tasks[i] if kind is None else _narrowed(tasks[i], gangs.kinds[kind]))
+            for i in order
+            for kind in (slots[i].kind,)
+            if slots[i].start == 0.0
+        ]
+
+    def _time(self, task: Task, item: Item, gangs: Gangs) -> OnKinds:
+        known = self._times.get(task.id)
+        if known is None or known[0] is not item:
+            known = self._times[task.id] = item, _on_each(task, item.seconds, gangs)
+        return known[1]
+
+    def _lanes(self, gangs: Gangs, cluster: ClusterView) -> Sequence[Sequence[float]]:
+        """GPUs of executors on their way out are as good as free, but not yet; those of a node that
+        is down are waited for by nobody."""
+        until = dict.fromkeys(gangs.place_of, _LOST)
+        until.update(dict.fromkeys(cluster.free_gpus(), 0.0))
+        for executor, seconds in self._running(cluster):
+            until.update(dict.fromkeys(executor.gpus, max(seconds, _SOON)))
+        lanes: dict[str, list[float]] = {kind: [] for kind in gangs.kinds}
+        for gpu, seconds in until.items():
+            lanes[gangs.place_of[gpu][0]].append(seconds)
+        return [sorted(lane) for lane in lanes.values()]
 
     def _item(self, task: Task, cluster: ClusterView) -> Item:
         item = self._items.get(task.id)
@@ -78,16 +129,18 @@ class Planner:
     def _pool(self, free: int, cluster: ClusterView) -> Pool:
         """GPUs whose executor is on its way out are as good as free, but not yet. So are
         those of a node that is down: nobody knows when they come back."""
+        running = tuple([(left, len(each.gpus)) for each, left in self._running(cluster)])
+        leaving = len(cluster.gpus) - free - sum(width for _, width in running)
+        return Pool(free, ((0.0, leaving), *running) if leaving else running)
+
+    def _running(self, cluster: ClusterView) -> Iterator[tuple[Executor, float]]:
+        """With the seconds that are left to them."""
         self._started = {
             name: task for name, task in self._started.items() if cluster.executor(name)
         }
-        running = tuple(
-            (self._remaining(task, cluster), len(executor.gpus))
-            for task in self._started.values()
-            if (executor := cluster.executor(task.id)) is not None
-        )
-        leaving = len(cluster.gpus) - free - sum(width for _, width in running)
-        return Pool(free, ((0.0, leaving), *running) if leaving else running)
+        for task in self._started.values():
+            if (executor := cluster.executor(task.id)) is not None:
+                yield executor, self._remaining(task, cluster)
 
     def _hints(self, items: Sequence[Item]) -> Sequence[Sequence[int]]:
         """The last order of those that still wait; with new ones among them the list rule too."""
@@ -96,6 +149,24 @@ class Planner:
         if not index_of:
             return (known,)
         return (list_rule(items, self._objective), _merged(known, index_of.values(), items))
+
+
+def _narrowed(task: Task, kind: str) -> Task:
+    return replace(task, kinds=(kind,), speeds=())
+
+
+def _on_each(task: Task, seconds: float, gangs: Gangs) -> OnKinds:
+    """Of a task that takes so many seconds at a speed of 1."""
+    counts: Counter[str] = Counter()
+    for (kind, _), count in gangs.counts.items():
+        counts[kind] += count
+    kinds = gangs.kinds if task.kinds is None else task.kinds
+    speeds = task.speeds or (1.0,) * len(kinds)
+    on = {kind: seconds / speed for kind, speed in zip(kinds, speeds, strict=True)}
+    number = {kind: place for place, kind in enumerate(gangs.kinds)}
+    if alone := [kind for kind in kinds if counts[kind] >= task.num_gpus]:
+        return OnKinds(tuple([(number[kind], on[kind]) for kind in alone]))
+    return OnKinds(tuple([(number[kind], on[kind]) for kind in kinds]), max(on.values()))
 
 
 def _merged(known: Sequence[int], new: Iterable[int], items: Sequence[Item]) -> Sequence[int]:

@@ -148,7 +148,13 @@ def _planner(rule: PlacementRule, left: Callable[[Task, ClusterView], float]) ->
 
 
 def _declared(task: Task, cluster: ClusterView) -> float:
-    return declared_seconds(task)
+    """On its own GPUs where kinds have speeds."""
+    executor = cluster.executor(task.id)
+    if executor is None or not task.speeds:
+        return declared_seconds(task)
+    kinds = {gpu.kind for gpu in cluster.gpus if gpu.id in executor.gpus}
+    speeds = zip(task.kinds or (), task.speeds, strict=True)
+    return declared_seconds(task) / min(speed for kind, speed in speeds if kind in kinds)
 
 
 def _parse(document: Mapping[str, Any]) -> Conditions:

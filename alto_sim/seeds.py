@@ -112,9 +112,10 @@ class Simulation:
         what = None
         if per_node is not None:
             what = "gpus_per_node: expected none, the cluster's file says it"
-        elif rule is not None and len(nodes.counts) > 1 and (rule.reserve or rule.widths):
-            name = "reserve" if rule.reserve else "widths"
-            what = f"placement.{name}: expected none where GPUs are of several kinds"
+        elif rule is not None and len(nodes.counts) > 1:
+            given = {"reserve": rule.reserve, "widths": rule.widths, "exact": rule.exact}
+            for name in (name for name, value in given.items() if value):
+                what = f"placement.{name}: expected none where GPUs are of several kinds"
         if what is not None:
             raise UserError(f"{self.conditions}: {what}")
         return nodes.gpus

@@ -282,6 +282,7 @@ def test_a_cluster_is_said_once(tmp_path: Path, capsys: Capture) -> None:
         ("gpus_per_node: 2", "gpus_per_node: expected none, the cluster's file says it"),
         ("placement: { reserve: true }", "placement.reserve: expected none where GPUs are of"),
         ("placement: { widths: [1, 2] }", "placement.widths: expected none where GPUs are of"),
+        ("placement: { exact: 1 }", "placement.exact: expected none where GPUs are of"),
     ):
         conditions.write_text(text)
         options: Asked = ["--cluster", file, "--conditions", conditions, "--out", out]
