@@ -97,13 +97,21 @@ def _workload(options: argparse.Namespace) -> int:
 
     gap = options.gap
     if gap is None:
-        if options.gpus is None:
+        if options.cluster is not None and (options.gpus, options.gpu) != (None, None):
+            raise UserError("--gpus and --gpu go without --cluster: its file says them")
+        if options.gpus is None and options.cluster is None:
             raise UserError("--gpus: missing, expected the number of GPUs of the --load")
         gap = AtLoad(
-            share=options.load, num_gpus=options.gpus, profile=options.profile, gpu=options.gpu
+            share=options.load,
+            num_gpus=options.gpus or 1,
+            cluster=options.cluster,
+            profile=options.profile,
+            gpu=options.gpu,
         )
-    elif (options.gpus, options.profile, options.gpu) != (None, None, None):
-        raise UserError("--gpus, --profile and --gpu go with --load: with --gap nothing is timed")
+    elif (options.gpus, options.cluster, options.profile, options.gpu) != (None,) * 4:
+        raise UserError(
+            "--gpus, --cluster, --profile and --gpu go with --load: with --gap nothing is timed"
+        )
     recipe = Recipe(
         num_tasks=options.tasks,
         gap=gap,
@@ -334,9 +342,15 @@ def _add_workload(verbs: "argparse._SubParsersAction[_Parser]") -> None:
         "--load",
         type=above_0,
         metavar="SHARE",
-        help="of the time of --gpus that all jobs take, each trained to its end; 1 is full",
+        help="of the time of the GPUs that all jobs take, each trained to its end; 1 is full",
     )
     workload.add_argument("--gpus", type=count, metavar="N", help="of the cluster, for --load")
+    workload.add_argument(
+        "--cluster",
+        type=Path,
+        metavar="FILE.yaml",
+        help="nodes of several kinds of GPU, for --load, in place of --gpus and --gpu",
+    )
     workload.add_argument("--profile", type=Path, metavar="FILE", help="its machine, for --load")
     workload.add_argument("--gpu", metavar="NAME", help="another kind, estimated by data sheets")
     workload.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")

@@ -1,13 +1,13 @@
 """How Gavel divides several kinds of GPU (Narayanan et al. 2020, sections 4.1 and 4.2)."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from alto_policy.gangs import Gangs
 from alto_policy.sharing import Claim, Way, max_min
 from alto_policy.types import Kinds, Task
 
-__all__ = ["KindShares"]
+__all__ = ["KindShares", "choices"]
 
 _Shape = tuple[int, Kinds, tuple[float, ...]]
 _NONE = 1e-6  # of the time: what is left of a sum of floats
@@ -53,34 +53,37 @@ class KindShares:
     def _choices(
         self, width: int, kinds: Kinds, speeds: tuple[float, ...]
     ) -> dict[tuple[str, ...], Way]:
+        room: dict[str, int] = {}  # of the widest place of each kind
+        for (kind, _), count in self.gangs.counts.items():
+            room[kind] = max(count, room.get(kind, 0))
         speed_on = dict(zip(kinds or (), speeds, strict=True))
-        roomy = {kind for (kind, _), count in self.gangs.counts.items() if count >= width}
-        if alone := [kind for kind in speed_on if kind in roomy]:
-            gangs: dict[tuple[str, ...], dict[str, int]] = {
-                (kind,): {kind: width} for kind in alone
-            }
-        else:
-            gangs = {tuple(speed_on): self._gang(width, kinds or ())}
-        speed_of = {on: min(speed_on[kind] for kind in gang) for on, gang in gangs.items()}
+        found = choices(width, speed_on, room, self._counts)
         whole = self._counts.total()
         evenly = sum(
-            speed * sum(self._counts[kind] for kind in on) / whole for on, speed in speed_of.items()
+            speed * sum(self._counts[kind] for kind in on) / whole
+            for on, (speed, _) in found.items()
         )
         return {
             on: Way(
                 speed * width / evenly,
-                tuple([float(gangs[on].get(kind, 0)) for kind in self._counts]),
+                tuple([float(gang.get(kind, 0)) for kind in self._counts]),
             )
-            for on, speed in speed_of.items()
+            for on, (speed, gang) in found.items()
         }
 
-    def _gang(self, width: int, kinds: Sequence[str]) -> dict[str, int]:
-        """Of several kinds: the best first."""
-        found: dict[str, int] = {}
-        for kind in kinds:
-            if taken := min(width - sum(found.values()), self._counts[kind]):
-                found[kind] = taken
-        return found
+
+def choices(
+    width: int, speeds: Mapping[str, float], room: Mapping[str, int], counts: Mapping[str, int]
+) -> dict[tuple[str, ...], tuple[float, dict[str, int]]]:
+    """The kinds on which a task can be, one by one where one has room for it, with the speed and
+    the GPUs that it has there; else all of them, the first as far as they reach."""
+    if alone := [kind for kind in speeds if room[kind] >= width]:
+        return {(kind,): (speeds[kind], {kind: width}) for kind in alone}
+    gang: dict[str, int] = {}
+    for kind in speeds:
+        if taken := min(width - sum(gang.values()), counts[kind]):
+            gang[kind] = taken
+    return {tuple(speeds): (min(speeds[kind] for kind in gang), gang)}
 
 
 def _shape(task: Task) -> _Shape:

@@ -58,7 +58,7 @@ class Nodes:
     def __init__(self, path: Path, profile: Path | None = None) -> None:
         from alto_runs.document import read_document  # with a parser that most runs do without
 
-        self._path = path
+        self.path = path
         self._rows_of = profile
         document = read_document(path)
         try:
@@ -98,7 +98,7 @@ class Nodes:
                 if group.gpu not in found:
                     found[group.gpu] = StepProfile(rows, gpu=group.gpu)
             except UserError as error:
-                raise UserError(f"{self._path}: nodes[{number}].{error}") from error
+                raise UserError(f"{self.path}: nodes[{number}].{error}") from error
         return found
 
     def speeds(self) -> Mapping[str, float]:
@@ -114,7 +114,7 @@ class Nodes:
         return found
 
     def _mistake(self, number: int, name: str, what: str) -> UserError:
-        return UserError(f"{self._path}: nodes[{number}].{name}: {what}")
+        return UserError(f"{self.path}: nodes[{number}].{name}: {what}")
 
 
 def _checked(file: ClusterFile) -> tuple[NodeGroup, ...]:

@@ -1,18 +1,21 @@
 """A generated workload as a user asks for it, written as a trace."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alto_policy.events import TaskArrived
-from alto_policy.runlog import Entry, dump_entry
+from alto_policy.runlog import Entry, RunLog, dump_entry
 from alto_runs.costs.durations import TaskDurations
+from alto_runs.costs.kinds import KindDurations
 from alto_runs.costs.machine_costs import Machine
 from alto_runs.costs.step_profile import NOT_MEASURED, Basis, StepProfile
 from alto_runs.document import read_document
 from alto_runs.errors import UserError
 from alto_runs.fields import FieldError, change_fields, told
 from alto_runs.profile import read_profile, shipped_profile
+from alto_runs.result import STEP_TIMES
+from alto_sim.drained import drained_seconds
 from alto_sim.generator import (
     PAPER_MIX,
     Arrivals,
@@ -24,7 +27,9 @@ from alto_sim.generator import (
     generate,
 )
 from alto_sim.load import load_workload
-from alto_sim.workload import DEFAULT_LATENCIES
+from alto_sim.nodes import Nodes
+from alto_sim.placed import placed
+from alto_sim.workload import DEFAULT_LATENCIES, synthetic
 
 __all__ = ["AtLoad", "Generated", "Recipe", "read_mix"]
 
@@ -34,10 +39,11 @@ _WEIGHTED = ("lengths", "tenants")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AtLoad:
     """The mean gap at which tasks, all their jobs trained to the end, ask for that share of the
-    time of so many GPUs."""
+    time of so many GPUs, or of those of a `cluster`, which is a file of `Nodes`."""
 
     share: float
-    num_gpus: int
+    num_gpus: int = 1
+    cluster: Path | None = None
     profile: Path | None = None  # of their machine, the shipped one if None
     gpu: str | None = None  # another kind than the measured one
 
@@ -83,6 +89,13 @@ class Recipe:
                 mix, arrivals, count=self.num_tasks, gap_seconds=self.gap, seed=self.seed
             )
             return Generated(tasks)
+        if self.gap.cluster is not None:
+            nodes = Nodes(self.gap.cluster, self.gap.profile)
+            if len(nodes.counts) > 1:
+                return self._on_kinds(mix, arrivals, nodes, self.gap.share)
+            ((kind, count),) = nodes.counts.items()
+            gap = replace(self.gap, cluster=None, num_gpus=count, gpu=kind)
+            return replace(self, gap=gap)._generated()
         machine = Machine(
             StepProfile(read_profile(self.gap.profile or shipped_profile()), gpu=self.gap.gpu)
         )
@@ -99,6 +112,28 @@ class Recipe:
             load=self.gap.share,
         )
         return Generated(tasks, machine.basis(arrival.task for arrival in tasks))
+
+    def _on_kinds(self, mix: TaskMix, arrivals: Arrivals, nodes: Nodes, share: float) -> Generated:
+        """At a load of 1 the kinds together have no time to spare, however tasks are divided."""
+
+        def tasks(gap: float) -> tuple[TaskArrived, ...]:
+            return generate(mix, arrivals, count=self.num_tasks, gap_seconds=gap, seed=self.seed)
+
+        log = RunLog(None, tuple(Entry(arrival, ()) for arrival in tasks(0.0)))
+        on_nodes = placed(synthetic(log), nodes)
+        assert on_nodes.workload.mixture is not None
+        durations = KindDurations(
+            on_nodes.workload.mixture,
+            lambda costs: TaskDurations(
+                costs, costs.memory_model, start_seconds=DEFAULT_LATENCIES.load
+            ),
+        )
+        held = [arrival.task for arrival in on_nodes.workload.arrivals]
+        if not any(task.kinds for task in held):
+            raise UserError(f"{nodes.path}: no kind of its GPUs holds a task of the mix")
+        seconds = drained_seconds(held, durations.seconds, nodes.counts)
+        basis = Basis(dict(on_nodes.facts)[STEP_TIMES])
+        return Generated(tasks(seconds / (self.num_tasks * share)), basis)
 
     def _arrivals(self) -> Arrivals:
         if self.arrivals == "poisson":

@@ -42,6 +42,7 @@ VERBS = {
         "--gap SECONDS",
         "--load SHARE",
         "--gpus N",
+        "--cluster FILE.yaml",
         "--profile FILE",
         "--gpu NAME",
         "--seed N",

@@ -78,6 +78,34 @@ def test_the_gap_follows_from_the_load(tmp_path: Path, capsys: Capture) -> None:
     assert ends[2] == pytest.approx(ends[1] / 2)
 
 
+def test_the_load_of_a_cluster_of_several_kinds(tmp_path: Path, capsys: Capture) -> None:
+    """One kind by two names is one kind; slower GPUs beside it let tasks come sooner."""
+
+    def last(name: str, nodes: str) -> tuple[float, str]:
+        file, out = tmp_path / f"{name}.yaml", tmp_path / f"{name}.jsonl"
+        file.write_text(f"nodes: [{nodes}]")
+        asked: Asked = ["--tasks", "5", "--mix", mix(tmp_path), "--load", "0.8", "--cluster", file]
+        answer = typed(capsys, "workload", *asked, "--out", out)
+        assert answer.status == 0
+        return arrivals(out)[-1].t, answer.out
+
+    one, told = last("one", "{ gpu: H100, gpus: 8 }")
+    assert "estimated" not in told
+    same, _ = last("same", "{ gpu: H100, gpus: 4 }, { gpu: NVIDIA H100 80GB HBM3, gpus: 4 }")
+    assert same == pytest.approx(one)
+    more, told = last("more", "{ gpu: H100, gpus: 8 }, { gpu: A100, gpus: 8 }")
+    assert one / 2 < more < one / 1.2
+    assert "estimated" in told
+
+
+def test_no_kind_holds_a_task_of_the_mix(tmp_path: Path, capsys: Capture) -> None:
+    file, large = tmp_path / "small.yaml", MIX.replace("Llama-3.2-1B", "Llama-3.1-70B")
+    file.write_text("nodes: [{ gpu: L4, gpus: 1 }, { gpu: L40S, gpus: 1 }]")
+    asked: Asked = ["--tasks", "5", "--mix", mix(tmp_path, large), "--load", "0.8"]
+    line = mistake(capsys, "workload", *asked, "--cluster", file, "--out", tmp_path / "tasks.jsonl")
+    assert line == f"{file}: no kind of its GPUs holds a task of the mix"
+
+
 def test_the_rhythm_of_a_trace(tmp_path: Path, capsys: Capture) -> None:
     rows = tmp_path / "trace.csv"
     rows.write_text(ROWS + "".join(f"j{i},{10**i},9,1,,,,\n" for i in range(4)))
@@ -97,7 +125,10 @@ def test_the_rhythm_of_a_trace(tmp_path: Path, capsys: Capture) -> None:
         (["--load", "nan"], "alto workload: argument --load: value 'nan': expected a number above"),
         (["--load", "0.5"], "--gpus: missing, expected the number of GPUs of the --load"),
         ([], "alto workload: one of the arguments --gap --load is required; "),
-        (["--gap", "1", "--gpus", "2"], "--gpus, --profile and --gpu go with --load: "),
+        (["--gap", "1", "--gpus", "2"], "--gpus, --cluster, --profile and --gpu go with"),
+        (["--gap", "1", "--cluster", "x"], "--gpus, --cluster, --profile and --gpu go with"),
+        (["--load", "1", "--gpus", "2", "--cluster", "x"], "--gpus and --gpu go without --clus"),
+        (["--load", "1", "--gpu", "A100", "--cluster", "x"], "--gpus and --gpu go without --cl"),
         (
             ["--gap", "1", "--arrivals", "posson"],
             "--arrivals: value 'posson': expected poisson, bursty or the path of a workload whose ",
