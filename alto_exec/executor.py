@@ -36,9 +36,9 @@ class Report:
 class Executor:
     """Residents train in fused passes. A job that has reported waits until it is resumed.
 
-    Without `is_durable` jobs that pause stay where they are until their place is needed, and the
-    disk lags behind: `keeper` is told what must be there by when. The bank leaves to the passes
-    what the model of memory counts on for them.
+    Where it `is_durable` all that a job has come to is on disk when it has left. Otherwise jobs
+    that pause stay where they are until their place is needed, and `keeper` is told what must be
+    on disk by when. The bank leaves to the passes what the model of memory counts on for them.
     """
 
     def __init__(
@@ -121,6 +121,7 @@ class Executor:
             return
         if keep:
             self.keeper.keep(resident)
+        if self.keeper.is_durable:
             self.keeper.settle(job)
         self.bank.leave(resident.slot)
 
@@ -255,8 +256,8 @@ class Executor:
                 progress.best_val = losses.val
                 self.keeper.improved(resident)
             progress.loss_sum, progress.loss_steps, progress.report = 0.0, 0, losses
-            self.keeper.reported(resident)
             reports.append(Report(resident.job.id, progress.step, losses))
+        self.keeper.reported(due)
         return reports
 
 

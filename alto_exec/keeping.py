@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
@@ -22,7 +22,8 @@ __all__ = ["Keeper"]
 log = logging.getLogger(__name__)
 
 _THREADS = 4
-_BYTES_PER_SECOND = 1e9  # that a file is written with
+_WRITTEN_PER_SECOND = 1e9  # bytes, to a file
+_COPIED_PER_SECOND = 2e10  # to main memory, which is all that training waits for
 _SHARE = 0.05  # of the time may go into checkpoints
 _MOST_WAITING = 4e9  # bytes on their way to the disk; further checkpoints are left out
 
@@ -30,9 +31,12 @@ _MOST_WAITING = 4e9  # bytes on their way to the disk; further checkpoints are l
 class Keeper:
     """A job's best adapter is on disk before a checkpoint that counts on it.
 
-    `is_durable` keeps everything at every report, before it is told. Otherwise checkpoints come
-    as often as they cost a twentieth of the time: what was trained since is trained again after a
-    kill, to the same end. Best adapters then wait in main memory until the job leaves.
+    Where executors may be lost one by one (`is_durable`), best adapters are there before a report
+    is told, since a decision on it may end the job; states follow at each report, unless the one
+    before is still on its way or copies would cost a twentieth of the time. On a device alone
+    checkpoints come as often as writing them would cost that, and best adapters wait in main
+    memory until the job leaves. What was trained since is trained again after a kill, to the same
+    end.
     """
 
     def __init__(
@@ -49,7 +53,8 @@ class Keeper:
         self._bank = bank
         self._base_model = base_model
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="keeper")
-        self._writing: dict[JobId, Future[None]] = {}  # the last of each job
+        self._adapters: dict[JobId, Future[None]] = {}  # being written, the last of each job
+        self._states: dict[JobId, Future[None]] = {}
         self._best: dict[JobId, Tensor] = {}  # (r, C), not on disk yet
         self._kept: dict[JobId, float] = {}  # when, by the clock of `time.monotonic`
         self._start = time.monotonic()
@@ -67,19 +72,30 @@ class Keeper:
         job = resident.job.id
         self._best[job] = self._bank.begin_copy(resident.slot, self._best.get(job))
 
-    def reported(self, resident: Resident) -> None:
-        """The report that the job's progress holds is about to be told."""
-        job = resident.job.id
+    def reported(self, residents: Sequence[Resident]) -> None:
+        """The reports that their progress holds are about to be told."""
         if self.is_durable:
-            self.keep(resident)
-            self.settle(job)
-            return
-        seconds = self._checkpoint_bytes(self._bank.num_rows) / _BYTES_PER_SECOND / _SHARE
+            for resident in residents:
+                self.keep_best(resident.job)
+        for resident in residents:
+            if self._wants(resident):
+                self.keep(resident)
+        if self.is_durable:
+            for resident in residents:
+                _await(self._adapters, resident.job.id)
+
+    def _wants(self, resident: Resident) -> bool:
+        """Whether a checkpoint is worth what it costs now."""
+        job = resident.job.id
+        last = self._states.get(job)
+        if self.is_durable and last is not None and not last.done():
+            return False
+        rate = _COPIED_PER_SECOND if self.is_durable else _WRITTEN_PER_SECOND
+        seconds = self._checkpoint_bytes(self._bank.num_rows) / rate / _SHARE
         since = time.monotonic() - self._kept.get(job, self._start)
-        writing = sum(not each.done() for each in self._writing.values())
+        writing = sum(not each.done() for each in self._states.values())
         is_free = writing * self._checkpoint_bytes(resident.slot.rank) < _MOST_WAITING
-        if since >= seconds and is_free:
-            self.keep(resident)
+        return since >= seconds and is_free
 
     def keep(self, resident: Resident) -> None:
         """Begin to write all that the job needs to go on from here."""
@@ -88,42 +104,46 @@ class Keeper:
         self._kept[job] = time.monotonic()
         state = Checkpoint(replace(resident.progress), self._bank.state(resident.slot, wait=False))
         path = self._directory.checkpoint_path(job)
-        self._write(job, lambda: write_checkpoint(path, state))
+        before = (self._adapters.get(job), self._states.get(job))
+        self._states[job] = self._write(job, before, lambda: write_checkpoint(path, state))
 
     def keep_best(self, job: Job) -> None:
         """Begin to write the job's best adapter, unless that is on disk."""
         value_rC = self._best.pop(job.id, None)
         if value_rC is not None:
-            best, chosen = value_rC, job.hyperparameters
-            self._write(job.id, lambda: self._write_best(job.id, best, chosen))
+            best, chosen, before = value_rC, job.hyperparameters, self._adapters.get(job.id)
+            self._adapters[job.id] = self._write(
+                job.id, (before,), lambda: self._write_best(job.id, best, chosen)
+            )
 
     def settle(self, job: JobId) -> None:
         """Wait until all that was begun for the job is on disk. Raises what went wrong with it."""
-        writing = self._writing.pop(job, None)
-        if writing is not None:
-            writing.result()
+        _await(self._states, job)
+        _await(self._adapters, job)
 
     def close(self) -> None:
         """Wait for all that was begun."""
-        for job in list(self._writing):
+        for job in {*self._states, *self._adapters}:
             self.settle(job)
         self._pool.shutdown()
 
-    def _write(self, job: JobId, write: Callable[[], None]) -> None:
-        """In the order of the calls for each job, once the device has come so far."""
-        before = self._writing.get(job)
+    def _write(
+        self, job: JobId, before: Sequence[Future[None] | None], write: Callable[[], None]
+    ) -> Future[None]:
+        """Behind what was begun `before`, once the device has come so far."""
         copied = _reached()
 
         def run() -> None:
-            if before is not None:
-                before.result()
+            for each in before:
+                if each is not None:
+                    each.result()
             copied()
             if claimant(self._directory) == self._claimant:
                 write()
             else:
                 log.warning("%s: the run goes on elsewhere, and nothing is written here", job)
 
-        self._writing[job] = self._pool.submit(run)
+        return self._pool.submit(run)
 
     def _write_best(self, job: JobId, value_rC: Tensor, hyperparameters: Hyperparameters) -> None:
         folder = self._directory.job_folder(job)
@@ -131,6 +151,11 @@ class Keeper:
 
     def _checkpoint_bytes(self, rank: int) -> int:
         return self._bank.memory.state_bytes_per_row * rank
+
+
+def _await(writing: dict[JobId, Future[None]], job: JobId) -> None:
+    if (last := writing.pop(job, None)) is not None:
+        last.result()
 
 
 def _reached() -> Callable[[], None]:

@@ -29,7 +29,13 @@ from experiments.exhibit import Exhibit, Table, Verdict
 __all__ = ["beside_one_gpu", "exhibit", "speedup"]
 
 _PROFILES = ("h100x4.jsonl", "h100x4-whole-layers.jsonl", "h200x4.jsonl")  # a run each
-_OF_WAYS = ("h100x2.jsonl", "h100x2-recorded.jsonl", "h200x2.jsonl", "h200x4-copied.jsonl")
+_OF_WAYS = (
+    "h100x2.jsonl",
+    "h100x2-recorded.jsonl",
+    "h200x2.jsonl",
+    "h200x4-copied.jsonl",
+    "h100x4-copied.jsonl",
+)
 _WHOLE_LAYERS = re.compile(r"--whole-layers (\d+)")
 _OURS, _PEER, _ALONE, _COPIED = "adapter-parallel", "fsdp2-peft", "one-gpu", "copied"
 _LABELS = {

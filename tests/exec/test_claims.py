@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from alto_exec.claims import claim, claimant
+from alto_exec.executor import Executor
 from alto_policy.cluster import Cluster
 from alto_policy.decisions import StartExecutor
 from alto_policy.events import TaskArrived
@@ -31,7 +32,10 @@ def claimed(folder: Path) -> str:
     return claimant(RunDirectory(folder))
 
 
-def checkpoints(folder: Path) -> list[Path]:
+def checkpoints(executor: Executor, folder: Path) -> list[Path]:
+    """When all that was begun is written."""
+    for each in JOBS:
+        executor.keeper.settle(each.id)
     return sorted((folder / "checkpoints").glob("*"))
 
 
@@ -41,11 +45,11 @@ def test_who_came_up_before_writes_no_more(tmp_path: Path) -> None:
     for each in JOBS:
         before.launch(each)
     finish(before, Story(), passes=4)
-    kept = {path: path.read_bytes() for path in checkpoints(tmp_path)}
+    kept = {path: path.read_bytes() for path in checkpoints(before, tmp_path)}
     assert kept
     first = claimed(tmp_path)
     finish(before, Story(), passes=8)
-    assert {path: path.read_bytes() for path in checkpoints(tmp_path)} == kept
+    assert {path: path.read_bytes() for path in checkpoints(before, tmp_path)} == kept
     assert first != claimed(tmp_path) != ""
 
 
@@ -56,4 +60,4 @@ def test_who_comes_up_after_writes(tmp_path: Path) -> None:
     after = new_executor(tmp_path)
     after.launch(JOBS[0])
     finish(after, Story(), passes=4)
-    assert checkpoints(tmp_path)
+    assert checkpoints(after, tmp_path)

@@ -1,13 +1,17 @@
 """An executor whose disk lags behind: what must be there is, and the rest is trained again."""
 
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from alto_exec import keeping
+from alto_exec.checkpoint import Checkpoint
 from alto_exec.executor import Executor
-from alto_exec.peft_format import read_adapter
+from alto_exec.peft_format import read_adapter, write_adapter
 from alto_policy.events import Departure
 from alto_runs.directory import RunDirectory
 from tests.exec.comparing import assert_close, assert_same_training
@@ -75,20 +79,22 @@ def test_who_needs_the_rows_of_a_paused_job_gets_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("is_durable", [False, True], ids=["alone", "one of several"])
 @pytest.mark.parametrize("share", [1e-12, 1e12], ids=["no checkpoint", "at each report"])
 def test_what_a_killed_process_had_not_written_is_trained_again(
-    share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    share: float, is_durable: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keeping, "_SHARE", share)
     expected = undisturbed(tmp_path / "undisturbed")
     folder, story = tmp_path / "killed", Story()
-    killed = new_executor(folder, is_durable=False)
+    killed = new_executor(folder, is_durable=is_durable)
     for each in JOBS:
         story.hear(killed.launch(each))
     finish(killed, story, passes=7)
     killed.keeper.close()
-    assert bool(checkpoints(folder)) == (share > 1)
-    heir = new_executor(folder, is_durable=False)
+    stems = [path.stem for path in checkpoints(folder)]
+    assert (STEADY.id in stems) == (share > 1)
+    heir = new_executor(folder, is_durable=is_durable)
     for each in JOBS:
         if each.id not in story.ends:
             story.hear(heir.launch(each))
@@ -117,6 +123,41 @@ def test_the_best_adapter_is_on_disk_when_its_job_has_left(tmp_path: Path) -> No
         for path in (folder, tmp_path / "lasting")
     )
     assert torch.equal(found, wanted)
+
+
+def test_an_executor_that_may_be_lost_tells_nothing_before_the_best_adapter_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And waits for no state: a report that comes while one is on its way leaves its own out."""
+    monkeypatch.setattr(keeping, "_SHARE", 1e12)
+    disk_is_free, written = threading.Event(), list[int]()
+
+    def write_checkpoint(path: Path, state: Checkpoint) -> None:
+        assert disk_is_free.wait(60)
+        written.append(state.progress.step)
+
+    def write_slowly(*arguments: Any) -> None:
+        time.sleep(0.3)
+        write_adapter(*arguments)
+
+    monkeypatch.setattr(keeping, "write_checkpoint", write_checkpoint)
+    monkeypatch.setattr(keeping, "write_adapter", write_slowly)
+    improving = job("steady", steps=8, reports=8)
+    executor, story = new_executor(tmp_path), Story()
+    story.hear(executor.launch(improving))
+    best = torch.empty(0)
+    for passes in range(1, 5):
+        finish(executor, story, passes=1)
+        losses = [report.losses.val for report in story.reports[improving.id]]
+        assert len(losses) == passes
+        if losses[-1] == min(losses):
+            best = executor.bank.value_RC[: improving.hyperparameters.rank].clone()
+        assert torch.equal(adapter(executor, tmp_path), best)
+    disk_is_free.set()
+    executor.keeper.settle(improving.id)
+    finish(executor, story, passes=1)
+    executor.leave(improving.id, keep=True)
+    assert written == [1, 5, 5]
 
 
 def test_what_goes_wrong_with_a_file_is_told(tmp_path: Path) -> None:
