@@ -17,23 +17,24 @@ from alto_runs.directory import RunDirectory, is_plain_name, read_run_log
 from alto_runs.errors import UserError
 from alto_runs.executor_work import read_work
 from alto_runs.profile import read_profile, shipped_profile
-from alto_runs.records import read_records
 from alto_runs.summary import GENERATED, LOSSES
 from alto_sim.curves_import import read_trainer_states
 from alto_sim.generator import TaskMix, retune
 from alto_sim.importers import AT_ONCE, is_cluster_trace, read_trace, rigid
 from alto_sim.nodes import Nodes
 from alto_sim.placed import Facts, Placed, at_speeds, placed
+from alto_sim.text_lengths import BY_CHARACTERS, estimated_size
 from alto_sim.workload import Workload, recorded, synthetic
 
 if TYPE_CHECKING:
-    from alto_runs.study import ExecutorSpec, Study, TaskSpec
+    from alto_runs.study import ExecutorSpec, Study
 
 __all__ = ["Loaded", "load_workload"]
 
 log = logging.getLogger(__name__)
 
 _STUDY = (".yaml", ".yml")
+_ESTIMATED_LENGTHS = (("sequence lengths", BY_CHARACTERS),)
 _Machine = StepProfile | Nodes | None
 
 
@@ -99,7 +100,8 @@ def _load(path: Path, seed: int, machine: _Machine, mix: TaskMix | None) -> Load
         from alto_runs.study import load_study  # with pydantic half of the time to start
 
         study = load_study(path)
-        return _drawn(_trace_of(study), study.policy, seed, machine, _choices(study.executor))
+        choices = _choices(study.executor)
+        return _drawn(_trace_of(study), study.policy, seed, machine, choices, _ESTIMATED_LENGTHS)
     run = read_run_log(path)
     _check_arrivals(run, path)
     if any(not isinstance(entry.event, TaskArrived | TaskCancelled) for entry in run.entries):
@@ -123,11 +125,12 @@ def _drawn(
     seed: int,
     given: _Machine,
     choices: ExecutorChoices = CHOSEN,
+    facts: Facts = (),
 ) -> Loaded:
     """On the machine of the shipped profile, if none is given and all backbones' shapes are
     known."""
     workload = synthetic(trace, seed=seed)
-    drawn = ((LOSSES, GENERATED), ("seed", str(seed)))
+    drawn = ((LOSSES, GENERATED), ("seed", str(seed)), *facts)
     if given is not None:
         return _loaded(placed(workload, given, choices), settings, drawn)
     profile = StepProfile(read_profile(shipped_profile()))
@@ -136,8 +139,8 @@ def _drawn(
     except UserError as error:
         log.warning("step times and memory are those of an 8B backbone: %s", error)
         workload = replace(workload, memory=choices.bounded(workload.memory))
-        facts = (("profile", "none: an 8B backbone on one H100"),)
-        return _loaded(Placed(workload=workload, gpu=profile.gpu, facts=facts), settings, drawn)
+        unknown = (("profile", "none: an 8B backbone on one H100"),)
+        return _loaded(Placed(workload=workload, gpu=profile.gpu, facts=unknown), settings, drawn)
 
 
 def _loaded(placed: Placed, settings: Settings, drawn: Facts = ()) -> Loaded:
@@ -185,18 +188,12 @@ def _policy_of(run: RunLog) -> Settings:
 
 
 def _trace_of(study: "Study") -> RunLog:
-    """All tasks of the study at time zero, their sequences taken for as long as they may be."""
+    """All tasks of the study at time zero."""
     from alto_runs.study import expand
 
-    tasks = (
-        expand(name, spec, num_samples=_num_train_records(spec), max_length=spec.data.max_length)
-        for name, spec in study.tasks.items()
-    )
+    tasks = []
+    for name, spec in study.tasks.items():
+        size = estimated_size(spec.data)
+        task = expand(name, spec, num_samples=size.samples, max_length=size.longest)
+        tasks.append(replace(task, tokens=size.tokens))
     return RunLog(None, tuple(Entry(TaskArrived(0.0, task), ()) for task in tasks))
-
-
-def _num_train_records(spec: "TaskSpec") -> int:
-    count = len(read_records(spec.data.train))
-    if spec.data.validation is None:
-        count -= round(count * spec.data.validation_fraction)
-    return min(count, spec.data.train_limit or count)

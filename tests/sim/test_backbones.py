@@ -1,5 +1,6 @@
 """Tasks with backbones of their own take turns on one GPU."""
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -46,6 +47,18 @@ def test_each_backbone_has_the_gpu_for_itself_with_its_own_memory_and_times(
     assert all(job.outcome in ends for job in history.jobs.values())
 
 
+def of_long_samples(folder: Path) -> Path:
+    """The study with samples that keep a card busy."""
+    data = folder / "long.jsonl"
+    data.write_text((json.dumps({"text": "a" * 5_000}) + "\n") * 1_000)
+    text = STUDY.read_text().replace("data: {", "data: { validation_limit: 16,")
+    for name in ("train", "validation"):
+        text = text.replace(f"../demo/data/{name}.jsonl", str(data))
+    path = folder / "study.yaml"
+    path.write_text(text)
+    return path
+
+
 def told(run: Result, capsys: pytest.CaptureFixture[str]) -> str:
     print_summary(run, stdout_console())
     return capsys.readouterr().out
@@ -60,8 +73,9 @@ def test_another_card_is_slower_and_labelled(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A study, and a run that was recorded: its losses stay what they were."""
+    study = of_long_samples(tmp_path)
     own, other = (
-        Simulation(path=STUDY, num_gpus=1, gpu=gpu).run(tmp_path / str(gpu))
+        Simulation(path=study, num_gpus=1, gpu=gpu).run(tmp_path / str(gpu))
         for gpu in (None, "A100")
     )
     assert facts(own)["step_times"] == "modelled"
