@@ -206,7 +206,10 @@ def _print_forecast(study: "Study") -> int:
     from alto_runs.summary import print_forecast, stdout_console
     from alto_sim.forecast import forecast
 
-    print_forecast(forecast(measure(study), study.policy), stdout_console())
+    def begins(task: str) -> None:
+        print(f"task {task}: times a few passes", file=sys.stderr, flush=True)
+
+    print_forecast(forecast(measure(study, begins), study.policy), stdout_console())
     return 0
 
 

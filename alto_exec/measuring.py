@@ -12,6 +12,7 @@ from alto_exec.preparation import PreparedTask, bank_of, prepare
 from alto_exec.residence import Progress, Resident
 from alto_exec.step import train_pass
 from alto_policy.memory import MemoryModel
+from alto_policy.types import TaskId
 from alto_runs.measurement import MeasuredTask
 from alto_runs.study import ExecutorSpec, Study
 
@@ -21,12 +22,19 @@ _JOBS = 4  # in the larger of the two passes that are timed
 _VALIDATION = 12  # samples of the evaluation that is timed
 
 
-def measure(study: Study) -> tuple[MeasuredTask, ...]:
-    """Every task of the study as this machine would train it; nothing is written."""
+def measure(
+    study: Study, begins: Callable[[TaskId], None] = lambda _: None
+) -> tuple[MeasuredTask, ...]:
+    """Every task of the study as this machine would train it; nothing is written. It is told when
+    one `begins`, for on a CPU it may take a minute."""
     executor = settle(study.executor)
     assert executor.threads is not None
     torch.set_num_threads(executor.threads)
-    return tuple(_measure(one, executor) for one in prepare(study))
+    found = []
+    for one in prepare(study):
+        begins(one.task.id)
+        found.append(_measure(one, executor))
+    return tuple(found)
 
 
 def _measure(prepared: PreparedTask, executor: ExecutorSpec) -> MeasuredTask:

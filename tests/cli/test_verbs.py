@@ -96,6 +96,7 @@ def test_jobs_that_do_not_fit_are_told_before_anything_is_trained(
     answer = typed(capsys, "tune", study_file(tmp_path), "--dry-run")
     assert answer.status == 0
     assert "not fit" not in answer.out
+    assert answer.err.endswith("times a few passes\n"), "it may take a minute"
 
 
 def test_seeds_where_nothing_is_drawn(tmp_path: Path, capsys: Capture) -> None:
