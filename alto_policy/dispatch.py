@@ -70,6 +70,11 @@ class Dispatch:
         self._queue = TaskQueue()
         self._gangs: Gangs | None = None
 
+    @property
+    def is_placed(self) -> bool:
+        """Whether a placement, and not its own order, says who starts."""
+        return self._place is not None
+
     def key(self, task: Task) -> float:
         """Of waiting tasks the one with the lowest key is started first."""
         return 0.0

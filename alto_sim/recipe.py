@@ -75,13 +75,14 @@ class Recipe:
         """Into a new file; raises UserError."""
         if out.exists():
             raise UserError(f"--out: {out} is there already, expected a new file")
-        generated = self._generated()
+        generated = self.generated()
         lines = (dump_entry(Entry(arrival, ())) + "\n" for arrival in generated.tasks)
         with out.open("x", encoding="utf-8") as file:
             file.writelines(lines)
         return generated
 
-    def _generated(self) -> Generated:
+    def generated(self) -> Generated:
+        """Raises UserError."""
         mix = PAPER_MIX if self.mix is None else read_mix(self.mix)
         arrivals = self._arrivals()
         if not isinstance(self.gap, AtLoad):
@@ -95,7 +96,7 @@ class Recipe:
                 return self._on_kinds(mix, arrivals, nodes, self.gap.share)
             ((kind, count),) = nodes.counts.items()
             gap = replace(self.gap, cluster=None, num_gpus=count, gpu=kind)
-            return replace(self, gap=gap)._generated()
+            return replace(self, gap=gap).generated()
         machine = Machine(
             StepProfile(read_profile(self.gap.profile or shipped_profile()), gpu=self.gap.gpu)
         )

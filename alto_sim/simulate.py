@@ -5,7 +5,7 @@ from pathlib import Path
 
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
-from alto_policy.dispatch import Placement
+from alto_policy.dispatch import Dispatch, Placement
 from alto_policy.estimates import DurationEstimate, declared_seconds
 from alto_policy.policies import Settings, build
 from alto_policy.runlog import Entry, Header
@@ -33,7 +33,10 @@ def simulate(
     estimate: DurationEstimate = declared_seconds,
     made_by: tuple[tuple[str, str], ...] = (),
 ) -> Result:
-    """Write a run directory as a real run would, but for adapters; raises UserError."""
+    """Write a run directory as a real run would, but for adapters; raises UserError.
+
+    A placement is asked when all tasks of a moment have arrived.
+    """
     directory = RunDirectory.create(out)
     facts = (("clock", "simulated"), *made_by)
     cluster = Cluster(gpus)
@@ -55,6 +58,8 @@ def simulate(
 
         writer.write_header(Header(policy=settings, gpus=gpus, made_by=facts))
         policy = build(settings, place, estimate)
+        if isinstance(policy, Dispatch) and policy.is_placed:
+            policy.hears_all = True
         try:
             run(Controller(policy, cluster, record), SimBackend(workload, gpus))
         finally:

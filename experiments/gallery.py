@@ -28,6 +28,7 @@ from experiments import (
     past_cluster,
     past_cobatching,
     past_energy,
+    past_kinds,
     past_profile_error,
     past_selection,
     past_sensitivity,
@@ -62,6 +63,7 @@ EXHIBITS: tuple[Callable[[], Exhibit], ...] = (
     past_sensitivity.exhibit,
     past_profile_error.exhibit,
     past_cluster.exhibit,
+    past_kinds.exhibit,
     past_cobatching.exhibit,
     past_energy.exhibit,
 )

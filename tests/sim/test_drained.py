@@ -21,6 +21,7 @@ def told(width: int = 1, **speeds: float) -> Task:
         pytest.param([told(fast=1.0, slow=0.5)], 60 / (2 + 4 * 0.5), id="on both kinds"),
         pytest.param([told(width=2, slow=0.5)], 2 * 120 / 4, id="a wide one"),
         pytest.param([told(width=6, fast=1.0, slow=0.5)], 120, id="wider than each kind"),
+        pytest.param([told(fast=1.0), told(slow=0.25)], 240 / 4, id="the later of two kinds"),
         pytest.param([told(fast=1.0), told()], 60 / 2, id="one that no kind holds"),
         pytest.param(
             # 60 / 2 for the second on the fast ones, 120 / 4 for the first on the others.
