@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -130,20 +131,29 @@ class Executor:
         self._seating.dismiss(job)
         self.keeper.settle(job)
 
-    def reach(self, job: Job, step: int) -> None:
-        """Make the job's reports up to that of `step` again, if a kill has taken them: its best
-        adapter becomes what it was. Raises OutOfMemoryError; then another job is to be evicted."""
-        held = self._residents.get(job.id) or self._waiting.get(job.id)
-        resident = held or self._seating.seat(job, self._seated)
-        try:
-            while resident.progress.step < step and not resident.is_lost:
-                self._make_reports(self._train([resident]))
-        except torch.OutOfMemoryError:
-            _begin_step_anew(resident)
-            raise
-        finally:
-            if held is None:
-                self._seating.park(resident)
+    def reach(self, targets: Sequence[tuple[Job, int]]) -> None:
+        """Make the jobs' reports up to these steps again, if a kill has taken them: their best
+        adapters become what they were. Jobs that are not here come back side by side, as far as
+        there is room, and what they have come to is kept. Raises OutOfMemoryError; then another
+        job is to be evicted."""
+        left = deque(targets)
+        while left:
+            group = [left.popleft()]
+            there = [resident.job for resident in self._seated]
+            while left and self._seating.fit([*there, *(job for job, _ in group), left[0][0]]):
+                group.append(left.popleft())
+            here = {resident.job.id: resident for resident in self._seated}
+            guests: list[Resident] = []
+            try:
+                for job in [job for job, _ in group if job.id not in here]:
+                    guests.append(self._seating.seat(job, (*self._seated, *guests)))
+                here |= {guest.job.id: guest for guest in guests}
+                _bring_back(self, [(here[job.id], step) for job, step in group])
+            finally:
+                for guest in guests:
+                    self._seating.park(guest)
+            if self.keeper.is_durable:
+                self._seating.write_out([guest.job.id for guest in guests])
 
     def resume_all(self) -> list[tuple[JobId, Departure]]:
         """Decisions on all reports have come: the jobs train on, but for those named, which are
@@ -259,6 +269,18 @@ class Executor:
             reports.append(Report(resident.job.id, progress.step, losses))
         self.keeper.reported(due)
         return reports
+
+
+def _bring_back(executor: Executor, targets: Sequence[tuple[Resident, int]]) -> None:
+    """In passes that all of them share."""
+    while behind := [r for r, step in targets if r.progress.step < step and not r.is_lost]:
+        try:
+            executor._make_reports(executor._train(behind))
+        except torch.OutOfMemoryError:
+            for resident in behind:
+                _begin_step_anew(resident)
+            if not executor.backbone.activations.give_way():
+                raise
 
 
 def _begin_step_anew(resident: Resident) -> None:

@@ -64,6 +64,10 @@ class Seating:
         except torch.OutOfMemoryError:
             self.is_short = True
 
+    def fit(self, jobs: Sequence[Job]) -> bool:
+        """Whether they may train side by side."""
+        return self._space is None or self._space.memory.fits(jobs, self._space.max_length)
+
     def seat_or_refuse(self, job: Job, seated: Sequence[Resident]) -> Resident | None:
         """As `seat`; where memory runs out the job is among the refused, and nothing of it has
         changed."""
@@ -93,6 +97,13 @@ class Seating:
     def park(self, resident: Resident) -> None:
         """It keeps its rows until they are needed."""
         self._parked[resident.job.id] = resident
+
+    def write_out(self, jobs: Sequence[JobId]) -> None:
+        """Of those that are parked: they are on disk then, and their rows are free."""
+        for job in jobs:
+            self._write_out(job)
+        for job in jobs:
+            self._keeper.settle(job)
 
     def dismiss(self, job: JobId) -> None:
         """The job will not train again."""

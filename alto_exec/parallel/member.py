@@ -114,7 +114,7 @@ def _advance(executor: Executor) -> Answer:
 
 def _reach(executor: Executor, job: Job, step: int) -> Answer:
     try:
-        executor.reach(job, step)
+        executor.reach([(job, step)])
     except torch.OutOfMemoryError:
         if not executor.residents:
             raise

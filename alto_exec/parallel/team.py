@@ -61,13 +61,14 @@ class Team:
     def expect(self, jobs: Sequence[Job]) -> None:
         """Which of them will be a rank's is not known to it."""
 
-    def reach(self, job: Job, step: int) -> None:
-        """What ranks have told of has been kept; a device alone, on which the run began, may have
-        kept less. Raises OutOfMemoryError, and then a job is to be evicted."""
-        answers = self._all(Reach(job.id, step, self._rank_of.get(job.id, 0)))
-        self._evicted = [a.evicted for a in answers if a.evicted is not None]
-        if self._evicted:
-            raise torch.OutOfMemoryError
+    def reach(self, targets: Sequence[tuple[Job, int]]) -> None:
+        """One job after another, on its rank. Raises OutOfMemoryError, and then a job is to be
+        evicted."""
+        for job, step in targets:
+            answers = self._all(Reach(job.id, step, self._rank_of.get(job.id, 0)))
+            self._evicted = [a.evicted for a in answers if a.evicted is not None]
+            if self._evicted:
+                raise torch.OutOfMemoryError
 
     def forget(self, job: JobId) -> None:
         """A rank that a job has left knows nothing of it."""

@@ -58,13 +58,17 @@ class Duty:
         return team, team.start(self.start.prepared.task.id, spread)
 
     def _caught_up(self, crew: Crew, memory: MemoryModel) -> tuple[Crew, MemoryModel]:
-        """Whatever the log tells of is on disk from now on. A device alone, on which the run may
-        have been before, keeps less often than it reports."""
+        """Whatever the log tells of is on disk from now on: an executor may be lost before it has
+        kept what it told, and a device alone, on which the run may have been before, keeps less
+        often than it reports. A job that is behind may be stopped before it is there again."""
         jobs = {job.id: job for job in self.start.prepared.task.jobs}
-        for job, step in self.start.reported:
-            if kept_step(self.start.directory.checkpoint_path(job)) < step:
-                crew.reach(jobs[job], step)
-                crew.forget(job)
+        crew.reach(
+            [
+                (jobs[job], step)
+                for job, step in self.start.reported
+                if kept_step(self.start.directory.checkpoint_path(job)) < step
+            ]
+        )
         return crew, memory
 
     def _follow(self) -> None:

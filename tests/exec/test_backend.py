@@ -45,10 +45,10 @@ class Host:
     def leave(self, job: JobId, *, keep: bool) -> None:
         self.residents.remove(job)
 
-    def reach(self, job: Job, step: int) -> None:
+    def reach(self, targets: Sequence[tuple[Job, int]]) -> None:
         if len(self.residents) > self._room:
             raise torch.OutOfMemoryError
-        self.reached.append((job.id, step))
+        self.reached += [(job.id, step) for job, step in targets]
 
     def evict(self) -> JobId:
         return self.residents.pop()

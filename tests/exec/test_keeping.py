@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from alto_exec import keeping
-from alto_exec.checkpoint import Checkpoint
+from alto_exec.checkpoint import Checkpoint, kept_step
 from alto_exec.executor import Executor
 from alto_exec.peft_format import read_adapter, write_adapter
 from alto_policy.events import Departure
@@ -95,6 +95,38 @@ def test_what_a_killed_process_had_not_written_is_trained_again(
     stems = [path.stem for path in checkpoints(folder)]
     assert (STEADY.id in stems) == (share > 1)
     heir = new_executor(folder, is_durable=is_durable)
+    for each in JOBS:
+        if each.id not in story.ends:
+            story.hear(heir.launch(each))
+    finish(heir, story)
+    heir.keeper.close()
+    assert_same_story(story, expected)
+    found, wanted = adapter(heir, folder), adapter(heir, tmp_path / "undisturbed")
+    assert_close(found, wanted, "the best adapter")
+
+
+@pytest.mark.usefixtures("double_precision")
+@pytest.mark.parametrize("passes", [3, 7])
+def test_jobs_catch_up_side_by_side_and_all_of_it_is_on_disk(passes: int, tmp_path: Path) -> None:
+    """An executor was lost that had kept best adapters alone; jobs go on where it had told."""
+    expected = undisturbed(tmp_path / "undisturbed")
+    folder, story = tmp_path / "lost", Story()
+    lost = new_executor(folder)
+    for each in JOBS:
+        story.hear(lost.launch(each))
+    finish(lost, story, passes=passes)
+    lost.keeper.close()
+    told = {name: reports[-1].step for name, reports in story.reports.items()}
+    behind = [
+        (each, told[each.id]) for each in JOBS if each.id in told and each.id not in story.ends
+    ]
+    assert behind
+    heir = new_executor(folder)
+    heir.reach(behind)
+    assert not heir.residents
+    assert heir.bank.num_taken_rows == 0
+    for each, step in behind:
+        assert kept_step(RunDirectory(folder).checkpoint_path(each.id)) == step
     for each in JOBS:
         if each.id not in story.ends:
             story.hear(heir.launch(each))

@@ -270,9 +270,9 @@ def test_where_a_job_has_to_come_back_to_others_make_room(
     with monkeypatch.context() as patch:
         with_memory_for(4, patch)
         with pytest.raises(torch.OutOfMemoryError):
-            heir.reach(gone, gone.steps)
+            heir.reach([(gone, gone.steps)])
         assert heir.evict() == other.id
-        heir.reach(gone, gone.steps)
+        heir.reach([(gone, gone.steps)])
     heir.keeper.keep_best(gone)
     heir.keeper.settle(gone.id)
     heir.forget(gone.id)
@@ -291,7 +291,7 @@ def test_a_step_without_memory_on_the_way_back_is_made_again(
 ) -> None:
     """From its first pass on, in the rows that the job has by then."""
     undisturbed, executor = (an_executor(tmp_path / name, None) for name in ("first", "second"))
-    undisturbed.reach(STEADY, STEADY.steps)
+    undisturbed.reach([(STEADY, STEADY.steps)])
     train, passes = Decoder.train, iter((1, 2))
 
     def fail_late(*operands: Any) -> Tensor:
@@ -302,8 +302,8 @@ def test_a_step_without_memory_on_the_way_back_is_made_again(
     with monkeypatch.context() as patch:
         patch.setattr(Decoder, "train", fail_late)
         with pytest.raises(torch.OutOfMemoryError):
-            executor.reach(STEADY, STEADY.steps)
-    executor.reach(STEADY, STEADY.steps)
+            executor.reach([(STEADY, STEADY.steps)])
+    executor.reach([(STEADY, STEADY.steps)])
     assert executor.bank.num_taken_rows == rows_of([STEADY])
     assert executor.launch(STEADY) == undisturbed.launch(STEADY)
 
