@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 _THREADS = 4
 _WRITTEN_PER_SECOND = 1e9  # bytes, to a file
-_COPIED_PER_SECOND = 2e10  # to main memory, which is all that training waits for
+_COPIED_PER_SECOND = 2e10  # to main memory, which is all that training on a GPU waits for
 _SHARE = 0.05  # of the time may go into checkpoints
 _MOST_WAITING = 4e9  # bytes on their way to the disk; further checkpoints are left out
 
@@ -32,11 +32,10 @@ class Keeper:
     """A job's best adapter is on disk before a checkpoint that counts on it.
 
     Where executors may be lost one by one (`is_durable`), best adapters are there before a report
-    is told, since a decision on it may end the job; states follow at each report, unless the one
-    before is still on its way or copies would cost a twentieth of the time. On a device alone
-    checkpoints come as often as writing them would cost that, and best adapters wait in main
-    memory until the job leaves. What was trained since is trained again after a kill, to the same
-    end.
+    is told, since a decision on it may end the job. On a device alone they wait in main memory
+    until the job leaves. Checkpoints come as often as they cost a twentieth of the time: what a
+    GPU waits for is the copy alone where one that is still on its way is waited out, and elsewhere
+    the writing. What was trained since is trained again after a kill, to the same end.
     """
 
     def __init__(
@@ -90,7 +89,8 @@ class Keeper:
         last = self._states.get(job)
         if self.is_durable and last is not None and not last.done():
             return False
-        rate = _COPIED_PER_SECOND if self.is_durable else _WRITTEN_PER_SECOND
+        is_copied = self.is_durable and self._bank.value_RC.device.type == "cuda"
+        rate = _COPIED_PER_SECOND if is_copied else _WRITTEN_PER_SECOND
         seconds = self._checkpoint_bytes(self._bank.num_rows) / rate / _SHARE
         since = time.monotonic() - self._kept.get(job, self._start)
         writing = sum(not each.done() for each in self._states.values())
