@@ -73,7 +73,7 @@ class QuantizedLayers:
         if self._held == number:
             return
         for whole, packed in zip(self._whole, self._packed[number], strict=True):
-            whole.copy_(self._unpack(packed))
+            whole.copy_(self._unpack(packed).view_as(whole))
         self._held = number
 
     def finish(self) -> None:
@@ -81,17 +81,21 @@ class QuantizedLayers:
 
     def _pack(self, weight_OI: Tensor) -> _Packed:
         if self._kind == "nf4":
-            found = self._library.quantize_4bit(weight_OI, blocksize=_NF4_BLOCK, quant_type="nf4")
+            # As one row: bitsandbytes 0.50 unpacks by rows on CPUs with AVX-512, and takes the
+            # wrong scales where a block lies in two.
+            row = weight_OI.flatten()
+            found = self._library.quantize_4bit(row, blocksize=_NF4_BLOCK, quant_type="nf4")
         else:
             found = self._library.quantize_blockwise(weight_OI, blocksize=_INT8_BLOCK)
         return _Packed(*found)
 
     def _unpack(self, packed: _Packed) -> Tensor:
+        """As it was packed, in one row perhaps."""
         if self._kind == "nf4":
-            weight_OI: Tensor = self._library.dequantize_4bit(packed.codes, packed.state)
+            weight: Tensor = self._library.dequantize_4bit(packed.codes, packed.state)
         else:
-            weight_OI = self._library.dequantize_blockwise(packed.codes, packed.state)
-        return weight_OI
+            weight = self._library.dequantize_blockwise(packed.codes, packed.state)
+        return weight
 
 
 def quantizer(kind: Format) -> Any:

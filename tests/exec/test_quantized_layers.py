@@ -39,8 +39,9 @@ def unpacked_model(kind: Format) -> Any:
         ):
             whole = torch.cat([linear.weight.detach() for linear in linears])
             if kind == "nf4":
-                codes, state = library.quantize_4bit(whole, blocksize=64, quant_type="nf4")
-                found = library.dequantize_4bit(codes, state)
+                row = whole.flatten()
+                codes, state = library.quantize_4bit(row, blocksize=64, quant_type="nf4")
+                found = library.dequantize_4bit(codes, state).view_as(whole)
             else:
                 found = library.dequantize_blockwise(
                     *library.quantize_blockwise(whole, blocksize=256)
