@@ -160,13 +160,13 @@ def is_launched_beside_another() -> bool:
     return int(os.environ.get("RANK", "0")) != _LEADER
 
 
-def join_launched_ranks(device: torch.device) -> Ranks:
-    """Meet them, each on a device of its own."""
+def join_launched_ranks(device: torch.device, address: str = "env://") -> Ranks:
+    """Meet them, each on a device of its own, where torchrun says or at the `address`."""
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     if num_launched_ranks() == 1:
         return join_ranks(0, 1, "tcp://127.0.0.1:0", device)
-    return join_ranks(int(os.environ["RANK"]), num_launched_ranks(), "env://", device)
+    return join_ranks(int(os.environ["RANK"]), num_launched_ranks(), address, device)
 
 
 def _watch(ranks: Ranks) -> None:

@@ -15,12 +15,13 @@ import threading
 import time
 from multiprocessing.connection import Connection
 from typing import Any
+from uuid import uuid4
 
-__all__ = ["DEVICES", "NVML_CHECK", "Berth", "Nursery"]
+__all__ = ["DEVICES", "MEETING", "NVML_CHECK", "Berth", "Nursery"]
 
 DEVICES = "CUDA_VISIBLE_DEVICES"  # how Ray tells a process which ones are its own
 NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"  # torch looks for GPUs without beginning to use them
-_HERE = "127.0.0.1"
+MEETING = "ALTO_MEETING"  # where the ranks of an executor meet, for `join_ranks`
 _LOOK_SECONDS = 0.5  # between two looks at the process
 _MEET_SECONDS = 60.0  # that a process which has been forked may take to connect
 
@@ -64,6 +65,7 @@ class Berth:
         self._orphan_seconds = orphan_seconds
         self._vacant_seconds = vacant_seconds
         self._group = get_current_placement_group()
+        self._meeting: str | None = None
         self._tenant = ""
         self._is_following = False
         self._is_awaited = True  # its process is on its way
@@ -80,10 +82,13 @@ class Berth:
         return os.environ.get(DEVICES, "")
 
     def meeting(self) -> dict[str, str]:
-        """An address of this node at which ranks may meet."""
-        with socket.socket() as found:
-            found.bind((_HERE, 0))
-            return {"MASTER_ADDR": _HERE, "MASTER_PORT": str(found.getsockname()[1])}
+        """Where ranks on this node may meet next: a file that the first of them makes. A port that
+        is free now may be taken by then."""
+        if self._meeting is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._meeting)
+        self._meeting = os.path.join(tempfile.gettempdir(), f"alto-{uuid4().hex}")
+        return {MEETING: f"file://{self._meeting}"}
 
     def house(
         self,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from alto_exec.ray_cluster.berth import DEVICES, Berth
+from alto_exec.ray_cluster.berth import DEVICES, MEETING, Berth
 
 SECONDS = 30
 
@@ -138,7 +138,7 @@ def test_a_process_that_cannot_be_had_has_ended(housed: Housed, nursery: Nursery
 
 def test_a_rank_is_told_which_it_is(housed: Housed, nursery: Nursery) -> None:
     housed("one", rank=1)
-    assert set(nursery.children[0].environment) >= {"MASTER_ADDR", "MASTER_PORT", "RANK"}
+    assert set(nursery.children[0].environment) >= {MEETING, "RANK"}
 
 
 def test_ranks_see_the_devices_of_all(

@@ -21,7 +21,7 @@ from tests.tune.same import assert_same_outcome
 
 
 def test_nothing_is_placed_on_it_until_another_stands_in(nodes: Any, tmp_path: Path) -> None:
-    study, out = study_of(tmp_path / "study", samples=144), tmp_path / "run"
+    study, out = study_of(tmp_path / "study", samples=432), tmp_path / "run"
     expected = undisturbed(study, tmp_path / "alone")
     head = begin(study, out, nodes.address)
     try:
