@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from alto_exec import executor as executor_module
 from alto_exec import keeping
 from alto_exec.checkpoint import Checkpoint, kept_step
 from alto_exec.executor import Executor
 from alto_exec.peft_format import read_adapter, write_adapter
+from alto_exec.step import train_pass
 from alto_policy.events import Departure
 from alto_runs.directory import RunDirectory
 from tests.exec.comparing import assert_close, assert_same_training
@@ -35,6 +37,19 @@ def assert_same_story(story: Story, expected: Story) -> None:
     assert story.ends == expected.ends
     for each in JOBS:
         assert_same_training(story.losses(each.id), expected.losses(each.id), what=each.id)
+
+
+def assert_goes_on_as_undisturbed(
+    heir: Executor, story: Story, folder: Path, undisturbed_folder: Path, expected: Story
+) -> None:
+    for each in JOBS:
+        if each.id not in story.ends:
+            story.hear(heir.launch(each))
+    finish(heir, story)
+    heir.keeper.close()
+    assert_same_story(story, expected)
+    found, wanted = adapter(heir, folder), adapter(heir, undisturbed_folder)
+    assert_close(found, wanted, "the best adapter")
 
 
 @pytest.mark.usefixtures("double_precision")
@@ -95,19 +110,14 @@ def test_what_a_killed_process_had_not_written_is_trained_again(
     stems = [path.stem for path in checkpoints(folder)]
     assert (STEADY.id in stems) == (share > 1)
     heir = new_executor(folder, is_durable=is_durable)
-    for each in JOBS:
-        if each.id not in story.ends:
-            story.hear(heir.launch(each))
-    finish(heir, story)
-    heir.keeper.close()
-    assert_same_story(story, expected)
-    found, wanted = adapter(heir, folder), adapter(heir, tmp_path / "undisturbed")
-    assert_close(found, wanted, "the best adapter")
+    assert_goes_on_as_undisturbed(heir, story, folder, tmp_path / "undisturbed", expected)
 
 
 @pytest.mark.usefixtures("double_precision")
-@pytest.mark.parametrize("passes", [3, 7])
-def test_jobs_catch_up_side_by_side_and_all_of_it_is_on_disk(passes: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("passes", "num_behind"), [(3, 1), (5, 2), (7, 1)])
+def test_jobs_catch_up_side_by_side_and_all_of_it_is_on_disk(
+    passes: int, num_behind: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An executor was lost that had kept best adapters alone; jobs go on where it had told."""
     expected = undisturbed(tmp_path / "undisturbed")
     folder, story = tmp_path / "lost", Story()
@@ -120,21 +130,23 @@ def test_jobs_catch_up_side_by_side_and_all_of_it_is_on_disk(passes: int, tmp_pa
     behind = [
         (each, told[each.id]) for each in JOBS if each.id in told and each.id not in story.ends
     ]
-    assert behind
+    assert len(behind) == num_behind
     heir = new_executor(folder)
-    heir.reach(behind)
+    side_by_side = list[int]()
+
+    def watched(*operands: Any, **options: Any) -> int:
+        side_by_side.append(len(operands[3]))
+        return train_pass(*operands, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(executor_module, "train_pass", watched)
+        heir.reach(behind)
+    assert side_by_side[0] == len(behind)
     assert not heir.residents
     assert heir.bank.num_taken_rows == 0
     for each, step in behind:
         assert kept_step(RunDirectory(folder).checkpoint_path(each.id)) == step
-    for each in JOBS:
-        if each.id not in story.ends:
-            story.hear(heir.launch(each))
-    finish(heir, story)
-    heir.keeper.close()
-    assert_same_story(story, expected)
-    found, wanted = adapter(heir, folder), adapter(heir, tmp_path / "undisturbed")
-    assert_close(found, wanted, "the best adapter")
+    assert_goes_on_as_undisturbed(heir, story, folder, tmp_path / "undisturbed", expected)
 
 
 def test_the_best_adapter_is_on_disk_when_its_job_has_left(tmp_path: Path) -> None:
