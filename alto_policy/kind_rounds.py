@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from alto_policy.decisions import Decision, StartExecutor
 from alto_policy.gangs import Gangs, Place
-from alto_policy.preemption import Service, yield_gpus
+from alto_policy.preemption import Service, holdings, yield_gpus
 from alto_policy.types import GpuId, Task, TaskId
-from alto_policy.view import ClusterView, ExecutorStatus, Status
+from alto_policy.view import ClusterView, Status
 
 __all__ = ["KindRound", "Pair"]
 
@@ -87,16 +87,14 @@ class KindRound:
         room.add(cluster.free_gpus(), are_free=True)
         self._held: dict[TaskId, Counter[Place]] = {}  # of those that may give way
         self._settled: set[TaskId] = set()
-        for name, service in holders.items():
-            executor = cluster.executor(name)
-            assert executor is not None
-            if service.yields or executor.status is ExecutorStatus.STOPPING:
-                room.add(executor.gpus)
+        for name, gpus, fall_free in holdings(holders, cluster):
+            if fall_free:
+                room.add(gpus)
                 if not _goes_on(name, cluster):
                     self._settled.add(name)
             elif may_preempt:
-                room.add(executor.gpus)
-                self._held[name] = Counter([gangs.place_of[gpu] for gpu in executor.gpus])
+                room.add(gpus)
+                self._held[name] = Counter([gangs.place_of[gpu] for gpu in gpus])
             else:
                 self._settled.add(name)
 

@@ -25,7 +25,7 @@ from alto_policy.rounds import Rounds
 from alto_policy.types import GpuId, Task, TaskId
 from alto_policy.view import ClusterView, ExecutorStatus, Status
 
-__all__ = ["Preemptive", "Service", "yield_gpus"]
+__all__ = ["Preemptive", "Service", "holdings", "yield_gpus"]
 
 _LONGEST_SLEEP = 256  # rounds: each doubling costs a sort of all tasks
 _REPLANNED = TaskArrived | TaskCancelled | TaskResized | ExecutorDown | NodeUp | TimerFired
@@ -237,13 +237,11 @@ class _Plan:
         self._free = cluster.free_gpus()
         room = list(self._free)  # what is free now or soon
         self._holds: dict[TaskId, tuple[GpuId, ...]] = {}  # of those that may yield
-        for task, service in holders.items():
-            executor = cluster.executor(task)
-            assert executor is not None
-            if service.yields or executor.status is ExecutorStatus.STOPPING:
-                room += executor.gpus
+        for task, gpus, fall_free in holdings(holders, cluster):
+            if fall_free:
+                room += gpus
             elif may_preempt:
-                self._holds[task] = executor.gpus
+                self._holds[task] = gpus
         self._room = tuple(sorted(room))
         self._victims: list[Service] = []  # may yield, the least urgent last
 
@@ -296,6 +294,16 @@ class _Plan:
         else:
             gang, self._room = self._gangs.take(self._room, task.num_gpus, task.kinds)
             self._free = tuple([gpu for gpu in self._free if gpu not in gang])
+
+
+def holdings(
+    holders: Mapping[TaskId, Service], cluster: ClusterView
+) -> Iterator[tuple[TaskId, tuple[GpuId, ...], bool]]:
+    """The GPUs of each task that holds some, and whether they fall free soon."""
+    for task, service in holders.items():
+        executor = cluster.executor(task)
+        assert executor is not None
+        yield task, executor.gpus, service.yields or executor.status is ExecutorStatus.STOPPING
 
 
 def yield_gpus(service: Service, cluster: ClusterView) -> Iterator[Pause | StopExecutor]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alto_runs.errors import UserError
 
@@ -18,6 +18,7 @@ __all__ = [
     "Record",
     "Single",
     "Text",
+    "evenly",
     "read_records",
 ]
 
@@ -72,6 +73,7 @@ class Preference:
 _ONE_LIST = "one list of records, expected a record on each line, as jq -c '.[]' FILE writes them"
 
 Record = Single | Preference
+_Item = TypeVar("_Item")
 Row = Mapping[str, Any]
 
 
@@ -102,6 +104,13 @@ def read_records(path: Path) -> list[Record]:
     if not records:
         raise UserError(f"{path}: the file is empty, expected at least one record")
     return records
+
+
+def evenly(items: list[_Item], limit: int | None) -> list[_Item]:
+    """At most `limit` of them, evenly spaced: files are often sorted by subject."""
+    if limit is None or limit >= len(items):
+        return items
+    return [items[i * len(items) // limit] for i in range(limit)]
 
 
 def _rows_of(path: Path) -> Iterator[tuple[str, Any]]:

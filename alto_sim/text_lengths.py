@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from alto_policy.types import TokenCounts
-from alto_runs.records import Chat, Completion, Preference, Record, Text, read_records
+from alto_runs.records import Chat, Completion, Preference, Record, Text, evenly, read_records
 
 if TYPE_CHECKING:
     from alto_runs.study import DataSpec
@@ -39,8 +39,8 @@ def estimated_size(spec: "DataSpec") -> DataSize:
     else:
         held_out = math.ceil(len(train) * spec.validation_fraction)
         train, validation = train[held_out:] or train, train[:held_out]
-    train = _spread(train, spec.train_limit)
-    validation = _spread(validation, spec.validation_limit)
+    train = evenly(train, spec.train_limit)
+    validation = evenly(validation, spec.validation_limit)
     longest = max(_most_of_a_pass(sample) for sample in (*train, *validation))
     tokens = TokenCounts(per_sample=fmean(map(sum, train)), validation=sum(map(sum, validation)))
     return DataSize(len(train), longest, tokens)
@@ -67,9 +67,3 @@ def _characters(record: Chat | Completion | Text) -> int:
 def _most_of_a_pass(sample: Sequence[int]) -> int:
     """A pair may be seen by the frozen model too."""
     return sum(sample) if len(sample) == 1 else 2 * sum(sample)
-
-
-def _spread(samples: list[tuple[int, ...]], limit: int | None) -> list[tuple[int, ...]]:
-    if limit is None or limit >= len(samples):
-        return samples
-    return [samples[i * len(samples) // limit] for i in range(limit)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from alto_exec.data.samples import Example, Pair, Sample, encode, encode_pair
 from alto_runs.errors import UserError
-from alto_runs.records import Preference, Record, read_records
+from alto_runs.records import Preference, Record, evenly, read_records
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -55,8 +55,8 @@ def load_dataset(
     for side, records in (("train", train), ("validation", validation)):
         _check_kind(records, side, objective)
     shared = {_digest(record) for record in train} & {_digest(record) for record in validation}
-    train = _spread(train, spec.train_limit)
-    validation = _spread(validation, spec.validation_limit)
+    train = evenly(train, spec.train_limit)
+    validation = evenly(validation, spec.validation_limit)
     train_samples, train_dropped = _encode_all(train, "train", spec, tokenizer)
     validation_samples, validation_dropped = _encode_all(validation, "validation", spec, tokenizer)
     if shared:
@@ -114,13 +114,6 @@ def _held_out(records: Sequence[Record], fraction: float) -> set[str]:
 def _digest(record: Record) -> str:
     content = json.dumps(asdict(record), sort_keys=True)
     return hashlib.sha256(f"{type(record).__name__} {content}".encode()).hexdigest()
-
-
-def _spread(records: list[Record], limit: int | None) -> list[Record]:
-    """At most `limit` records, evenly spaced: files are often sorted by subject."""
-    if limit is None or limit >= len(records):
-        return records
-    return [records[i * len(records) // limit] for i in range(limit)]
 
 
 def _encode_all(

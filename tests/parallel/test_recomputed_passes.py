@@ -12,7 +12,6 @@ from alto_exec.parallel.agreement import UNRECORDED, Agreement, Offer, Pass
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_policy.exchange import PassTokens, Way
-from alto_policy.memory import KeptActivations, MemoryModel
 from tests.exec.batches import a_batch
 from tests.exec.comparing import (
     Trajectory,
@@ -20,6 +19,7 @@ from tests.exec.comparing import (
     assert_same_training,
     in_double_precision,
 )
+from tests.exec.test_recompute import BOTH
 from tests.parallel.ranks_of_processes import outcomes
 from tests.parallel.recorder import Recorder
 from tests.parallel.test_agreement import of_two
@@ -28,13 +28,6 @@ from tests.parallel.test_sharded_decoder import JOBS, LAYERS, OWNERS, model_of, 
 
 # The first rank has room for all that it keeps, the second for some 30 tokens of all layers.
 CAPACITIES = (1_000_000, 30_000)
-MEMORY = MemoryModel(
-    capacity=0,
-    fixed=0,
-    per_rank=0,
-    per_token=100,
-    kept=KeptActivations(per_token=1_000),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +44,7 @@ def train_with_little_memory(ranks: Ranks, folder: Path) -> Told:
         whole = model_of("llama")
         recorder = Recorder(partial(ShardedDecoder, whole, ranks, way=Way.TRAVELLING))
         model = recorder.model
-        model.activations.follow(replace(MEMORY, capacity=CAPACITIES[ranks.rank]))
+        model.activations.follow(replace(BOTH, capacity=CAPACITIES[ranks.rank]))
         agreed: list[int | None] = []
         begin = model.layers.begin
 
@@ -118,7 +111,7 @@ def with_little_memory_on_one(ranks: Ranks, folder: Path) -> dict[str, list[tupl
         for capacity in (1_000_000, 50_000, 0):
             model = a_model(ranks, way)
             if not ranks.is_leader:
-                model.activations.follow(replace(MEMORY, capacity=capacity))
+                model.activations.follow(replace(BOTH, capacity=capacity))
             bank, slots = adapters(model)
             passes = []
             for _ in range(3):
