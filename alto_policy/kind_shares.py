@@ -1,5 +1,6 @@
 """How Gavel divides several kinds of GPU (Narayanan et al. 2020, sections 4.1 and 4.2)."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -59,7 +60,7 @@ class KindShares:
         speed_on = dict(zip(kinds or (), speeds, strict=True))
         found = choices(width, speed_on, room, self._counts)
         whole = self._counts.total()
-        evenly = sum(
+        evenly = math.fsum(
             speed * sum(self._counts[kind] for kind in on) / whole
             for on, (speed, _) in found.items()
         )

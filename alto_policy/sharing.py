@@ -8,6 +8,7 @@ kind every claim's cheapest plan is known at once, so the prices alone are searc
 Wolfe's decomposition (1960), by a simplex method with as many rows as there are kinds.
 """
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -43,7 +44,7 @@ class Claim:
 
 def level_of(claim: Claim, fractions: Sequence[float]) -> float:
     """What one of them gains."""
-    return sum(way.gain * each for way, each in zip(claim.ways, fractions, strict=True))
+    return math.fsum(way.gain * each for way, each in zip(claim.ways, fractions, strict=True))
 
 
 def max_min(claims: Sequence[Claim], capacities: Sequence[float]) -> list[tuple[float, ...]]:
@@ -209,9 +210,9 @@ def _furthest(
             break
         plans[simplex.enter([*column, 1.0], share)] = share, found
     basis = [(w, *each) for w, each in zip(simplex.values, plans, strict=True) if each is not None]
-    rest = max(0.0, 1 - sum(weight for weight, _, _ in basis))
+    rest = max(0.0, 1 - math.fsum(weight for weight, _, _ in basis))
     mixed = _mixed([(rest, plan), *((weight, found) for weight, _, found in basis)])
-    return _Step(sum(weight * share for weight, share, _ in basis), mixed, prices)
+    return _Step(math.fsum(weight * share for weight, share, _ in basis), mixed, prices)
 
 
 def _best(
@@ -256,7 +257,7 @@ def _mixed(weighted: Sequence[tuple[float, _Plan]]) -> _Plan:
 
 
 def _product(one: Sequence[float], other: Sequence[float]) -> float:
-    return sum(a * b for a, b in zip(one, other, strict=True))
+    return math.fsum(a * b for a, b in zip(one, other, strict=True))
 
 
 class _Simplex:

@@ -83,7 +83,7 @@ def _fit_passes(runs: Sequence[Sequence[TrainingWork]]) -> Fitted:
     per_pass, per_token = _weighed(
         [(row.passes, row.tokens) for row in steady], [row.seconds for row in steady]
     )
-    more = sum(row.seconds - per_pass * row.passes - per_token * row.tokens for row in rows)
+    more = math.fsum(row.seconds - per_pass * row.passes - per_token * row.tokens for row in rows)
     return Fitted(
         StepTime(per_pass=per_pass, per_token=per_token, per_evaluation=0.0),
         replace(NO_OVERHEADS, first_pass=max(0.0, more / len(set(sizes)))),
@@ -97,7 +97,7 @@ def _fit_replays(runs: Sequence[Sequence[TrainingWork]]) -> Fitted:
     steady = [row for row in rows if not _recordings(row)] or rows
     times = min(
         (_with_bend(steady, filling) for filling in _FILLING),
-        key=lambda times: sum(_missed(row, times) for row in steady),
+        key=lambda times: math.fsum(_missed(row, times) for row in steady),
     )
     more = [
         [(row.seconds - _of(row, times), count) for row in run if (count := _recordings(row))]
@@ -385,5 +385,5 @@ class _Observer:
         self._open.pop(job, None)
 
     def _add_tokens(self, job: JobId, sign: int) -> None:
-        gpu = self._gpu_of[job]
-        self._tokens[gpu] = self._tokens.get(gpu, 0) + sign * tokens_of(*self._jobs[job])
+        gpu, (spec, task) = self._gpu_of[job], self._jobs[job]
+        self._tokens[gpu] = self._tokens.get(gpu, 0) + sign * tokens_of((spec,), task)

@@ -79,7 +79,7 @@ class FirstTimes:
     def after(self, jobs: Sequence[Job], seconds: float, count: int) -> tuple[float, "FirstTimes"]:
         """Seconds that so many passes of the jobs take more than their own `seconds` each, and
         what is paid for then."""
-        size = size_class(sum(tokens_of(job, self.task) for job in jobs))
+        size = size_class(tokens_of(jobs, self.task))
         paid = self.paid.get(size, 0.0)
         left = self.whole - paid
         larger = [known for other, known in self.seconds.items() if other > size]

@@ -37,7 +37,7 @@ class Recordings:
     def after(self, jobs: Sequence[Job], _: float, count: int) -> tuple[float, "Recordings"]:
         """Seconds that so many passes of the jobs take more than their tokens do, and what is
         recorded then."""
-        mean = sum(tokens_of(job, self.task) for job in jobs)
+        mean = tokens_of(jobs, self.task)
         spread = _spread(jobs, self.task)
         wasted = dict(self.wasted)
         computing = 0.0

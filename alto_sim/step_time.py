@@ -43,9 +43,8 @@ class StepTime:
 
     def pass_seconds(self, jobs: Iterable[Job], task: Task) -> float:
         """One fused pass of the jobs, each with one batch of sequences of the mean length."""
-        length = task.mean_length  # once: a simulator asks at every change of a GPU's jobs
         chosen = [job.hyperparameters for job in jobs]
-        tokens = sum([h.batch_size * length for h in chosen])
+        tokens = task.mean_length * sum([h.batch_size for h in chosen])
         seconds = self.per_pass + self.per_token * tokens
         if self.rows is not None:
             seconds += self.rows.seconds(tokens)
@@ -76,6 +75,6 @@ def _check_times(times: RowTimes | StepTime) -> None:
 DEFAULT_STEP_TIME = StepTime(per_pass=0.02, per_token=1 / 17_000, per_evaluation=2.0)
 
 
-def tokens_of(job: Job, task: Task) -> float:
-    """Tokens of the job in one pass, were all its sequences of the mean length."""
-    return job.hyperparameters.batch_size * task.mean_length
+def tokens_of(jobs: Iterable[Job], task: Task) -> float:
+    """Tokens of the jobs in one pass, were all their sequences of the mean length."""
+    return task.mean_length * sum([job.hyperparameters.batch_size for job in jobs])
