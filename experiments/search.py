@@ -167,7 +167,8 @@ def compared_with_peft(
     }
 
 
-def main() -> None:
+def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Of the command's line where none are given."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--data", type=Path, required=True, help="train and validation .jsonl")
     parser.add_argument("--out", type=Path, required=True)
@@ -181,7 +182,11 @@ def main() -> None:
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=BATCH_SIZES)
     parser.add_argument("--answers", action="store_true", help="judge every adapter's answers")
     parser.add_argument("--peft-steps", type=int, default=10, help="of each kind of job; 0: none")
-    options = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    options = options_of()
     study = study_of(options)
     begin = time.perf_counter()
     result = tune(study, options.out)

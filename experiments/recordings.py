@@ -1,0 +1,155 @@
+"""Which searches are recorded in `traces`, the most valuable first: what a time limit cuts is last.
+
+The seconds are makespans on one H100, as recorded or, of what never was, expected. They say which
+search begins first and which no longer fits.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = [
+    "COMBINED_FACT",
+    "COSMOSQA",
+    "LARGE_BATCHES",
+    "PREFERENCES",
+    "QUESTION_GENERATION",
+    "RECORDINGS",
+    "ROPES",
+    "SMALL_BATCHES",
+    "Policy",
+    "Recording",
+    "RecordingData",
+    "in_order",
+    "that_fit",
+]
+
+SMALL_BATCHES, LARGE_BATCHES = (1, 2, 4, 8), (16, 32, 64)
+_AROUND = 35.0  # seconds of a search's process that are not its makespan: start, answers
+
+
+class Policy(StrEnum):
+    ALTO = "alto"
+    FIFO = "fifo"  # every job to its end
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingData:
+    name: str  # begins the names of the recordings
+    folder: str  # of the data; preferences and the demo are in `examples`
+    train: int | None  # records, evenly from all of them; None: those of the study
+    validation: int | None
+
+
+COMBINED_FACT = RecordingData("qasc-combined-fact", "examples/demo/data", 4000, 256)
+QUESTION_GENERATION = RecordingData(
+    "qasc-question-generation-1000", "qasc_question_generation", 1000, 128
+)
+FEWER_QUESTIONS = RecordingData("qasc-question-generation", "qasc_question_generation", 600, 128)
+COSMOSQA = RecordingData("cosmosqa", "cosmosqa_answer_generation", 1000, 96)
+ROPES = RecordingData("ropes", "ropes_answer_generation", 600, 64)
+PREFERENCES = RecordingData("qasc-preferences", "examples/preferences", None, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    data: RecordingData
+    policy: Policy
+    makespan: float  # seconds on one H100
+    seed: int = 0
+    folder: str = "recorded"  # in `traces`
+    batch_sizes: Sequence[int] = SMALL_BATCHES
+    layers: int | None = None  # of a slice of the backbone; None: all of them
+    peft_steps: int = 0  # of each kind of job, by PEFT, to tell what it would take
+
+    @property
+    def name(self) -> str:
+        """Of the folder, the study and its task."""
+        backbone = "" if self.layers is None else f"-{self.layers}-layers"
+        seed = f"-seed{self.seed}" if self.seed else ""
+        return f"{self.data.name}{backbone}-{self.policy}{seed}"
+
+    @property
+    def path(self) -> str:
+        """Below `traces`."""
+        return f"{self.folder}/{self.name}"
+
+    @property
+    def seconds(self) -> float:
+        """That it takes a GPU, all in all."""
+        return self.makespan + _AROUND
+
+
+def _grid(
+    data: RecordingData, fifo: float, alto: float, seed: int = 0, peft_steps: int = 0
+) -> tuple[Recording, Recording]:
+    return (
+        Recording(data=data, policy=Policy.FIFO, makespan=fifo, seed=seed),
+        Recording(data=data, policy=Policy.ALTO, makespan=alto, seed=seed, peft_steps=peft_steps),
+    )
+
+
+def _sliced(layers: int, fifo: float, alto: float) -> tuple[Recording, Recording]:
+    """On the data of the shortest samples."""
+    return (
+        Recording(data=QUESTION_GENERATION, policy=Policy.FIFO, makespan=fifo, layers=layers,
+                  folder="slices"),
+        Recording(data=QUESTION_GENERATION, policy=Policy.ALTO, makespan=alto, layers=layers,
+                  folder="slices"),
+    )  # fmt: skip
+
+
+def _larger(data: RecordingData, makespan: float) -> Recording:
+    return Recording(
+        data=data,
+        policy=Policy.FIFO,
+        makespan=makespan,
+        folder="batches",
+        batch_sizes=LARGE_BATCHES,
+    )
+
+
+RECORDINGS: tuple[Recording, ...] = (
+    *_grid(COMBINED_FACT, 338, 88, peft_steps=10),
+    *_grid(QUESTION_GENERATION, 79, 30),
+    *_grid(COSMOSQA, 129, 40),
+    *_grid(ROPES, 164, 53),
+    *_grid(PREFERENCES, 61, 26),
+    *_grid(QUESTION_GENERATION, 78, 34, seed=1),
+    *_sliced(10, 35, 15),
+    *_grid(COSMOSQA, 129, 40, seed=1),
+    *_grid(ROPES, 164, 53, seed=1),
+    _larger(QUESTION_GENERATION, 113),
+    *_grid(PREFERENCES, 61, 26, seed=1),
+    *_grid(COMBINED_FACT, 338, 88, seed=1),
+    _larger(COSMOSQA, 180),
+    *_sliced(20, 60, 22),
+    Recording(data=FEWER_QUESTIONS, policy=Policy.ALTO, makespan=26),
+    _larger(ROPES, 220),
+)
+"""In order of value: each data set with one seed, preferences, second seeds, slices, batches."""
+
+
+def in_order(recordings: Sequence[Recording], gpus: int, seconds: float) -> list[Recording]:
+    """As they are begun: those that fit into the time, the longest first, then the others."""
+    kept = that_fit(recordings, gpus, seconds)
+    rest = [one for one in recordings if one not in kept]
+    return sorted(kept, key=lambda one: -one.seconds) + rest
+
+
+def that_fit(recordings: Sequence[Recording], gpus: int, seconds: float) -> list[Recording]:
+    """By their value, those that GPUs side by side come to the end of; what is too long for the
+    time that is left is passed over."""
+    kept: list[Recording] = []
+    for one in recordings:
+        if _side_by_side([*kept, one], gpus) <= seconds:
+            kept.append(one)
+    return kept
+
+
+def _side_by_side(recordings: Iterable[Recording], gpus: int) -> float:
+    """Seconds until the last one is done, the longest begun first."""
+    busy = [0.0] * gpus
+    for seconds in sorted((one.seconds for one in recordings), reverse=True):
+        busy[busy.index(min(busy))] += seconds
+    return max(busy)
