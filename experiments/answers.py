@@ -4,8 +4,8 @@
 
 Reads the run directory of `alto tune`, its data and its backbone, on the run's device. A sample is
 right where greedy decoding gives the whole known answer; a pair, where the adapter prefers the
-chosen answer by more than the untuned model does. The untuned model comes first. It is all written
-to `answers.jsonl` in the run directory.
+chosen answer by more than the untuned model does, of which so much is not asked. The untuned model
+comes first. It is all written to `answers.jsonl` in the run directory.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def _judged(
     if pairs:
         margins = preference_margins(backbone, bank, pairs, adapters, References())
         for name, margins_P in zip(names, margins, strict=True):
-            share = float((margins_P > 0).double().mean())
+            share = None if name is None else float((margins_P > 0).double().mean())
             yield Answers(task=prepared.task.id, job=name, preferred=share)
 
 

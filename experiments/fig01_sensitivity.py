@@ -29,7 +29,7 @@ from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of, tell_
 from alto_sim.curves_fit import read_sweep
 from experiments.curve_sets import RECORDED, by_seed, origins, recorded_sets, shown_sets
 from experiments.exhibit import Exhibit, Table, Verdict
-from experiments.same_task import by_task, name_of, seed_of, spread_of, told_seeds
+from experiments.same_task import by_task, mean_of_known, name_of, seed_of, spread_of, told_seeds
 from experiments.scores import Measure, Search, searches
 
 __all__ = ["Row", "accuracy_rows", "exhibit", "no_accuracies", "spread"]
@@ -76,7 +76,9 @@ def accuracy_rows(judged: Sequence[Search]) -> Iterator[Row]:
             continue
         best = [100 * max(found) for found in shares]
         worst, deviation = spread_of([100 * (max(found) - min(found)) for found in shares])
-        untuned = [one.untuned.share(measure) for one in judged if one.untuned is not None]
+        untuned = mean_of_known(
+            one.untuned.share(measure) for one in judged if one.untuned is not None
+        )
         yield Row(
             name_of(judged[0].task),
             measure.value,
@@ -86,7 +88,7 @@ def accuracy_rows(judged: Sequence[Search]) -> Iterator[Row]:
             worst,
             deviation,
             fmean(100 * (max(found) - median(found)) for found in shares),
-            100 * fmean(share for share in untuned if share is not None),
+            None if untuned is None else 100 * untuned,
             _PAPER.get(measure.value),
         )
 
@@ -168,9 +170,10 @@ def _shares(search: Search, measure: Measure) -> list[float]:
 
 def _told_accuracy(row: Row) -> str:
     paper = f"; paper {row.paper}" if row.paper else ""
+    untuned = "" if row.untuned is None else f", untuned model {row.untuned:.1f} %"
     return (
         f"{row.task}, {row.measure}: best {row.best:.1f} %, worst {row.worst:.1f} points below "
-        f"it, median {row.median:.1f}, untuned model {row.untuned:.1f} % ({row.jobs} jobs{paper})."
+        f"it, median {row.median:.1f}{untuned} ({row.jobs} jobs{paper})."
     )
 
 

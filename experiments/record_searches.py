@@ -4,10 +4,10 @@
     python -m experiments.record_searches --data DIR --out DIR --only ropes-fifo ropes-alto
 
 `DIR` of the data holds a folder for each data set (`recordings.py` names them); others come from
-`examples`. Each search is a process of its own and leaves DIR/recorded/NAME, `batches` or `slices`
-in place of `recorded`: its log and what stands beside it, no adapters. What is there already is
-passed over, so that the same command goes on where a time limit cut it off. With `--warm` a third
-of each search with exits comes first and is not kept: kernels are compiled then.
+`examples`. Each search is a process of its own and leaves DIR/FOLDER/NAME, the folder as in
+`traces`: its log and what stands beside it, no adapters. What is there already is passed over, so
+that the same command goes on where a time limit cut it off. With `--warm` a third of a search with
+exits on each data set comes first and is not kept: kernels are compiled then.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
-from experiments.recording_commands import MODEL, ROOT, Site, commands, settled
+from experiments.recording_commands import MODEL, ROOT, Site, commands, preparation, settled
 from experiments.recordings import (
     RECORDINGS,
     SMALL_BATCHES,
@@ -198,24 +198,19 @@ def warm_up(recordings: Sequence[Recording]) -> list[Recording]:
     """What is run and not kept: a search with exits on each data set, with the whole backbone."""
     kinds: dict[str, Recording] = {}
     for one in recordings:
-        if one.batch_sizes == SMALL_BATCHES and one.layers is None:
+        if one.batch_sizes == SMALL_BATCHES and one.made_backbone is None:
             kinds.setdefault(one.data.folder, replace(one, policy=Policy.ALTO, makespan=0.0))
     return list(kinds.values())
 
 
-def _begin_slices(recordings: Sequence[Recording], site: Site) -> list[subprocess.Popen[bytes]]:
-    """Of the backbone, side by side; where one fails its searches tell of it."""
-    made = {one.layers: site.work / site.model_of(one) for one in recordings if one.layers}
+def _begin_backbones(recordings: Sequence[Recording], site: Site) -> list[subprocess.Popen[bytes]]:
+    """That are to be made, side by side; where one fails its searches tell of it."""
+    made = {one.made_backbone: preparation(one, site) for one in recordings}
     return [
-        subprocess.Popen(
-            [sys.executable, "-m", "experiments.slice_backbone", "--model", site.model,
-             "--layers", str(layers), "--out", str(folder)],
-            cwd=site.work,
-            env=site.environment(None),
-        )
-        for layers, folder in made.items()
-        if not folder.exists()
-    ]  # fmt: skip
+        subprocess.Popen([sys.executable, *command], cwd=site.work, env=site.environment(None))
+        for name, command in made.items()
+        if name is not None and command is not None and not (site.work / name).exists()
+    ]
 
 
 def _pack(out: Path, archive: Path, recordings: Sequence[Recording]) -> None:
@@ -272,7 +267,7 @@ def main() -> None:
     def minutes() -> float:
         return (end - time.monotonic()) / 60
 
-    slices = _begin_slices(chosen, site)
+    backbones = _begin_backbones(chosen, site)
     if options.warm:
         record_all(
             warm_up(chosen),
@@ -281,7 +276,7 @@ def main() -> None:
             lambda one, device, left: record_one(one, site, device, left, kept=False),
             lambda outcome: print(outcome.line(), flush=True),
         )
-    for process in slices:
+    for process in backbones:
         process.wait()
     left_out = len(chosen) - len(that_fit(chosen, len(devices), 60 * minutes()))
     print(f"{len(chosen)} searches on {len(devices)} devices, {minutes():.1f} minutes; by "

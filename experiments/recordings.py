@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 SMALL_BATCHES, LARGE_BATCHES = (1, 2, 4, 8), (16, 32, 64)
+MODEL = "SmolLM2-135M"
 _AROUND = 35.0  # seconds of a search's process that are not its makespan: start, answers
 
 
@@ -47,6 +48,11 @@ QUESTION_GENERATION = RecordingData(
 )
 FEWER_QUESTIONS = RecordingData("qasc-question-generation", "qasc_question_generation", 600, 128)
 COSMOSQA = RecordingData("cosmosqa", "cosmosqa_answer_generation", 1000, 96)
+FEW_QUESTIONS = RecordingData("qasc-question-generation-250", "qasc_question_generation", 250, 128)
+MORE_QUESTIONS = RecordingData(
+    "qasc-question-generation-2000", "qasc_question_generation", 2000, 128
+)
+SPEED_QUESTIONS = RecordingData("speed", "qasc_question_generation", 64, 16)
 ROPES = RecordingData("ropes", "ropes_answer_generation", 600, 64)
 PREFERENCES = RecordingData("qasc-preferences", "examples/preferences", None, None)
 
@@ -60,14 +66,23 @@ class Recording:
     folder: str = "recorded"  # in `traces`
     batch_sizes: Sequence[int] = SMALL_BATCHES
     layers: int | None = None  # of a slice of the backbone; None: all of them
+    shape: str | None = None  # of random weights, for their speed; None: the trained model
     peft_steps: int = 0  # of each kind of job, by PEFT, to tell what it would take
 
     @property
     def name(self) -> str:
         """Of the folder, the study and its task."""
+        first = self.data.name if self.shape is None else self.shape.lower()
         backbone = "" if self.layers is None else f"-{self.layers}-layers"
         seed = f"-seed{self.seed}" if self.seed else ""
-        return f"{self.data.name}{backbone}-{self.policy}{seed}"
+        return f"{first}{backbone}-{self.policy}{seed}"
+
+    @property
+    def made_backbone(self) -> str | None:
+        """The name of the folder in which a slice or a random model is made first."""
+        if self.layers is not None:
+            return f"{self.layers}-layers-of-{MODEL}"
+        return None if self.shape is None else f"{self.shape}-of-random-weights"
 
     @property
     def path(self) -> str:
@@ -109,6 +124,25 @@ def _larger(data: RecordingData, makespan: float) -> Recording:
     )
 
 
+def _sized(data: RecordingData, makespan: float, seed: int = 0) -> Recording:
+    """With every batch size: does the best one depend on how much data there is?"""
+    return Recording(
+        data=data,
+        policy=Policy.FIFO,
+        makespan=makespan,
+        seed=seed,
+        folder="sizes",
+        batch_sizes=(*SMALL_BATCHES, *LARGE_BATCHES),
+    )
+
+
+def _random(shape: str, makespan: float) -> Recording:
+    """Speed alone is told: such a backbone learns nothing of use."""
+    return Recording(
+        data=SPEED_QUESTIONS, policy=Policy.FIFO, makespan=makespan, folder="speed", shape=shape
+    )
+
+
 RECORDINGS: tuple[Recording, ...] = (
     *_grid(COMBINED_FACT, 338, 88, peft_steps=10),
     *_grid(QUESTION_GENERATION, 79, 30),
@@ -117,17 +151,23 @@ RECORDINGS: tuple[Recording, ...] = (
     *_grid(PREFERENCES, 61, 26),
     *_grid(QUESTION_GENERATION, 78, 34, seed=1),
     *_sliced(10, 35, 15),
+    _random("Llama-3.2-1B", 40),
+    _random("Llama-3.1-8B", 150),
     *_grid(COSMOSQA, 129, 40, seed=1),
     *_grid(ROPES, 164, 53, seed=1),
     _larger(QUESTION_GENERATION, 113),
+    _sized(FEW_QUESTIONS, 50),
+    _sized(FEW_QUESTIONS, 50, seed=1),
     *_grid(PREFERENCES, 61, 26, seed=1),
     *_grid(COMBINED_FACT, 338, 88, seed=1),
     _larger(COSMOSQA, 180),
     *_sliced(20, 60, 22),
     Recording(data=FEWER_QUESTIONS, policy=Policy.ALTO, makespan=26),
     _larger(ROPES, 220),
+    _sized(MORE_QUESTIONS, 390),
 )
-"""In order of value: each data set with one seed, preferences, second seeds, slices, batches."""
+"""In order of value: each data set with one seed, preferences, second seeds, other backbones, other
+batches and amounts of data."""
 
 
 def in_order(recordings: Sequence[Recording], gpus: int, seconds: float) -> list[Recording]:

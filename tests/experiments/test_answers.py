@@ -12,6 +12,7 @@ from experiments import answers
 from experiments.answers import write_answers
 from experiments.scores import ANSWERS
 from tests.tune.small_study import small_study
+from tests.tune.test_preference_study import study_in
 
 
 def test_the_untuned_model_and_all_adapters_are_judged(
@@ -35,3 +36,19 @@ def test_the_untuned_model_and_all_adapters_are_judged(
     assert len(tuned) == 5
     assert tuned[0]["tokens"] > max(untuned["tokens"], tuned[-1]["tokens"])
     assert {row["preferred"] for row in found[0]} == {None}
+
+
+def test_adapters_are_judged_by_pairs_and_the_untuned_model_is_not(tmp_path: Path) -> None:
+    result = tune(study_in(tmp_path), tmp_path / "run", console=Console(quiet=True))
+    write_answers(result)
+    lines = (tmp_path / "run" / ANSWERS).read_text().splitlines()
+    untuned, best, *_ = [json.loads(line) for line in lines]
+    assert set(untuned.values()) == {"preferences", None}, "it prefers nothing to itself"
+    assert len(lines) == 1 + len(result.leaderboard) == 5
+    assert best == {
+        "task": "preferences",
+        "job": result.leaderboard[0].job,
+        "answers": None,
+        "tokens": None,
+        "preferred": 1.0,
+    }

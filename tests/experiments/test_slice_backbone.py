@@ -1,4 +1,4 @@
-"""A slice is made of the model's own layers."""
+"""A slice is made of the model's own layers, a random backbone of a shape and a tokenizer."""
 
 import re
 from collections.abc import Callable
@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
 from alto_runs.errors import UserError
+from experiments.random_weights import save_random
 from experiments.slice_backbone import slice_backbone
 from tests.exec.tiny_models import save_tiny, tiny_llama, tiny_qwen2, tiny_tokenizer
 
@@ -48,3 +49,24 @@ def test_all_layers_are_no_slice(layers: int, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"^--layers: value {layers}: expected 1 to 1"):
         slice_backbone(str(tmp_path / "whole"), layers, tmp_path / "slice")
     assert not (tmp_path / "slice").exists()
+
+
+def test_random_weights_have_a_shape_and_the_words_of_another_model(tmp_path: Path) -> None:
+    tiny_llama(layers=3)[0].save_pretrained(tmp_path / "shape")
+    save_tiny(tmp_path / "words")
+    save_random(str(tmp_path / "shape"), str(tmp_path / "words"), tmp_path / "made")
+    made, shape = loaded(tmp_path / "made"), loaded(tmp_path / "shape")
+    assert [p.shape for p in made.parameters()] == [p.shape for p in shape.parameters()]
+    assert not torch.equal(made.lm_head.weight, shape.lm_head.weight)
+    words = load_tokenizer(tmp_path / "words")("say red").input_ids
+    assert load_tokenizer(tmp_path / "made")("say red").input_ids == words
+    with pytest.raises(UserError, match="is there already"):
+        save_random(str(tmp_path / "shape"), str(tmp_path / "words"), tmp_path / "made")
+
+
+def test_words_that_the_shape_does_not_have_are_refused(tmp_path: Path) -> None:
+    save_tiny(tmp_path / "words")
+    tiny_llama(vocabulary_size=8)[0].save_pretrained(tmp_path / "shape")
+    with pytest.raises(UserError, match=r"^--tokenizer: .* has 8$"):
+        save_random(str(tmp_path / "shape"), str(tmp_path / "words"), tmp_path / "made")
+    assert not (tmp_path / "made").exists()
