@@ -12,13 +12,13 @@ from alto_runs.errors import UserError
 from alto_service.verbs import add_verbs
 
 if TYPE_CHECKING:
-    from alto_policy.policies import Settings
     from alto_runs.result import Result
     from alto_runs.study import Study
 
 __all__ = ["main"]
 
 _SHIPPED = Path()
+_POLICY = "NAME|FILE.py"  # or FILE.py:CLASS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,11 +41,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tune(options: argparse.Namespace) -> int:
+    from alto_runs.own_policy import blaming, named_policy
     from alto_runs.study import load_study, naming
 
+    policy = None if options.policy is None else named_policy(options.policy)
     study = load_study(options.study)
-    if options.policy is not None:
-        study = study.model_copy(update={"policy": _settings(options.policy)})
+    if policy is not None:
+        study = study.model_copy(update={"policy": policy})
     if options.dry_run:
         with naming(options.study):
             return _print_forecast(study)
@@ -54,7 +56,7 @@ def _tune(options: argparse.Namespace) -> int:
     from alto_exec import tune
     from alto_exec.parallel.ranks import is_launched_beside_another
 
-    with naming(options.study):
+    with naming(options.study), blaming(study.policy):
         result = tune(
             study,
             options.out,
@@ -70,10 +72,11 @@ def _tune(options: argparse.Namespace) -> int:
 
 def _simulate(options: argparse.Namespace) -> int:
     from alto_runs.garbage import leave_at_exit
+    from alto_runs.own_policy import named_policy
     from alto_sim.seeds import Simulation
 
     leave_at_exit()
-    policy = None if options.policy is None else _settings(options.policy)
+    policy = None if options.policy is None else named_policy(options.policy)
     if options.cluster is not None and (options.gpus, options.gpu) != (None, None):
         raise UserError("--gpus and --gpu go without --cluster: its file says them")
     simulation = Simulation(
@@ -137,9 +140,11 @@ def _shown(results: Iterator["Result"], count: int) -> Iterator["Result"]:
 
 
 def _replay(options: argparse.Namespace) -> int:
+    from alto_runs.own_policy import named_policy
     from alto_runs.replaying import describe, replay_run
 
-    num_entries, difference = replay_run(options.run_directory)
+    own = None if options.policy is None else named_policy(options.policy)
+    num_entries, difference = replay_run(options.run_directory, own)
     if difference is None:
         print(f"{options.run_directory}: {num_entries} entries, all decided the same")
         return 0
@@ -213,16 +218,6 @@ def _print_forecast(study: "Study") -> int:
     return 0
 
 
-def _settings(name: str) -> "Settings":
-    from alto_runs.fields import FieldError
-    from alto_runs.policy_settings import parse_settings
-
-    try:
-        return parse_settings(name)
-    except FieldError as error:
-        raise UserError(f"--policy: value {name!r}: {error.what}") from error
-
-
 class _Parser(argparse.ArgumentParser):
     """Tells a mistake in one line; a flag may not be cut short, lest a new one change its sense."""
 
@@ -258,6 +253,7 @@ def _parser() -> argparse.ArgumentParser:
 
     replay = verbs.add_parser("replay", help="decide again; exit 1 at the first difference")
     replay.add_argument("run_directory", type=Path, metavar="DIR")
+    replay.add_argument("--policy", metavar="FILE.py", help="of your own, if that decided")
     replay.set_defaults(run=_replay)
 
     report = verbs.add_parser("report", help="figures and a self-contained report.html")
@@ -294,7 +290,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_simulate(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     simulate = verbs.add_parser("simulate", help="the same loop on a simulated cluster")
     simulate.add_argument("workload", type=Path, metavar="TRACE|STUDY.yaml|DIR")
-    simulate.add_argument("--policy", metavar="NAME", help="default: that of the workload")
+    simulate.add_argument("--policy", metavar=_POLICY, help="default: that of the workload")
     simulate.add_argument("--gpus", type=_gpus, metavar="N", help="default: 1")
     simulate.add_argument(
         "--cluster",
@@ -364,7 +360,7 @@ def _add_tune(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     tune = verbs.add_parser("tune", help="run the tasks of a study")
     tune.add_argument("study", type=Path, metavar="STUDY.yaml")
     tune.add_argument("--out", type=Path, metavar="DIR", help="new or empty folder for the run")
-    tune.add_argument("--policy", metavar="NAME", help="decide by this policy, at its defaults")
+    tune.add_argument("--policy", metavar=_POLICY, help="decide by this one, at its defaults")
     tune.add_argument("--resume", action="store_true", help="go on with the run in --out")
     tune.add_argument(
         "--cluster",

@@ -4,22 +4,31 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from alto_policy.codec import MalformedError, codec_of
 from alto_policy.policies import SETTINGS, Settings
+from alto_policy.policies.own import OwnSettings
 from alto_policy.policies.shared import SharedSettings
 from alto_policy.policies.tuners import TunerSettings
 from alto_runs.fields import FieldError, decode_fields, encode_fields
 
 __all__ = ["parse_settings", "policy_name", "written_settings"]
 
+_OWN = "own"
+
 
 def parse_settings(value: object) -> Settings:
-    """From the name of a policy, or from fields with its name among them; raises FieldError."""
+    """From the name of a policy, or from fields with its name among them; raises FieldError.
+
+    A user's own is one whose file has been loaded.
+    """
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, Mapping) or "name" not in value:
         raise FieldError((), "expected the name of a policy, or fields with the 'name' of one")
     fields = dict(value)
     name = fields.pop("name")
+    if name == _OWN:
+        return _parse_own(fields)
     if not isinstance(name, str) or name not in SETTINGS:
         raise FieldError(("name",), f"expected one of {', '.join(SETTINGS)}")
     kind: Callable[..., Settings] = SETTINGS[name]
@@ -27,6 +36,17 @@ def parse_settings(value: object) -> Settings:
         return decode_fields(kind, fields)
     within = _parse_within(fields.pop("within"))
     return replace(decode_fields(SharedSettings, fields), within=within)
+
+
+def _parse_own(fields: Mapping[str, Any]) -> OwnSettings:
+    try:
+        settings: OwnSettings = codec_of(OwnSettings).decode(fields)
+    except MalformedError as error:
+        raise FieldError((), error.what) from error
+    if not settings.is_loaded:
+        what = f"expected {settings.file}, as it was when this was written, with --policy"
+        raise FieldError(("file",), what)
+    return settings
 
 
 def _parse_within(value: object) -> TunerSettings:
@@ -41,13 +61,16 @@ def _parse_within(value: object) -> TunerSettings:
 
 
 def policy_name(settings: Settings) -> str:
+    if isinstance(settings, OwnSettings):
+        return settings.policy
     (name,) = (name for name, kind in SETTINGS.items() if kind is type(settings))
     return name
 
 
 def written_settings(settings: Settings) -> dict[str, Any]:
     """All fields and the name, as `parse_settings` takes them."""
-    fields = {"name": policy_name(settings), **encode_fields(settings)}
+    name = _OWN if isinstance(settings, OwnSettings) else policy_name(settings)
+    fields = {"name": name, **encode_fields(settings)}
     if isinstance(settings, SharedSettings):
         fields["within"] = written_settings(settings.within)
     return fields

@@ -4,11 +4,13 @@ from pathlib import Path
 
 from alto_policy.cluster import Cluster, IllegalDecisionError, ImpossibleEventError
 from alto_policy.controller import Controller, Difference, replay
-from alto_policy.policies import build
+from alto_policy.policies import Settings, build
+from alto_policy.policies.own import OwnSettings
 from alto_policy.runlog import Entry, RunLog, dump_entry
 from alto_policy.view import Policy
 from alto_runs.directory import RunDirectory, read_run_log
 from alto_runs.errors import UserError
+from alto_runs.own_policy import check_loaded
 
 __all__ = ["BELIEF", "catch_up", "describe", "follow_log", "replay_run"]
 
@@ -16,8 +18,11 @@ __all__ = ["BELIEF", "catch_up", "describe", "follow_log", "replay_run"]
 BELIEF = "belief"  # of a header's facts: the policy knew more than is in the log
 
 
-def replay_run(path: Path) -> tuple[int, Difference | None]:
-    """Number of entries, and the first one that is decided differently now. Raises UserError."""
+def replay_run(path: Path, own: Settings | None = None) -> tuple[int, Difference | None]:
+    """Number of entries, and the first one that is decided differently now. Raises UserError.
+
+    `own` is the user's policy that decided, be it as it was or not.
+    """
     log_path = RunDirectory.open(path).log_path
     log = read_run_log(log_path)
     if log.header is None:
@@ -26,7 +31,15 @@ def replay_run(path: Path) -> tuple[int, Difference | None]:
         raise UserError(
             f"{log_path}: decided by {belief}, which the log does not hold; simulate it again"
         )
-    controller = Controller(build(log.header.policy), Cluster(log.header.gpus))
+    policy = log.header.policy
+    if own is not None:
+        if not (isinstance(policy, OwnSettings) and isinstance(own, OwnSettings)):
+            raise UserError(
+                "--policy: expected none, or the file of a policy that decided this run"
+            )
+        policy = own
+    check_loaded(policy, log_path)
+    controller = Controller(build(policy), Cluster(log.header.gpus))
     return len(log.entries), follow_log(log, controller, log_path)
 
 

@@ -12,6 +12,7 @@ from alto_runs.costs.step_profile import StepProfile
 from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
 from alto_runs.garbage import uncollected
+from alto_runs.own_policy import blaming, check_loaded, own_policy, source_of
 from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.replaying import BELIEF
 from alto_runs.result import Result
@@ -31,6 +32,13 @@ from alto_sim.simulate import simulate
 __all__ = ["Simulation"]
 
 log = logging.getLogger(__name__)
+
+
+def _begin(own: tuple[Path, str] | None) -> None:
+    """What is to be warned of was told when it was loaded in the first process."""
+    logging.disable(logging.WARNING)
+    if own is not None:
+        own_policy(*own)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +78,8 @@ class Simulation:
         with ProcessPoolExecutor(
             workers,
             mp_context=get_context("spawn"),
-            initializer=logging.disable,  # what is to be warned of was told when it was loaded here
-            initargs=(logging.WARNING,),
+            initializer=_begin,
+            initargs=(source_of(self.policy),),
         ) as pool:
             waiting = [pool.submit(self._run_seed, *each) for each in enumerate(folders)]
             try:
@@ -113,8 +121,8 @@ class Simulation:
         if per_node is not None:
             what = "gpus_per_node: expected none, the cluster's file says it"
         elif rule is not None and len(nodes.counts) > 1:
-            given = {"reserve": rule.reserve, "widths": rule.widths, "exact": rule.exact}
-            for name in (name for name, value in given.items() if value):
+            given = {"exact": rule.exact, "widths": rule.widths, "reserve": rule.reserve}
+            if name := next((name for name, value in given.items() if value), None):
                 what = f"placement.{name}: expected none where GPUs are of several kinds"
         if what is not None:
             raise UserError(f"{self.conditions}: {what}")
@@ -136,15 +144,18 @@ class Simulation:
         workload = costs.told(workload)
         estimate, place = believed(conditions, workload, costs)
         belief = () if conditions.is_plain else ((BELIEF, f"the conditions of {self.conditions}"),)
-        result = simulate(
-            workload,
-            self.policy or loaded.settings,
-            gpus,
-            out,
-            place=place,
-            estimate=estimate,
-            made_by=(*versions("simpy").items(), *self._nodes(), *loaded.facts, *belief),
-        )
+        settings = self.policy or loaded.settings
+        check_loaded(settings, self.path)
+        with blaming(settings):
+            result = simulate(
+                workload,
+                settings,
+                gpus,
+                out,
+                place=place,
+                estimate=estimate,
+                made_by=(*versions("simpy").items(), *self._nodes(), *loaded.facts, *belief),
+            )
         curves = loaded.workload.curves
         if self.curves is None and isinstance(curves, RecordedCurves) and curves.num_held:
             log.warning(

@@ -12,6 +12,7 @@ from alto_policy.policies.gavel import Gavel, GavelSettings
 from alto_policy.policies.hyperband import HyperbandSettings
 from alto_policy.policies.las import Las, LasSettings
 from alto_policy.policies.median import MedianSettings
+from alto_policy.policies.own import OwnSettings, build_own
 from alto_policy.policies.sequential import SequentialSettings
 from alto_policy.policies.shared import Shared, SharedSettings
 from alto_policy.policies.sjf import Sjf, SjfSettings
@@ -25,9 +26,10 @@ __all__ = ["SETTINGS", "Settings", "build"]
 SchedulerSettings = (
     ExclusiveSettings | FtfSettings | GavelSettings | LasSettings | SjfSettings | SrtfSettings
 )
-Settings = TunerSettings | SharedSettings | SchedulerSettings
+BuiltInSettings = TunerSettings | SharedSettings | SchedulerSettings
+Settings = BuiltInSettings | OwnSettings
 
-SETTINGS: dict[str, type[Settings]] = {
+SETTINGS: dict[str, type[BuiltInSettings]] = {
     "alto": AltoSettings,
     "alto+": AltoPlusSettings,
     "sequential": SequentialSettings,
@@ -52,11 +54,14 @@ def build(
 ) -> Policy:
     """The policy of these settings, in its first state.
 
-    Preemptive policies and `shared` have an order of their own, and no use for `place`.
+    Preemptive policies and `shared` have an order of their own, and no use for `place`. Raises
+    KeyError for a user's own whose file has not been loaded.
     """
     match settings:
         case SharedSettings():
             return Shared(settings)
+        case OwnSettings():
+            return build_own(settings, place, estimate)
         case (
             ExclusiveSettings()
             | FtfSettings()

@@ -217,7 +217,7 @@ def test_files_that_are_not_there(verb: str, tmp_path: Path, capsys: Capture) ->
 def test_an_unknown_policy(verb: str, tmp_path: Path, capsys: Capture) -> None:
     path = study_file(tmp_path)
     told = mistake(capsys, verb, path, "--out", tmp_path / "run", "--policy", "otto")
-    assert told == f"--policy: value 'otto': expected one of {POLICIES}"
+    assert told == f"--policy: value 'otto': expected one of {POLICIES}, or FILE.py"
     assert not (tmp_path / "run").exists()
 
 

@@ -14,7 +14,7 @@ VERBS = {
     "tune": [
         "STUDY.yaml",
         "--out DIR",
-        "--policy NAME",
+        "--policy NAME|FILE.py",
         "--resume",
         "--cluster ADDRESS",
         "--publish URL",
@@ -23,7 +23,7 @@ VERBS = {
     ],
     "simulate": [
         "TRACE|STUDY.yaml|DIR",
-        "--policy NAME",
+        "--policy NAME|FILE.py",
         "--gpus N",
         "--cluster FILE.yaml",
         "--profile FILE",
@@ -47,7 +47,7 @@ VERBS = {
         "--gpu NAME",
         "--seed N",
     ],
-    "replay": ["DIR"],
+    "replay": ["DIR", "--policy FILE.py"],
     "report": ["DIR", "--out DIR", "--csv", "--parquet", "--trace"],
     "serve": [
         "--out DIR",

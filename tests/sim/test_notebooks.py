@@ -11,7 +11,7 @@ TELL = {
     "calibrate_for_your_gpu": ("rows left out one at a time", "(estimated)", "believed to be"),
     "first_look": ("samples trained in 87.7 s", "saved: underperformed", "0.983423"),
     "replay_and_what_if": ("all decided the same", "hyperband"),
-    "write_your_own_policy": ("narrowest first", "shortest first"),
+    "write_your_own_policy": ("widest first", "shortest first", "report.html"),
 }
 
 
