@@ -19,6 +19,8 @@ from alto_kernels.varlen_attention import CumulativeLengths
 
 __all__ = ["PackedBatch", "Share", "on_device", "pack"]
 
+_ALIGNED_BYTES = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -80,11 +82,14 @@ def pack(shares: Sequence[Share], device: torch.device) -> PackedBatch:
 
 
 def on_device(arrays: Sequence[NDArray[Any]], device: torch.device) -> tuple[Tensor, ...]:
-    """The arrays, of one type, by one copy that does not wait for what the device is at."""
-    whole = torch.from_numpy(np.concatenate(arrays))
+    """The arrays, of one type, by one copy that does not wait for what the device is at. Each lies
+    at a multiple of 16 bytes: kernels are compiled for that, and would be again for less."""
+    aligned = _ALIGNED_BYTES // arrays[0].itemsize
+    parts = [part for array in arrays for part in (array, array[:1].repeat(-len(array) % aligned))]
+    whole = torch.from_numpy(np.concatenate(parts))
     if device.type == "cuda":
         whole = whole.pin_memory().to(device, non_blocking=True)
-    return torch.split(whole, [len(array) for array in arrays])
+    return torch.split(whole, [len(part) for part in parts])[::2]
 
 
 def _plan(shares: Sequence[Share], num_rows: int) -> Plan:

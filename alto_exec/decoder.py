@@ -5,6 +5,7 @@ another as one. Suffixes: T tokens of the batch, H hidden, d half of a head, O o
 """
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -111,6 +112,17 @@ class Decoder:
         self._replays = Replays(self._train, self.row_bytes)
         self._evaluations = Replays(self.losses, self.evaluated_row_bytes, varies=False)
 
+    def of_one_layer(self) -> "Decoder":
+        """The first layer alone, of a decoder whose layers all stay where they are: whoever passes
+        through it launches what is launched for every layer."""
+        assert self._keeper is None
+        one = copy(self)
+        one._layers = self._layers[:1]
+        one.activations = Activations(1, recompute=self.activations.recompute)
+        one._replays = Replays(one._train, one.row_bytes)
+        one._evaluations = Replays(one.losses, one.evaluated_row_bytes, varies=False)
+        return one
+
     @property
     def vocabulary_size(self) -> int:
         return int(self._head_VH.shape[0])
@@ -122,10 +134,20 @@ class Decoder:
     @property
     def most_recorded_tokens(self) -> int:
         """Of a pass worth recording; 0 where none can be, as where layers are unpacked."""
-        sizes = {size for shape in self.shapes for size in (shape.inputs, shape.outputs)}
         can_be = self._keeper is None or self._keeper.can_be_recorded
-        can_be = can_be and self.device.type == "cuda" and not self.activations.recompute
-        return self._worth_recording if can_be and has_kernels(self.dtype, sizes) else 0
+        can_be = can_be and self.runs_in_kernels and not self.activations.recompute
+        return self._worth_recording if can_be else 0
+
+    @property
+    def runs_in_kernels(self) -> bool:
+        """Whether our kernels compute its layers."""
+        sizes = {size for shape in self.shapes for size in (shape.inputs, shape.outputs)}
+        return self.device.type == "cuda" and has_kernels(self.dtype, sizes)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all layers stay where they are."""
+        return self._keeper is None
 
     @property
     def num_bytes(self) -> int:

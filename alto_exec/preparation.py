@@ -10,6 +10,7 @@ import torch
 
 from alto_exec.backbone import Backbone
 from alto_exec.bank import AdapterBank
+from alto_exec.compiling import compile_passes
 from alto_exec.data.dataset import Dataset, load_dataset
 from alto_exec.decoder import Decoder, can_be_written_out
 from alto_exec.executor import Executor
@@ -74,6 +75,8 @@ class PreparedTask:
         backbone = (load or self.load)(spec)
         spare_what_lives(backbone)  # before passes that compile, which makes objects
         bank = bank_of(backbone, spec)
+        if isinstance(backbone, Decoder) and backbone.is_whole and backbone.runs_in_kernels:
+            compile_passes(backbone, bank, self.task)
         memory = self.memory(backbone, bank, spec)
         space = Space(memory, self.task.max_length)
         meter = Meter(self.task.id, partial(append_work, directory.work_path))

@@ -2,11 +2,14 @@
 card. Its launchers are called as on a card; a launch compiles, down to the card's own code, and
 starts nothing. Prints the kernels that were compiled, a line for each."""
 
+import os
 import sys
+from threading import Thread
 from typing import Any, cast
 
 import torch
 from torch import Tensor
+from triton import FutureKernel
 from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 from triton.runtime import driver
@@ -14,6 +17,7 @@ from triton.runtime.jit import JITFunction
 
 from alto_kernels.adamw import Bank, Moments, Update
 from alto_kernels.adamw.kernel import adamw_step
+from alto_kernels.ahead import compiled_ahead
 from alto_kernels.linear_cross_entropy.kernel import softmax_losses
 from alto_kernels.lora_linear import fused
 from alto_kernels.lora_linear.path import Path
@@ -42,19 +46,21 @@ class _NoCard:
         return 0
 
 
-def compile_at_launch() -> set[str]:
-    """The names of what is launched from now on, as they are found."""
+def compile_ahead() -> set[str]:
+    """The names of what is launched from now on, as they are found: all of it ahead of its run,
+    whichever thread asks for it."""
     found: set[str] = set()
     run = JITFunction.run
 
-    def compiled(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
-        kernel = run(self, *args, grid=grid, warmup=True, **options)  # type: ignore[no-untyped-call]
-        assert kernel.asm["cubin"]
+    def noticed(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
+        assert warmup
+        kernel = run(self, *args, grid=grid, warmup=warmup, **options)  # type: ignore[no-untyped-call]
+        assert isinstance(kernel, FutureKernel)
         inside = " with s made inside" if options.get("MAKES_S") else ""
         found.add(f"{self.fn.__module__}.{self.fn.__name__}{inside}")
         return kernel
 
-    setattr(JITFunction, "run", compiled)  # noqa: B010 - a method is none of its types
+    setattr(JITFunction, "run", noticed)  # noqa: B010 - a method is none of its types
     driver.set_active(cast(DriverBase, _NoCard()))
     return found
 
@@ -117,10 +123,10 @@ def optimizer_steps() -> None:
 
 
 if __name__ == "__main__":
-    found = compile_at_launch()
-    others()
-    attentions()
-    optimizer_steps()
-    lora_linears()
-    gated_block()
+    found = compile_ahead()
+    with compiled_ahead(len(os.sched_getaffinity(0))):
+        for launches in (others, attentions, optimizer_steps, lora_linears, gated_block):
+            thread = Thread(target=launches)
+            thread.start()
+            thread.join()
     sys.stdout.write("\n".join(sorted(found)))

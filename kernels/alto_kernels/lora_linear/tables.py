@@ -6,6 +6,7 @@ where the tile has them, and zero rows elsewhere. So a product over a block need
 segment is padded in the wide matrices. Row `t` of a segment lies in row `t + shift` of the blocks.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import log2
@@ -25,11 +26,13 @@ __all__ = [
     "TablesShape",
     "empty_tables",
     "fill_tables",
+    "rank_step",
     "room_for",
     "tables_of",
 ]
 
 TILE_ROWS = 128
+_ALIGNED = 4  # whole numbers in the 16 bytes to which kernels may count on an address
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +153,14 @@ def tables_of(plan: "Plan", device: torch.device) -> Tables:
     rows = [_segment_row(s, first_block[index]) for index, s in enumerate(segments)]
     pair_rows = [value for i in pairs for value in (i, segments[i].first_rank, segments[i].rank)]
     adds = [int(not s.starts_gradients) for s in segments]
-    flat = [*starts, *pair_rows, *(value for row in rows for value in row), *adds]
+    segment_rows = [value for row in rows for value in row]
+    parts = (starts, pair_rows, segment_rows, adds)
+    # Each begins at an address that kernels are compiled for, whatever the batch: at another one
+    # they would be compiled again.
+    flat = [value for part in parts for value in (*part, *_filler(part))]
     whole = _on_device(torch.tensor(flat, dtype=torch.int64).to(torch.int32), device)
-    tile_pairs, pair_table, segment_table, adds_table = torch.split(
-        whole, [len(starts), len(pair_rows), 8 * len(rows), len(rows)]
-    )
+    sizes = [size for part in parts for size in (len(part), len(_filler(part)))]
+    tile_pairs, _, pair_table, _, segment_table, _, adds_table, _ = torch.split(whole, sizes)
     factors = [(s.scale, 1 / (1 - s.dropout)) for s in segments]
     ranks = [s.rank for s in segments]
     return Tables(
@@ -168,7 +174,7 @@ def tables_of(plan: "Plan", device: torch.device) -> Tables:
         num_segments=len(segments),
         max_rank=max(ranks, default=0),
         max_segment=max((s.end_row - s.first_row for s in segments), default=0),
-        rank_step=_rank_step(ranks),
+        rank_step=rank_step(ranks),
         has_dropout=plan.has_dropout,
     )
 
@@ -176,6 +182,10 @@ def tables_of(plan: "Plan", device: torch.device) -> Tables:
 def _on_device(table: Tensor, device: torch.device) -> Tensor:
     """Copied without waiting for what the device is at."""
     return table.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else table
+
+
+def _filler(part: Sequence[int]) -> Sequence[int]:
+    return (0,) * (-len(part) % _ALIGNED)
 
 
 def _segment_row(s: "Segment", first_block: int) -> tuple[int, ...]:
@@ -191,7 +201,7 @@ def _signed(bits: int) -> int:
     return bits - (1 << 32) if bits >> 31 else bits
 
 
-def _rank_step(ranks: list[int]) -> int:
+def rank_step(ranks: Sequence[int]) -> int:
     """One step of the expand takes a middling rank whole; a lower rank pays for the step.
 
     A power of two from 16 to 64 near the geometric mean of the ranks (measured on an H100).

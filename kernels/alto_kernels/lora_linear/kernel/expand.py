@@ -41,7 +41,7 @@ def expand(
     return y_TN
 
 
-@triton.jit(do_not_specialize=["T"])
+@triton.jit(do_not_specialize=["T", "number"])
 def _expand_kernel(
     s, bank, bias, y, spans, tile_pairs, pairs, segments, factors, T, N, number, members, width,
     s_p, bank_r, y_t,

@@ -50,7 +50,7 @@ def add_outer(
     )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["number"])  # each layer has another
 def _outer_kernel(
     s, x, grad, spans, segments, factors, adds, number, members, width, chunks,
     s_p, x_t, grad_r,

@@ -55,7 +55,7 @@ def shrink(
     return s_PJ
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["number"])  # each layer has another
 def _shrink_kernel(
     x, bank, s, spans, pairs, segments, factors, number, members, width,
     x_t, bank_r, s_p,

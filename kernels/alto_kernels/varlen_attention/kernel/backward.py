@@ -55,7 +55,7 @@ def attention_bwd(
     return dq_TD, dk_TD, dv_TD
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T"])
 def _dq_kernel(
     q, k, v, mixed, dmixed, lse, delta, dq, cos, sin, ends, T, log2_scale, scale,
     q_t, k_t, v_t, mixed_t, dq_t,
@@ -132,7 +132,7 @@ def _over_keys(
     return acc
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T"])
 def _dkdv_kernel(
     q, k, v, dmixed, lse, delta, dk, dv, cos, sin, ends, T, log2_scale, scale,
     q_t, k_t, v_t, mixed_t, dk_t,

@@ -37,7 +37,7 @@ def log2_scale(head_size: int) -> float:
     return float(head_size**-0.5 * _LOG2_E)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["T"])
 def _fwd_kernel(
     q, k, v, mixed, lse, ends, T, scale, q_t, k_t, v_t, mixed_t,
     GROUP: tl.constexpr, SIZE: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
