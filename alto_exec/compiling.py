@@ -66,14 +66,12 @@ def _batches(first: int, task: Task) -> Iterator[tuple[Share, ...]]:
     """All shares read the same rows of the bank: where nothing is computed, none is in another's
     way."""
     chosen = [job.hyperparameters for job in task.jobs]
-    most = task.max_length * sum(h.batch_size for h in chosen)
     yield (_share(None, 2),)
     for dropout in sorted({h.dropout for h in chosen}):
         for mix in mixes_of([h.rank for h in chosen]):
             few = [Slot(first, rank) for rank in mix]
             many = few * -(-len(chosen) // len(few))
-            sizes = [rows for rows in _ROWS if rows <= most] or _ROWS[:1]
-            for slots, some in ((few, (0, *sizes)), (many, (0, sizes[-1]))):
+            for slots, some in ((few, (0, *_ROWS)), (many, (0, _ROWS[-1]))):
                 for rows in some:
                     length = max(2, rows // len(slots))
                     yield tuple(_share(slot, length, dropout) for slot in slots)

@@ -120,7 +120,15 @@ def _measured(
     fixed += _exchanged_bytes(backbone)
     worst = _worst(examples, task.max_length)
     most = task.max_length * sum(job.hyperparameters.batch_size for job in task.jobs)
-    found = probe_passes(backbone, bank, worst, most=most, fixed=fixed, capacity=counted.capacity)
+    found = probe_passes(
+        backbone,
+        bank,
+        worst,
+        most=most,
+        fixed=fixed,
+        capacity=counted.capacity,
+        recorded_tokens=recorded_tokens,
+    )
     probes = tuple(found)
     passes = MeasuredPasses(
         peaks=tuple((probe.tokens, _own_bytes(probe, per_row_rank)) for probe in probes),

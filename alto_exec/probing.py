@@ -24,7 +24,8 @@ __all__ = [
 
 PROBE_RANK = 16
 _JOBS = 8  # at most, side by side in a probe; then their batches grow
-_PASSES = 3  # of each size: the first compiles, the second may be recorded, the last is timed
+# Of each size: the first asks for memory, the second may be recorded, the last is timed.
+_PASSES, _LAUNCHED_PASSES = 3, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +43,20 @@ def probe_passes(
     most: int,
     fixed: int,
     capacity: int,
+    recorded_tokens: int,
 ) -> Iterator[Probe]:
     """Passes over 1, 2, 4, ... times the sample until one holds `most` tokens, or until the next
-    would not fit into `capacity` bytes. `fixed` bytes are held beside them and the bank."""
+    would not fit into `capacity` bytes. `fixed` bytes are held beside them and the bank. Passes of
+    up to `recorded_tokens` are replayed from their third on."""
     slots: list[Slot] = []
     count, last = 1, Probe(0, 0, 0.0)
     while True:
         while len(slots) < min(count, _JOBS):
             slots.append(bank.join(random_state(bank, PROBE_RANK)))
         residents = [_resident(slot, count // len(slots)) for slot in slots]
-        found = _probe(backbone, bank, sample, residents, fixed)
+        is_replayed = count * len(sample.tokens) <= recorded_tokens
+        passes = _PASSES if is_replayed else _LAUNCHED_PASSES
+        found = _probe(backbone, bank, sample, residents, fixed, passes)
         if found is not None:
             yield found
         if found is None or found.tokens >= most:
@@ -88,12 +93,13 @@ def _probe(
     sample: Sample,
     residents: Sequence[Resident],
     fixed: int,
+    passes: int,
 ) -> Probe | None:
     """None if memory ran out."""
     seconds, tokens = 0.0, 0
     torch.cuda.reset_peak_memory_stats()
     try:
-        for _ in range(_PASSES):
+        for _ in range(passes):
             start = time.perf_counter()
             tokens = train_pass(backbone, bank, [sample], residents)
             torch.cuda.synchronize()
