@@ -56,7 +56,7 @@ def chosen(
     memory_gb: float | None = None,
 ) -> MemoryModel:
     def probes(
-        backbone: Decoder, bank: Any, sample: Any, *, most: int, fixed: int, capacity: int
+        backbone: Decoder, bank: Any, sample: Any, *, most: int, fixed: int, capacity: int, **_: int
     ) -> Iterator[Probe]:
         assert len(sample.tokens) == LENGTH
         return card.probes(backbone, most, capacity - fixed)
