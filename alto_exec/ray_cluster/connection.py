@@ -1,12 +1,10 @@
 """A Ray cluster as the place where a run trains."""
 
 import logging
-import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,8 +16,8 @@ from alto_exec.preparation import PreparedTask
 from alto_exec.ray_cluster.devices import Devices, gpus_of, move_of, nodes
 from alto_exec.ray_cluster.fleet import Fleet
 from alto_exec.ray_cluster.head import RayBackend
+from alto_exec.ray_cluster.local import JOINING, begin
 from alto_exec.ray_cluster.nurseries import Nurseries
-from alto_exec.ray_cluster.quarters import NAMESPACE
 from alto_exec.ray_cluster.remote import Patience
 from alto_exec.ray_cluster.roster import Roster
 from alto_exec.site import RunToTrain, TrainingBackend
@@ -36,7 +34,6 @@ log = logging.getLogger(__name__)
 
 LOCAL = "local"
 _KNOCK_SECONDS = 5.0
-_STORE_BYTES = 256 * 2**20  # of shared memory, for the tasks' samples on their way to executors
 
 
 class RayCluster:
@@ -108,22 +105,14 @@ def connected(address: str) -> Iterator[RayCluster]:
         raise UserError(
             "--cluster: Ray is missing, expected the package alto-lora[cluster]"
         ) from error
-    options: dict[str, Any] = {
-        "namespace": NAMESPACE,
-        "log_to_driver": False,
-        "logging_level": "ERROR",
-    }
-    if address == LOCAL:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # Ray's own choice of 15 puts executors behind whatever else runs on this machine.
-        os.environ.setdefault("RAY_worker_niceness", "0")
-        options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-        options |= {"object_store_memory": _STORE_BYTES}
     # Before Ray's own processes, and the imports of ours, take the cores that would be timed.
     threads = best_thread_count() if address == LOCAL else None
     try:
-        _knock(address)
-        ray.init(address=address, **options)
+        if address == LOCAL:
+            begin()
+        else:
+            _knock(address)
+            ray.init(address=address, **JOINING)
     except (OSError, ValueError) as error:
         raise UserError(
             f"--cluster: value {address!r}: no Ray cluster there, expected local, auto or HOST:PORT"
@@ -136,7 +125,7 @@ def connected(address: str) -> Iterator[RayCluster]:
 
 def _knock(address: str) -> None:
     """Raises OSError or ValueError where nobody listens, which Ray takes minutes to find out."""
-    if address in (LOCAL, "auto"):
+    if address == "auto":
         return
     host, _, port = address.rpartition(":")
     socket.create_connection((host, int(port)), _KNOCK_SECONDS).close()
