@@ -20,14 +20,23 @@ from statistics import fmean
 from alto_policy.events import TaskArrived
 from alto_policy.runlog import Entry, Header, RunLog
 from alto_policy.types import TaskId, TokenCounts
+from alto_runs.costs.durations import PassTimes
 from alto_runs.directory import RunDirectory
 from alto_runs.executor_work import TrainingWork, Work, read_work
 from alto_runs.history import Outcome, RunHistory, follow
 from alto_runs.logfile import read_run_log
 from alto_sim.simulate import play
-from alto_sim.workload import learnt, recorded
+from alto_sim.workload import Workload, learnt, recorded
 
-__all__ = ["RUNS", "Fidelity", "Recording", "compare", "judge_all", "read_recording"]
+__all__ = [
+    "RUNS",
+    "Fidelity",
+    "Recording",
+    "by_all_others",
+    "compare",
+    "judge_all",
+    "read_recording",
+]
 
 RUNS = Path("traces/recorded")
 COUNTED = {
@@ -95,7 +104,16 @@ def compare(run: Recording, *times: Recording, is_cold: bool = False) -> Fidelit
             compiling=own.overheads.compiling,
             first_evaluation=own.overheads.first_evaluation,
         )
-    workload = replace(own, step_time=found.step_time, overheads=overheads)
+    return _compared(run, replace(own, step_time=found.step_time, overheads=overheads))
+
+
+def by_profile(run: Recording, times: PassTimes) -> Fidelity:
+    """The run simulated with the measured passes and evaluations of a profile; what its executor
+    did between them is its own."""
+    return _compared(run, replace(recorded(run.log, run.work), step_time=times))
+
+
+def _compared(run: Recording, workload: Workload) -> Fidelity:
     entries: list[Entry] = []
     play(workload, run.header.policy, run.header.gpus, entries.append)
     real, made = follow(run.log), follow(RunLog(run.header, tuple(entries)))
@@ -105,6 +123,23 @@ def compare(run: Recording, *times: Recording, is_cold: bool = False) -> Fidelit
         makespan_error=made.end / real.end - 1,
         mean_job_error=fmean(abs(ends[name] / end - 1) for name, end in _ends(real)),
     )
+
+
+def by_all_others(runs: Sequence[Recording]) -> Iterator[tuple[Recording, Fidelity]]:
+    """Each whole run with the times of all others of its machine that tell what replays computed;
+    only runs that tell it themselves."""
+    for run in runs:
+        others = _others(run, runs)
+        if run.is_whole and run.tells_rows and len(others) > 1:
+            yield run, compare(run, *others)
+
+
+def _others(run: Recording, runs: Sequence[Recording]) -> list[Recording]:
+    return [
+        times
+        for times in runs
+        if times is not run and times.machine == run.machine and times.tells_rows
+    ]
 
 
 def judge_all(folders: Sequence[Path]) -> None:
@@ -117,12 +152,11 @@ def judge_all(folders: Sequence[Path]) -> None:
         alike = [times for times in runs if times.machine == run.machine]
         for times in alike:
             _print_row(run, "itself" if times is run else times.name, compare(run, times))
-        if run.tells_rows:
-            others = [times for times in alike if times.tells_rows and times is not run]
-            if len(others) > 1:
-                _print_row(run, "all others", compare(run, *others))
-                found = compare(run, *others, is_cold=True)
-                _print_row(run, "the same, compiled as it was", found)
+        others = _others(run, runs)
+        if run.tells_rows and len(others) > 1:
+            _print_row(run, "all others", compare(run, *others))
+            found = compare(run, *others, is_cold=True)
+            _print_row(run, "the same, compiled as it was", found)
 
 
 def _print_row(run: Recording, whose: str, found: Fidelity) -> None:

@@ -5,14 +5,16 @@ The paper: metric against batch size 1 to 1,024. Validation loss moves within 0.
 
 Here: the best validation loss over learning rates for each batch size of the grids' and each rank,
 at equal samples, and at a tenth, a third and the whole of the budget: is the best batch the same
-for every rank and amount of training? The paper's claim is about 16 and 32: it is judged on tasks
-whose searches with such batches lie in `traces/batches`, and cannot be tested on the others.
+for every rank and amount of training? And, three epochs each, for every amount of data: searches
+with less and more of it lie in `traces/sizes`. The paper's claim is about 16 and 32: it is judged
+on tasks whose searches with such batches lie in `traces/batches` or there, and cannot be tested on
+the others.
 
 The paper against itself: it cites arXiv 2602.09492, by which the best batch is not small everywhere
 but depends on rank, data and model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -32,11 +34,20 @@ from experiments.curve_sets import (
 from experiments.exhibit import Exhibit, Table, verdict_over
 from experiments.same_task import seed_of, spread_of, told_seeds
 
-__all__ = ["Row", "best_by_batch", "compared_seeds", "exhibit", "holds_claim"]
+__all__ = [
+    "Row",
+    "best_by_batch",
+    "best_of",
+    "compared_seeds",
+    "exhibit",
+    "holds_claim",
+    "samples_of",
+    "told_amounts",
+]
 
 _SHARES = (0.1, 0.33, 1.0)  # of a job's samples: how much data
 _SMALL, _LARGE = 16, 32  # the paper: the best is not above the first, and it is worse from here on
-_BATCHES = RECORDED.with_name("batches")
+_BATCHES, _SIZES = RECORDED.with_name("batches"), RECORDED.with_name("sizes")
 
 Searches = Sequence[CurveSet]
 """Of one task and one seed."""
@@ -75,16 +86,41 @@ def compared_seeds(group: Sequence[CurveSet]) -> list[list[CurveSet]]:
 
 def holds_claim(seeds: Sequence[Searches]) -> bool | None:
     """Whether the paper's claim does, in the mean; None where no batch was large, or none small."""
-    behind = {size: fmean(found) for size, found in _behind(seeds, 1.0).items()}
+    behind = _behind(seeds, 1.0)
     if max(behind) < _LARGE or min(behind) >= _SMALL:
         return None
-    best = min(behind, key=behind.__getitem__)
-    return best <= _SMALL and all(behind[size] > behind[best] for size in behind if size >= _LARGE)
+    best, mean = best_of(behind), {size: fmean(found) for size, found in behind.items()}
+    return best <= _SMALL and all(mean[size] > mean[best] for size in mean if size >= _LARGE)
 
 
-def exhibit(folder: Path = RECORDED, batches: Path = _BATCHES) -> Exhibit:
+def samples_of(seeds: Sequence[Searches]) -> int:
+    """That a job of the task trains, at least: steps are rounded up."""
+    jobs = (job for each in seeds for curves in each for job in curves.task.jobs)
+    return min(job.samples(job.steps) for job in jobs)
+
+
+def told_amounts(name: str, found: Mapping[int, Sequence[Searches]]) -> str:
+    """The best batch size of each amount of data."""
+    told = [
+        f"{best_of(_behind(found[samples], 1.0))} of {samples:,} samples"
+        for samples in sorted(found)
+    ]
+    return f"{name}, by the amount of data: batch {', '.join(told)} a job."
+
+
+def best_of(behind: Mapping[int, Sequence[float]]) -> int:
+    """The batch size whose mean over seeds is the least."""
+    return min(behind, key=lambda size: fmean(behind[size]))
+
+
+def exhibit(folder: Path = RECORDED, batches: Path = _BATCHES, sizes: Path = _SIZES) -> Exhibit:
     groups = by_seed((*shown_sets(4, folder), *recorded_sets(batches)))
     tasks = {group[0].name: compared_seeds(group) for group in groups}
+    amounts = {name: {samples_of(seeds): seeds} for name, seeds in tasks.items()}
+    for group in by_seed(recorded_sets(sizes)):
+        seeds, name = compared_seeds(group), group[0].name
+        amounts.setdefault(name, {})[samples_of(seeds)] = seeds
+        tasks[f"{name}, {samples_of(seeds):,} samples"] = seeds
     rows = [row for name, seeds in tasks.items() for row in _rows(name, seeds)]
     whole = [row for row in rows if row.rank == "all" and row.trained == 1.0]
     by_cell = [row.best for row in rows if row.rank != "all"]
@@ -100,6 +136,7 @@ def exhibit(folder: Path = RECORDED, batches: Path = _BATCHES) -> Exhibit:
             ),
             f"Over tasks, ranks and amounts of training the best batch is {smallest} in "
             f"{by_cell.count(smallest)} of {len(by_cell)} cells.",
+            *(told_amounts(name, found) for name, found in amounts.items() if len(found) > 1),
             "Each batch size has its own best learning rate in the grid; without that, large "
             "batches look worse than they are.",
         ),
@@ -120,7 +157,7 @@ def _rows(name: str, seeds: Sequence[Searches]) -> list[Row]:
     for rank in (None, *ranks):
         for share in _SHARES:
             behind = _behind(seeds, share, rank)
-            best = min(behind, key=lambda size: fmean(behind[size]))
+            best = best_of(behind)
             worst, deviation = spread_of(
                 [max(found) for found in zip(*behind.values(), strict=True)]
             )

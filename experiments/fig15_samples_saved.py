@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from alto_policy.decisions import ExitReason
@@ -40,7 +41,7 @@ from experiments.same_task import is_same_task, seed_of, spread_of, told_seeds
 from experiments.scores import Search, searches
 from experiments.table_backend import play_policy
 
-__all__ = ["Row", "Saved", "exhibit", "saved_by"]
+__all__ = ["Row", "Saved", "exhibit", "saved_by", "told_miss"]
 
 _GENERATED = 20
 _RULES = (
@@ -98,6 +99,22 @@ def saved_by(curves: CurveSet, policy: Settings) -> Saved:
     return Saved(saved, judge(curves, play))
 
 
+def told_miss(curves: CurveSet, policy: Settings) -> str | None:
+    """Why the best job of the grid was not found; None where the winner is within the bar."""
+    play = play_policy(curves, policy)
+    regret, best = judge(curves, play).regret, int(np.argmin(curves.best))
+    if regret <= _LOSS_BAR or best not in play.reasons:
+        return None
+    reached = play.rows.count(best)
+    then = np.where(np.isfinite(curves.val), curves.val, np.inf)[:, reached - 1]
+    rank = 1 + int((then < then[best]).sum())
+    return (
+        f"{curves.name}, seed {seed_of(curves.task)}, is {regret:.2%} behind, for the grid's best "
+        f"job was stopped ({play.reasons[best].value}) after {reached / curves.num_reports:.0%} of "
+        f"its samples, when it was number {rank} of {len(then)}."
+    )
+
+
 def exhibit(folder: Path = RECORDED) -> Exhibit:
     groups, generated = by_seed(recorded_sets(folder)), generated_sets(_GENERATED)
     own = [_row(g[0].name, [saved_by(curves, AltoSettings()) for curves in g]) for g in groups]
@@ -113,6 +130,12 @@ def exhibit(folder: Path = RECORDED) -> Exhibit:
                 f"{row.name}: {row.saved:.1%} saved, loss {row.regret:.2%} above the grid's best "
                 f"(worst {row.worst_regret:.2%})."
                 for row in rows
+            ),
+            *(
+                told
+                for group in groups
+                for curves in group
+                if (told := told_miss(curves, AltoSettings())) is not None
             ),
         ),
         verdict=verdict_over([_holds(row) for row in (*own, *ended)] if own else ()),

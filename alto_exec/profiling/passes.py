@@ -10,7 +10,7 @@ import torch
 from alto_exec.bank import AdapterBank
 from alto_exec.data.samples import Sample
 from alto_exec.decoder import Decoder
-from alto_exec.evaluate import validation_loss
+from alto_exec.evaluate import Adapter, validation_losses
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.memory import measured_memory_model
 from alto_exec.profiling.cases import EvaluationCase, StepCase
@@ -59,7 +59,7 @@ class Bench:
                 yield self._step(case, memory)
 
     def evaluations(self, cases: Sequence[EvaluationCase]) -> Iterator[EvaluationRow]:
-        """Of jobs one after another, as an executor evaluates them."""
+        """Of jobs together, as an executor evaluates them."""
         device = self.backbone.device
         for case in cases:
             bank = self._bank()
@@ -82,8 +82,7 @@ class Bench:
     def _evaluate(
         self, bank: AdapterBank, jobs: Sequence[Resident], data: Sequence[Sample]
     ) -> None:
-        for job in jobs:
-            validation_loss(self.backbone, bank, data, job.slot)
+        validation_losses(self.backbone, bank, data, [Adapter.of(job) for job in jobs])
 
     def _step(self, case: StepCase, memory: MemoryModel | None) -> MeasuredStep:
         jobs = equal_jobs(case.jobs, rank=case.rank, batch_size=case.batch_size)

@@ -157,7 +157,7 @@ class StepProfile:
         return self._passes[key]
 
     def evaluation_seconds(self, jobs: Sequence[Job], task: Task) -> float:
-        """Evaluation of the jobs one after another on the validation sequences."""
+        """Evaluation of the jobs on the validation sequences, in passes that they fill together."""
         if not jobs:
             return 0.0
         crew = crew_of(jobs)
