@@ -16,7 +16,7 @@ from alto_runs.history import RunHistory
 from alto_sim.overheads import NO_OVERHEADS, Overheads, size_class
 from alto_sim.step_time import DEFAULT_STEP_TIME, RowTimes, StepTime, tokens_of
 
-__all__ = ["Fitted", "fit", "fit_work", "seconds_to_leave"]
+__all__ = ["Fitted", "fit", "fit_work", "seconds_to_leave", "seconds_to_start"]
 
 _LEAST_SECONDS = 1e-6
 _AT_ONCE_SECONDS = 5e-3  # no pass of interest is as short
@@ -36,12 +36,10 @@ def fit_work(*runs: Iterable[Work]) -> Fitted | None:
     rows = [tuple(run) for run in runs]
     training = [[row for row in run if isinstance(row, TrainingWork)] for run in rows]
     rounds = [[row for row in run if isinstance(row, EvaluationWork)] for run in rows]
-    launches = [row for run in rows for row in run if isinstance(row, LaunchWork)]
     if not any(training):
         return None
     passes = _fit_passes(training)
     evaluation = _fit_rounds(rounds)
-    launched = sum(row.jobs for row in launches)
     return Fitted(
         replace(
             passes.step_time,
@@ -50,12 +48,18 @@ def fit_work(*runs: Iterable[Work]) -> Fitted | None:
         ),
         replace(
             passes.overheads,
-            launch=math.fsum(row.seconds for row in launches) / max(1, launched),
             first_evaluation=evaluation.first,
             first_round=evaluation.first_round,
             first_report=evaluation.first_report,
         ),
     )
+
+
+def seconds_to_start(*runs: tuple[RunHistory, Iterable[Work]]) -> float:
+    """What a job's first place takes. One that comes back from a pause finds its own, at once."""
+    took = math.fsum(row.seconds for _, work in runs for row in work if isinstance(row, LaunchWork))
+    started = sum(bool(job.residencies) for history, _ in runs for job in history.jobs.values())
+    return took / max(1, started)
 
 
 def seconds_to_leave(*runs: tuple[RunHistory, Iterable[Work]]) -> float:

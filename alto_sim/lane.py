@@ -79,7 +79,7 @@ class Lane:
         self._rounds: set[int] = set()  # how many jobs were ever evaluated together
         self._first_times = overheads.first_times(step_time, task, slowdown)
         self._later_times = self._first_times  # once the passes under way are over
-        self._launched = 0  # jobs that were given a place since passes began last
+        self._launched = 0  # new jobs that were given a place since passes began last
         self._left = 0  # those that have left it since
         self._slowdown = slowdown
         self._curves = curves
@@ -102,7 +102,7 @@ class Lane:
         if trainee.step == trainee.spec.steps:
             self._leave(trainee, Departure.FINISHED)
             return
-        self._launched += 1
+        self._launched += not trainee.passes  # one that comes back has its place
         self._come(trainee)
 
     def hear(self, trainee: Trainee) -> None:

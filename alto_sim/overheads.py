@@ -18,7 +18,7 @@ _LEAST_CLASS = 9
 class Overheads:
     """Seconds in which nobody trains."""
 
-    launch: float  # to give a job its place
+    launch: float  # to give a new job its place
     leave: float  # to keep what a job has come to
     first_pass: float  # more, where a pass is the first of its size: compiled, recorded
     recording: float  # the same, of each recording where these are known

@@ -16,7 +16,7 @@ from alto_runs.costs.machine_costs import CHOSEN, ExecutorChoices, Machine
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.executor_work import Work
 from alto_runs.history import Outcome, RunHistory, follow
-from alto_sim.calibrate import Fitted, fit, fit_work, seconds_to_leave
+from alto_sim.calibrate import Fitted, fit, fit_work, seconds_to_leave, seconds_to_start
 from alto_sim.curves import LossCurves, RecordedCurves
 from alto_sim.curves_generated import GeneratedCurves
 from alto_sim.failures import NO_FAULTS, Faults
@@ -154,8 +154,9 @@ def learnt(*runs: tuple[RunLog, Sequence[Work]]) -> Fitted:
     if told is None:
         ((log, _),) = runs
         return fit(log.entries)
-    leave = seconds_to_leave(*((follow(log), work) for log, work in runs))
-    return replace(told, overheads=replace(told.overheads, leave=leave))
+    followed = [(follow(log), work) for log, work in runs]
+    launch, leave = seconds_to_start(*followed), seconds_to_leave(*followed)
+    return replace(told, overheads=replace(told.overheads, launch=launch, leave=leave))
 
 
 def _arrivals(log: RunLog) -> tuple[TaskArrived, ...]:

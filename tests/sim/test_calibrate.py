@@ -2,17 +2,19 @@ from dataclasses import replace
 
 import pytest
 
+from alto_policy.decisions import Launch, Pause
 from alto_policy.policies import build
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.policies.sequential import SequentialSettings
 from alto_policy.runlog import Entry, Header, RunLog
+from alto_policy.types import GpuId, TaskId
 from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
 from alto_runs.history import follow
-from alto_sim.calibrate import Fitted, fit, fit_work, seconds_to_leave
+from alto_sim.calibrate import Fitted, fit, fit_work, seconds_to_leave, seconds_to_start
 from alto_sim.overheads import NO_OVERHEADS
 from alto_sim.step_time import DEFAULT_STEP_TIME, RowTimes, StepTime
-from tests.sim.cases import NOW, gpus, job, play, sim, task
+from tests.sim.cases import NOW, Scripted, gpus, job, play, sim, task
 
 TRUE = StepTime(per_pass=0.5, per_token=0.25, per_evaluation=2.0)
 JOBS = [job(f"j{i}", 40, 10, batch_size=2 ** (i % 4)) for i in range(12)]
@@ -149,10 +151,6 @@ def test_what_executors_told_is_fitted_and_first_times_are_set_apart() -> None:
             (3, 900, 0, 2.0),
         )
     ]
-    rows += [
-        LaunchWork(task=TASK.id, jobs=3, seconds=1.5),
-        LaunchWork(task=TASK.id, jobs=1, seconds=0.5),
-    ]
     found = fit_work(rows)
     assert found is not None
     assert found.step_time.per_pass == pytest.approx(0.5)
@@ -160,7 +158,6 @@ def test_what_executors_told_is_fitted_and_first_times_are_set_apart() -> None:
     assert found.step_time.per_evaluation == 0
     assert found.step_time.per_round == pytest.approx(3.0)
     assert found.step_time.per_evaluated_token == pytest.approx(0.125)
-    assert found.overheads.launch == pytest.approx(0.5)
     assert found.overheads.first_pass == pytest.approx((8 + 0 + 4) / 3)
     assert found.overheads.first_evaluation == pytest.approx(9.0)
     assert found.overheads.first_round == pytest.approx((1 + 2) / 2)
@@ -197,6 +194,21 @@ def test_what_nobody_told_of_went_into_departures() -> None:
     assert seconds_to_leave((history, told)) == pytest.approx((40 - 34) / 2)
     assert seconds_to_leave((history, told * 2)) == 0
     assert seconds_to_leave((history, told), (history, told * 2)) == pytest.approx((40 - 34) / 4)
+
+
+def test_places_are_those_of_new_jobs() -> None:
+    """Two jobs, one of which came back: three launches, two of them into new places."""
+    jobs = [job("a", 2, 2), job("b", 2, 1)]
+    first, both = (jobs[0].id,), (jobs[0].id, jobs[1].id)
+    script = {"a@1": [Pause(first[0])], "a paused": [Launch(TaskId("t"), GpuId(0), both)]}
+    header = Header(policy=FifoSettings(), gpus=gpus())
+    history = follow(RunLog(header, tuple(play(Scripted(script, first), sim(jobs)))))
+    told = [
+        LaunchWork(task=TASK.id, jobs=1, seconds=1.5),
+        LaunchWork(task=TASK.id, jobs=2, seconds=0.5),
+    ]
+    assert seconds_to_start((history, told)) == pytest.approx(2.0 / 2)
+    assert seconds_to_start((history, told), (history, ())) == pytest.approx(2.0 / 4)
 
 
 def test_an_executor_that_trained_nothing_teaches_nothing() -> None:

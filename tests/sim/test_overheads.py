@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from alto_policy.decisions import Launch, Pause
 from alto_policy.events import TaskArrived
-from alto_policy.types import TokenCounts
+from alto_policy.types import GpuId, JobId, TaskId, TokenCounts
 from alto_sim.backend import SimBackend
 from alto_sim.overheads import NO_OVERHEADS, Overheads, size_class
 from alto_sim.step_time import StepTime
@@ -20,6 +21,22 @@ def test_jobs_get_their_places_before_anybody_trains() -> None:
         (6.0, "a@2"),
         (6.0, "a finished"),
         (7.0, "b@3"),
+        (7.0, "b finished"),
+    ]
+
+
+def test_a_job_that_comes_back_has_its_place() -> None:
+    """A new one that comes with it has none."""
+    overheads = replace(NO_OVERHEADS, launch=2.0)
+    first, both = (JobId("a"),), (JobId("a"), JobId("b"))
+    script = {"a@1": [Pause(first[0])], "a paused": [Launch(TaskId("t"), GpuId(0), both)]}
+    jobs = [job("a", 2, 2), job("b", 2, 1)]
+    assert news(sim(jobs, overheads=overheads), script, launched=first) == [
+        (3.0, "a@1"),
+        (3.0, "a paused"),
+        (6.0, "a@2"),
+        (6.0, "a finished"),
+        (7.0, "b@2"),
         (7.0, "b finished"),
     ]
 
