@@ -311,8 +311,8 @@ def _add_simulate(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     simulate.add_argument(
         "--losses",
         type=Path,
-        metavar="DIR",
-        help="of every job, by another trainer: DIR/<job>/trainer_state.json",
+        metavar="DIR|TABLE.csv",
+        help="of every job: DIR/<job>/trainer_state.json; or job, step, train_loss, val_loss",
     )
     simulate.add_argument(
         "--seeds", type=count, metavar="N", help="as many runs, each with losses of its own"

@@ -1,6 +1,8 @@
-"""Curves that other trainers wrote: a folder with one `trainer_state.json` for each job.
+"""Curves of other sources: a folder with one `trainer_state.json` for each job, or a table.
 
 `FOLDER/<job>/trainer_state.json`, or that of the last checkpoint, `FOLDER/<job>/checkpoint-N/`.
+`TABLE.csv` or `TABLE.csv.gz`, with the columns job, step, train_loss and val_loss, as `alto report
+--csv` writes them.
 """
 
 import json
@@ -14,10 +16,13 @@ from typing import Any
 from alto_policy.types import Job, JobId
 from alto_runs.errors import UserError
 from alto_sim.curves import Losses, RecordedCurves
+from alto_sim.importers.table import read_rows
 
-__all__ = ["read_trainer_state", "read_trainer_states"]
+__all__ = ["COLUMNS", "read_curves", "read_trainer_state"]
 
 log = logging.getLogger(__name__)
+
+COLUMNS = ("job", "step", "train_loss", "val_loss")
 
 _NAME = "trainer_state.json"
 
@@ -49,21 +54,45 @@ def read_trainer_state(path: Path) -> dict[int, Losses]:
     return reports
 
 
-def read_trainer_states(folder: Path, jobs: Sequence[Job]) -> RecordedCurves:
-    """The curves of several jobs, each from its own file; what they cannot tell is warned of.
-    Raises UserError."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder, expected one with a folder for each job")
-    curves = {job.id: read_trainer_state(_state_of(folder, job.id)) for job in jobs}
+def read_curves(path: Path, jobs: Sequence[Job]) -> RecordedCurves:
+    """The curves of several jobs, from a table or each from its own file below a folder; what they
+    cannot tell is warned of. Raises UserError."""
+    if path.is_dir():
+        curves = {job.id: read_trainer_state(_state_of(path, job.id)) for job in jobs}
+    elif path.name.endswith((".csv", ".csv.gz")):
+        curves = _read_table(path, jobs)
+    else:
+        raise UserError(
+            f"{path}: no such folder, expected one with a folder for each job, or a .csv file"
+        )
     steps = [(job.id, step) for job in jobs for step in _report_steps(job)]
     if held := sum(step not in curves[job] for job, step in steps):
         log.warning(
             "%s: %d of %d reports are at steps without an evaluation, and take the one before",
-            folder,
+            path,
             held,
             len(steps),
         )
     return RecordedCurves(curves)
+
+
+def _read_table(path: Path, jobs: Sequence[Job]) -> dict[JobId, dict[int, Losses]]:
+    """A job without a validation loss has broken down; without a training loss it has learned what
+    the validation says. Other jobs, and columns, are passed over."""
+    curves: dict[JobId, dict[int, Losses]] = {job.id: {} for job in jobs}
+    for row in read_rows(path, COLUMNS):
+        reports = curves.get(JobId(row.text("job")))
+        if reports is None:
+            continue
+        step = row.whole("step")
+        if not step:
+            raise row.error("step", "a whole number of at least 1")
+        val, train = row.number("val_loss"), row.number("train_loss")
+        val = math.nan if val is None else val
+        reports[step] = Losses(val if train is None else train, val)
+    if silent := [job for job, reports in curves.items() if not reports]:
+        raise UserError(f"{path}: no row of job {silent[0]!r}, expected its losses")
+    return curves
 
 
 def _report_steps(job: Job) -> Iterator[int]:

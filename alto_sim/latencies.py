@@ -18,6 +18,11 @@ class Latencies:
     checkpoint: float  # from then on, until a job that pauses has written its state
     stop: float  # until a job, or an executor, hears that it shall stop
 
+    @property
+    def told(self) -> str:
+        """Zeros as well: what is not waited for is no secret."""
+        return ", ".join(f"{each.name} {getattr(self, each.name):g}" for each in fields(self))
+
     def __post_init__(self) -> None:
         for field in fields(self):
             seconds = getattr(self, field.name)

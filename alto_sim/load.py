@@ -18,7 +18,7 @@ from alto_runs.errors import UserError
 from alto_runs.executor_work import read_work
 from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.summary import GENERATED, LOSSES
-from alto_sim.curves_import import read_trainer_states
+from alto_sim.curves_import import read_curves
 from alto_sim.generator import TaskMix, retune
 from alto_sim.importers import AT_ONCE, is_cluster_trace, read_trace, rigid
 from alto_sim.nodes import Nodes
@@ -62,7 +62,7 @@ def load_workload(
 
     Raises UserError. The jobs of a cluster's trace are rigid, and messages in it take no time; with
     a `mix` they are tuning tasks drawn from it, which keep their arrivals and widths. Losses that
-    would be generated are those of a folder of `curves`, if one is given.
+    would be generated are those of the `curves` of a table or folder, if one is given.
     """
     loaded = _load(path, seed, machine, mix)
     if curves is None:
@@ -72,8 +72,8 @@ def load_workload(
             f"--losses: {path} has losses of its own, or none; expected a study or generated tasks"
         )
     jobs = [job for arrival in loaded.workload.arrivals for job in arrival.task.jobs]
-    workload = replace(loaded.workload, curves=read_trainer_states(curves, jobs))
-    facts = ((LOSSES, f"trainer states in {curves}"), *loaded.facts[1:])
+    workload = replace(loaded.workload, curves=read_curves(curves, jobs))
+    facts = ((LOSSES, f"those in {curves}"), *loaded.facts[1:])
     return replace(loaded, workload=workload, facts=facts, is_drawn=False)
 
 

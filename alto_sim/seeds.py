@@ -48,7 +48,7 @@ class Simulation:
     A `profile`, which is a file, and a `gpu` by name stand for the machine; to another GPU than
     the measured one times are carried over by data sheets. A `cluster` is a file of `Nodes`, in
     place of `num_gpus` and `gpu`. `conditions` is a file of `Conditions`,
-    `curves` a folder of losses that another trainer wrote.
+    `curves` losses of another source, a folder or a table.
     """
 
     path: Path
@@ -143,7 +143,9 @@ class Simulation:
             workload = molded(workload, conditions.placement.widths, len(gpus), costs)
         workload = costs.told(workload)
         estimate, place = believed(conditions, workload, costs)
-        belief = () if conditions.is_plain else ((BELIEF, f"the conditions of {self.conditions}"),)
+        told: Facts = (("latencies, s", workload.latencies.told),)
+        if not conditions.is_plain:
+            told = (*told, (BELIEF, f"the conditions of {self.conditions}"))
         settings = self.policy or loaded.settings
         check_loaded(settings, self.path)
         with blaming(settings):
@@ -154,7 +156,7 @@ class Simulation:
                 out,
                 place=place,
                 estimate=estimate,
-                made_by=(*versions("simpy").items(), *self._nodes(), *loaded.facts, *belief),
+                made_by=(*versions("simpy").items(), *self._nodes(), *loaded.facts, *told),
             )
         curves = loaded.workload.curves
         if self.curves is None and isinstance(curves, RecordedCurves) and curves.num_held:

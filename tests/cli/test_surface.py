@@ -29,7 +29,7 @@ VERBS = {
         "--profile FILE",
         "--gpu NAME",
         "--conditions FILE.yaml",
-        "--losses DIR",
+        "--losses DIR|TABLE.csv",
         "--seeds N",
         "--out DIR",
         "--json",

@@ -122,6 +122,7 @@ def test_the_header_tells_the_profile(
     assert header is not None
     facts = dict(header.made_by)
     assert facts["profile"] == profile
+    assert facts["latencies, s"].startswith("start 0, load 30, launch 0, report 0")
     assert facts.get("step_times") == ("modelled" if "8B" in backbone else None)
     assert [gpu.node for gpu in header.gpus] == ["node0"] * 8 + ["node1"]
 

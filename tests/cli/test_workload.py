@@ -236,7 +236,9 @@ def test_losses_that_are_not_there(tasks: Path, tmp_path: Path, capsys: Capture)
     losses, run = tmp_path / "losses", tmp_path / "run"
     asked: Asked = ["simulate", tasks, "--losses", losses, "--out", run]
     told = mistake(capsys, *asked)
-    assert told == f"{losses}: no such folder, expected one with a folder for each job"
+    assert (
+        told == f"{losses}: no such folder, expected one with a folder for each job, or a .csv file"
+    )
     losses.mkdir()
     told = mistake(capsys, *asked)
     assert told == (

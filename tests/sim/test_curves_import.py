@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from alto_policy.events import LossReported, TaskArrived
 from alto_runs.errors import UserError
-from alto_sim.curves import Losses
-from alto_sim.curves_import import read_trainer_state, read_trainer_states
+from alto_runs.export import TableFormat, write_exports
+from alto_runs.logfile import read_run_log
+from alto_sim.curves import Losses, RecordedCurves
+from alto_sim.curves_import import read_curves, read_trainer_state
 from tests.sim.cases import job
 
 STATE = """{"global_step": 4, "log_history": [
@@ -31,10 +34,10 @@ def test_curves_of_jobs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
     (tmp_path / "a").mkdir()
     state(tmp_path / "a", STATE)
     spec = job("a", 4, 2)
-    curves = read_trainer_states(tmp_path, [spec])
+    curves = read_curves(tmp_path, [spec])
     assert curves.losses(spec, 2) == Losses(1.5, 1.25)
     assert caplog.messages == []
-    read_trainer_states(tmp_path, [replace(spec, reports=4)])
+    read_curves(tmp_path, [replace(spec, reports=4)])
     assert caplog.messages == [
         f"{tmp_path}: 2 of 4 reports are at steps without an evaluation, and take the one before"
     ]
@@ -54,6 +57,60 @@ def test_curves_of_jobs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
 def test_a_fault_is_named(tmp_path: Path, text: str, fault: str) -> None:
     with pytest.raises(UserError, match=fault):
         read_trainer_state(state(tmp_path, text))
+
+
+TABLE = """\
+run,job,step,val_loss,train_loss
+x,a,2,1.25,1.5
+x,b,1,9,9
+x,a,4,,0.5
+x,c,2,1.5,
+"""
+
+
+def test_curves_of_a_table(tmp_path: Path) -> None:
+    """Whatever else stands in it."""
+    path = tmp_path / "losses.csv"
+    path.write_text(TABLE, encoding="utf-8")
+    first, third = job("a", 4, 2), job("c", 2, 1)
+    curves = read_curves(path, [first, third])
+    assert curves.losses(first, 2) == Losses(1.5, 1.25)
+    assert curves.losses(first, 4).train == 0.5
+    assert math.isnan(curves.losses(first, 4).val)
+    assert curves.losses(third, 2) == Losses(1.5, 1.5)
+
+
+def test_a_run_s_own_table_gives_its_losses_again(tmp_path: Path) -> None:
+    path = Path("traces/recorded/qasc-preferences-alto")
+    (table,) = (
+        each
+        for each in write_exports([path], tmp_path, [TableFormat.CSV], with_timeline=False)
+        if each.name == "reports.csv"
+    )
+    log = read_run_log(path / "run.jsonl")
+    (task,) = (e.event.task for e in log.entries if isinstance(e.event, TaskArrived))
+    curves, recorded = read_curves(table, task.jobs), RecordedCurves.of_log(log.entries)
+    for entry in log.entries:
+        if isinstance(report := entry.event, LossReported):
+            (spec,) = (each for each in task.jobs if each.id == report.job)
+            assert curves.losses(spec, report.step) == recorded.losses(spec, report.step)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        ("t.csv", "job,step,val_loss\na,1,2\n", "no column 'train_loss'"),
+        ("t.csv", TABLE.replace("a,4", "a,0"), "line 4: field step: value '0': expected a whole"),
+        ("t.csv", TABLE.replace("1.25", "low"), "line 2: field val_loss: value 'low'"),
+        ("t.csv", TABLE.replace("c,", "d,"), "no row of job 'c'"),
+        ("t.txt", TABLE, "no such folder, expected one with a folder for each job, or a .csv"),
+    ],
+)
+def test_a_fault_of_a_table_is_named(name: str, text: str, fault: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=fault):
+        read_curves(path, [job("a", 4, 2), job("c", 2, 1)])
 
 
 def test_no_file(tmp_path: Path) -> None:
