@@ -19,6 +19,8 @@ __all__ = ["dump_document", "parse_document", "read_document"]
 
 _MAX_BYTES = 4_000_000  # the most jobs that a study may write out take less
 _MAX_DEPTH = 20
+_MAX_DIGITS = 100  # of a number: to base 60, which YAML 1.1 knows, a megabyte takes hours
+_INT, _FLOATING = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
 
 
@@ -34,6 +36,12 @@ class _Loader(SafeLoader):
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_number(self, node: yaml.ScalarNode) -> float:
+        if len(node.value) > _MAX_DIGITS:
+            raise _RefusedError(node.start_mark, f"a number has {_MAX_DIGITS} digits at most")
+        is_whole = node.tag == _INT
+        return self.construct_yaml_int(node) if is_whole else self.construct_yaml_float(node)
+
 
 class _Dumper(SafeDumper):
     """Quotes what `_Loader` would take for a number, and keeps lists of scalars on one line."""
@@ -46,7 +54,9 @@ class _Dumper(SafeDumper):
 
 
 for _side in (_Loader, _Dumper):
-    _side.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+    _side.add_implicit_resolver(_FLOATING, _FLOAT, list("-+.0123456789"))
+for _tag in (_INT, _FLOATING):
+    _Loader.add_constructor(_tag, _Loader.construct_number)
 
 
 class _RefusedError(yaml.MarkedYAMLError):

@@ -9,21 +9,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     PlainSerializer,
     PlainValidator,
     ValidationError,
-    ValidationInfo,
     model_validator,
 )
 
 from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
-from alto_runs.directory import is_plain_name
 from alto_runs.document import dump_document, parse_document, read_document
 from alto_runs.errors import UserError
 from alto_runs.faults import first_fault
@@ -37,6 +34,17 @@ from alto_runs.search import (
     parse_search,
     written_jobs,
     written_search,
+)
+from alto_runs.study_values import (
+    Count,
+    File,
+    Flag,
+    ModelName,
+    Name,
+    Number,
+    Prompts,
+    Targets,
+    Threads,
 )
 
 __all__ = [
@@ -59,55 +67,7 @@ __all__ = [
     "resolved_yaml",
 ]
 
-_LONGEST_NAME = 80  # jobs add their number to it
-
-
-def _file(value: object, info: ValidationInfo) -> Path:
-    """A path, seen from the folder of the study where there is one."""
-    if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value):
-        raise ValueError("expected the path of a file")
-    path = Path(os.path.expanduser(value))  # unlike Path's own, takes users that there are not
-    return path if info.context is None else Path(os.path.abspath(info.context / path))
-
-
-def _model(value: str, info: ValidationInfo) -> str:
-    """A path is seen from the folder of the study; a name of the hub is left as it is."""
-    if not value.strip() or "\0" in value:
-        raise ValueError("expected a folder, a .gguf file or a name of the hub")
-    looks_local = value.startswith((".", "/", "~")) or value.endswith(".gguf")
-    if info.context is not None and (looks_local or os.path.exists(info.context / value)):
-        return str(_file(value, info))
-    return value
-
-
-def _targets(value: object) -> Literal["all-linear"] | tuple[str, ...]:
-    if value == "all-linear":
-        return "all-linear"
-    if not isinstance(value, list | tuple) or not value:
-        raise FieldError((), "expected all-linear or a list of names such as q_proj")
-    for number, name in enumerate(value):
-        if not isinstance(name, str) or not name.strip():
-            raise FieldError((number,), "expected the name of a linear layer such as q_proj")
-    return tuple(value)
-
-
-def _name(value: str) -> str:
-    if not is_plain_name(value) or len(value) > _LONGEST_NAME:
-        raise ValueError(
-            f"expected {_LONGEST_NAME} letters, digits, '.', '_' and '-' at most, "
-            "the first no '.' or '-'"
-        )
-    return value
-
-
-Name = Annotated[str, AfterValidator(_name)]
-File = Annotated[Path, PlainValidator(_file), PlainSerializer(str)]
-ModelName = Annotated[str, AfterValidator(_model)]
-Count = Annotated[int, Field(strict=True, ge=1, le=10**12)]
-Threads = Annotated[int, Field(strict=True, ge=1, le=1024)]  # more than that cannot even start
-Number = Annotated[float, Field(strict=True, gt=0, le=10**6, allow_inf_nan=False)]
-Flag = Annotated[bool, Field(strict=True)]
-Line = Annotated[str, Field(min_length=1)]
+_MAX_TASKS, _MAX_JOBS = 1_000, 100_000  # of a study
 PolicySettings = Annotated[
     Settings, PlainValidator(parse_settings), PlainSerializer(written_settings)
 ]
@@ -169,9 +129,7 @@ class TaskSpec(_Spec):
     model: ModelName
     data: DataSpec
     objective: Objective = "sft"  # dpo: from pairs of a better and a worse answer
-    targets: Annotated[Literal["all-linear"] | tuple[str, ...], PlainValidator(_targets)] = (
-        "all-linear"
-    )
+    targets: Targets = "all-linear"
     search: (
         Annotated[tuple[Axis, ...], PlainValidator(parse_search), PlainSerializer(written_search)]
         | None
@@ -205,6 +163,10 @@ class TaskSpec(_Spec):
         """One for each job, in order."""
         return self.jobs if self.jobs is not None else configurations(self.search or ())
 
+    @property
+    def num_jobs(self) -> int:
+        return len(self.jobs or ()) or math.prod(len(axis.values) for axis in self.search or ())
+
 
 class Study(_Spec):
     """Tasks by name, the policy that decides on them, and what they run on."""
@@ -213,7 +175,25 @@ class Study(_Spec):
     tasks: Annotated[dict[Name, TaskSpec], Field(min_length=1)]
     executor: ExecutorSpec = ExecutorSpec()
     policy: PolicySettings = AltoSettings()
-    prompts: tuple[Line, ...] = ()  # answered by the untuned model and by the winner
+    prompts: Prompts = ()  # answered by the untuned model and by the winner
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_not_too_many_tasks(cls, given: Any) -> Any:
+        """Before each of them is looked at."""
+        tasks = given.get("tasks") if isinstance(given, dict) else None
+        if isinstance(tasks, dict) and len(tasks) > _MAX_TASKS:
+            raise FieldError(("tasks",), f"it has {len(tasks)}, expected {_MAX_TASKS} at most")
+        return given
+
+    @model_validator(mode="after")
+    def _has_not_too_many_jobs(self) -> Self:
+        num_jobs = sum(task.num_jobs for task in self.tasks.values())
+        if num_jobs > _MAX_JOBS:
+            raise FieldError(
+                ("tasks",), f"they have {num_jobs} jobs in all, expected {_MAX_JOBS} at most"
+            )
+        return self
 
 
 _ROOM = ("gpus", "max_jobs", "memory_gb")  # may be another when a run goes on

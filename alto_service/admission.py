@@ -48,7 +48,8 @@ class Admission:
             if not self._holds(path):
                 expected = self._expected("a file")
                 raise UserError(f"{_SOURCE}: {field}: value {str(path)!r}: {expected}")
-            if path.exists() and not (path.is_file() or path.is_dir()):
+            # Unlike the methods of a path, these take names that are too long for one.
+            if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
                 raise UserError(f"{_SOURCE}: {field}: value {str(path)!r}: is no plain file")
 
     def _holds(self, path: Path) -> bool:

@@ -40,7 +40,15 @@ def test_what_is_no_plain_data(text: str, line: str, tmp_path: Path) -> None:
         pytest.param("\tname: s", "line 1: ", id="a tab"),
         pytest.param("a: 1\n b: 2", "line 2: ", id="indented by chance"),
         pytest.param("a:\n- 1\n" + "[" * 5000, "line 3: ", id="bottomless"),
-        pytest.param(f"a: {'9' * 5000}", "not YAML: ", id="a number of 5000 digits"),
+        *(
+            pytest.param(f"a: {number}", "line 1: a number has 100 digits at most", id=name)
+            for name, number in (
+                ("decimal", "9" * 5000),
+                ("hexadecimal", f"0x{'f' * 50_000}"),
+                ("to base 60", "1:" * 400_000 + "1"),
+                ("a fraction to base 60", "1:" * 300 + "1.5"),
+            )
+        ),
         pytest.param("a: \x01", "not YAML: ", id="a control character"),
         pytest.param('prompts: ["\\ud800"]', "line 1: ", id="half of a surrogate pair"),
     ],

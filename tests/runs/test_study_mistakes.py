@@ -12,7 +12,7 @@ HYPERPARAMETERS = (
     "epsilon, clip, dpo_beta, batch_size, accumulation, seed"
 )
 A_NAME = "expected 80 letters, digits, '.', '_' and '-' at most, the first no '.' or '-'"
-EXTREME = "9" * 400
+EXTREME = "9" * 90
 A_GRID = "expected hyper-parameters with a value or a list of values"
 A_POLICY = "expected the name of a policy, or fields with the 'name' of one"
 A_MODEL = "expected a folder, a .gguf file or a name of the hub"
@@ -292,6 +292,28 @@ def test_names_and_fields_that_are_needed(text: str, line: str, tmp_path: Path) 
 )
 def test_fields_of_tasks(tasks: str, line: str, tmp_path: Path) -> None:
     assert mistake(WHOLE + tasks, tmp_path) == line
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "told"),
+    [
+        (f"tasks: {{{', '.join(f't{n}: 3' for n in range(1001))}}}", "tasks", "it has 1001, "),
+        (
+            f"search: {{seed: {list(range(10_000))}}}\n"
+            f"tasks: {{{', '.join(f't{n}: {{}}' for n in range(10))}, last: {{jobs: [{{}}]}}}}",
+            "tasks",
+            "they have 100001 jobs in all, ",
+        ),
+        (f"prompts: [{'a, ' * 101}]", "prompts", "expected 100 prompts of 20000 characters in all"),
+        (f"prompts: [{'a' * 10_001}, {'b' * 10_000}]", "prompts", "expected 100 prompts of 20000 "),
+    ],
+    ids=["tasks", "jobs", "prompts", "characters"],
+)
+def test_there_are_not_too_many(text: str, field: str, told: str, tmp_path: Path) -> None:
+    line = mistake(WHOLE + text, tmp_path)
+    assert line.startswith(f"{field}: value ")
+    assert f"...: {told}" in line
+    assert line.endswith(" at most")
 
 
 def test_a_field_that_a_task_lacks(tmp_path: Path) -> None:

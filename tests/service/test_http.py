@@ -10,8 +10,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from alto_runs.errors import UserError
-from alto_runs.study import load_study
+from alto_runs.study import ExecutorSpec, load_study
 from alto_service.front import Front
+from alto_service.preparing import prepare_submitted
 from alto_service.streaming import stream_entries
 from tests.service.cases import STUDY, client_of, front, submission, token_file, write_data
 
@@ -98,6 +99,11 @@ def test_a_list_comes_in_pages(alone: Front) -> None:
         ("name: small", "name: &a [*a, *a]"),
         ("rank: [2, 4]", "rank: [2, 4"),
         ("rank: [2, 4]", "rank: " + "[" * 50 + "]" * 50),
+        ("samples: 16", "samples: 0x" + "f" * 50_000),
+        ("samples: 16", "samples: " + "1:" * 400_000),
+        ('["say red"]', "[" + "a, " * 200_000 + "]"),
+        ('["say red"]', "[" + "a" * 900_000 + "]"),
+        ("prompts:", "tasks: {" + ", ".join(f"t{n}: {{}}" for n in range(60_000)) + "}\nprompts:"),
     ],
 )
 def test_a_mistake_is_told_in_the_line_of_the_command(
@@ -157,6 +163,19 @@ def test_paths_are_seen_from_the_folder(alone: Front, root: Path) -> None:
     )
     answer = client.post("/studies", json={"study": text, "folder": str(root / "below")})
     assert answer.status_code == 201, answer.text
+
+
+def test_a_path_that_is_too_long_for_one_is_a_file_that_is_not_there(alone: Front) -> None:
+    """Whoever reads it tells so, as of any other that is missing."""
+    for name in ("a" * 300, "a/" * 3000):
+        text = STUDY.format(name="small").replace("train: train", f"train: {name}")
+        answer = client_of(alone).post("/studies", json={"study": text})
+        assert answer.status_code == 201
+        row = alone.store.study(int(answer.json()["id"][1:]))
+        assert row is not None
+        executor = ExecutorSpec(device="cpu", threads=1, gpus=1)
+        with pytest.raises((UserError, OSError), match=r"no such file|File name too long"):
+            prepare_submitted(row, alone.admission, alone.directory, executor)
 
 
 def test_a_policy_of_its_own_is_refused(alone: Front) -> None:

@@ -22,7 +22,11 @@ def hostile(marker: Path) -> list[tuple[bytes, str, int]]:
     bomb = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
     run = text.replace("name: small", f"name: !!python/object/apply:os.system ['touch {marker}']")
     climbing = text.replace("train: train.jsonl", "train: ../../../etc/passwd")
+    number = text.replace("samples: 16", "samples: 0x" + "f" * 50_000)
+    prompts = text.replace('["say red"]', "[" + "a, " * 200_000 + "]")
+    tasks = text + f"tasks: {{{', '.join(f't{n}: {{}}' for n in range(2000))}}}"
     studies = [bomb, run, climbing, "", "- a", text.replace("model: model", "model: /etc")]
+    studies += [number, prompts, tasks]
     refused = [(json.dumps({"study": each}).encode(), TEAM, 400) for each in studies]
     return [
         *refused,
