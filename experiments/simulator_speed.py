@@ -25,7 +25,7 @@ from alto_policy.controller import Controller, run
 from alto_policy.decisions import Decision
 from alto_policy.events import Event, TaskArrived
 from alto_policy.placement import Item, Pool, bound, improve, makespan
-from alto_policy.planner import Planner
+from alto_policy.planner import Planner, Remaining
 from alto_policy.policies import build
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.sjf import SjfSettings
@@ -33,12 +33,15 @@ from alto_policy.runlog import Entry, RunLog
 from alto_policy.types import Gpu, TaskId
 from alto_policy.view import ClusterView, Policy
 from alto_runs.costs.durations import TaskDurations
+from alto_runs.costs.kinds import KindDurations
 from alto_runs.cpsat import CpSat
 from alto_runs.garbage import uncollected
 from alto_sim.backend import SimBackend
 from alto_sim.generator import PAPER_MIX, Poisson, generate
 from alto_sim.hardware import gpus_of
 from alto_sim.importers import AT_ONCE, read_trace, rigid
+from alto_sim.nodes import Nodes
+from alto_sim.placed import placed
 from alto_sim.workload import Workload, synthetic
 
 PHILLY = Path("traces/philly/philly_82k.csv.gz")
@@ -57,6 +60,13 @@ _WAITING = 1_000
 _NODES = 250_000  # of a search: what a second allows
 _SOLVER_SECONDS = 1.0  # of CP-SAT's own count; 5 find nothing better either
 _AT_BOUND = 1.001
+_PLANNING = 1e-3  # seconds: where slow GPUs stay free, others find them and do nothing
+_KINDS = """\
+nodes:
+  - { count: 3, gpu: H100, gpus: 8 }
+  - { count: 3, gpu: A100-80GB, gpus: 8 }
+  - { count: 2, gpu: L40S, gpus: 8 }
+"""
 
 
 def main() -> None:
@@ -121,17 +131,35 @@ def tuning() -> Iterator[tuple[str, str, str]]:
 
 def latency() -> Iterator[tuple[str, str, str]]:
     """Of the events at which the placement is planned, while at least 1,000 tasks wait."""
-    workload, gpus = _tuning(_WAITING + 200), gpus_of(64)
-    policy = _Timed(build(AltoSettings(), Planner(_belief(workload))))
+    workload = _tuning(_WAITING + 200)
+    yield from _latencies("64 GPUs", workload, gpus_of(64), _belief(workload))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "nodes.yaml")
+        path.write_text(_KINDS, encoding="utf-8")
+        nodes = Nodes(path)
+        workload = placed(workload, nodes).workload
+    assert workload.mixture is not None
+    durations = KindDurations(
+        workload.mixture,
+        lambda costs: TaskDurations(costs, costs.memory_model, start_seconds=30.0),
+    )
+    yield from _latencies("64 GPUs of three kinds", workload, nodes.gpus, durations)
+
+
+def _latencies(
+    where: str, workload: Workload, gpus: tuple[Gpu, ...], believed: Remaining
+) -> Iterator[tuple[str, str, str]]:
+    policy = _Timed(build(AltoSettings(), Planner(believed)))
     backend, controller = SimBackend(workload, gpus), Controller(policy, Cluster(gpus))
     with uncollected():
         while (event := backend.next_event()) is not None and not policy.is_done:
             for decision in controller.handle(event):
                 backend.execute(decision)
-    for what, seconds in (("all events", policy.seconds), ("those that plan", policy.planning)):
+    planning = [seconds for seconds in policy.planning if seconds > _PLANNING]
+    for what, seconds in (("all events", policy.seconds), ("those that plan", planning)):
         middle, high, most = np.percentile(np.array(seconds) * 1e3, [50, 99, 100])
         yield (
-            f"a decision with 1,000 tasks waiting, 64 GPUs, {what} ({len(seconds):,})",
+            f"a decision with 1,000 tasks waiting, {where}, {what} ({len(seconds):,})",
             f"median {middle:.2f}, p99 {high:.2f}, most {most:.2f} ms",
             "p99 20 ms",
         )

@@ -89,6 +89,9 @@ class KindDurations:
             if cluster is not self._cluster:  # another run of the same tasks
                 self._cluster, self._kind_of = cluster, {gpu.id: gpu.kind for gpu in cluster.gpus}
             gang = dict.fromkeys([self._kind_of[gpu] for gpu in executor.gpus])
+            if task.speeds:  # as the placement has it; the rest need not be worked out on each kind
+                speeds = dict(zip(task.kinds or (), task.speeds, strict=True))
+                return self._of[kind](task, cluster) / min([speeds[each] for each in gang])
             kind = self._mixture.ranked(gang, task)[-1]
         return self._of[kind](task, cluster)
 

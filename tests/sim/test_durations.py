@@ -1,5 +1,7 @@
 """What a policy believes of a task's duration, against what the simulator makes of it."""
 
+from dataclasses import replace
+
 import pytest
 
 from alto_policy.cluster import Cluster
@@ -13,10 +15,12 @@ from alto_policy.runlog import Entry
 from alto_policy.types import GpuId, Task
 from alto_policy.view import ClusterView
 from alto_runs.costs.durations import ExpectedExits, TaskDurations
+from alto_runs.costs.kinds import KindDurations
 from alto_sim.simulate import play
 from alto_sim.step_time import StepTime
 from alto_sim.workload import Workload
 from tests.sim.cases import NOW, Flat, gpus, job, task
+from tests.sim.mixed_cases import MIXED, mixture
 from tests.sim.profiles import ROOMY
 
 TIMES = StepTime(per_pass=1.0, per_token=0.5, per_evaluation=0.25)
@@ -122,3 +126,37 @@ def test_what_is_left_falls_as_the_run_goes_on() -> None:
     )
     play(workload, FifoSettings(), gpus(2), lambda entry: None, Planner(remaining))
     assert seen[:5] == pytest.approx([end, *(end - t for t in times)], abs=0.1 * end)
+
+
+def test_where_a_task_tells_its_speeds_one_kind_is_worked_out() -> None:
+    """On a slow kind, and on several together, it takes as much longer as it tells."""
+    worked_out: list[object] = []
+
+    class Counting(TaskDurations):
+        def seconds(self, task: Task) -> float:
+            worked_out.append(self)
+            return super().seconds(task)
+
+    kinds = mixture()
+    costs = kinds.costs
+    of = KindDurations(kinds, lambda own: Counting(own, own.memory_model))
+    narrow, wide = (
+        of.weighed(
+            replace(
+                task(name, [job(f"{name}{i}", 6, 2) for i in range(4)], width), kinds=tuple(costs)
+            )
+        )
+        for name, width in (("narrow", 2), ("wide", 5))
+    )
+    assert narrow.speeds == (1.0, 0.5, 0.25)
+    cluster = Cluster(MIXED)
+    for one, gang in ((narrow, (0, 1)), (wide, (2, 3, 4, 6, 7))):
+        cluster.apply(TaskArrived(0.0, one))
+        worked_out.clear()
+        waiting = of(one, cluster)
+        cluster.commit(StartExecutor(one.id, tuple(GpuId(number) for number in gang)))
+        found = of(one, cluster)
+        assert len(set(worked_out)) == 1
+        assert found == pytest.approx(waiting / 0.25)
+        slowest = TaskDurations(costs["tiny"], costs["tiny"].memory_model)
+        assert found == pytest.approx(slowest.seconds(one))
