@@ -1,17 +1,38 @@
 """Recipes: what can be checked of them without Slurm and Kubernetes."""
 
+import os
 import re
 import shlex
+import signal
+import socket
 import subprocess
+import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import yaml
 
 import alto_cli
+from alto_runs.result import Result
 from tests.style.sources import ROOT
+from tests.tune.small_study import write_study
 
 FOLDER = ROOT / "examples" / "cluster"
+FIRST_PORT, NUM_PORTS = 20_000, 10_000  # that the script of Slurm chooses among
+SRUN = """\
+#!/usr/bin/env bash
+if [[ $* == *--exclude* ]]; then sleep 20; fi
+while [[ $1 == --* ]]; do shift; done
+echo "$RAY_AUTH_MODE ${#RAY_AUTH_TOKEN}" >> "$STEPS"
+exec "$@"
+"""
+SCONTROL = """\
+#!/usr/bin/env bash
+echo 127.0.0.1
+sleep 0.2
+echo another
+"""
 
 
 def commands(text: str) -> list[str]:
@@ -28,11 +49,44 @@ def test_its_command_is_one_that_there_is(name: str) -> None:
         assert options.cluster is not None
 
 
-def test_the_script_of_slurm_is_one_of_bash() -> None:
-    checked = subprocess.run(
-        ["bash", "-n", str(FOLDER / "slurm.sbatch")], capture_output=True, text=True, check=False
-    )
-    assert (checked.returncode, checked.stderr) == (0, "")
+def free_job_number() -> int:
+    """Of a job whose port is free."""
+    for number in range(os.getpid() % NUM_PORTS, NUM_PORTS):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", FIRST_PORT + number)) != 0:
+                return number
+    raise AssertionError("all ports are taken")
+
+
+def test_the_script_of_slurm_trains_on_two_nodes(tmp_path: Path) -> None:
+    """Both of them this machine, the second one late; steps begin as Slurm would begin them."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    study, out, steps = write_study(tmp_path / "study"), tmp_path / "run", tmp_path / "steps"
+    environment = os.environ | {
+        "PATH": os.pathsep.join(
+            [str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]
+        ),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")]),
+        "SLURM_JOB_ID": str(free_job_number()),
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_JOB_NODELIST": "both",
+        "STEPS": str(steps),
+    }
+    command = ["bash", str(FOLDER / "slurm.sbatch"), str(study), str(out)]
+    script = subprocess.Popen(command, env=environment, cwd=tmp_path, start_new_session=True)
+    try:
+        assert script.wait(300) == 0
+    finally:
+        os.killpg(script.pid, signal.SIGKILL)  # as Slurm ends the steps of a job that is over
+    header = Result(out).log.header
+    assert header is not None
+    assert len({gpu.node for gpu in header.gpus}) == 2
+    assert (out / "best" / "small" / "adapter_model.safetensors").is_file()
+    assert steps.read_text().splitlines() == ["token 64"] * 3
 
 
 def test_the_job_of_kubernetes_mounts_one_volume_everywhere() -> None:
@@ -40,6 +94,7 @@ def test_the_job_of_kubernetes_mounts_one_volume_everywhere() -> None:
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     cluster = job["spec"]["rayClusterSpec"]
     assert cluster["rayVersion"] == version("ray")
+    assert cluster["authOptions"] == {"mode": "token"}
     groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
     out = shlex.split(job["spec"]["entrypoint"])[4]
     for group in groups:
