@@ -6,6 +6,7 @@ faults: { node_mtbf: 86400, node_repair: 1800, straggler_share: 0.1, seed: 1 }
 latencies: { start: 20, load: 60 }
 belief: { profile: another.jsonl, error: 0.2 }
 placement: { objective: mean-completion, widths: [1, 2, 4] }
+losses: { noise: 0.01, overfit: 0.4 }
 """
 
 import math
@@ -25,6 +26,7 @@ from alto_runs.cpsat import CpSat
 from alto_runs.errors import UserError
 from alto_runs.fields import FieldError, decode_fields, told, unknown_key
 from alto_sim.belief import Belief, BelievedCosts
+from alto_sim.curves_generated import Shape
 from alto_sim.failures import NO_FAULTS, Faults
 from alto_sim.latencies import Latencies
 from alto_sim.workload import Workload
@@ -75,6 +77,7 @@ class Conditions:
     latencies: Mapping[str, float] = field(default_factory=dict)  # in place of the workload's own
     belief: Belief | None = None  # what each task says of itself
     placement: PlacementRule | None = None  # first come, first served, or the policy's own order
+    losses: Shape | None = None  # of those that are generated
 
     @property
     def is_drawn(self) -> bool:
@@ -182,12 +185,14 @@ def _parse(document: Mapping[str, Any]) -> Conditions:
     return Conditions(**given)
 
 
-def _section(name: str, value: Mapping[str, Any]) -> Faults | Belief | PlacementRule:
+def _section(name: str, value: Mapping[str, Any]) -> Faults | Belief | PlacementRule | Shape:
     match name:
         case "faults":
             return decode_fields(Faults, value)
         case "belief":
             return decode_fields(Belief, value)
+        case "losses":
+            return decode_fields(Shape, value)
         case _:
             return decode_fields(PlacementRule, value)
 

@@ -8,22 +8,49 @@ gap to the training loss grows late, with the rank, and faster in some tasks tha
 import math
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from alto_policy.types import Job, JobId, Task, TaskId
 from alto_sim.curves import Losses
 from alto_sim.curves_landscape import DEFAULT_LANDSCAPE, Landscape
 
-__all__ = ["GeneratedCurves"]
+__all__ = ["DEFAULT_SHAPE", "GeneratedCurves", "Shape"]
 
 _FLOOR = 0.01  # as in the fit: excess is multiplied by its residual above this
-_SPEED = 60.0  # of the power law, at the best learning rate: 5 % of the steps do 3/4 of the way
-_SPEED_POWER = 0.4  # of the learning rate in the speed
-_VAL_NOISE, _TRAIN_NOISE = 0.0007, 0.006  # relative; validation always asks the same
 _OVERFIT_FROM = 0.3  # fraction of the steps; three epochs are the paper's
+_MOST_OVERFIT = 0.6
 _LOST_AFTER = 0.6  # decades beyond which a diverging job's loss is soon no number
 _64_BITS = 2**64 - 1
 _SQRT_3 = math.sqrt(3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """How jobs get to their ends. The defaults are of large models on much data; small ones on
+    little data are noisier and overfit more: see `experiments/past_curves.py`."""
+
+    speed: float = 60.0  # of the power law, at the best rate: 5 % of the steps do 3/4 of the way
+    speed_power: float = 0.4  # of the learning rate in the speed
+    noise: float = 0.0007  # of a validation loss, relative; it always asks the same
+    train_noise: float = 0.006
+    overfit: float = 0.05  # of the last validation loss the training loss is lower, at rank 16
+    overfit_spread: float = 0.8  # over tasks, of its logarithm
+
+    @property
+    def told(self) -> str:
+        return ", ".join(f"{each.name} {getattr(self, each.name):g}" for each in fields(self))
+
+    def __post_init__(self) -> None:
+        if not 0 < self.speed < math.inf:
+            raise ValueError(f"speed must be above 0, got {self.speed}")
+        for name in ("speed_power", "noise", "train_noise", "overfit_spread"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if not 0 < self.overfit <= _MOST_OVERFIT:
+            raise ValueError(f"overfit must be in (0, {_MOST_OVERFIT}], got {self.overfit}")
+
+
+DEFAULT_SHAPE = Shape()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +89,11 @@ class GeneratedCurves:
         *,
         seed: int = 0,
         landscape: Landscape = DEFAULT_LANDSCAPE,
+        shape: Shape = DEFAULT_SHAPE,
     ) -> None:
         self._seed = seed
         self._landscape = landscape
+        self._shape = shape
         self._task_of: dict[JobId, TaskId] = {job.id: t.id for t in tasks for job in t.jobs}
         self._draws: dict[TaskId, _TaskDraw] = {}
         self._courses: dict[JobId, _Course] = {}
@@ -84,8 +113,8 @@ class GeneratedCurves:
             rise = 1 + 2 * (fraction - course.diverges_at)
             val, train = val * rise, train * rise
         return Losses(
-            train * (1 + _TRAIN_NOISE * _normal(course.noise + 2 * step)),
-            val * (1 + _VAL_NOISE * _normal(course.noise + 2 * step + 1)),
+            train * (1 + self._shape.train_noise * _normal(course.noise + 2 * step)),
+            val * (1 + self._shape.noise * _normal(course.noise + 2 * step + 1)),
         )
 
     def report_step(self, job: Job, step: int) -> int:
@@ -115,7 +144,9 @@ class GeneratedCurves:
         return _Course(
             start=task.start,
             end=task.best * (1 + max(0.0, excess)),
-            speed=task.speed * 10 ** (_SPEED_POWER * eagerness) * math.exp(dice.gauss(0, 0.02)),
+            speed=task.speed
+            * 10 ** (self._shape.speed_power * eagerness)
+            * math.exp(dice.gauss(0, 0.02)),
             gap=task.overfit * (chosen.rank / 16) ** 0.25 * 10 ** (0.5 * eagerness),
             noise=dice.getrandbits(40),
             diverges_at=onset if diverges else None,
@@ -124,14 +155,15 @@ class GeneratedCurves:
 
     def _draw(self, task: TaskId) -> _TaskDraw:
         if task not in self._draws:
-            dice = random.Random(f"{self._seed}/task/{task}")
+            dice, shape = random.Random(f"{self._seed}/task/{task}"), self._shape
+            gap = math.log(shape.overfit), shape.overfit_spread
             best = math.exp(dice.gauss(math.log(0.9), 0.35))
             self._draws[task] = _TaskDraw(
                 best=best,
                 start=best * dice.uniform(1.4, 2.6),
                 shift=dice.gauss(0, self._landscape.rate_spread),
-                overfit=min(0.6, math.exp(dice.gauss(math.log(0.05), 0.8))),
-                speed=_SPEED * math.exp(dice.gauss(0, 0.3)),
+                overfit=min(_MOST_OVERFIT, math.exp(dice.gauss(*gap))),
+                speed=shape.speed * math.exp(dice.gauss(0, 0.3)),
             )
         return self._draws[task]
 

@@ -18,6 +18,7 @@ from alto_runs.errors import UserError
 from alto_runs.executor_work import read_work
 from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.summary import GENERATED, LOSSES
+from alto_sim.curves_generated import GeneratedCurves, Shape
 from alto_sim.curves_import import read_curves
 from alto_sim.generator import TaskMix, retune
 from alto_sim.importers import AT_ONCE, is_cluster_trace, read_trace, rigid
@@ -56,21 +57,30 @@ def load_workload(
     machine: _Machine = None,
     mix: TaskMix | None = None,
     curves: Path | None = None,
+    shape: Shape | None = None,
 ) -> Loaded:
     """On the machine that a profile was measured on, or is carried over to, or on those of its
     nodes; without one, a run is on its own machine, and a study on that of the shipped profile.
 
     Raises UserError. The jobs of a cluster's trace are rigid, and messages in it take no time; with
     a `mix` they are tuning tasks drawn from it, which keep their arrivals and widths. Losses that
-    would be generated are those of the `curves` of a table or folder, if one is given.
+    would be generated are those of the `curves` of a table or folder, if one is given, or have
+    this `shape`.
     """
     loaded = _load(path, seed, machine, mix)
-    if curves is None:
+    if curves is None and shape is None:
         return loaded
     if not loaded.is_drawn:
         raise UserError(
-            f"--losses: {path} has losses of its own, or none; expected a study or generated tasks"
+            f"{'losses' if curves is None else '--losses'}: {path} has losses of its own, or none; "
+            "expected a study or generated tasks"
         )
+    if curves is None:
+        assert shape is not None
+        tasks = [arrival.task for arrival in loaded.workload.arrivals]
+        drawn = GeneratedCurves(tasks, seed=seed, shape=shape)
+        workload = replace(loaded.workload, curves=drawn)
+        return replace(loaded, workload=workload, facts=(*loaded.facts, ("courses", shape.told)))
     jobs = [job for arrival in loaded.workload.arrivals for job in arrival.task.jobs]
     workload = replace(loaded.workload, curves=read_curves(curves, jobs))
     facts = ((LOSSES, f"those in {curves}"), *loaded.facts[1:])

@@ -94,14 +94,22 @@ class Simulation:
         return out
 
     def _load(self, seed: int = 0) -> Loaded:
-        mix = PAPER_MIX if self._conditions().rows is Rows.TUNING else None
+        conditions = self._conditions()
+        mix = PAPER_MIX if conditions.rows is Rows.TUNING else None
         if mix is not None and not is_cluster_trace(self.path):
             raise UserError(
                 f"{self.conditions}: rows: value 'tuning': expected a trace of a cluster's jobs, "
                 f"and the tasks of {self.path} are what they are"
             )
+        if self.curves is not None and conditions.losses is not None:
+            raise UserError(f"{self.conditions}: losses: expected none beside --losses")
         return load_workload(
-            self.path, seed=seed, machine=self._machine(), mix=mix, curves=self.curves
+            self.path,
+            seed=seed,
+            machine=self._machine(),
+            mix=mix,
+            curves=self.curves,
+            shape=conditions.losses,
         )
 
     def _machine(self) -> StepProfile | Nodes | None:

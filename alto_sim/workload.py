@@ -18,7 +18,7 @@ from alto_runs.executor_work import Work
 from alto_runs.history import Outcome, RunHistory, follow
 from alto_sim.calibrate import Fitted, fit, fit_work, seconds_to_leave, seconds_to_start
 from alto_sim.curves import LossCurves, RecordedCurves
-from alto_sim.curves_generated import GeneratedCurves
+from alto_sim.curves_generated import DEFAULT_SHAPE, GeneratedCurves, Shape
 from alto_sim.failures import NO_FAULTS, Faults
 from alto_sim.latencies import Latencies
 from alto_sim.overheads import NO_OVERHEADS, Overheads
@@ -72,10 +72,10 @@ class Workload:
         return self.measured.get(task.id, self.memory)
 
 
-def synthetic(trace: RunLog, *, seed: int = 0) -> Workload:
+def synthetic(trace: RunLog, *, seed: int = 0, shape: Shape = DEFAULT_SHAPE) -> Workload:
     """The tasks of a trace that nobody has trained, with generated losses."""
     arrivals = _arrivals(trace)
-    curves = GeneratedCurves((arrival.task for arrival in arrivals), seed=seed)
+    curves = GeneratedCurves((arrival.task for arrival in arrivals), seed=seed, shape=shape)
     return Workload(arrivals=arrivals, curves=curves, cancellations=_cancellations(trace))
 
 

@@ -21,7 +21,7 @@ from alto_runs.directory import read_run_log
 from alto_runs.search import PAPER_GRID, configurations
 from alto_runs.study import load_study
 from alto_sim.curves import Losses
-from alto_sim.curves_generated import GeneratedCurves
+from alto_sim.curves_generated import DEFAULT_SHAPE, GeneratedCurves, Shape
 from experiments.same_task import by_task, is_repeated, name_of, seed_of
 
 __all__ = [
@@ -197,18 +197,20 @@ def _is_whole(job: Job, reports: Sequence[LossReported]) -> bool:
     return last.step == job.steps or not np.isfinite([last.train_loss, last.val_loss]).all()
 
 
-def generated_sets(count: int, *, first_seed: int = 0) -> tuple[CurveSet, ...]:
+def generated_sets(
+    count: int, *, first_seed: int = 0, shape: Shape = DEFAULT_SHAPE
+) -> tuple[CurveSet, ...]:
     """The paper's grid of 60 jobs on as many tasks of the generator (`alto_sim.curves_generated`).
 
     The seeds are `first_seed` and the next ones.
     """
-    return tuple(_generated(seed) for seed in range(first_seed, first_seed + count))
+    return tuple(_generated(seed, shape) for seed in range(first_seed, first_seed + count))
 
 
 @cache
-def _generated(seed: int) -> CurveSet:
+def _generated(seed: int, shape: Shape) -> CurveSet:
     task = paper_task(f"generated-{seed}")
-    curves = GeneratedCurves([task], seed=seed)
+    curves = GeneratedCurves([task], seed=seed, shape=shape)
     reports = {job.id: list(_reports(job, curves)) for job in task.jobs}
     return curve_set(task.id, f"generated, seed {seed}", task, reports, is_generated=True)
 

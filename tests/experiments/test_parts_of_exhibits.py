@@ -5,6 +5,7 @@ import pytest
 
 from alto_policy.types import Hyperparameters
 from alto_runs.profile import GangRow, read_profile, shipped_profile
+from alto_sim.curves_generated import Shape
 from experiments.curve_sets import TableCurves, generated_sets
 from experiments.fig01_sensitivity import spread
 from experiments.fig03_batch_size import best_by_batch, holds_claim
@@ -12,6 +13,7 @@ from experiments.fig10_expert import nearest
 from experiments.fig13_adapter_parallel import beside_one_gpu
 from experiments.fig14_quality import of_batch_size
 from experiments.past_cobatching import enough
+from experiments.past_curves import course, fitted
 from experiments.past_sensitivity import thinned
 from experiments.search_costs import PEFT, search_cost
 from tests.experiments.tables import grid
@@ -102,3 +104,26 @@ def test_one_gpu_is_told_beside_the_speed_ups_of_the_latest_run() -> None:
     assert "8.5 times FSDP2" in told
     assert beside_one_gpu([later, earlier], "Llama-3.1-8B") != told
     assert beside_one_gpu([later], "nobody's") is None
+
+
+def test_the_course_of_good_jobs() -> None:
+    """Of three jobs the first is one; the last breaks down."""
+    columns = 20
+    falling = [4.0 - 2.0 * min(1.0, column / 10) for column in range(columns)]
+    curves = grid([[*falling[:-1], 2.5], [3.0] * columns, [5.0, *[math.nan] * (columns - 1)]])
+    curves.train[0, -1] = 2.0
+    found = course(curves)
+    assert (found.good, found.lost) == pytest.approx((1 / 3, 1 / 3))
+    assert found.way_left == pytest.approx(0.9)  # a tenth of the steps is two reports
+    assert (found.gap, found.rise) == pytest.approx((0.25, 0.25))
+    assert found.noise == 0
+
+
+def test_a_shape_is_found_again_from_the_courses_that_it_gives() -> None:
+    planted = Shape(noise=0.02, overfit=0.3, overfit_spread=0.3, speed=20.0)
+    courses = [course(one) for one in generated_sets(12, first_seed=100, shape=planted)]
+    found = fitted(courses)
+    assert found.noise == pytest.approx(planted.noise, rel=0.1)
+    assert found.overfit == pytest.approx(planted.overfit, rel=0.2)
+    assert found.speed == pytest.approx(planted.speed, rel=0.4)
+    assert found.train_noise == planted.train_noise

@@ -98,6 +98,21 @@ def test_rows_of_a_trace_as_tuning_tasks(trace: Path) -> None:
     assert any(job.reports for job in tuning.history.jobs.values())
 
 
+def test_generated_losses_have_the_shape_that_is_asked_for(trace: Path, tmp_path: Path) -> None:
+    """Where they are generated, and nobody else's are given."""
+    text = "rows: tuning\nlosses: { noise: 0.2 }\n"
+    calm, noisy = (simulated(trace, each, f"run-{i}") for i, each in enumerate((text[:13], text)))
+    assert noisy.log.header is not None
+    assert "noise 0.2" in noisy.log.header.facts["courses"]
+    ends = [[each.best_val_loss for each in run.leaderboard] for run in (calm, noisy)]
+    assert ends[0] != ends[1]
+    with pytest.raises(UserError, match=r"losses: .*trace.csv has losses of its own, or none"):
+        simulated(trace, "losses: { noise: 0.2 }\n", "rigid")
+    path = tmp_path / "run-1.yaml"
+    with pytest.raises(UserError, match=r"run-1.yaml: losses: expected none beside --losses"):
+        Simulation(path=trace, conditions=path, curves=tmp_path).run(tmp_path / "both")
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_seeds_move_every_cause(seed: int, tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
@@ -123,6 +138,7 @@ def test_seeds_move_every_cause(seed: int, tmp_path: Path) -> None:
         ("gpus_per_node: 0", "gpus_per_node: value 0: expected a whole number, at least 1"),
         ("rows: wide", "rows: value 'wide': expected one of rigid, tuning"),
         ("belief: { error: -1 }", "belief.error: value -1: error must be at least 0"),
+        ("losses: { overfit: 2 }", "losses.overfit: value 2: overfit must be in (0, 0.6]"),
         (
             "belief: { exits: { warmup: 0.1, keep: 2 } }",
             "belief.exits.keep: value 2: keep must be in (0, 1]",

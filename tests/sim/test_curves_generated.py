@@ -17,7 +17,7 @@ from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
 from alto_runs.errors import UserError
 from alto_runs.result import Result
 from alto_sim.curves_fit import FinalLoss, fit_landscape, fit_text, read_sweep
-from alto_sim.curves_generated import GeneratedCurves
+from alto_sim.curves_generated import GeneratedCurves, Shape
 from alto_sim.curves_landscape import DEFAULT_LANDSCAPE
 from alto_sim.simulate import simulate
 from alto_sim.step_time import StepTime
@@ -193,3 +193,24 @@ def test_a_fault_in_a_sweep_is_named(tmp_path: Path, content: str, fault: str) -
     path.write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=fault):
         read_sweep(path)
+
+
+def test_a_shape_changes_the_course_and_not_the_end() -> None:
+    """Of two jobs with the same draws: noise aside, both end where the landscape has them."""
+    job = TASKS[0].jobs[20]
+    calm = GeneratedCurves(TASKS, seed=3, shape=Shape(noise=0.0, train_noise=0.0))
+    slow = GeneratedCurves(TASKS, seed=3, shape=Shape(noise=0.0, train_noise=0.0, speed=5.0))
+    greedy = GeneratedCurves(TASKS, seed=3, shape=Shape(noise=0.0, overfit=0.4, overfit_spread=0.0))
+    end, early = job.steps, job.steps // 10
+    assert slow.losses(job, end).val == pytest.approx(calm.losses(job, end).val)
+    assert slow.losses(job, early).val > 1.05 * calm.losses(job, early).val
+    assert greedy.losses(job, end).train < 0.8 * calm.losses(job, end).train
+    assert greedy.losses(job, end // 2).val < calm.losses(job, end // 2).val
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("speed", 0.0), ("noise", -0.1), ("overfit", 0.7), ("overfit", 0.0)]
+)
+def test_a_shape_that_cannot_be(field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{field} must be"):
+        Shape(**{field: value})
