@@ -55,6 +55,7 @@ def serve(
     import uvicorn
 
     from alto_service.app import create_app
+    from alto_service.connections import TimedConnection, allow_many
     from alto_service.front import Front
     from alto_service.store import Store
 
@@ -63,6 +64,7 @@ def serve(
     known = None if tokens is None else Tokens(tokens)
     admission = Admission.of(roots, settings.policy)
     directory = ServiceDirectory.open(path)
+    allow_many()
     with directory.held():
         _check_policy(directory, settings)
         if settings.publish is not None:
@@ -74,6 +76,7 @@ def serve(
             server = uvicorn.Server(
                 uvicorn.Config(
                     app,
+                    http=TimedConnection,
                     log_level="warning",
                     server_header=False,
                     timeout_graceful_shutdown=_GRACE_SECONDS,
