@@ -2,9 +2,10 @@
 
     python experiments/ray_overhead.py FOLDER OUT --rounds 2    # FOLDER: study.yaml, data, model
 
-The same study in turns: on this machine, and on a Ray cluster that is made of this machine. What
-it takes longer is split into its start and what comes with each report, and told for ten minutes.
-CPU seconds are told by what kind of process has taken them: a card does not feel those of Ray.
+The same study in turns: on this machine, and on a Ray cluster that is made of this machine, with
+as many threads as the first run chose. What it takes longer is told apart: its start; passes, which
+grow with the study; and reports, of which a longer study has no more. CPU seconds are told by what
+kind of process has taken them: a card does not feel those of Ray.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from pathlib import Path
 import psutil
 
 from alto_policy.events import ExecutorDown, ExecutorUp, LossReported
+from alto_runs.executor_work import TrainingWork, read_work
 from alto_runs.result import Result
 
 __all__ = ["main"]
@@ -35,7 +37,8 @@ class Run:
 
     command: float
     start: float  # of the process, of Ray, and of the first executor
-    training: float
+    training: float  # all that executors do while they are up
+    passes: float
     between_executors: tuple[float, ...]
     reports: int
     cpu: Mapping[str, float]  # by the kind of process
@@ -48,19 +51,21 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args(arguments)
     runs: dict[str, list[Run]] = {"here": [], "ray": []}
+    study = options.folder / "study.yaml"
     for number in range(options.rounds):
         for name, flags in (("here", ()), ("ray", ("--cluster", "local"))):
             out = options.out / f"{name}-{number}"
-            runs[name].append(_timed(options.folder / "study.yaml", out, flags))
+            runs[name].append(_timed(study, out, flags))
+            study = options.out / "here-0" / "study.yaml"
             print(name, runs[name][-1], flush=True)
     here, ray = (min(of, key=lambda run: run.command) for of in runs.values())
     start = ray.start - here.start
-    report = (ray.training - here.training) / here.reports
-    rate = here.reports / here.training
-    overhead = start + report * rate * _TEN_MINUTES
-    print(f"start {start:+.2f} s, a report {report * 1e3:+.2f} ms at {rate:.2f} reports a second:")
-    print(f"{overhead:+.1f} s of ten minutes of training, {overhead / _TEN_MINUTES:+.2%}")
-    print(f"training alone {report * rate:+.2%}")
+    passes = ray.passes / here.passes - 1
+    reports = (ray.training - ray.passes) - (here.training - here.passes)
+    overhead = start + reports + passes * _TEN_MINUTES
+    print(f"this study: training {ray.training / here.training - 1:+.2%}")
+    print(f"start {start:+.2f} s, passes {passes:+.2%}, {here.reports} reports {reports:+.2f} s;")
+    print(f"of ten minutes with as many reports: {overhead:+.1f} s, {overhead / _TEN_MINUTES:+.2%}")
 
 
 def _timed(study: Path, out: Path, flags: tuple[str, ...]) -> Run:
@@ -77,7 +82,9 @@ def _timed(study: Path, out: Path, flags: tuple[str, ...]) -> Run:
     cpu: dict[str, float] = defaultdict(float)
     for (kind, _), each in taken.items():
         cpu[kind] = round(cpu[kind] + each, 1)
-    events = [entry.event for entry in Result(out).log.entries]
+    result = Result(out)
+    events = [entry.event for entry in result.log.entries]
+    work = read_work(result.directory.work_path)
     changes = [event for event in events if isinstance(event, ExecutorUp | ExecutorDown)]
     first_up, last_down = changes[0].t, changes[-1].t
     between = tuple(
@@ -89,6 +96,7 @@ def _timed(study: Path, out: Path, flags: tuple[str, ...]) -> Run:
         command=seconds,
         start=seconds - (last_down - first_up),
         training=last_down - first_up - sum(between),
+        passes=sum(one.seconds for one in work if isinstance(one, TrainingWork)),
         between_executors=between,
         reports=sum(isinstance(event, LossReported) for event in events),
         cpu=dict(cpu),
