@@ -20,6 +20,7 @@ __all__ = [
 ]
 
 _TEMPORARY = ".tmp"
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # as a path has it, of whose slashes one is left
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -55,6 +56,11 @@ class RunDirectory:
     @classmethod
     def create(cls, path: Path) -> "RunDirectory":
         """A new folder, or an empty one; raises UserError rather than touch what is there."""
+        if _URL.match(str(path)):
+            raise UserError(
+                f"{path}: is a URL, expected a folder on a disk; results are copied to a URL by "
+                "--publish, or publish: in the settings of a service"
+            )
         try:
             path.mkdir(parents=True, exist_ok=True)
             is_used = any(path.iterdir())

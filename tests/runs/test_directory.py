@@ -105,6 +105,16 @@ def test_where_no_folder_can_be(name: str, what: str, tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.parametrize("url", ["s3://bucket/run", "gs://bucket/run", "file:///tmp/run"])
+def test_a_url_is_no_folder(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder `s3:` here would be taken for what is in the store."""
+    monkeypatch.chdir(tmp_path)
+    for begin in (RunDirectory.create, RunDirectory.reopen):
+        with pytest.raises(UserError, match="is a URL, expected a folder on a disk; results are"):
+            begin(Path(url))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_without_a_log_is_no_run(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "gone", tmp_path / ("x" * 300)):
         with pytest.raises(UserError) as caught:
