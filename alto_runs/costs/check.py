@@ -19,11 +19,18 @@ class LeftOut:
     seconds: float
     spread: float
     basis: Basis
+    bytes: float | None  # None if it did not tell them, or no other row of its kernels did
 
     @property
     def error(self) -> float:
         """Relative: 0.1 is 10 % too long."""
         return self.seconds / self.row.seconds - 1
+
+    @property
+    def bytes_error(self) -> float | None:
+        if self.bytes is None or self.row.peak_bytes is None:
+            return None
+        return self.bytes / self.row.peak_bytes - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +83,26 @@ def check_text(check: Check) -> str:
             f"between measurements: median {check.median_inside:.1%}, "
             f"worst {check.worst_inside:.1%}"
         )
+    if told := [abs(e) for each in check.rows if (e := each.bytes_error) is not None]:
+        lines.append(f"bytes of {len(told)}: median {median(told):.1%}, worst {max(told):.1%}")
     return "\n".join(lines) + "\n"
 
 
 def _left_out(row: StepRow, rows: Sequence[Row]) -> LeftOut:
     others = [other for other in rows if other is not row]
     profile = StepProfile(others, gpu=row.machine.gpu, kernels=row.kernels, recompute=row.recompute)
-    found = profile.seconds(work_of_row(row))
-    return LeftOut(row, found.value, found.spread, found.basis)
+    work = work_of_row(row)
+    found = profile.seconds(work)
+    held = profile.bytes(work).value if row.peak_bytes is not None and _tell(row, others) else None
+    return LeftOut(row, found.value, found.spread, found.basis, held)
+
+
+def _tell(row: StepRow, others: Sequence[Row]) -> bool:
+    """Whether any of the same kernels tells its bytes."""
+    return any(
+        isinstance(other, StepRow) and other.peak_bytes is not None and _has_peer(row, (other,))
+        for other in others
+    )
 
 
 def _has_peer(row: StepRow, rows: Sequence[Row]) -> bool:

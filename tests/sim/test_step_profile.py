@@ -74,11 +74,34 @@ def test_a_row_has_no_say_in_its_own_check() -> None:
     assert found.error == pytest.approx(-2 / 3, abs=0.1)
 
 
+def test_bytes_are_checked_as_well() -> None:
+    """Of rows that tell them, by others that do: half within 4 %, those of our kernels within a
+    quarter."""
+    errors = {each.row: e for each in CHECK.rows if (e := each.bytes_error) is not None}
+    assert set(errors) == {each.row for each in CHECK.rows if each.row.peak_bytes is not None}
+    assert median(map(abs, errors.values())) < 0.04
+    ours = [abs(e) for row, e in errors.items() if row.kernels == "alto-triton"]
+    assert len(ours) > 10
+    assert max(ours) < 0.25
+    assert f"bytes of {len(errors)}: median" in check_text(CHECK)
+    silent = [replace(row, peak_bytes=None) for row in ROWS if isinstance(row, StepRow)]
+    assert "bytes" not in check_text(check_profile(silent))
+
+
+def test_a_row_has_no_say_in_the_check_of_its_bytes() -> None:
+    honest = [row for row in ROWS if isinstance(row, StepRow) and row.kernels == "alto-triton"]
+    assert honest[1].peak_bytes is not None
+    wrong = replace(honest[1], peak_bytes=3 * honest[1].peak_bytes)
+    found = check_profile([honest[0], wrong, *honest[2:]]).rows[1]
+    assert found.row is wrong
+    assert found.bytes_error == pytest.approx(-2 / 3, abs=0.15)
+
+
 def test_the_check_is_a_table() -> None:
     text = check_text(CHECK)
-    assert len(text.splitlines()) == len(CHECK.rows) + 3
+    assert len(text.splitlines()) == len(CHECK.rows) + 4
     assert "median error" in text
-    told = [tuple(line.split()[2:6]) for line in text.splitlines()[1:-2]]
+    told = [tuple(line.split()[2:6]) for line in text.splitlines()[1:-3]]
     rows = [(row.jobs, row.batch_size, row.length, row.rank) for row in (r.row for r in CHECK.rows)]
     assert sorted(told) == sorted(tuple(map(str, row)) for row in rows)
 
