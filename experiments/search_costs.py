@@ -32,7 +32,6 @@ BACKBONES = ("SmolLM2-135M", "Llama-3.2-1B", "Llama-3.1-8B")
 PEFT = "PEFT, one after another"
 SYSTEMS = (PEFT, "fifo", "median", "hyperband", "asha", "alto", "alto+")
 _LOAD_SECONDS = {"SmolLM2-135M": 2.0, "Llama-3.2-1B": 6.0, "Llama-3.1-8B": 30.0}  # assumed
-_LENGTH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +49,8 @@ def profile_of(kernels: str | None = None) -> StepProfile:
 
 @cache
 def search_cost(curves: CurveSet, backbone: str, system: str) -> SearchCost:
-    """The task's jobs on that backbone, with the losses of the set; sequences of 256 tokens."""
-    task = replace(curves.task, backbone=backbone, max_length=_LENGTH, num_gpus=1)
+    """The task's jobs on that backbone, with the losses and the lengths of the set."""
+    task = replace(curves.task, backbone=backbone, num_gpus=1)
     if system == PEFT:
         return _one_after_another(curves, task)
     profile = profile_of()

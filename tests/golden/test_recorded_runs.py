@@ -18,9 +18,9 @@ from alto_runs.study import load_study
 from alto_sim.simulate import play
 from alto_sim.workload import recorded
 
-ROOT = Path(__file__).parents[2] / "traces" / "recorded"
-RUNS = sorted(path.parent.name for path in ROOT.glob("*/run.jsonl"))
-FULL_GRID, WITH_EXITS = "qasc-combined-fact-fifo", "qasc-combined-fact-alto"
+ROOT = Path(__file__).parents[2] / "traces"
+RUNS = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/*/run.jsonl"))
+FULL_GRID, WITH_EXITS = "recorded/qasc-combined-fact-fifo", "recorded/qasc-combined-fact-alto"
 
 
 def log_of(name: str) -> tuple[RunLog, Header]:
