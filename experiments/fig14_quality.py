@@ -181,12 +181,12 @@ def _told_accuracies(rows: Sequence[Row]) -> Iterator[str]:
 def _told(search: Search) -> str:
     """Of a recorded run with exits: how its winner answers, and the untuned model."""
     assert search.untuned is not None
-    told = [
-        f"{100 * tuned:.1f} % of {_WORDS[measure]} (untuned model {100 * untuned:.1f} %)"
-        for measure in Measure
-        if (tuned := search.of_winner(measure)) is not None
-        and (untuned := search.untuned.share(measure)) is not None
-    ]
+    told = []
+    for measure in Measure:
+        if (tuned := search.of_winner(measure)) is not None:
+            untuned = search.untuned.share(measure)
+            beside = "" if untuned is None else f" (untuned model {100 * untuned:.1f} %)"
+            told.append(f"{100 * tuned:.1f} % of {_WORDS[measure]}{beside}")
     return (
         f"{name_of(search.task)}, recorded with exits, seed {search.seed} (`{search.origin}`): "
         f"the winner gets {', '.join(told)}."
@@ -196,7 +196,7 @@ def _told(search: Search) -> str:
 _WORDS = {
     Measure.ANSWERS: "the answers word for word",
     Measure.TOKENS: "answer tokens",
-    Measure.PREFERRED: "preferences",
+    Measure.PREFERRED: "pairs right",
 }
 
 

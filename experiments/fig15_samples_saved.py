@@ -41,7 +41,7 @@ from experiments.same_task import is_same_task, seed_of, spread_of, told_seeds
 from experiments.scores import Search, searches
 from experiments.table_backend import play_policy
 
-__all__ = ["Row", "Saved", "exhibit", "saved_by", "told_miss"]
+__all__ = ["Row", "Saved", "exhibit", "saved_by", "told_choice", "told_miss"]
 
 _GENERATED = 20
 _RULES = (
@@ -134,6 +134,13 @@ def exhibit(folder: Path = RECORDED) -> Exhibit:
             *(
                 told
                 for group in groups
+                for run in _with_exits(folder)
+                if is_same_task(run.task, group[0].task)
+                and (told := told_choice(run, group)) is not None
+            ),
+            *(
+                told
+                for group in groups
                 for curves in group
                 if (told := told_miss(curves, AltoSettings())) is not None
             ),
@@ -191,6 +198,22 @@ def _recorded(group: Sequence[CurveSet], folder: Path) -> Iterator[Row]:
             ],
             [fmean(_regret(run, group) for run in same) for same in of_seeds],
         )
+
+
+def told_choice(run: Search, group: Sequence[CurveSet]) -> str | None:
+    """How good the job is that the run chose, by the losses of the grid of its seed: those of one
+    job differ between recordings. None where there is no such grid."""
+    chosen = run.standings[0].hyperparameters
+    for curves in group:
+        rows = [n for n, job in enumerate(curves.task.jobs) if job.hyperparameters == chosen]
+        if rows and seed_of(curves.task) == run.seed:
+            best = curves.best
+            return (
+                f"{curves.name}, recorded, seed {run.seed}: the job it chose is number "
+                f"{1 + int((best < best[rows[0]]).sum())} of the {len(best)} of the grid, "
+                f"{best[rows[0]] / best.min() - 1:.2%} behind by the grid's own losses."
+            )
+    return None
 
 
 def _regret(run: Search, group: Sequence[CurveSet]) -> float:

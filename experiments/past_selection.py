@@ -9,7 +9,8 @@ on generated tasks and judged on recorded ones (on the other recorded ones where
 of those that spend no more than the limit, the one of least regret, then of most of the true best
 quarter kept. *Thrift* asks the other way round: of the rounds whose regret is within 0.1 % of
 `alto`'s on each other recorded task and on eight generated ones, those that spend least. The policy
-`alto+` is what three quarters of `alto`'s budget choose on the others of every task.
+`alto+`, one round at 2.5 % that keeps a fifth, is what three quarters of `alto`'s budget chose on
+the others of every task when these grids were first recorded (`traces/repeated`).
 """
 
 from collections.abc import Iterable, Sequence

@@ -67,9 +67,8 @@ SECOND_TERMS = (
 )
 
 PRODUCTS = [term.name for term in SECOND_TERMS].index("products")
-# What a forward pass has of each term of a training pass. Of launches at most so much: evaluations
-# of 13,512 tokens take 14 ms in 30 layers, which wait for the device; training launches for 186 ms.
-FORWARD_SHARES = (0.075, 1 / 2, 1 / 3, 1 / 3, 2 / 7, 1 / 3, 0.0, 0.0)
+# What a forward pass has of each term of a training pass.
+FORWARD_SHARES = (1 / 3, 1 / 2, 1 / 3, 1 / 3, 2 / 7, 1 / 3, 0.0, 1 / 3)
 
 BYTE_TERMS = (
     Term("weights", 1.02, 0.02),
@@ -199,13 +198,21 @@ def byte_terms(work: PassWork) -> tuple[float, ...]:
 def evaluation_seconds(
     work: PassWork, sequences: int, factors: tuple[float, ...], ceilings: Ceilings
 ) -> float:
-    """Forward passes over validation sequences by the factors of training; `work` is one such
-    pass."""
-    terms = second_terms(replace(work, is_recorded=False), ceilings)
+    """Forward passes over validation sequences by the factors of training; replayed where training
+    of as many tokens is, and never computed again."""
+    tokens = sequences * work.length
+    at_once = min(tokens, EVALUATED_AT_ONCE)
+    one = replace(
+        work,
+        tokens=at_once,
+        rank_tokens=at_once * work.rank_tokens // work.tokens,
+        recompute=False,
+        is_recorded=work.is_tiled and at_once <= _most_recorded(work.shape),
+    )
+    terms = second_terms(one, ceilings)
     parts = [f * t * s for f, t, s in zip(factors, terms, FORWARD_SHARES, strict=True)]
-    passes = max(1.0, sequences * work.length / EVALUATED_AT_ONCE)
-    device = math.fsum(parts[1:]) * sequences * work.length / work.tokens
-    return max(passes * parts[0], device)
+    host = math.fsum(part for part, term in zip(parts, SECOND_TERMS, strict=True) if term.on_host)
+    return tokens / at_once * max(host, math.fsum(parts) - host)
 
 
 @cache

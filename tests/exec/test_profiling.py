@@ -3,9 +3,15 @@
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import LlamaConfig
 
+from alto_exec.bank import AdapterBank
+from alto_exec.batch import PackedBatch
+from alto_exec.decoder import Decoder
 from alto_exec.profiling import session
+from alto_exec.profiling.cases import EvaluationCase
+from alto_exec.profiling.passes import Bench
 from alto_exec.profiling.plain import Outcome, ours
 from alto_exec.profiling.synthetic import config_of, shape_of
 from alto_runs.costs.shapes import shape_of as known_shape
@@ -93,3 +99,23 @@ def test_what_cannot_be_measured(flags: list[str], line: str, capsys: Capture) -
 def test_a_shape_known_by_name_becomes_a_model_of_that_shape() -> None:
     shape = known_shape("Llama-3.2-1B")
     assert shape_of(config_of("llama-3.2-1b"), shape.name) == shape
+
+
+def test_evaluations_are_those_of_an_executor_that_keeps_activations(folder: str) -> None:
+    """After training passes that compute them again; jobs in passes that they fill together."""
+    backbone, machine = session._checked(config_of(folder), torch.device("cpu"), torch.float32)
+    assert isinstance(backbone, Decoder)
+    backbone.activations.recompute = True
+    seen: list[int] = []
+    losses = backbone.loss_sums
+
+    def watched(bank: AdapterBank, batch: PackedBatch) -> torch.Tensor:
+        assert not backbone.activations.recompute
+        seen.append(len(batch.tokens_T))
+        return losses(bank, batch)
+
+    backbone.loss_sums = watched  # type: ignore[method-assign]
+    bench = Bench(backbone, shape_of(config_of(folder), "tiny"), machine, "alto-torch")
+    (row,) = bench.evaluations([EvaluationCase(jobs=3, sequences=4, length=8)])
+    assert (row.jobs, row.sequences, row.length) == (3, 4, 8)
+    assert set(seen) == {3 * 4 * 8}

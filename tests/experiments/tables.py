@@ -1,13 +1,15 @@
-"""Small full grids, written by hand."""
+"""Small full grids, written by hand, and what an exhibit says in rows."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
 from experiments.curve_sets import CurveSet
+from experiments.exhibit import Exhibit
 
-__all__ = ["grid"]
+__all__ = ["grid", "rows_of"]
 
 
 def grid(val: Sequence[Sequence[float]], batch_sizes: Sequence[int] = ()) -> CurveSet:
@@ -25,3 +27,11 @@ def grid(val: Sequence[Sequence[float]], batch_sizes: Sequence[int] = ()) -> Cur
     )
     task = Task(id=TaskId("t"), jobs=jobs, backbone="any", max_length=8)
     return CurveSet("t", "by hand", False, task, losses.copy(), losses)
+
+
+def rows_of(shown: Exhibit) -> list[dict[str, Any]]:
+    """By column; of two columns of a name the second is `NAME'`."""
+    names: list[str] = []
+    for name in shown.table.columns:
+        names.append(f"{name}'" if name in names else name)
+    return [dict(zip(names, row, strict=True)) for row in shown.table.rows]

@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from statistics import stdev
-from typing import Any
 
 import pytest
 
@@ -12,7 +11,6 @@ from alto_policy.types import Hyperparameters
 from alto_runs.errors import UserError
 from experiments import (
     fig01_sensitivity,
-    fig03_batch_size,
     fig07_early_rank,
     fig10_expert,
     fig14_quality,
@@ -20,11 +18,11 @@ from experiments import (
     fig16_warmup,
 )
 from experiments.curve_sets import by_seed, recorded_sets
-from experiments.exhibit import Exhibit, Verdict
 from experiments.past_selection import splits
 from experiments.same_task import is_same_task, name_of, told_seeds
 from experiments.scores import searches
 from tests.experiments.runs import ALTO, loss_of, record
+from tests.experiments.tables import rows_of
 
 
 @pytest.fixture
@@ -35,14 +33,6 @@ def folder(tmp_path: Path) -> Path:
 def right(chosen: Hyperparameters) -> float:
     """Of the tokens; the more, the less the loss."""
     return round(0.9 - (loss_of(chosen, 1.0) - 1) / 8, 6)
-
-
-def rows_of(shown: Exhibit) -> list[dict[str, Any]]:
-    """By column; of two columns of a name the second is `NAME'`."""
-    names: list[str] = []
-    for name in shown.table.columns:
-        names.append(f"{name}'" if name in names else name)
-    return [dict(zip(names, row, strict=True)) for row in shown.table.rows]
 
 
 @pytest.mark.parametrize(
@@ -200,76 +190,6 @@ def test_figure_14_judges_an_adapter_only_at_the_report_it_was_taken(folder: Pat
     assert "No accuracies recorded of full grids: b." in shown.found
 
 
-def test_figure_3_judges_larger_batches_of_the_same_task_and_seed(folder: Path) -> None:
-    larger = folder.with_name("batches")
-    record(folder / "a", "a-fifo", samples=1280)
-    record(folder / "a1", "a-fifo-seed1", seed=1, samples=1280)
-    record(folder / "b", "b-fifo", samples=1280)
-    record(larger / "a16", "a-fifo", samples=1280, batch_sizes=(16, 32))
-    record(larger / "a64", "a-fifo", samples=1280, batch_sizes=(64,), reports=7)
-    record(larger / "a64-1", "a-fifo-seed1", seed=1, samples=1280, batch_sizes=(32,))
-    record(larger / "b", "b-fifo", samples=900, batch_sizes=(32,))
-    shown = fig03_batch_size.exhibit(folder, larger, folder.with_name("sizes"))
-    whole = {r["task"]: r for r in rows_of(shown) if (r["rank"], r["trained"]) == ("all", 1.0)}
-    least, most = (loss_of(Hyperparameters(learning_rate=1e-3, batch_size=n), 1.0) for n in (2, 64))
-    assert whole["a"]["best batch"] == 2
-    assert whole["a"]["worst above best"] == pytest.approx(most / least - 1)
-    assert whole["a"]["deviation"] is None, "seed 1 was not tried with all sizes"
-    assert shown.verdict is Verdict.PARTLY, "the one task whose claim holds"
-    assert sum("a16" in log or "a64" in log for log in shown.logs) == 2
-    assert len(by_seed((*recorded_sets(folder), *recorded_sets(larger)))) == 3, "other data of b"
-
-
-def test_figure_3_takes_the_mean_of_seeds_that_were_tried_alike(folder: Path) -> None:
-    larger = folder.with_name("batches")
-    steep = {0: 1.0, 1: 3.0}
-
-    def loss(chosen: Hyperparameters, share: float) -> float:
-        return 1 + steep[chosen.seed] * chosen.batch_size / 100
-
-    for seed in steep:
-        record(folder / f"a{seed}", f"a-fifo-seed{seed}", seed=seed, samples=640, loss=loss)
-        name = larger / f"a{seed}"
-        record(name, f"a-fifo-seed{seed}", seed=seed, samples=640, batch_sizes=(32,), loss=loss)
-    shown = fig03_batch_size.exhibit(folder, larger, folder.with_name("sizes"))
-    (whole,) = [r for r in rows_of(shown) if (r["rank"], r["trained"]) == ("all", 1.0)]
-    behind = [(1 + 0.32 * each) / (1 + 0.01 * each) - 1 for each in steep.values()]
-    assert whole["worst above best"] == pytest.approx(sum(behind) / 2)
-    assert whole["deviation"] == pytest.approx(stdev(behind))
-
-
-def test_figure_3_tells_the_best_batch_of_each_amount_of_data(folder: Path) -> None:
-    larger, sizes = folder.with_name("batches"), folder.with_name("sizes")
-
-    def loss(chosen: Hyperparameters, share: float) -> float:
-        """Of less data, larger batches are the worse, and of more the better."""
-        return 1 + chosen.batch_size / 100
-
-    record(folder / "a", "a-1000-fifo", samples=640, batch_sizes=(2, 8), loss=loss_of)
-    record(larger / "a", "a-1000-fifo", samples=640, batch_sizes=(32,), loss=loss_of)
-    for name, samples in (("a-250", 128), ("a-2000", 1280)):
-        lost = loss if samples < 640 else lambda h, s: 3 - loss(h, s)
-        record(
-            sizes / name,
-            f"{name}-fifo",
-            samples=samples,
-            batch_sizes=(2, 8, 32),
-            reports=4,
-            loss=lost,
-        )
-    shown = fig03_batch_size.exhibit(folder, larger, sizes)
-    whole = {r["task"]: r for r in rows_of(shown) if (r["rank"], r["trained"]) == ("all", 1.0)}
-    assert {name: row["best batch"] for name, row in whole.items()} == {
-        "a": 2,
-        "a, 128 samples": 2,
-        "a, 1,280 samples": 32,
-    }
-    told = "a, by the amount of data: batch 2 of 128 samples, 2 of 640 samples, 32 of 1,280 samples"
-    assert f"{told} a job." in shown.found
-    assert shown.verdict is Verdict.PARTLY, "the claim holds of two amounts"
-    assert any("sizes/a-2000" in log for log in shown.logs)
-
-
 def crossing(chosen: Hyperparameters, share: float) -> float:
     """Of seed 1 the worst at the warm-up ends best."""
     is_late = chosen.seed == 1 and (chosen.learning_rate, chosen.batch_size) == (2e-5, 4)
@@ -317,6 +237,28 @@ def test_figure_15_tells_why_the_best_job_was_not_found(folder: Path) -> None:
     (told,) = (text for text in found if "grid's best job was stopped" in text)
     assert told.startswith("a, seed 1, is ")
     assert told.endswith("(underperformed) after 5% of its samples, when it was number 12 of 12.")
+
+
+def test_figure_15_judges_a_choice_by_the_losses_of_the_grid_of_its_seed(folder: Path) -> None:
+    record(folder / "a", "a-fifo")
+    record(folder / "a1", "a-fifo-seed1", seed=1)
+    record(folder / "exits", "a-alto", ALTO, loss=lambda h, s: 3 * loss_of(h, s))
+    record(folder / "exits2", "a-alto-seed2", ALTO, seed=2)
+
+    def other(chosen: Hyperparameters, share: float) -> float:
+        return loss_of(replace(chosen, batch_size=2 * chosen.batch_size), share)
+
+    record(folder / "exits1", "a-alto-seed1", ALTO, seed=1, loss=other)
+    found = fig15_samples_saved.exhibit(folder).found
+    told = [text for text in found if "the job it chose" in text]
+    assert len(told) == 2, "of seed 2 there is no grid"
+    assert told[0].startswith("a, recorded, seed 0: the job it chose is number 1 of the 12 ")
+    chosen, best = (
+        loss_of(Hyperparameters(learning_rate=1e-3, batch_size=size, seed=1), 1.0)
+        for size in (1, 2)
+    )
+    assert told[1].startswith("a, recorded, seed 1: the job it chose is number 2 of the 12 ")
+    assert f", {chosen / best - 1:.2%} behind" in told[1]
 
 
 def test_figure_16_has_the_deviation_of_seeds(folder: Path) -> None:
