@@ -32,7 +32,7 @@ from experiments.curve_sets import (
     origins,
     recorded_sets,
 )
-from experiments.exhibit import Exhibit, Table, Verdict
+from experiments.exhibit import Cell, Exhibit, Table, Verdict
 
 __all__ = ["Course", "course", "exhibit", "fitted"]
 
@@ -110,7 +110,7 @@ def exhibit(folder: Path = RECORDED) -> Exhibit:
     spread = [np.quantile([each[i] for each in drawn], [0.1, 0.9]) for i in range(len(drawn[0]))]
     shape = fitted(list(found.values())) if found else DEFAULT_SHAPE
     alike = generated_sets(_GENERATED, shape=shape)
-    rows = [(name, *each) for name, each in found.items()]
+    rows: list[tuple[Cell, ...]] = [(name, *each) for name, each in found.items()]
     as_recorded = _mean([course(one) for one in alike])
     rows.append((f"generated as recorded, mean of {_GENERATED}", *as_recorded))
     rows.append((f"generated, mean of {_GENERATED}", *_mean(drawn)))

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from alto_policy.decisions import Launch, Pause
+from alto_policy.decisions import Decision, Launch, Pause
 from alto_policy.policies import build
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings
@@ -200,7 +200,10 @@ def test_places_are_those_of_new_jobs() -> None:
     """Two jobs, one of which came back: three launches, two of them into new places."""
     jobs = [job("a", 2, 2), job("b", 2, 1)]
     first, both = (jobs[0].id,), (jobs[0].id, jobs[1].id)
-    script = {"a@1": [Pause(first[0])], "a paused": [Launch(TaskId("t"), GpuId(0), both)]}
+    script: dict[str, list[Decision]] = {
+        "a@1": [Pause(first[0])],
+        "a paused": [Launch(TaskId("t"), GpuId(0), both)],
+    }
     header = Header(policy=FifoSettings(), gpus=gpus())
     history = follow(RunLog(header, tuple(play(Scripted(script, first), sim(jobs)))))
     told = [

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from alto_policy.decisions import Launch, Pause
+from alto_policy.decisions import Decision, Launch, Pause
 from alto_policy.events import TaskArrived
 from alto_policy.types import GpuId, JobId, TaskId, TokenCounts
 from alto_sim.backend import SimBackend
@@ -29,7 +29,10 @@ def test_a_job_that_comes_back_has_its_place() -> None:
     """A new one that comes with it has none."""
     overheads = replace(NO_OVERHEADS, launch=2.0)
     first, both = (JobId("a"),), (JobId("a"), JobId("b"))
-    script = {"a@1": [Pause(first[0])], "a paused": [Launch(TaskId("t"), GpuId(0), both)]}
+    script: dict[str, list[Decision]] = {
+        "a@1": [Pause(first[0])],
+        "a paused": [Launch(TaskId("t"), GpuId(0), both)],
+    }
     jobs = [job("a", 2, 2), job("b", 2, 1)]
     assert news(sim(jobs, overheads=overheads), script, launched=first) == [
         (3.0, "a@1"),
