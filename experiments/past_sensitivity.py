@@ -161,10 +161,8 @@ def _draw(
     regrets.set_yticks(range(len(names)), [])
     budgets.set_xlabel("samples trained, share of the full grid")
     regrets.set_xlabel("regret, %")
-    budgets.set_xlim(0.05, 0.33)
-    regrets.set_xlim(-0.12, 0.72)
-    regrets.set_xticks((0, 0.2, 0.4, 0.6))
     for axes in (budgets, regrets):
+        axes.margins(x=0.2)  # for the names at both ends
         axes.grid(axis="x", color=GRID)
         axes.set_ylim(-0.6, len(names) - 0.2)
     return figure
