@@ -1,10 +1,12 @@
 """What an executor's jobs have come to, on disk: beside training, and in the order that counts."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,10 +23,11 @@ __all__ = ["Keeper"]
 
 log = logging.getLogger(__name__)
 
-_THREADS = 4
+_ADAPTER_THREADS, _STATE_THREADS = 16, 2  # reports wait for adapters, and never behind states
 _WRITTEN_PER_SECOND = 1e9  # bytes, to a file
 _COPIED_PER_SECOND = 2e10  # to main memory, which is all that training on a GPU waits for
 _SHARE = 0.05  # of the time may go into checkpoints
+_DISK_SHARE = 0.5  # of it may be spent writing them beside training
 _MOST_WAITING = 4e9  # bytes on their way to the disk; further checkpoints are left out
 
 
@@ -35,7 +38,8 @@ class Keeper:
     is told, since a decision on it may end the job. On a device alone they wait in main memory
     until the job leaves. Checkpoints come as often as they cost a twentieth of the time: what a
     GPU waits for is the copy alone where one that is still on its way is waited out, and elsewhere
-    the writing. What was trained since is trained again after a kill, to the same end.
+    the writing; of the disk's time they take half. What was trained since is trained again after a
+    kill, to the same end.
     """
 
     def __init__(
@@ -51,7 +55,9 @@ class Keeper:
         self._claimant = claimant(directory)
         self._bank = bank
         self._base_model = base_model
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="keeper")
+        cores = len(os.sched_getaffinity(0))
+        self._adapter_pool = ThreadPoolExecutor(min(_ADAPTER_THREADS, cores), "adapters")
+        self._state_pool = ThreadPoolExecutor(_STATE_THREADS, "states")
         self._adapters: dict[JobId, Future[None]] = {}  # being written, the last of each job
         self._states: dict[JobId, Future[None]] = {}
         self._best: dict[JobId, Tensor] = {}  # (r, C), not on disk yet
@@ -90,8 +96,10 @@ class Keeper:
         if self.is_durable and last is not None and not last.done():
             return False
         is_copied = self.is_durable and self._bank.value_RC.device.type == "cuda"
-        rate = _COPIED_PER_SECOND if is_copied else _WRITTEN_PER_SECOND
-        seconds = self._checkpoint_bytes(self._bank.num_rows) / rate / _SHARE
+        of_all = self._checkpoint_bytes(self._bank.num_rows)
+        seconds = of_all / _WRITTEN_PER_SECOND / (_DISK_SHARE if is_copied else _SHARE)
+        if is_copied:
+            seconds = max(seconds, of_all / _COPIED_PER_SECOND / _SHARE)
         since = time.monotonic() - self._kept.get(job, self._start)
         writing = sum(not each.done() for each in self._states.values())
         is_free = writing * self._checkpoint_bytes(resident.slot.rank) < _MOST_WAITING
@@ -105,16 +113,17 @@ class Keeper:
         state = Checkpoint(replace(resident.progress), self._bank.state(resident.slot, wait=False))
         path = self._directory.checkpoint_path(job)
         before = (self._adapters.get(job), self._states.get(job))
-        self._states[job] = self._write(job, before, lambda: write_checkpoint(path, state))
+        written = partial(write_checkpoint, path, state)
+        self._states[job] = self._state_pool.submit(self._writing(job, before, written))
 
     def keep_best(self, job: Job) -> None:
         """Begin to write the job's best adapter, unless that is on disk."""
         value_rC = self._best.pop(job.id, None)
         if value_rC is not None:
-            best, chosen, before = value_rC, job.hyperparameters, self._adapters.get(job.id)
-            self._adapters[job.id] = self._write(
-                job.id, (before,), lambda: self._write_best(job.id, best, chosen)
-            )
+            before = (self._adapters.get(job.id),)
+            written = partial(self._write_best, job.id, value_rC, job.hyperparameters)
+            writing = self._writing(job.id, before, written)
+            self._adapters[job.id] = self._adapter_pool.submit(writing)
 
     def settle(self, job: JobId) -> None:
         """Wait until all that was begun for the job is on disk. Raises what went wrong with it."""
@@ -125,11 +134,12 @@ class Keeper:
         """Wait for all that was begun."""
         for job in {*self._states, *self._adapters}:
             self.settle(job)
-        self._pool.shutdown()
+        self._adapter_pool.shutdown()
+        self._state_pool.shutdown()
 
-    def _write(
+    def _writing(
         self, job: JobId, before: Sequence[Future[None] | None], write: Callable[[], None]
-    ) -> Future[None]:
+    ) -> Callable[[], None]:
         """Behind what was begun `before`, once the device has come so far."""
         copied = _reached()
 
@@ -143,7 +153,7 @@ class Keeper:
             else:
                 log.warning("%s: the run goes on elsewhere, and nothing is written here", job)
 
-        return self._pool.submit(run)
+        return run
 
     def _write_best(self, job: JobId, value_rC: Tensor, hyperparameters: Hyperparameters) -> None:
         folder = self._directory.job_folder(job)

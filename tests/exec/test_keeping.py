@@ -228,3 +228,23 @@ def test_a_paused_job_that_is_stopped_gives_its_rows_back(tmp_path: Path) -> Non
     story.hear(executor.launch(STEADY))
     finish(executor, story)
     assert story.ends == {STEADY.id: Departure.FINISHED}
+
+
+def test_reports_do_not_wait_behind_states_of_other_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are on their way: a best adapter has its own way to the disk."""
+    monkeypatch.setattr(keeping, "_SHARE", 1e12)
+    disk_is_free = threading.Event()
+    monkeypatch.setattr(keeping, "write_checkpoint", lambda *_: disk_is_free.wait(20))
+    executor, story = new_executor(tmp_path), Story()
+    jobs = [job(f"job{n}", steps=4, reports=4, seed=n) for n in range(20)]
+    for each in jobs:
+        story.hear(executor.launch(each))
+    start = time.monotonic()
+    finish(executor, story, passes=3)
+    assert time.monotonic() - start < 20
+    disk_is_free.set()
+    executor.keeper.close()
+    of_jobs = [[report.losses.val for report in reports] for reports in story.reports.values()]
+    assert sum(losses[1] < losses[0] for losses in of_jobs) > 2, "nobody keeps a second adapter"
