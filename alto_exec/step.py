@@ -14,7 +14,6 @@ from torch import Tensor
 
 from alto_exec.bank import AdapterBank
 from alto_exec.batch import PackedBatch, Share, on_device, pack
-from alto_exec.data.order import batch_indices
 from alto_exec.data.samples import Example, Pair, Sample
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.objective import (
@@ -30,6 +29,7 @@ from alto_exec.weighing import Weigh
 from alto_kernels.adamw import adamw
 from alto_kernels.lora_linear import dropout_key
 from alto_policy.types import JobId
+from alto_runs.sample_order import batch_indices
 
 __all__ = ["Lookahead", "train_pass"]
 

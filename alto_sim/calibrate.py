@@ -1,27 +1,27 @@
 """Learns from a run how long passes and evaluations take."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median, median_low
+from statistics import median
 
 import numpy as np
 
 from alto_policy.decisions import Launch
 from alto_policy.events import ExecutorDown, JobLeft, LossReported, TaskArrived
 from alto_policy.runlog import Entry
-from alto_policy.types import GpuId, Job, JobId, Task
-from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
-from alto_runs.history import RunHistory
+from alto_policy.types import GpuId, Job, JobId, Task, TaskId
+from alto_runs.executor_work import EvaluationWork, TrainingWork, Work
+from alto_sim.calibrate_replays import fit_replays
+from alto_sim.calibrate_rounds import Rounds, fit_rounds
+from alto_sim.least_squares import solved, weighed
 from alto_sim.overheads import NO_OVERHEADS, Overheads, size_class
-from alto_sim.step_time import DEFAULT_STEP_TIME, RowTimes, StepTime, tokens_of
+from alto_sim.step_time import DEFAULT_STEP_TIME, StepTime, tokens_of
 
-__all__ = ["Fitted", "fit", "fit_work", "seconds_to_leave", "seconds_to_start"]
+__all__ = ["Fitted", "fit", "fit_work"]
 
-_LEAST_SECONDS = 1e-6
 _AT_ONCE_SECONDS = 5e-3  # no pass of interest is as short
 _MIN_STRETCHES = 10  # twice the unknowns
-_FILLING = [1 << power for power in range(9, 15)]  # rows, of which one bends the times best
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +30,28 @@ class Fitted:
     overheads: Overheads
 
 
-def fit_work(*runs: Iterable[Work]) -> Fitted | None:
+def fit_work(
+    *runs: Iterable[Work],
+    longest: Mapping[TaskId, int] | None = None,
+    pairs: Collection[TaskId] = (),
+) -> Fitted | None:
     """What executors told of their work in runs of one machine: steady times of all but the first
-    passes of each size, and what those took more; None if they trained nothing."""
-    rows = [tuple(run) for run in runs]
-    training = [[row for row in run if isinstance(row, TrainingWork)] for run in rows]
-    rounds = [[row for row in run if isinstance(row, EvaluationWork)] for run in rows]
+    passes of each size, and what those took more; None if they trained nothing. `longest` are the
+    longest sequences of tasks; those that train on `pairs` are set apart where there are others."""
+    told = [tuple(run) for run in runs]
+    plain = [run for run in told if not any(row.task in pairs for row in run)] or told
+    training = [[row for row in run if isinstance(row, TrainingWork)] for run in plain]
+    rounds = [[row for row in run if isinstance(row, EvaluationWork)] for run in plain]
     if not any(training):
         return None
-    passes = _fit_passes(training)
-    evaluation = _fit_rounds(rounds)
+    passes = _fit_passes(training, longest or {})
+    evaluation = fit_rounds(rounds)
+    of_pairs = [row for run in told for row in run if row.task in pairs]
     return Fitted(
         replace(
             passes.step_time,
             per_evaluated_token=evaluation.per_token,
+            per_forward_pass=evaluation.per_pass,
             per_round=evaluation.per_round,
         ),
         replace(
@@ -51,40 +59,28 @@ def fit_work(*runs: Iterable[Work]) -> Fitted | None:
             first_evaluation=evaluation.first,
             first_round=evaluation.first_round,
             first_report=evaluation.first_report,
+            evaluation_of_pairs=_evaluation_of_pairs(of_pairs, evaluation),
         ),
     )
 
 
-def seconds_to_start(*runs: tuple[RunHistory, Iterable[Work]]) -> float:
-    """What a job's first place takes. One that comes back from a pause finds its own, at once."""
-    took = math.fsum(row.seconds for _, work in runs for row in work if isinstance(row, LaunchWork))
-    started = sum(bool(job.residencies) for history, _ in runs for job in history.jobs.values())
-    return took / max(1, started)
+def _evaluation_of_pairs(rows: Iterable[Work], times: Rounds) -> float:
+    """What it takes more, relative to one of as many tokens: each answer is a part of its own."""
+    steady = [row for row in rows if isinstance(row, EvaluationWork) and not row.first_reports]
+    return max(0.0, median([row.seconds / times.seconds(row) for row in steady] or [1.0]) - 1)
 
 
-def seconds_to_leave(*runs: tuple[RunHistory, Iterable[Work]]) -> float:
-    """What a job's leaving takes: all that executors did not tell of while there were any. Mostly
-    a best adapter is on its way to the disk then."""
-    untold, departures = 0.0, 0
-    for history, work in runs:
-        there, until = 0.0, 0.0
-        for span in sorted(history.executors, key=lambda span: span.start):
-            there += max(0.0, span.end - max(span.start, until))
-            until = max(until, span.end)
-        untold += max(0.0, there - math.fsum(row.seconds for row in work))
-        departures += sum(len(job.residencies) for job in history.jobs.values())
-    return untold / max(1, departures)
-
-
-def _fit_passes(runs: Sequence[Sequence[TrainingWork]]) -> Fitted:
+def _fit_passes(runs: Sequence[Sequence[TrainingWork]], longest: Mapping[TaskId, int]) -> Fitted:
     """What passes of a new size take more in all is what steady passes leave over, for as batches
     vary a size is new more than once."""
     if any(row.replayed_rows for run in runs for row in run):
-        return _fit_replays(runs)
+        found = fit_replays(runs, longest)
+        overheads = replace(NO_OVERHEADS, recording=found.recording, compiling=found.compiling)
+        return Fitted(found.times, overheads)
     rows = [row for run in runs for row in run]
     sizes = [size_class(row.tokens / row.passes) for row in rows]
     steady = [row for i, row in enumerate(rows) if sizes[i] in sizes[:i]] or rows
-    per_pass, per_token = _weighed(
+    per_pass, per_token = weighed(
         [(row.passes, row.tokens) for row in steady], [row.seconds for row in steady]
     )
     more = math.fsum(row.seconds - per_pass * row.passes - per_token * row.tokens for row in rows)
@@ -92,134 +88,6 @@ def _fit_passes(runs: Sequence[Sequence[TrainingWork]]) -> Fitted:
         StepTime(per_pass=per_pass, per_token=per_token, per_evaluation=0.0),
         replace(NO_OVERHEADS, first_pass=max(0.0, more / len(set(sizes)))),
     )
-
-
-def _fit_replays(runs: Sequence[Sequence[TrainingWork]]) -> Fitted:
-    """A replay takes as long as what was recorded. Most recordings take about as long; what all of
-    a run take more is the compilation of kernels, which most runs find on the disk."""
-    rows = [row for run in runs for row in run]
-    steady = [row for row in rows if not _recordings(row)] or rows
-    times = min(
-        (_with_bend(steady, filling) for filling in _FILLING),
-        key=lambda times: math.fsum(_missed(row, times) for row in steady),
-    )
-    more = [
-        [(row.seconds - _of(row, times), count) for row in run if (count := _recordings(row))]
-        for run in runs
-    ]
-    each = [seconds / count for of_run in more for seconds, count in of_run]
-    recording = max(0.0, median(each or [0.0]))
-    compiling = median_low(
-        math.fsum(seconds - recording * count for seconds, count in of_run) for of_run in more
-    )
-    overheads = replace(NO_OVERHEADS, recording=recording, compiling=max(0.0, compiling))
-    return Fitted(times, overheads)
-
-
-def _recordings(row: TrainingWork) -> float:
-    """Of a new size the first pass is launched as ever, and the second one recorded; sizes that
-    are never recorded are launched always."""
-    launched = row.passes - row.replayed
-    return 0 if launched == row.passes > 2 else launched / 2
-
-
-def _with_bend(rows: Sequence[TrainingWork], filling: int) -> StepTime:
-    """Where so many rows fill the GPU."""
-    per_pass, per_row, per_row_beyond, per_rank = _weighed(
-        [
-            (
-                row.passes,
-                row.passes * _computed(row),
-                row.passes * max(0.0, _computed(row) - filling),
-                row.passes * row.ranks,
-            )
-            for row in rows
-        ],
-        [row.seconds for row in rows],
-    )
-    return StepTime(
-        per_pass=per_pass,
-        per_token=0.0,
-        per_evaluation=0.0,
-        per_rank=per_rank,
-        rows=RowTimes(per_row=per_row, per_row_beyond=per_row_beyond, filling=filling),
-    )
-
-
-def _of(row: TrainingWork, times: StepTime) -> float:
-    """Seconds of the passes by these times."""
-    assert times.rows is not None
-    of_rows = times.rows.seconds(_computed(row))
-    return row.passes * (times.per_pass + of_rows + times.per_rank * row.ranks)
-
-
-def _missed(row: TrainingWork, times: StepTime) -> float:
-    return (row.seconds - _of(row, times)) ** 2 / max(row.seconds, _LEAST_SECONDS)
-
-
-def _computed(row: TrainingWork) -> float:
-    """Rows of a pass: those that are launched compute their own tokens."""
-    launched = row.tokens * (1 - row.replayed / row.passes)
-    return (row.replayed_rows + launched) / row.passes
-
-
-@dataclass(frozen=True, slots=True)
-class _Rounds:
-    """Seconds of evaluations that are made together."""
-
-    per_round: float
-    per_token: float
-    first: float  # more, of all
-    first_round: float  # more, of so many jobs for the first time
-    first_report: float  # more, of a job
-
-
-def _fit_rounds(runs: Sequence[Sequence[EvaluationWork]]) -> _Rounds:
-    """Steady rounds are those of as many jobs as before, none of them for the first time; the
-    others tell what they took more."""
-    rows = [row for run in runs for row in run]
-    if not rows:
-        return _Rounds(0.0, 0.0, 0.0, 0.0, 0.0)
-    firsts = [first for run in runs for first in _firsts(run)]
-    steady = [row for row, first in zip(rows, firsts, strict=True) if not any(first)] or rows
-    per_round, per_token = _weighed(
-        [(1, row.tokens) for row in steady], [row.seconds for row in steady]
-    )
-    more = [row.seconds - per_round - per_token * row.tokens for row in rows]
-    is_first = [first[0] for first in firsts]
-    _, first_round, first_report = _solve(np.array(firsts, dtype=float), np.array(more))
-    return _Rounds(
-        per_round,
-        per_token,
-        first=max(
-            0.0,
-            median_low(
-                seconds - first_report * row.first_reports
-                for row, seconds, first in zip(rows, more, is_first, strict=True)
-                if first
-            ),
-        ),
-        first_round=first_round,
-        first_report=first_report,
-    )
-
-
-def _firsts(rows: Sequence[EvaluationWork]) -> list[tuple[float, ...]]:
-    """Of each: whether it is the first, whether others are the first of so many jobs, and how many
-    jobs report for the first time."""
-    known: set[int] = set()
-    firsts: list[tuple[float, ...]] = []
-    for row in rows:
-        is_new = row.jobs not in known
-        firsts.append((is_new and not known, is_new and bool(known), row.first_reports))
-        known.add(row.jobs)
-    return firsts
-
-
-def _weighed(work: Sequence[tuple[float, ...]], seconds: Sequence[float]) -> list[float]:
-    """Least squares of errors that grow with the root of the time."""
-    roots = np.sqrt(np.maximum(seconds, _LEAST_SECONDS))
-    return _solve(np.array(work, dtype=float) / roots[:, None], np.array(seconds) / roots)
 
 
 def fit(entries: Iterable[Entry], default: StepTime = DEFAULT_STEP_TIME) -> Fitted:
@@ -236,7 +104,7 @@ def fit(entries: Iterable[Entry], default: StepTime = DEFAULT_STEP_TIME) -> Fitt
         return Fitted(default, NO_OVERHEADS)
     work = np.array([s.work for s in observer.stretches], dtype=float)
     seconds = np.array([s.seconds for s in observer.stretches])
-    per_pass, per_token, evaluation, first_pass, first_report = _solve(work, seconds)
+    per_pass, per_token, evaluation, first_pass, first_report = solved(work, seconds)
     if per_pass + per_token == 0:
         return Fitted(default, NO_OVERHEADS)
     times = StepTime(
@@ -264,19 +132,6 @@ def _first_reports(entries: Sequence[Entry]) -> dict[int, int]:
                 known.add(report.job)
                 counts[place] = counts.get(place, 0) + 1
     return counts
-
-
-def _solve(work: np.ndarray, seconds: np.ndarray) -> list[float]:
-    scale = np.maximum(np.abs(work).max(axis=0), 1.0)  # tokens outnumber passes by thousands
-    columns = list(range(work.shape[1]))
-    solution = np.zeros(work.shape[1])
-    while columns:
-        found = np.linalg.lstsq(work[:, columns] / scale[columns], seconds, rcond=None)[0]
-        if found.min() >= 0:
-            solution[columns] = found / scale[columns]
-            break
-        columns.pop(int(found.argmin()))
-    return [float(value) for value in solution]
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,6 +166,7 @@ class Executors:
             self._clock,
             self._outlet,
             workload.overheads,
+            workload.lengths.get(task.id),
         )
         executor.lanes.update(dict.fromkeys((gpu,) if gang is None else executor.gpus, lane))
         return lane

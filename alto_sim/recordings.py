@@ -34,7 +34,9 @@ class Recordings:
     passes: int = 0  # so far
     wasted: Mapping[int, int] = field(default_factory=dict)  # rows, by those of a recording
 
-    def after(self, jobs: Sequence[Job], _: float, count: int) -> tuple[float, "Recordings"]:
+    def after(
+        self, jobs: Sequence[Job], seconds: float, count: int, done: Sequence[int] = ()
+    ) -> tuple[float, "Recordings"]:
         """Seconds that so many passes of the jobs take more than their tokens do, and what is
         recorded then."""
         mean = tokens_of(jobs, self.task)

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 from alto_policy.types import Job, Task
+from alto_runs.costs.work import EVALUATED_AT_ONCE
 
-__all__ = ["DEFAULT_STEP_TIME", "RowTimes", "StepTime", "tokens_of"]
+__all__ = ["DEFAULT_STEP_TIME", "RowTimes", "StepTime", "forward_passes", "tokens_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +32,10 @@ class StepTime:
     per_token: float
     per_evaluation: float  # one job on the validation set, whatever that holds
     per_evaluated_token: float = 0.0  # of validation sets whose tokens are known
+    per_forward_pass: float = 0.0  # of an evaluation: at least, however few its tokens
     per_round: float = 0.0  # of evaluations that are made together
     per_rank: float = 0.0  # summed over the jobs of a pass
+    per_length: float = 0.0  # of a pass, for each token of the longest sequence
     rows: RowTimes | None = None  # of executors that record passes; their tokens are rows
 
     def __post_init__(self) -> None:
@@ -47,7 +50,7 @@ class StepTime:
         tokens = task.mean_length * sum([h.batch_size for h in chosen])
         seconds = self.per_pass + self.per_token * tokens
         if self.rows is not None:
-            seconds += self.rows.seconds(tokens)
+            seconds += self.rows.seconds(tokens) + self.per_length * task.max_length
         if self.per_rank:
             seconds += self.per_rank * sum([h.rank for h in chosen])
         return seconds
@@ -57,12 +60,27 @@ class StepTime:
         if not jobs:
             return 0.0
         tokens = 0 if task.tokens is None else task.tokens.validation
-        return self.per_round + (
-            (self.per_evaluation + self.per_evaluated_token * tokens) * len(jobs)
-        )
+        seconds = self.per_round + self.per_evaluation * len(jobs)
+        if not self.per_forward_pass:
+            return seconds + self.per_evaluated_token * tokens * len(jobs)
+        for passes, held in forward_passes(len(jobs), tokens):
+            seconds += passes * max(self.per_forward_pass, self.per_evaluated_token * held)
+        return seconds
 
     def gang(self, task: Task) -> None:
         """Each GPU trains for itself."""
+
+
+def forward_passes(jobs: int, tokens: float) -> list[tuple[int, float]]:
+    """How many passes evaluate so many jobs, each on so many tokens, and what they hold: parts of a
+    validation set that fill a pass, and the rest under as many adapters as a pass allows."""
+    full, rest = divmod(tokens, EVALUATED_AT_ONCE)
+    passes = [(int(full) * jobs, float(EVALUATED_AT_ONCE))]
+    if rest:
+        at_once = min(jobs, int(EVALUATED_AT_ONCE // rest))
+        whole, left = divmod(jobs, at_once)
+        passes += [(whole, at_once * rest), (1, left * rest)] if left else [(whole, at_once * rest)]
+    return [(count, held) for count, held in passes if count]
 
 
 def _check_times(times: RowTimes | StepTime) -> None:

@@ -1,7 +1,7 @@
 """What is simulated: tasks as they arrive, their losses, and how the machine behaves."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
@@ -16,12 +16,14 @@ from alto_runs.costs.machine_costs import CHOSEN, ExecutorChoices, Machine
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.executor_work import Work
 from alto_runs.history import Outcome, RunHistory, follow
-from alto_sim.calibrate import Fitted, fit, fit_work, seconds_to_leave, seconds_to_start
+from alto_sim.calibrate import Fitted, fit, fit_work
+from alto_sim.calibrate_between import seconds_to_leave, seconds_to_start
 from alto_sim.curves import LossCurves, RecordedCurves
 from alto_sim.curves_generated import DEFAULT_SHAPE, GeneratedCurves, Shape
 from alto_sim.failures import NO_FAULTS, Faults
 from alto_sim.latencies import Latencies
 from alto_sim.overheads import NO_OVERHEADS, Overheads
+from alto_sim.sample_lengths import SampleLengths
 from alto_sim.step_time import DEFAULT_STEP_TIME
 
 __all__ = [
@@ -65,6 +67,7 @@ class Workload:
     speeds: Mapping[str, float] = field(default_factory=dict)  # of rigid jobs by kind, else 1
     faults: Faults = NO_FAULTS
     cancellations: tuple[TaskCancelled, ...] = ()
+    lengths: Mapping[TaskId, SampleLengths] = field(default_factory=dict)  # of data that is known
 
     def memory_of(self, task: Task) -> MemoryModel:
         if isinstance(self.step_time, Machine):
@@ -148,15 +151,26 @@ def recorded(log: RunLog, work: Sequence[Work] = ()) -> Workload:
     )
 
 
-def learnt(*runs: tuple[RunLog, Sequence[Work]]) -> Fitted:
-    """Times fitted to runs of one machine together; several have to tell of their work."""
-    told = fit_work(*(work for _, work in runs))
+def learnt(*runs: tuple[RunLog, Sequence[Work]], pairs: Collection[TaskId] = ()) -> Fitted:
+    """Times fitted to runs of one machine together; several have to tell of their work. Some of
+    their tasks may train on `pairs`."""
+    longest = {
+        arrival.task.id: arrival.task.max_length for log, _ in runs for arrival in _arrivals(log)
+    }
+    told = fit_work(*(work for _, work in runs), longest=longest, pairs=pairs)
     if told is None:
         ((log, _),) = runs
         return fit(log.entries)
     followed = [(follow(log), work) for log, work in runs]
-    launch, leave = seconds_to_start(*followed), seconds_to_leave(*followed)
-    return replace(told, overheads=replace(told.overheads, launch=launch, leave=leave))
+    departures = seconds_to_leave(*followed)
+    between = replace(
+        told.overheads,
+        launch=seconds_to_start(*followed),
+        leave=departures.stopped,
+        leave_together=departures.together,
+        report=departures.report,
+    )
+    return replace(told, overheads=between)
 
 
 def _arrivals(log: RunLog) -> tuple[TaskArrived, ...]:

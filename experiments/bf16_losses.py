@@ -17,13 +17,13 @@ from typing import Any
 import torch
 
 from alto_exec.bank import AdapterBank, AdapterState
-from alto_exec.data.order import batch_indices
 from alto_exec.data.samples import Sample
 from alto_exec.decoder import Decoder
 from alto_exec.profiling.synthetic import config_of, random_model
 from alto_exec.residence import Progress, Resident
 from alto_exec.step import train_pass
 from alto_policy.types import Hyperparameters, Job, JobId
+from alto_runs.sample_order import batch_indices
 
 SAMPLES, LENGTH, FOLLOWERS = 256, 64, 4
 NUM_OTHERS = 31

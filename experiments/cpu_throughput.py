@@ -20,13 +20,13 @@ from transformers import PreTrainedModel
 
 from alto_exec.backbone import Backbone
 from alto_exec.bank import AdapterBank, AdapterState
-from alto_exec.data.order import batch_indices
 from alto_exec.data.samples import Sample, encode
 from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
 from alto_exec.residence import Progress, Resident
 from alto_exec.step import train_pass
 from alto_policy.types import Hyperparameters, Job, JobId
 from alto_runs.records import Completion, read_records
+from alto_runs.sample_order import batch_indices
 
 DEMO = Path(__file__).parents[1] / "examples" / "demo" / "data" / "train.jsonl"
 LOSSES_AGREE = 1e-4  # relative; fp32 over 30 layers and a few steps of Adam

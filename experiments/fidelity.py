@@ -2,8 +2,9 @@
 
     python experiments/fidelity.py [RUN ...]
 
-Each run is simulated with its own losses and the times fitted to each of the runs of its machine,
-and to all others together that tell what replays computed. Only rows of other runs' times are
+Each run is simulated with its own losses, the lengths of its data and the times fitted to each of
+the runs of its machine over its backbone, and to all others of its code together that tell what
+replays computed. Only rows of other runs' times are
 predictions; what a machine has still to compile cannot be predicted, and is told apart. Until its
 executor is up, a run takes its own time in every row: that is start, not training. Error of a job:
 of the moment at which it left for good. The first runs of an H100 are older than what executors
@@ -12,8 +13,10 @@ counted here.
 """
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 
@@ -25,6 +28,7 @@ from alto_runs.directory import RunDirectory
 from alto_runs.executor_work import TrainingWork, Work, read_work
 from alto_runs.history import Outcome, RunHistory, follow
 from alto_runs.logfile import read_run_log
+from alto_sim.sample_lengths import SampleLengths
 from alto_sim.simulate import play
 from alto_sim.workload import Workload, learnt, recorded
 
@@ -39,6 +43,7 @@ __all__ = [
 ]
 
 RUNS = Path("traces/recorded")
+LENGTHS = Path("traces/lengths")
 COUNTED = {
     TaskId("qasc_combined_fact"): TokenCounts(per_sample=74.13, validation=18_952),
     TaskId("qasc_question_generation"): TokenCounts(per_sample=52.70, validation=6_756),
@@ -57,6 +62,26 @@ class Recording:
     @property
     def machine(self) -> str:
         return self.header.gpus[0].kind
+
+    @property
+    def code(self) -> str | None:
+        """The commit of those that tell it."""
+        return dict(self.header.made_by).get("commit")
+
+    @property
+    def lengths(self) -> dict[TaskId, SampleLengths]:
+        """Of tasks whose data set is known by its counts."""
+        tasks = follow(self.log).tasks
+        known = _known_lengths()
+        return {task.id: known[task.tokens] for task in tasks if task.tokens in known}
+
+    @property
+    def pairs(self) -> set[TaskId]:
+        return {task for task, lengths in self.lengths.items() if lengths.sequences > 1}
+
+    @property
+    def backbones(self) -> set[str]:
+        return {task.backbone for task in follow(self.log).tasks}
 
     @property
     def is_whole(self) -> bool:
@@ -95,8 +120,11 @@ def read_recording(folder: Path) -> Recording:
 def compare(run: Recording, *times: Recording, is_cold: bool = False) -> Fidelity:
     """The run simulated with its own losses, and with the times of other ones; what it compiled
     is its own where a cold machine is told apart."""
-    found = learnt(*((other.log, other.work) for other in times))
-    own = recorded(run.log, run.work)
+    found = learnt(
+        *((other.log, other.work) for other in times),
+        pairs={task for other in times for task in other.pairs},
+    )
+    own = replace(recorded(run.log, run.work), lengths=run.lengths)
     overheads = found.overheads
     if is_cold:
         overheads = replace(
@@ -110,7 +138,8 @@ def compare(run: Recording, *times: Recording, is_cold: bool = False) -> Fidelit
 def by_profile(run: Recording, times: PassTimes) -> Fidelity:
     """The run simulated with the measured passes and evaluations of a profile; what its executor
     did between them is its own."""
-    return _compared(run, replace(recorded(run.log, run.work), step_time=times))
+    own = replace(recorded(run.log, run.work), lengths=run.lengths)
+    return _compared(run, replace(own, step_time=times))
 
 
 def _compared(run: Recording, workload: Workload) -> Fidelity:
@@ -126,7 +155,7 @@ def _compared(run: Recording, workload: Workload) -> Fidelity:
 
 
 def by_all_others(runs: Sequence[Recording]) -> Iterator[tuple[Recording, Fidelity]]:
-    """Each whole run with the times of all others of its machine that tell what replays computed;
+    """Each whole run with the times of all others of its kind that tell what replays computed;
     only runs that tell it themselves."""
     for run in runs:
         others = _others(run, runs)
@@ -135,21 +164,29 @@ def by_all_others(runs: Sequence[Recording]) -> Iterator[tuple[Recording, Fideli
 
 
 def _others(run: Recording, runs: Sequence[Recording]) -> list[Recording]:
+    """That were made by the same state of the code: so also in one go, beside as many others."""
     return [
         times
         for times in runs
-        if times is not run and times.machine == run.machine and times.tells_rows
+        if times is not run
+        and _are_alike(times, run)
+        and times.code == run.code
+        and times.tells_rows
     ]
+
+
+def _are_alike(run: Recording, other: Recording) -> bool:
+    return run.machine == other.machine and run.backbones == other.backbones
 
 
 def judge_all(folders: Sequence[Path]) -> None:
     """Prints a table of every run with the times of every run of its machine, and with those of
-    all others together that tell what replays computed."""
+    all others of its code together that tell what replays computed."""
     runs = [read_recording(folder) for folder in folders]
     print("| run | times of | real, s | simulated, s | makespan | mean job |")
     print("|---|---|---|---|---|---|")
     for run in (run for run in runs if run.is_whole):
-        alike = [times for times in runs if times.machine == run.machine]
+        alike = [times for times in runs if _are_alike(times, run)]
         for times in alike:
             _print_row(run, "itself" if times is run else times.name, compare(run, times))
         others = _others(run, runs)
@@ -163,6 +200,22 @@ def _print_row(run: Recording, whose: str, found: Fidelity) -> None:
     real = run.log.entries[-1].event.t
     errors = f"{found.makespan_error:+.1%} | {found.mean_job_error:.1%}"
     print(f"| {run.name} | {whose} | {real:.1f} | {found.seconds:.1f} | {errors} |")
+
+
+@cache
+def _known_lengths() -> dict[TokenCounts | None, SampleLengths]:
+    """Of the data sets of recorded runs: what goes into a run, and is known before it."""
+    known: dict[TokenCounts | None, SampleLengths] = {}
+    for path in sorted(LENGTHS.glob("*.json")):
+        told = json.loads(path.read_text())
+        counts = TokenCounts(per_sample=told["per_sample"], validation=told["validation"])
+        known[counts] = SampleLengths(
+            tokens=tuple(told["tokens"]),
+            targets=tuple(told["targets"]),
+            longest=tuple(told.get("longest", told["tokens"])),
+            sequences=told["sequences"],
+        )
+    return known
 
 
 def _counted(entry: Entry) -> Entry:

@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from alto_exec.data.order import batch_indices
 from alto_exec.data.samples import Sample
+from alto_runs.sample_order import batch_indices
 from experiments.random_backbone import empty_model, fill, fill_ends
 
 __all__ = ["PeftJob", "peft_model"]

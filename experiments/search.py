@@ -24,12 +24,12 @@ from torch import Tensor
 
 from alto_exec import tune
 from alto_exec.data.dataset import Dataset
-from alto_exec.data.order import batch_indices
 from alto_exec.data.samples import Sample
 from alto_exec.models.load import load_backbone
 from alto_exec.preparation import PreparedTask, prepare
 from alto_policy.types import Hyperparameters, Job
 from alto_runs.result import Best, Result
+from alto_runs.sample_order import batch_indices
 from alto_runs.search import Axis, written_search
 from alto_runs.study import Budget, DataSpec, Study, TaskSpec
 from alto_runs.versions import versions

@@ -13,10 +13,10 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel, get_scheduler
 
-from alto_exec.data.order import batch_indices
 from alto_exec.data.samples import Sample
 from alto_kernels.lora_linear import Segment, dropout_key, keep_mask
 from alto_policy.types import Hyperparameters, Job, Schedule
+from alto_runs.sample_order import batch_indices
 from tests.exec.comparing import Trajectory
 
 __all__ = ["as_peft", "loaded_by_peft", "train_plainly"]

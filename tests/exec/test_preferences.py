@@ -13,13 +13,13 @@ from torch.nn.functional import logsigmoid
 
 from alto_exec.backbone import Backbone
 from alto_exec.bank import AdapterBank
-from alto_exec.data.order import batch_indices
 from alto_exec.data.samples import Pair, Sample, encode_pair
 from alto_exec.evaluate import FROZEN, Adapter, validation_losses
 from alto_exec.objective import PairsOfJob, Preferences, References, TokenMeans
 from alto_exec.weighing import FixedWeights
 from alto_policy.types import Job
 from alto_runs.records import Completion, Preference
+from alto_runs.sample_order import batch_indices
 from tests.exec.comparing import Trajectory, assert_close, assert_same_training
 from tests.exec.packed_loop import PackedRun, a_job, ragged_samples, tiny_model
 from tests.exec.plain_loop import as_peft

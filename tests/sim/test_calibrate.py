@@ -2,7 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from alto_policy.decisions import Decision, Launch, Pause
+from alto_policy.decisions import Decision, ExitReason, Launch, Pause, Stop, StopExecutor
+from alto_policy.events import ExecutorDown
 from alto_policy.policies import build
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings
@@ -11,9 +12,10 @@ from alto_policy.runlog import Entry, Header, RunLog
 from alto_policy.types import GpuId, TaskId
 from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
 from alto_runs.history import follow
-from alto_sim.calibrate import Fitted, fit, fit_work, seconds_to_leave, seconds_to_start
+from alto_sim.calibrate import Fitted, fit, fit_work
+from alto_sim.calibrate_between import Departures, seconds_to_leave, seconds_to_start
 from alto_sim.overheads import NO_OVERHEADS
-from alto_sim.step_time import DEFAULT_STEP_TIME, RowTimes, StepTime
+from alto_sim.step_time import DEFAULT_STEP_TIME, RowTimes, StepTime, forward_passes
 from tests.sim.cases import NOW, Scripted, gpus, job, play, sim, task
 
 TRUE = StepTime(per_pass=0.5, per_token=0.25, per_evaluation=2.0)
@@ -56,7 +58,7 @@ def test_time_between_two_stays_teaches_nothing() -> None:
 
 BENT = StepTime(
     per_pass=0.5,
-    per_token=0.0,
+    per_token=0.0005,
     per_evaluation=0.0,
     per_rank=0.01,
     rows=RowTimes(per_row=0.001, per_row_beyond=0.002, filling=4096),
@@ -64,9 +66,10 @@ BENT = StepTime(
 
 
 def replayed(rows: int, ranks: int, passes: int = 10, more: float = 0.0) -> TrainingWork:
-    """Passes of half as many tokens; those that take more time are two that were not replayed, of
-    as many tokens."""
+    """Passes of half as many tokens, or a quarter; those that take more time are two that were not
+    replayed, of as many tokens."""
     launched = 2 if more else 0
+    tokens = passes * rows // (1 if launched else 2 if ranks == 8 else 4)
     times = BENT.rows
     assert times is not None
     return TrainingWork(
@@ -76,8 +79,8 @@ def replayed(rows: int, ranks: int, passes: int = 10, more: float = 0.0) -> Trai
         passes=passes,
         replayed=passes - launched,
         replayed_rows=(passes - launched) * rows,
-        tokens=passes * rows if launched else passes * rows // 2,
-        seconds=passes * (0.5 + times.seconds(rows) + 0.01 * ranks) + more,
+        tokens=tokens,
+        seconds=passes * (0.5 + times.seconds(rows) + 0.01 * ranks) + 0.0005 * tokens + more,
     )
 
 
@@ -94,6 +97,7 @@ def test_a_replay_takes_as_long_as_what_was_recorded() -> None:
     assert found.step_time.rows.per_row == pytest.approx(0.001)
     assert found.step_time.rows.per_row_beyond == pytest.approx(0.002)
     assert found.step_time.per_rank == pytest.approx(0.01)
+    assert found.step_time.per_token == pytest.approx(0.0005)
     assert found.step_time.per_pass == pytest.approx(0.5)
     assert (found.overheads.recording, found.overheads.compiling) == pytest.approx((6.0, 0.0))
 
@@ -112,7 +116,14 @@ def test_compilation_is_what_most_recordings_do_not_take() -> None:
 def test_sizes_that_are_never_recorded_take_as_long_as_their_tokens() -> None:
     times = BENT.rows
     assert times is not None
-    launched = replace(STEADY[-1], replayed=0, replayed_rows=0, tokens=10 * 20_480)
+    more = 0.0005 * 10 * 20_480 * 3 / 4
+    launched = replace(
+        STEADY[-1],
+        replayed=0,
+        replayed_rows=0,
+        tokens=10 * 20_480,
+        seconds=STEADY[-1].seconds + more,
+    )
     found = fit_work([*STEADY[:-2], launched])
     assert found is not None
     assert found.step_time.rows is not None
@@ -161,7 +172,62 @@ def test_what_executors_told_is_fitted_and_first_times_are_set_apart() -> None:
     assert found.overheads.first_pass == pytest.approx((8 + 0 + 4) / 3)
     assert found.overheads.first_evaluation == pytest.approx(9.0)
     assert found.overheads.first_round == pytest.approx((1 + 2) / 2)
+    assert found.overheads.evaluation_of_pairs == 0
     assert found.overheads.first_report == pytest.approx(7.0)
+
+
+def test_evaluations_of_few_tokens_wait_for_their_host() -> None:
+    """Of 10,000 tokens a pass takes 10 seconds, and of 1,000 not one but three; a round takes 2."""
+
+    def rounds(tokens: int) -> list[Work]:
+        counts = range(1, 17)
+        times = {jobs: forward_passes(jobs, tokens) for jobs in counts}
+        return [
+            EvaluationWork(
+                task=TASK.id,
+                jobs=jobs,
+                first_reports=0,
+                tokens=jobs * tokens,
+                seconds=2.0 + sum(n * max(3.0, held / 1000) for n, held in times[jobs]),
+            )
+            for jobs in [*counts, *counts]
+        ]
+
+    found = fit_work([*STEADY, *rounds(10_000)], [*STEADY, *rounds(1000)])
+    assert found is not None
+    assert found.step_time.per_round == pytest.approx(2.0, abs=0.1)
+    assert found.step_time.per_forward_pass == pytest.approx(3.0, abs=0.1)
+    assert found.step_time.per_evaluated_token == pytest.approx(0.001, rel=0.01)
+
+
+def test_pairs_are_set_apart_where_there_are_other_runs() -> None:
+    """Their evaluations take a half more, their passes as long as they may."""
+    pairs = TaskId("pairs")
+
+    def told(task: TaskId, more: float) -> list[Work]:
+        rows = [replace(row, task=task, seconds=more * row.seconds) for row in STEADY]
+        seconds = more * 2.0
+        each = EvaluationWork(task=task, jobs=1, first_reports=0, tokens=100, seconds=seconds)
+        return [*rows, *[each] * 4]
+
+    found = fit_work(told(TASK.id, 1.0), told(pairs, 1.5), pairs={pairs})
+    plain = fit_work(told(TASK.id, 1.0))
+    assert found is not None
+    assert plain is not None
+    assert found.step_time == plain.step_time
+    assert found.overheads.evaluation_of_pairs == pytest.approx(0.5)
+    alone = fit_work(told(pairs, 1.5), pairs={pairs})
+    assert alone is not None
+    assert alone.step_time.per_pass == pytest.approx(1.5 * 0.5)
+    assert alone.overheads.evaluation_of_pairs == pytest.approx(0.0)
+
+
+def test_passes_take_longer_where_the_longest_sequence_is_longer() -> None:
+    long = TaskId("long")
+    rows = [replace(row, task=long, seconds=row.seconds + 0.25 * row.passes) for row in STEADY]
+    found = fit_work([*STEADY, *rows], longest={TASK.id: 100, long: 200})
+    assert found is not None
+    assert found.step_time.per_length == pytest.approx(0.0025)
 
 
 def test_first_evaluations_of_runs_are_each_their_own() -> None:
@@ -181,19 +247,33 @@ def test_first_evaluations_of_runs_are_each_their_own() -> None:
     assert found.overheads.first_round == pytest.approx(0.0)
 
 
-def test_what_nobody_told_of_went_into_departures() -> None:
-    """Two jobs for 40 seconds, of which the executor, up after one, told 34; two that trained
-    side by side tell of more than there was."""
-    told = [TrainingWork(task=TASK.id, jobs=2, ranks=16, passes=4, tokens=4, seconds=34.0)]
-    jobs = [job("a", 4, 1), job("b", 4, 1)]
+def test_what_nobody_told_of_went_into_reports_and_departures() -> None:
+    """Of two jobs of rank 16, a stops after its first report and b trains on: passes of 10 s, after
+    which it takes half a second to tell of each report, 4 s to keep a, and 2 s to keep b."""
+    jobs = [job("a", 3, 3), job("b", 3, 3)]
     ten = StepTime(per_pass=10.0, per_token=0.0, per_evaluation=0.0)
-    world = sim(jobs, step_time=ten, latencies=replace(NOW, load=1.0))
-    header = Header(policy=FifoSettings(), gpus=gpus())
-    history = follow(RunLog(header, tuple(play(build(FifoSettings()), world))))
-    assert history.end == 41.0
-    assert seconds_to_leave((history, told)) == pytest.approx((40 - 34) / 2)
-    assert seconds_to_leave((history, told * 2)) == 0
-    assert seconds_to_leave((history, told), (history, told * 2)) == pytest.approx((40 - 34) / 4)
+    between = replace(NO_OVERHEADS, report=0.5, leave=4.0 / 16, leave_together=2.0 / 16)
+    world = sim(jobs, step_time=ten, latencies=replace(NOW, load=1.0), overheads=between)
+    script: dict[str, list[Decision]] = {
+        "a@1": [Stop(jobs[0].id, ExitReason.OVERFITTED)],
+        "b finished": [StopExecutor(TASK.id)],
+    }
+    entries = tuple(play(Scripted(script, [one.id for one in jobs]), world))
+    down = [e for e in entries if isinstance(e.event, ExecutorDown)][-1]
+    later = replace(down, event=replace(down.event, t=down.event.t + 2.5))
+    history = follow(RunLog(Header(policy=FifoSettings(), gpus=gpus()), (*entries[:-1], later)))
+    told: list[Work] = []
+    for reports in (2, 1, 1):
+        told += [
+            TrainingWork(task=TASK.id, jobs=reports, ranks=8, passes=1, tokens=1, seconds=10.0),
+            EvaluationWork(task=TASK.id, jobs=reports, first_reports=0, tokens=1, seconds=0.0),
+        ]
+    found = seconds_to_leave((history, told))
+    assert found.report == pytest.approx(0.5)
+    assert found.stopped == pytest.approx(0.25)
+    assert found.together == pytest.approx(0.125)
+    assert seconds_to_leave((history, told[:-1])) == Departures(0.0, 0.0, 0.0)
+    assert seconds_to_leave((history, told[:-1]), (history, told)).report == pytest.approx(0.5)
 
 
 def test_places_are_those_of_new_jobs() -> None:

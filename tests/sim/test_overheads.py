@@ -4,14 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from alto_policy.decisions import Decision, Launch, Pause
+from alto_policy.decisions import Decision, ExitReason, Launch, Pause, Stop
 from alto_policy.events import TaskArrived
 from alto_policy.types import GpuId, JobId, TaskId, TokenCounts
 from alto_sim.backend import SimBackend
 from alto_sim.overheads import NO_OVERHEADS, Overheads, size_class
-from alto_sim.step_time import StepTime
+from alto_sim.step_time import RowTimes, StepTime, forward_passes
 from alto_sim.workload import Workload
 from tests.sim.cases import MEMORY, NOW, SECOND, Flat, gpus, job, news, sim, task
+
+ROWS = RowTimes(per_row=0.125, per_row_beyond=0.0, filling=512)
 
 
 def test_jobs_get_their_places_before_anybody_trains() -> None:
@@ -79,7 +81,9 @@ def test_the_first_report_of_a_job_takes_longer() -> None:
 
 
 def test_others_wait_while_what_a_job_has_come_to_is_kept() -> None:
-    overheads = replace(NO_OVERHEADS, leave=2.0)
+    """Of each rank, of which both have 16: 2 seconds for the one that finishes, of which the other
+    one waits."""
+    overheads = replace(NO_OVERHEADS, leave_together=2.0 / 16, leave=9.0)
     assert news(sim([job("a", 2, 2), job("b", 4, 4)], overheads=overheads)) == [
         (1.0, "a@1"),
         (1.0, "b@1"),
@@ -89,6 +93,19 @@ def test_others_wait_while_what_a_job_has_come_to_is_kept() -> None:
         (5.0, "b@3"),
         (6.0, "b@4"),
         (6.0, "b finished"),
+    ]
+
+
+def test_a_job_that_stops_is_kept_by_itself_and_telling_takes_time() -> None:
+    overheads = replace(NO_OVERHEADS, leave=3.0 / 16, leave_together=9.0, report=0.25)
+    script: dict[str, list[Decision]] = {"a@1": [Stop(JobId("a"), ExitReason.OVERFITTED)]}
+    assert news(sim([job("a", 2, 2), job("b", 3, 3)], overheads=overheads), script) == [
+        (1.0, "a@1"),
+        (1.0, "a stopped"),
+        (1.0, "b@1"),
+        (1.0 + 0.5 + 3.0 + 1.0, "b@2"),
+        (5.5 + 0.25 + 1.0, "b@3"),
+        (6.75, "b finished"),
     ]
 
 
@@ -118,6 +135,21 @@ def test_known_tokens_count_and_the_longest_sequence_does_not() -> None:
     assert times.pass_seconds(jobs, known) == pytest.approx(1 + 0.5 * 60)
     assert times.evaluation_seconds(jobs, known) == pytest.approx(2 + 0.1 * 2 * 50)
     assert times.evaluation_seconds([], known) == 0
+    assert replace(times, rows=ROWS, per_length=0.25).pass_seconds(jobs, known) == pytest.approx(
+        1 + 0.5 * 60 + 0.125 * 60 + 0.25 * 100
+    )
+
+
+def test_evaluations_are_packed_and_each_pass_takes_as_long_as_its_host() -> None:
+    """A validation set of 20,000 tokens is a pass of 16,384 and a rest, of which a pass holds four:
+    seven jobs make seven whole ones, a pass of four rests and one of three."""
+    assert forward_passes(7, 20_000) == [(7, 16_384), (1, 4 * 3616), (1, 3 * 3616)]
+    assert forward_passes(2, 8192) == [(1, 16_384)]
+    assert forward_passes(3, 0) == []
+    jobs = [job(name, 1, 1) for name in "abc"]
+    known = replace(task("t", jobs), tokens=TokenCounts(per_sample=10.0, validation=8000))
+    times = replace(SECOND, per_evaluated_token=0.001, per_forward_pass=9.0, per_round=2.0)
+    assert times.evaluation_seconds(jobs, known) == pytest.approx(2 + 16 + 9)
 
 
 def test_small_passes_are_of_one_class() -> None:

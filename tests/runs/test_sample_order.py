@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alto_exec.data.order import batch_indices
+from alto_runs.sample_order import batch_indices
 
 SEEDS = st.integers(0, 2**31 - 1)
 

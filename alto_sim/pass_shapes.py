@@ -1,0 +1,131 @@
+"""Which recorded pass takes a batch, by the rule of executors that record (`PassShape` there)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from alto_policy.types import Job, Task
+from alto_runs.costs.recording import RECORDING_ROWS, SPARE, recorded_rows
+from alto_sim.sample_lengths import PassNeeds, SampleLengths, needs_of
+from alto_sim.step_time import RowTimes, tokens_of
+
+__all__ = ["KnownRecordings", "Shape"]
+
+_LEAST_TARGETS = 128
+_LEAST_LENGTH = 128
+_RANK_STEP = 16
+_MOST_RECORDINGS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A recorded pass: what it has room for."""
+
+    rows: int
+    targets: int
+    sequences: int
+    longest: int
+    adapters: int
+    most_of_adapter: int
+    rank: int
+    pairs: int
+    frozen_pairs: int
+
+    @classmethod
+    def around(cls, batch: PassNeeds, spare: float = 0.0) -> "Shape":
+        """With room for this batch and for others like it, `spare` of it more in any case."""
+        rows = recorded_rows(batch.rows, spare)
+        longest = max(_LEAST_LENGTH, _power_of_two(batch.longest))
+        targets = int((1 + 2 * spare) * batch.targets)
+        return cls(
+            rows=rows,
+            targets=_room_for(targets, max(_LEAST_TARGETS, _power_of_two(targets) // 8)),
+            sequences=_room_for(batch.sequences) + -(-rows // (2 * longest)),
+            longest=longest,
+            adapters=_room_for(batch.adapters),
+            most_of_adapter=_power_of_two(batch.most_of_adapter),
+            rank=-(-batch.rank // _RANK_STEP) * _RANK_STEP,
+            pairs=_room_for(int((1 + spare) * batch.pairs)) if batch.pairs else 0,
+            frozen_pairs=_room_for(int((1 + spare) * batch.frozen_pairs)) if batch.pairs else 0,
+        )
+
+    def takes(self, batch: PassNeeds, own: "Shape") -> bool:
+        """Whether there is room for a batch that `own` is around."""
+        return (
+            self.rows >= own.rows
+            and self.targets >= own.targets
+            and self.longest >= own.longest
+            and self.sequences >= batch.sequences - (batch.rows - self.rows) // self.longest
+            and self.adapters >= own.adapters
+            and self.most_of_adapter >= own.most_of_adapter
+            and self.rank >= own.rank
+            and self.pairs >= own.pairs
+            and self.frozen_pairs >= own.frozen_pairs
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownRecordings:
+    """As `Recordings`, of a data set whose lengths are known: which samples a pass trains on is
+    known as well."""
+
+    task: Task
+    lengths: SampleLengths
+    compiling: float  # seconds, with the first of them
+    recording: float  # seconds of each
+    rows: RowTimes
+    per_token: float
+    slowdown: float = 1.0
+    seen: Mapping[int, int] = field(default_factory=dict)
+    wasted: Mapping[Shape, int] = field(default_factory=dict)  # rows; last used in the end
+
+    def after(
+        self, jobs: Sequence[Job], seconds: float, count: int, done: Sequence[int] = ()
+    ) -> tuple[float, "KnownRecordings"]:
+        """Seconds that so many passes take more than those of mean batches, of jobs that have done
+        so many passes before."""
+        batches, seen = needs_of(jobs, done, count, self.lengths, self.seen)
+        wasted = dict(self.wasted)
+        computing, made = 0.0, 0
+        for batch in batches:
+            shape, is_new = _replay(wasted, batch)
+            made += is_new
+            computing += self.rows.seconds(shape.rows)
+        mean = tokens_of(jobs, self.task)
+        tokens = sum(batch.rows for batch in batches)
+        more = self.recording * made + (0.0 if self.wasted else self.compiling)
+        more += computing - count * self.rows.seconds(mean)
+        more += self.per_token * (tokens - count * mean)
+        return self.slowdown * more, replace(self, seen=seen, wasted=wasted)
+
+
+def _replay(wasted: dict[Shape, int], batch: PassNeeds) -> tuple[Shape, bool]:
+    """The recording that takes the batch, and whether it is made for it: where none has room, or
+    the one that has has computed too many rows for nothing."""
+    own, new = Shape.around(batch), Shape.around(batch, SPARE)
+    known = _smallest(shape for shape in wasted if shape.takes(batch, own))
+    if known is not None:
+        rows = wasted[known] + max(0, known.rows - new.rows)
+        if rows <= RECORDING_ROWS:
+            del wasted[known]
+            wasted[known] = rows
+            return known, False
+        wasted[known] = 0
+    is_new = new not in wasted
+    wasted[new] = wasted.pop(new, 0)
+    if len(wasted) > _MOST_RECORDINGS:
+        del wasted[next(iter(wasted))]
+    return new, is_new
+
+
+def _smallest(shapes: Iterable[Shape]) -> Shape | None:
+    return min(shapes, key=lambda shape: shape.rows, default=None)
+
+
+def _room_for(count: int, least: int = 8) -> int:
+    step = max(least, (1 << max(0, count - 1).bit_length()) // 16)
+    return max(1, -(-count // step)) * step
+
+
+def _power_of_two(count: int) -> int:
+    """The first that is not below `count`."""
+    return 1 << max(0, count - 1).bit_length()
