@@ -142,8 +142,8 @@ def told_fidelity(known: Sequence[tuple[Recording, Fidelity]]) -> tuple[str, ...
     within = sum(abs(found.makespan_error) <= _TIME_BAR for _, found in known)
     jobs = sum(found.mean_job_error <= _JOB_BAR for _, found in known)
     return (
-        f"Simulated over recorded makespans of {len(known)} runs, by the times of all others: "
-        f"{within} within 3 %, the worst {found.makespan_error:+.1%} ({worst.name}); the moments "
+        f"Simulated over recorded makespans of {len(known)} runs, by the times of all others "
+        f"of the same code: {within} within 3 %, the worst {found.makespan_error:+.1%} ({worst.name}); the moments "
         f"at which jobs left are within 5 % in the mean in {jobs}.",
     )
 
