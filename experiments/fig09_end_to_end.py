@@ -143,8 +143,8 @@ def told_fidelity(known: Sequence[tuple[Recording, Fidelity]]) -> tuple[str, ...
     jobs = sum(found.mean_job_error <= _JOB_BAR for _, found in known)
     return (
         f"Simulated over recorded makespans of {len(known)} runs, by the times of all others "
-        f"of the same code: {within} within 3 %, the worst {found.makespan_error:+.1%} ({worst.name}); "
-        f"the moments at which jobs left are within 5 % in the mean in {jobs}.",
+        f"of the same code: {within} within 3 %, the worst {found.makespan_error:+.1%} "
+        f"({worst.name}); the moments at which jobs left are within 5 % in the mean in {jobs}.",
     )
 
 
