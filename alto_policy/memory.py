@@ -20,8 +20,9 @@ __all__ = [
 
 _TILE_ROWS = 128  # of a batch, in which the adapters' kernels cut it
 _LEAST_WIDTH = 16  # of a block of those kernels, in units of rank
-_LEAST_JOBS = 8  # that a recorded pass has room for
-_ROOM_SHARE = 16  # of the power of two above a batch, in which recorded passes round it up
+# What recorded passes have room for: so many jobs and rows at least, a sixteenth of the rows more
+# than their batch has, both in steps of a sixteenth of the power of two above.
+_LEAST_JOBS, _LEAST_ROWS, _SIXTEENTH = 8, 512, 16
 _GAIN = 1.05  # in tokens a second, from which on recomputation is worth it
 
 
@@ -76,11 +77,12 @@ class MeasuredPasses:
 
     def bytes(self, load: Load, per_token: int) -> int:
         """Most bytes held at any time; beyond the measured passes by `per_token`."""
-        tokens, jobs = load.tokens, load.jobs
+        tokens, rows, jobs = load.tokens, load.tokens, load.jobs
         if tokens <= self.recorded_tokens:
+            rows = _with_room(tokens + tokens // _SIXTEENTH, _LEAST_ROWS)
             tokens, jobs = _with_room(tokens, _TILE_ROWS), _with_room(jobs, _LEAST_JOBS)
         width = max(_LEAST_WIDTH, 1 << (load.widest - 1).bit_length())
-        rows = tokens + _TILE_ROWS * (jobs + 1)  # each job cuts one more tile in two
+        rows += _TILE_ROWS * (jobs + 1)  # each job cuts one more tile in two
         training = self._peak(tokens, per_token) + self.per_row_rank * width * rows
         return max(training, self.evaluation, self.per_rank_moving * load.ranks)
 
@@ -98,7 +100,7 @@ class MeasuredPasses:
 
 def _with_room(count: int, least: int) -> int:
     """As recorded passes round up what they have."""
-    step = max(least, (1 << (count - 1).bit_length()) // _ROOM_SHARE)
+    step = max(least, (1 << max(0, count - 1).bit_length()) // _SIXTEENTH)
     return -(-count // step) * step
 
 

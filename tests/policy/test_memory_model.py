@@ -14,6 +14,7 @@ from alto_policy.memory import (
     saving_pays,
 )
 from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
+from alto_runs.costs.recording import SPARE, recorded_rows
 
 
 def job(name: str, *, rank: int, batch_size: int = 1) -> Job:
@@ -96,8 +97,8 @@ PASSES = MeasuredPasses(
             replace(PASSES, recorded_tokens=200, per_row_rank=1),
             (SMALL,),
             100,
-            1000 + 141 + 16 * (128 + 128 * 9),
-            id="recorded with room for eight jobs",
+            1000 + 141 + 16 * (512 + 128 * 9),
+            id="recorded with room for eight jobs and 512 rows",
         ),
     ],
 )
@@ -107,6 +108,14 @@ def test_bytes_of_measured_passes(
     """Beside a backbone of no size, and adapters whose own state has none."""
     model = MemoryModel(capacity=0, fixed=0, per_rank=0, per_token=7, passes=passes)
     assert model.bytes(jobs, max_length) == expected
+
+
+@pytest.mark.parametrize("tokens", [1, 100, 481, 482, 512, 4_000, 8_192, 15_500, 16_384])
+def test_blocks_of_adapters_have_the_rows_of_a_recording(tokens: int) -> None:
+    """As executors record passes: the peak is that of the smallest measured one here."""
+    passes = replace(PASSES, peaks=((1 << 15, 0),), recorded_tokens=1 << 15, per_row_rank=1)
+    rows = recorded_rows(tokens, SPARE) + 128 * 9
+    assert passes.bytes(load_of((SMALL,), tokens), 0) == 16 * rows
 
 
 def test_where_no_pass_had_room_no_job_fits() -> None:
