@@ -48,7 +48,7 @@ StartedExecutor = tuple[Executor, MemoryModel]
 class JobHost(Protocol):
     """An `Executor`, or several that are led as one; a job is launched on one of their GPUs.
 
-    One without a keeper is durable: whatever it tells of is on disk.
+    One without a keeper is durable: whoever has left it is on disk.
     """
 
     @property
@@ -61,6 +61,7 @@ class JobHost(Protocol):
     def launch(self, job: Job, place: int = 0) -> Report | None: ...
     def leave(self, job: JobId, *, keep: bool) -> None: ...
     def reach(self, targets: Sequence[tuple[Job, int]]) -> None: ...
+    def secure(self, jobs: Sequence[Job]) -> None: ...
     def resume_all(self) -> list[tuple[JobId, Departure]]: ...
     def advance(self) -> list[Report]: ...
     def evict(self) -> JobId: ...
@@ -204,15 +205,12 @@ class ExecBackend:
         back from the last kill to where the log has it does so first."""
         stopping = [decision.job for decision in decisions if isinstance(decision, Stop)]
         hosts = [(job, self._executors.get(self._task_of[job])) for job in stopping]
-        keepers = [(job, host.keeper) for job, host in hosts if host and host.keeper]
         for job, host in hosts:
             if host and job in self._behind:
                 for evicted in _reach(host, self._jobs[job], self._behind.pop(job)):
                     self._outbox.append(JobLeft(self._now(), evicted, Departure.EVICTED))
-        for job, keeper in keepers:
-            keeper.keep_best(self._jobs[job])
-        for job, keeper in keepers:
-            keeper.settle(job)
+        for host in {id(host): host for _, host in hosts if host}.values():
+            host.secure([self._jobs[job] for job, its in hosts if its is host])
 
     def execute(self, decision: Decision) -> None:
         match decision:

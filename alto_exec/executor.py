@@ -3,7 +3,7 @@
 import math
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,8 +38,9 @@ class Executor:
     """Residents train in fused passes. A job that has reported waits until it is resumed.
 
     Where it `is_durable` all that a job has come to is on disk when it has left. Otherwise jobs
-    that pause stay where they are until their place is needed, and `keeper` is told what must be
-    on disk by when. The bank leaves to the passes what the model of memory counts on for them.
+    that pause stay where they are until their place is needed. Best adapters of jobs that are
+    about to stop are secured first. The bank leaves to the passes what the model of memory counts
+    on for them.
     """
 
     def __init__(
@@ -126,6 +127,10 @@ class Executor:
             self.keeper.settle(job)
         self.bank.leave(resident.slot)
 
+    def secure(self, jobs: Sequence[Job]) -> None:
+        """Have their best adapters on disk."""
+        self.keeper.secure(jobs)
+
     def forget(self, job: JobId) -> None:
         """The job will not train again; nothing more of it is on its way to the disk."""
         self._seating.dismiss(job)
@@ -188,7 +193,7 @@ class Executor:
         except torch.OutOfMemoryError:
             if not self.backbone.activations.give_way():
                 raise
-            self._begin_anew()
+            _begin_anew(self._residents.values())
             return []
         for resident in due:
             self._waiting[resident.job.id] = self._residents.pop(resident.job.id)
@@ -206,18 +211,11 @@ class Executor:
         """
         if self._seating.refused:
             return self._seating.refused.popitem()[0]
-        self._begin_anew()
+        _begin_anew(self._residents.values())
         last = next(reversed(self._residents or self._waiting))
         self.leave(last, keep=True)
         self._seating.is_short = True
         return last
-
-    def _begin_anew(self) -> None:
-        """The steps that a pass was part of whose memory ran out."""
-        for resident in self._residents.values():
-            _begin_step_anew(resident)
-        if self.backbone.device.type == "cuda":
-            torch.cuda.empty_cache()
 
     def _train(self, residents: Sequence[Resident]) -> list[Resident]:
         """One fused pass; those whose report became due by it."""
@@ -281,6 +279,14 @@ def _bring_back(executor: Executor, targets: Sequence[tuple[Resident, int]]) -> 
                 _begin_step_anew(resident)
             if not executor.backbone.activations.give_way():
                 raise
+
+
+def _begin_anew(residents: Iterable[Resident]) -> None:
+    """The steps that a pass was part of whose memory ran out."""
+    for resident in residents:
+        _begin_step_anew(resident)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _begin_step_anew(resident: Resident) -> None:

@@ -34,12 +34,11 @@ _MOST_WAITING = 4e9  # bytes on their way to the disk; further checkpoints are l
 class Keeper:
     """A job's best adapter is on disk before a checkpoint that counts on it.
 
-    Where executors may be lost one by one (`is_durable`), best adapters are there before a report
-    is told, since a decision on it may end the job. On a device alone they wait in main memory
-    until the job leaves. Checkpoints come as often as they cost a twentieth of the time: what a
-    GPU waits for is the copy alone where one that is still on its way is waited out, and elsewhere
-    the writing; of the disk's time they take half. What was trained since is trained again after a
-    kill, to the same end.
+    A best adapter waits in main memory until its job leaves, or is about to stop, which `secure` is
+    told. Checkpoints come as often as they cost a twentieth of the time: what a GPU whose executor
+    may be lost by itself (`is_durable`) waits for is the copy alone where one that is still on its
+    way is waited out, and elsewhere the writing; of the disk's time they take half. What was
+    trained since is trained again after a kill, to the same end.
     """
 
     def __init__(
@@ -79,15 +78,16 @@ class Keeper:
 
     def reported(self, residents: Sequence[Resident]) -> None:
         """The reports that their progress holds are about to be told."""
-        if self.is_durable:
-            for resident in residents:
-                self.keep_best(resident.job)
         for resident in residents:
             if self._wants(resident):
                 self.keep(resident)
-        if self.is_durable:
-            for resident in residents:
-                _await(self._adapters, resident.job.id)
+
+    def secure(self, jobs: Sequence[Job]) -> None:
+        """Their best adapters are on disk when this is done."""
+        for job in jobs:
+            self.keep_best(job)
+        for job in jobs:
+            _await(self._adapters, job.id)
 
     def _wants(self, resident: Resident) -> bool:
         """Whether a checkpoint is worth what it costs now."""

@@ -23,7 +23,15 @@ from alto_runs.errors import UserError
 from alto_runs.result import Result
 from alto_runs.study import ExecutorSpec, Study
 
-__all__ = ["RunToTrain", "Site", "Start", "TaskFiles", "ThisMachine", "TrainingBackend"]
+__all__ = [
+    "RunToTrain",
+    "Site",
+    "Start",
+    "TaskFiles",
+    "ThisMachine",
+    "TrainingBackend",
+    "UndecidedError",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +69,18 @@ class RunToTrain:
     ledger: ClusterView
 
 
+class UndecidedError(Exception):
+    """What was decided last must not be told, since what it was decided on is lost."""
+
+
 class TrainingBackend(Backend, Protocol):
     @property
     def tokens_trained(self) -> int: ...
 
     def prepare(self, decisions: Sequence[Decision]) -> None:
-        """The log is about to tell of these: what it then counts on must be on disk first. With
-        durable executors it is."""
-        return
+        """The log is about to tell of these: what it then counts on must be on disk first. Raises
+        UndecidedError where that cannot be: whoever asked goes on from where the log ends."""
+        ...
 
 
 class Site(Protocol):

@@ -1,5 +1,6 @@
 """From a study to a finished run directory."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from alto_exec.machine import facts
 from alto_exec.parallel.ranks import num_launched_ranks
 from alto_exec.preparation import PreparedTask, prepare
 from alto_exec.progress import Progress
-from alto_exec.site import RunToTrain, Site, Start, TaskFiles, ThisMachine
+from alto_exec.site import RunToTrain, Site, Start, TaskFiles, ThisMachine, UndecidedError
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
 from alto_policy.policies import build
@@ -28,6 +29,10 @@ from alto_runs.result import Result, write_result
 from alto_runs.study import Study, elsewhere, first_difference, is_of_run, load_study, resolved_yaml
 
 __all__ = ["tune", "tune_at"]
+
+log = logging.getLogger(__name__)
+
+_MOST_ROUNDS = 5
 
 
 def tune(
@@ -126,18 +131,37 @@ def _train(
         return Start(by_id[task.id], study.executor, directory)
 
     files = TaskFiles(start_of, lambda _: directory, _refuse)
+    for left in reversed(range(_MOST_ROUNDS)):
+        try:
+            _go_on(study, prepared, directory, console, site, files)
+            return
+        except UndecidedError as error:
+            if not left:
+                raise UserError(f"{error}, again and again as its jobs were to stop") from error
+            log.warning("%s, and goes on from its log", error)
+
+
+def _go_on(
+    study: Study,
+    prepared: Sequence[PreparedTask],
+    directory: RunDirectory,
+    console: Console,
+    site: Site,
+    files: TaskFiles,
+) -> None:
+    """From where the log ends."""
     policy = build(study.policy)
     with LogWriter(directory.log_path) as writer:
         directory.sweep()
-        log = read_run_log(directory.log_path)
-        header = log.header or _header(study, prepared, site)
-        if log.header is None:
+        found = read_run_log(directory.log_path)
+        header = found.header or _header(study, prepared, site)
+        if found.header is None:
             writer.write_header(header)
         ledger = Cluster(header.gpus)
-        catch_up(log, policy, ledger, directory.log_path)
+        catch_up(found, policy, ledger, directory.log_path)
         _sweep_checkpoints(ledger, directory)
-        past = Past.of(log.entries)
-        if log.header is not None:
+        past = Past.of(found.entries)
+        if found.header is not None:
             past = replace(past, move=site.move(study.executor, past, ledger))
         arrived = {task.id for task in past.tasks}
         coming = GivenTasks(one.task for one in prepared if one.task.id not in arrived)

@@ -22,6 +22,7 @@ __all__ = [
     "Reach",
     "Resume",
     "ResumeAll",
+    "Secure",
     "Start",
 ]
 
@@ -58,6 +59,13 @@ class Reach:
 
 
 @dataclass(frozen=True, slots=True)
+class Secure:
+    """Have the best adapters of these jobs on disk, on whichever ranks they are."""
+
+    jobs: tuple[JobId, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Resume:
     """Decisions on the report that the job made at `step` have come."""
 
@@ -88,7 +96,7 @@ class Finish:
     """There is nothing more to do."""
 
 
-Command = Start | Launch | Leave | Reach | Resume | ResumeAll | Advance | Assist | Finish
+Command = Start | Launch | Leave | Reach | Secure | Resume | ResumeAll | Advance | Assist | Finish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from alto_exec.parallel.commands import (
     Reach,
     Resume,
     ResumeAll,
+    Secure,
     Start,
 )
 from alto_exec.parallel.ranks import Ranks
@@ -67,6 +68,11 @@ class Member:
                 self._executor = None
                 _settle(self._loader.load(task, spread))
                 return Answer()
+            case Secure(jobs=jobs):
+                assert self._executor is not None
+                here = [self._jobs[job] for job in jobs if job in self._executor.residents]
+                self._executor.secure(here)
+                answer = Answer(tokens_trained=self._executor.tokens_trained)
             case Launch() | Leave() | Reach() | Resume() | ResumeAll() | Advance():
                 assert self._executor is not None
                 answer = self._act(self._executor, command)

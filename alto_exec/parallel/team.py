@@ -17,6 +17,7 @@ from alto_exec.parallel.commands import (
     Reach,
     Resume,
     ResumeAll,
+    Secure,
     Start,
 )
 from alto_exec.parallel.member import Member
@@ -70,6 +71,10 @@ class Team:
             if self._evicted:
                 raise torch.OutOfMemoryError
 
+    def secure(self, jobs: Sequence[Job]) -> None:
+        """Have their best adapters on disk."""
+        self._all(Secure(tuple(job.id for job in jobs)))
+
     def forget(self, job: JobId) -> None:
         """A rank that a job has left knows nothing of it."""
 
@@ -89,7 +94,7 @@ class Team:
         written it."""
         answers = self._all(Launch(job.id, place))
         self._rank_of[job.id] = place
-        return next(iter(self._reports(answers)), None)
+        return next(iter(_noted(answers, self._waiting)), None)
 
     def leave(self, job: JobId, *, keep: bool) -> None:
         """Free the job's slot; what it has come to is kept on disk if it is to go on."""
@@ -127,18 +132,13 @@ class Team:
             raise torch.OutOfMemoryError
         answers = self._all(Advance())
         self._evicted = [a.evicted for a in answers if a.evicted is not None]
-        return self._reports(answers)
+        return _noted(answers, self._waiting)
 
     def evict(self) -> JobId:
         """The job that a rank gave up when its memory ran out; it is kept on disk."""
         job = self._evicted.pop(0)
         del self._rank_of[job]
         return job
-
-    def _reports(self, answers: Sequence[Answer]) -> list[Report]:
-        reports = [report for answer in answers for report in answer.reports]
-        self._waiting.update((report.job, report.step) for report in reports)
-        return reports
 
     def _all(self, command: Command) -> list[Answer]:
         """What each rank says to the command, by rank."""
@@ -148,3 +148,10 @@ class Team:
         if not isinstance(command, Start):
             self._tokens_by_rank = tuple(answer.tokens_trained for answer in answers)
         return answers
+
+
+def _noted(answers: Sequence[Answer], waiting: dict[JobId, int]) -> list[Report]:
+    """The reports among them; their jobs wait from now on."""
+    reports = [report for answer in answers for report in answer.reports]
+    waiting.update((report.job, report.step) for report in reports)
+    return reports

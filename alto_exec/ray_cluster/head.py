@@ -9,7 +9,7 @@ from typing import assert_never
 
 from alto_exec.backend import Past
 from alto_exec.inbox import Cancellation, Inbox, Submission
-from alto_exec.ray_cluster.messages import Broken, Left, News, Ready, Reported
+from alto_exec.ray_cluster.messages import Broken, Left, News, Ready, Reported, Secured
 from alto_exec.ray_cluster.remote import RemoteExecutor
 from alto_exec.ray_cluster.roster import Roster
 from alto_exec.ray_cluster.watch import Turns
@@ -36,7 +36,7 @@ from alto_policy.events import (
     TaskCancelled,
     TimerFired,
 )
-from alto_policy.types import GpuId, JobId, Task, TaskId
+from alto_policy.types import GpuId, Job, JobId, Task, TaskId
 from alto_policy.view import ClusterView, ExecutorStatus, Status
 
 __all__ = ["RayBackend"]
@@ -97,6 +97,14 @@ class RayBackend(TrainingBackend):
         self._told = self._outbox.popleft()
         return self._told
 
+    def prepare(self, decisions: Sequence[Decision]) -> None:
+        """A job that is to stop does not come back when its executor is lost, so its best adapter
+        must be on disk before the log tells of it. Raises UndecidedError if the executor is lost
+        first: as the log has nothing of these decisions, they are made again from there."""
+        asked = _about_to_stop(decisions, self._view)
+        for task_id, news in self._roster.secure(asked) if asked else ():
+            self._hear(news, task_id)
+
     def execute(self, decision: Decision) -> None:
         match decision:
             case StartExecutor(task=task_id, gpus=gpus):
@@ -113,9 +121,9 @@ class RayBackend(TrainingBackend):
             case Launch(task=task_id, gpu=gpu, jobs=jobs):
                 self._launch(task_id, gpu, jobs)
             case Pause(job=job):
-                self._leave(job, Departure.PAUSED)
+                _ask_to_leave(self._roster, self._view, job, Departure.PAUSED)
             case Stop(job=job):
-                self._leave(job, Departure.STOPPED)
+                _ask_to_leave(self._roster, self._view, job, Departure.STOPPED)
                 self._forget_if_ended(job)
             case WakeAt(t=t):
                 self._timers.add(t)
@@ -210,6 +218,8 @@ class RayBackend(TrainingBackend):
                 self._outbox.append(LossReported(self._now(), job, step, losses.train, losses.val))
             case Left(job=job, how=how):
                 self._outbox.append(JobLeft(self._now(), job, how))
+            case Secured():
+                pass  # of an earlier head
             case Broken(why=why, is_mistake=is_mistake):
                 self._lose(task_id, why, is_mistake=is_mistake)
             case _:
@@ -233,12 +243,25 @@ class RayBackend(TrainingBackend):
         self._files.fail(task_id, why)
         self._outbox.append(TaskCancelled(self._now(), task_id))
 
-    def _leave(self, job: JobId, how: Departure) -> None:
-        if executor := self._roster.get(self._view.task_of(job).id):
-            executor.leave(job, how)
-
     def _now(self) -> float:
         return time.monotonic() - self._zero
+
+
+def _ask_to_leave(roster: Roster, view: ClusterView, job: JobId, how: Departure) -> None:
+    if executor := roster.get(view.task_of(job).id):
+        executor.leave(job, how)
+
+
+def _about_to_stop(
+    decisions: Sequence[Decision], view: ClusterView
+) -> dict[TaskId, tuple[Job, ...]]:
+    """Jobs with an executor, by their tasks; the others have left, with all they had."""
+    found: dict[TaskId, tuple[Job, ...]] = {}
+    for decision in decisions:
+        if isinstance(decision, Stop) and view.status(decision.job) is Status.STOPPING:
+            task = view.task_of(decision.job).id
+            found[task] = (*found.get(task, ()), view.spec(decision.job))
+    return found
 
 
 def _reported(

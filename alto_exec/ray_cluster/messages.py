@@ -29,6 +29,8 @@ __all__ = [
     "Ready",
     "Release",
     "Reported",
+    "Secure",
+    "Secured",
 ]
 
 
@@ -54,7 +56,14 @@ class Leave:
     how: Departure  # PAUSED or STOPPED
 
 
-Order = Join | Release | Leave
+@dataclass(frozen=True, slots=True)
+class Secure:
+    """Have the best adapters of these jobs on disk: they are about to stop."""
+
+    jobs: tuple[Job, ...]
+
+
+Order = Join | Release | Leave | Secure
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +113,12 @@ class Broken:
     is_mistake: bool = False  # of the user, told in one line
 
 
-News = Ready | Reported | Left | Broken
+@dataclass(frozen=True, slots=True)
+class Secured:
+    jobs: tuple[JobId, ...]
+
+
+News = Ready | Reported | Left | Secured | Broken
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from alto_exec.ray_cluster.messages import (
     Ready,
     Release,
     Reported,
+    Secure,
+    Secured,
 )
 from alto_exec.ray_cluster.quarters import Quarters
 from alto_policy.events import Departure
@@ -69,6 +71,7 @@ class RemoteExecutor:
         self._listening: Any = None
         self._orders: list[Order] = []  # that have not gone out
         self._num_heard = 0  # news of it
+        self._num_logged = 0
         self._num_answered = 0
         self._heard_at: float | None = None
         self._unreachable_since: float | None = None
@@ -90,17 +93,28 @@ class RemoteExecutor:
         if (stay := self.residents.get(job)) is not None:
             self._order(Leave(job, stay, how))
 
-    def listening(self) -> Any:
-        """Resolves at the next pulse. All that was decided on the last ones has been ordered."""
+    def secure(self, jobs: Sequence[Job]) -> None:
+        """Ask for their best adapters on disk. It goes out at once, and answers no news: the log
+        does not hold them yet."""
+        self.quarters.order(ORDERS.dump(Orders((Secure(tuple(jobs)),), self._num_answered)))
+
+    def listening(self, *, is_logged: bool = True) -> Any:
+        """Resolves at the next pulse. Where the log holds all that was heard, all that was decided
+        on it has been ordered."""
+        if is_logged:
+            self._num_logged = self._num_heard
+            self._send_orders()
+        if self._listening is None:
+            call = CALL.dump(Call(self._num_logged, self._patience.pulse))
+            self._listening = self.quarters.listen(self._tenant, call)
+        return self._listening
+
+    def _send_orders(self) -> None:
         if self._orders or self._num_answered < self._num_heard:
             told = ORDERS.dump(Orders(tuple(self._orders), self._num_heard))
             self.quarters.order(told)
             self._orders.clear()
             self._num_answered = self._num_heard
-        if self._listening is None:
-            call = CALL.dump(Call(self._num_heard, self._patience.pulse))
-            self._listening = self.quarters.listen(self._tenant, call)
-        return self._listening
 
     def hear(self) -> Sequence[News]:
         """What is new in the pulse that has come. Raises LostError."""
@@ -169,7 +183,7 @@ class RemoteExecutor:
                 if is_of_now:
                     del self.residents[job]
                 return is_of_now
-            case Broken():
+            case Secured() | Broken():
                 return True
             case _:
                 assert_never(news)

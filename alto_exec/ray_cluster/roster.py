@@ -1,19 +1,20 @@
 """The executors of a run, those that wait for their devices among them."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from alto_exec.ray_cluster.devices import Devices
 from alto_exec.ray_cluster.fleet import Fleet
-from alto_exec.ray_cluster.messages import Broken, News
+from alto_exec.ray_cluster.messages import Broken, News, Secured
 from alto_exec.ray_cluster.remote import LostError, RemoteExecutor
 from alto_exec.ray_cluster.watch import Watch
-from alto_exec.site import Start
-from alto_policy.types import GpuId, TaskId
+from alto_exec.site import Start, UndecidedError
+from alto_policy.types import GpuId, Job, TaskId
 
 __all__ = ["Roster"]
 
 _CHECK_SECONDS = 1.0
+_SECURING_SECONDS = 0.01  # between two looks for what is on its way to the disk
 
 
 class Roster:
@@ -119,11 +120,34 @@ class Roster:
             self.remove(task)
         self._fleet.close()
 
-    def listen(self, seconds: float) -> Iterator[tuple[TaskId, News]]:
-        """News of whoever speaks first, within so many seconds."""
+    def secure(self, asked: Mapping[TaskId, Sequence[Job]]) -> Iterator[tuple[TaskId, News]]:
+        """Have the best adapters of these jobs on disk; the other news that come meanwhile. Raises
+        UndecidedError where an executor is lost first."""
+        left = {task: tuple(job.id for job in jobs) for task, jobs in asked.items()}
+        for task, jobs in asked.items():
+            executor = self.get(task)
+            if executor is None:
+                raise UndecidedError(f"task {task}: lost its executor")
+            executor.secure(jobs)
+        while left:
+            for task, news in self.listen(_SECURING_SECONDS, is_logged=False):
+                if isinstance(news, Secured):
+                    if left.get(task) == news.jobs:
+                        del left[task]
+                elif isinstance(news, Broken) and task in left:
+                    raise UndecidedError(f"task {task}: lost its executor: {news.why}")
+                else:
+                    yield task, news
+            time.sleep(_SECURING_SECONDS)
+
+    def listen(self, seconds: float, *, is_logged: bool = True) -> Iterator[tuple[TaskId, News]]:
+        """News of whoever speaks first, within so many seconds. Unless the log holds all that was
+        heard, nothing is answered by it."""
         import ray
 
-        by_pulse = {one.listening(): task for task, one in self._executors.items()}
+        by_pulse = {
+            one.listening(is_logged=is_logged): task for task, one in self._executors.items()
+        }
         if not by_pulse:
             time.sleep(seconds)
         else:

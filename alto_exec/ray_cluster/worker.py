@@ -24,6 +24,8 @@ from alto_exec.ray_cluster.messages import (
     Ready,
     Release,
     Reported,
+    Secure,
+    Secured,
 )
 from alto_policy.events import Departure
 from alto_policy.memory import MemoryModel
@@ -50,6 +52,7 @@ class Crew(Protocol):
     def expect(self, jobs: Sequence[Job]) -> None: ...
     def launch(self, job: Job, place: int = 0) -> Report | None: ...
     def reach(self, targets: Sequence[tuple[Job, int]]) -> None: ...
+    def secure(self, jobs: Sequence[Job]) -> None: ...
     def resume(self, job: JobId, step: int) -> Departure | None: ...
     def leave(self, job: JobId, *, keep: bool) -> None: ...
     def advance(self) -> list[Report]: ...
@@ -144,6 +147,9 @@ class Worker:
                 if stay == self._stays.get(job_id) and job_id in executor.residents:
                     executor.leave(job_id, keep=how is Departure.PAUSED)
                     yield Left(job_id, stay, how)
+            case Secure(jobs=jobs):
+                executor.secure([job for job in jobs if job.id in executor.residents])
+                yield Secured(tuple(job.id for job in jobs))
             case _:
                 assert_never(order)
 

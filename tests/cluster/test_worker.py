@@ -20,6 +20,8 @@ from alto_exec.ray_cluster.messages import (
     Ready,
     Release,
     Reported,
+    Secure,
+    Secured,
 )
 from alto_exec.ray_cluster.worker import Worker
 from alto_exec.residence import Losses
@@ -44,7 +46,11 @@ class Steps:
         self.kept: list[tuple[JobId, bool]] = []
         self.expected: list[list[JobId]] = []
         self.places: dict[JobId, int] = {}
+        self.secured: list[JobId] = []
         self.tokens_trained = 0
+
+    def secure(self, jobs: Sequence[Job]) -> None:
+        self.secured += [job.id for job in jobs]
 
     @property
     def residents(self) -> list[JobId]:
@@ -126,6 +132,19 @@ def worker(steps: Steps) -> Iterator[Worker]:
     worker = worker_of(steps)
     yield worker
     worker.order(Orders((Leave(OTHER.id, 1, Departure.STOPPED),), 0))
+
+
+def test_who_has_reported_waits_while_its_adapter_is_secured(worker: Worker, steps: Steps) -> None:
+    """That is no answer to its report; one that has left is not asked for."""
+    hear = Listener(worker)
+    hear.next()
+    hear.answer(Join(JOB, 1))
+    assert hear.next() == Reported(JOB.id, 1, 2, Losses(1.0, 2.0))
+    worker.order(Orders((Secure((JOB, TWIN)),), 1))
+    assert hear.next() == Secured((JOB.id, TWIN.id))
+    assert steps.secured == [JOB.id]
+    assert hear.next() is None
+    assert steps.steps[JOB.id] == 2
 
 
 def test_a_job_waits_at_its_report_and_trains_on_when_released(worker: Worker) -> None:

@@ -31,6 +31,7 @@ class Host:
     def __init__(self, room: int) -> None:
         self.residents: list[JobId] = [job.id for job in JOBS[1:]]
         self.reached: list[tuple[JobId, int]] = []
+        self.secured: list[JobId] = []
         self._room = room
 
     def expect(self, jobs: Sequence[Job]) -> None: ...
@@ -49,6 +50,9 @@ class Host:
         if len(self.residents) > self._room:
             raise torch.OutOfMemoryError
         self.reached += [(job.id, step) for job, step in targets]
+
+    def secure(self, jobs: Sequence[Job]) -> None:
+        self.secured += [job.id for job in jobs]
 
     def evict(self) -> JobId:
         return self.residents.pop()
@@ -82,6 +86,7 @@ def test_others_make_room_for_a_job_that_is_to_stop(room: int, tmp_path: Path) -
     decisions = (Stop(JOBS[0].id, ExitReason.UNDERPERFORMED), Pause(JOBS[2].id))
     backend.prepare(decisions)
     assert host.reached == [(JOBS[0].id, 4)]
+    assert host.secured == [JOBS[0].id]
     for decision in decisions:
         backend.execute(decision)
     evicted = [(job.id, Departure.EVICTED) for job in reversed(JOBS[1 + room :])]

@@ -174,6 +174,7 @@ def test_the_report_of_a_checkpoint_is_handed_out_again(tmp_path: Path) -> None:
     reports: list[Report] = []
     while not reports:
         reports = executor.advance()
+    executor.keeper.close()
     again = new_executor(tmp_path)
     assert again.launch(STEADY) == reports[0]
     assert again.residents == (STEADY.id,)

@@ -169,10 +169,10 @@ def test_the_best_adapter_is_on_disk_when_its_job_has_left(tmp_path: Path) -> No
     assert torch.equal(found, wanted)
 
 
-def test_an_executor_that_may_be_lost_tells_nothing_before_the_best_adapter_is_on_disk(
+def test_a_report_waits_for_nothing_and_its_adapter_is_on_disk_once_it_is_secured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And waits for no state: a report that comes while one is on its way leaves its own out."""
+    """A report that comes while a state is on its way leaves its own out."""
     monkeypatch.setattr(keeping, "_SHARE", 1e12)
     disk_is_free, written = threading.Event(), list[int]()
 
@@ -196,6 +196,7 @@ def test_an_executor_that_may_be_lost_tells_nothing_before_the_best_adapter_is_o
         assert len(losses) == passes
         if losses[-1] == min(losses):
             best = executor.bank.value_RC[: improving.hyperparameters.rank].clone()
+        executor.secure([improving])
         assert torch.equal(adapter(executor, tmp_path), best)
     disk_is_free.set()
     executor.keeper.settle(improving.id)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from alto_exec import keeping
 from alto_exec.bank import AdapterBank
 from alto_exec.data.dataset import Dataset, Dropped
 from alto_exec.decoder import Decoder
@@ -62,6 +63,7 @@ def end_those_at_their_ends(executor: Executor | Team, story: Story) -> None:
 
 def train_together(ranks: Ranks, folder: Path) -> tuple[Story, MemoryModel, int] | None:
     """Three ranks: one is without a job at first, one runs out of memory, one job moves."""
+    vars(keeping)["_SHARE"] = 1e-12  # nothing is kept before somebody asks for it
     with in_double_precision():
         model = ShardedDecoder(model_of("llama"), ranks)
         kind = Narrow if ranks.rank == 1 else Executor
@@ -77,18 +79,21 @@ def train_together(ranks: Ranks, folder: Path) -> tuple[Story, MemoryModel, int]
         memory = team.start(TaskId("task"), Spread(layout=Layout.SHARDS))
         for each, rank in ((STEADY, 1), (WIDE, 0), (SHORT, 1), (BROKEN, 0)):
             story.hear(team.launch(each, rank))
-        places = dict(play(team, story))
+        places = dict(play(team, story, folder))
         assert places == {"evicted": "short", "moved": "wide"}
         ranks.tell(COMMAND.dump(Finish()))
         return story, memory, team.tokens_trained
 
 
-def play(team: Team, story: Story) -> Iterator[tuple[str, str]]:
+def play(team: Team, story: Story, folder: Path) -> Iterator[tuple[str, str]]:
     passes = 0
     while team.residents:
         try:
             for report in team.advance():
                 story.hear(report)
+                if report.job == STEADY.id:  # on another rank than the leader's
+                    team.secure([STEADY, WIDE])
+                    assert RunDirectory(folder).job_folder(STEADY.id).is_dir()
         except torch.OutOfMemoryError:
             gone = team.evict()
             yield "evicted", str(gone)
