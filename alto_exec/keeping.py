@@ -23,11 +23,10 @@ __all__ = ["Keeper"]
 
 log = logging.getLogger(__name__)
 
-_ADAPTER_THREADS, _STATE_THREADS = 16, 2  # reports wait for adapters, and never behind states
+_ADAPTER_THREADS, _STATE_THREADS = 16, 2  # jobs that stop wait for adapters, never behind states
 _WRITTEN_PER_SECOND = 1e9  # bytes, to a file
-_COPIED_PER_SECOND = 2e10  # to main memory, which is all that training on a GPU waits for
 _SHARE = 0.05  # of the time may go into checkpoints
-_DISK_SHARE = 0.5  # of it may be spent writing them beside training
+_SHARE_BESIDE = 0.5  # where training waits for the copy alone, a twentieth of the writing
 _MOST_WAITING = 4e9  # bytes on their way to the disk; further checkpoints are left out
 
 
@@ -35,10 +34,10 @@ class Keeper:
     """A job's best adapter is on disk before a checkpoint that counts on it.
 
     A best adapter waits in main memory until its job leaves, or is about to stop, which `secure` is
-    told. Checkpoints come as often as they cost a twentieth of the time: what a GPU whose executor
-    may be lost by itself (`is_durable`) waits for is the copy alone where one that is still on its
-    way is waited out, and elsewhere the writing; of the disk's time they take half. What was
-    trained since is trained again after a kill, to the same end.
+    told. Checkpoints come as often as writing them takes a twentieth of the time; on a GPU whose
+    executor may be lost by itself (`is_durable`) half of it, since training waits for the copy
+    alone where one that is still on its way is waited out. What was trained since is trained again
+    after a kill, to the same end.
     """
 
     def __init__(
@@ -96,10 +95,8 @@ class Keeper:
         if self.is_durable and last is not None and not last.done():
             return False
         is_copied = self.is_durable and self._bank.value_RC.device.type == "cuda"
-        of_all = self._checkpoint_bytes(self._bank.num_rows)
-        seconds = of_all / _WRITTEN_PER_SECOND / (_DISK_SHARE if is_copied else _SHARE)
-        if is_copied:
-            seconds = max(seconds, of_all / _COPIED_PER_SECOND / _SHARE)
+        share = _SHARE_BESIDE if is_copied else _SHARE
+        seconds = self._checkpoint_bytes(self._bank.num_rows) / _WRITTEN_PER_SECOND / share
         since = time.monotonic() - self._kept.get(job, self._start)
         writing = sum(not each.done() for each in self._states.values())
         is_free = writing * self._checkpoint_bytes(resident.slot.rank) < _MOST_WAITING
