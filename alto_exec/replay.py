@@ -19,7 +19,8 @@ from alto_exec.batch import PackedBatch
 from alto_exec.weighing import Weigh, WeighShape
 from alto_kernels.lora_linear import TablesShape, room_for
 from alto_kernels.varlen_attention import CumulativeLengths
-from alto_runs.costs.recording import RECORDING_ROWS, SPARE, recorded_rows
+from alto_policy.memory import SPARE, recorded_rows
+from alto_runs.costs.recording import RECORDING_ROWS
 
 __all__ = [
     "MOST_RECORDINGS",

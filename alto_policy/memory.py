@@ -9,20 +9,23 @@ from alto_policy.frozen import quick
 from alto_policy.types import Job, Task
 
 __all__ = [
+    "SPARE",
     "KeptActivations",
     "Load",
     "MeasuredPasses",
     "MemoryModel",
     "joined",
     "load_of",
+    "recorded_rows",
     "saving_pays",
 ]
 
 _TILE_ROWS = 128  # of a batch, in which the adapters' kernels cut it
 _LEAST_WIDTH = 16  # of a block of those kernels, in units of rank
-# What recorded passes have room for: so many jobs and rows at least, a sixteenth of the rows more
-# than their batch has, both in steps of a sixteenth of the power of two above.
-_LEAST_JOBS, _LEAST_ROWS, _SIXTEENTH = 8, 512, 16
+SPARE = 1 / 16  # a training pass is recorded with room for so much more than its batch has
+_LEAST_JOBS = 8  # that it has room for
+_LEAST_ROWS = 512  # fewer take no less time: that of a thousand launches
+_ROOM_SHARE = 16  # of the power of two above a batch, in which recorded passes round it up
 _GAIN = 1.05  # in tokens a second, from which on recomputation is worth it
 
 
@@ -79,7 +82,7 @@ class MeasuredPasses:
         """Most bytes held at any time; beyond the measured passes by `per_token`."""
         tokens, rows, jobs = load.tokens, load.tokens, load.jobs
         if tokens <= self.recorded_tokens:
-            rows = _with_room(tokens + tokens // _SIXTEENTH, _LEAST_ROWS)
+            rows = recorded_rows(tokens, SPARE)
             tokens, jobs = _with_room(tokens, _TILE_ROWS), _with_room(jobs, _LEAST_JOBS)
         width = max(_LEAST_WIDTH, 1 << (load.widest - 1).bit_length())
         rows += _TILE_ROWS * (jobs + 1)  # each job cuts one more tile in two
@@ -98,9 +101,15 @@ class MeasuredPasses:
         return held - (held - more) * (tokens - first) // (last - first)
 
 
+def recorded_rows(tokens: int, spare: float = 0.0) -> int:
+    """Of a recorded pass with room for so many tokens and `spare` of them more: one of few sizes,
+    at most an eighth above that."""
+    return _with_room(max(1, int((1 + spare) * tokens)), _LEAST_ROWS)
+
+
 def _with_room(count: int, least: int) -> int:
     """As recorded passes round up what they have."""
-    step = max(least, (1 << max(0, count - 1).bit_length()) // _SIXTEENTH)
+    step = max(least, (1 << (count - 1).bit_length()) // _ROOM_SHARE)
     return -(-count // step) * step
 
 

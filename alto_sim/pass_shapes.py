@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from alto_policy.memory import SPARE, recorded_rows
 from alto_policy.types import Job, Task
-from alto_runs.costs.recording import RECORDING_ROWS, SPARE, recorded_rows
+from alto_runs.costs.recording import RECORDING_ROWS
 from alto_sim.sample_lengths import PassNeeds, SampleLengths, needs_of
 from alto_sim.step_time import RowTimes, tokens_of
 

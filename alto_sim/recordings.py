@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from math import sqrt
 from statistics import NormalDist
 
+from alto_policy.memory import SPARE, recorded_rows
 from alto_policy.types import Job, Task
-from alto_runs.costs.recording import RECORDING_ROWS, SPARE, recorded_rows
+from alto_runs.costs.recording import RECORDING_ROWS
 from alto_sim.step_time import RowTimes, tokens_of
 
 __all__ = ["Recordings"]

@@ -19,7 +19,8 @@ from alto_exec.peft_format import BaseModel
 from alto_exec.replay import Replayed
 from alto_exec.weighing import FixedWeights, Weigh
 from alto_policy.exchange import Way
-from alto_runs.costs.recording import SPARE, most_recorded_in_shards
+from alto_policy.memory import SPARE
+from alto_runs.costs.recording import most_recorded_in_shards
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -115,6 +115,8 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Secured:
+    """What these jobs have as their best adapters is on disk."""
+
     jobs: tuple[JobId, ...]
 
 

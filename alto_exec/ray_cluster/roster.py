@@ -138,7 +138,8 @@ class Roster:
                     raise UndecidedError(f"task {task}: lost its executor: {news.why}")
                 else:
                     yield task, news
-            time.sleep(_SECURING_SECONDS)
+            if left:
+                time.sleep(_SECURING_SECONDS)
 
     def listen(self, seconds: float, *, is_logged: bool = True) -> Iterator[tuple[TaskId, News]]:
         """News of whoever speaks first, within so many seconds. Unless the log holds all that was

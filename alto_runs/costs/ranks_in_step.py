@@ -23,9 +23,9 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 from alto_policy.exchange import LAYERS_AT_HAND, PassTokens, ShardedLinears, Way
-from alto_policy.memory import Load, MemoryModel, joined
+from alto_policy.memory import SPARE, Load, MemoryModel, joined, recorded_rows
 from alto_policy.types import Job, Task
-from alto_runs.costs.recording import SPARE, most_recorded_in_shards, recorded_rows
+from alto_runs.costs.recording import most_recorded_in_shards
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.costs.work import (
     EVALUATED_AT_ONCE,

@@ -9,19 +9,16 @@ from bisect import bisect_right
 from collections.abc import Iterable
 
 from alto_policy.exchange import PassTokens, ShardedLinears
+from alto_policy.memory import SPARE, recorded_rows
 
 __all__ = [
     "RECORDING_ROWS",
-    "SPARE",
     "kept_bytes_per_row",
     "most_recorded_in_shards",
     "most_recorded_tokens",
-    "recorded_rows",
 ]
 
-SPARE = 1 / 16  # a training pass is recorded with room for so much more than its batch has
 RECORDING_ROWS = 100_000  # computed in the time that recording takes; measured on a small model
-_LEAST_ROWS = 512  # fewer take no less time: that of a thousand launches
 
 # Most bytes of a pass over those that its linears read and write: 1.0 (1B) to 1.1 (135M) measured.
 _KEPT = 1.25
@@ -63,11 +60,3 @@ def _row_seconds(linears: Iterable[tuple[int, int]]) -> float:
 def kept_bytes_per_row(linears: Iterable[tuple[int, int]], item_bytes: int = 2) -> int:
     """Most that a training pass holds of a row for one layer; `linears` as above."""
     return int(_KEPT * sum(inputs + outputs for inputs, outputs in linears) * item_bytes)
-
-
-def recorded_rows(tokens: int, spare: float = 0.0) -> int:
-    """Of a recorded pass with room for so many tokens and `spare` of them more: one of few sizes,
-    at most an eighth above that."""
-    count = int((1 + spare) * tokens)
-    step = max(_LEAST_ROWS, (1 << max(0, count - 1).bit_length()) // 16)
-    return max(1, -(-count // step)) * step

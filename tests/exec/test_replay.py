@@ -16,7 +16,7 @@ from alto_exec.decoder import Decoder
 from alto_exec.replay import PassShape, Recording, Replays, Room
 from alto_exec.weighing import FixedWeights, Weigh
 from alto_kernels.lora_linear import room_for
-from alto_runs.costs import recording
+from alto_policy import memory
 from tests.exec.batches import a_batch
 from tests.exec.comparing import assert_close, assert_identical
 from tests.exec.tiny_models import tiny_llama
@@ -179,7 +179,7 @@ def test_a_larger_recording_serves_until_it_has_wasted_what_another_costs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(replay, "free_bytes", lambda: 1 << 40)
-    monkeypatch.setattr(recording, "_LEAST_ROWS", 16)
+    monkeypatch.setattr(memory, "_LEAST_ROWS", 16)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: nullcontext())
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
@@ -207,9 +207,9 @@ def test_a_larger_recording_serves_until_it_has_wasted_what_another_costs(
 
 def test_rows_of_recordings_are_rounded_as_all_that_kernels_have_room_for() -> None:
     for tokens in (0, 1, 512, 513, 8192, 8193, 9000, 30_000, 33_000, 100_001):
-        assert recording.recorded_rows(tokens) == room_for(tokens, 512)
+        assert memory.recorded_rows(tokens) == room_for(tokens, 512)
         more = room_for(int(tokens * 17 / 16), 512)
-        assert recording.recorded_rows(tokens, recording.SPARE) == more
+        assert memory.recorded_rows(tokens, memory.SPARE) == more
 
 
 def test_a_shape_takes_what_its_launches_can_compute() -> None:

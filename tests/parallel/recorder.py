@@ -14,7 +14,7 @@ from alto_exec.parallel import shared_passes
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.replay import Launch, Recording, Room
 from alto_exec.weighing import Weigh
-from alto_runs.costs import recording
+from alto_policy import memory
 
 __all__ = ["Recorder"]
 
@@ -27,7 +27,7 @@ class Recorder:
         self.captures = self.replays = self.resets = 0
         patch = pytest.MonkeyPatch()
         patch.setattr(Decoder, "most_recorded_tokens", 1 << 20)
-        patch.setattr(recording, "_LEAST_ROWS", 32)
+        patch.setattr(memory, "_LEAST_ROWS", 32)
         patch.setattr(shared_passes, "free_bytes", lambda: self.free)
         patch.setattr(shared_passes, "pool_of", lambda _: None)
         patch.setattr(shared_passes, "Recording", lambda shape: _Again(shape, self))

@@ -5,16 +5,17 @@ from dataclasses import replace
 import pytest
 
 from alto_policy.memory import (
+    SPARE,
     KeptActivations,
     Load,
     MeasuredPasses,
     MemoryModel,
     joined,
     load_of,
+    recorded_rows,
     saving_pays,
 )
 from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
-from alto_runs.costs.recording import SPARE, recorded_rows
 
 
 def job(name: str, *, rank: int, batch_size: int = 1) -> Job:

@@ -13,8 +13,8 @@ from alto_exec.data.samples import Sample
 from alto_exec.replay import PassShape
 from alto_exec.weighing import FixedWeights
 from alto_policy.events import TaskArrived
+from alto_policy.memory import SPARE
 from alto_policy.types import Job, JobId, TokenCounts
-from alto_runs.costs.recording import SPARE
 from alto_runs.sample_order import batch_indices
 from alto_sim.backend import SimBackend
 from alto_sim.overheads import NO_OVERHEADS
