@@ -6,6 +6,7 @@ import weakref
 import pytest
 import torch
 
+from alto_exec import process
 from alto_exec.machine import device_of
 from alto_exec.process import pin_by_many_threads, spare_what_lives, take_back_what_is_spared
 from alto_runs.study import ExecutorSpec
@@ -43,6 +44,7 @@ def test_what_is_spared_is_taken_back_when_another_backbone_comes(
     lives_on: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is looked for only where it lives on: that takes a third of a second."""
+    monkeypatch.setattr(process, "_spared", weakref.WeakSet())  # without those of other tests
     gc.collect()
     collect, collections = gc.collect, [0]
 
