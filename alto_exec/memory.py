@@ -13,7 +13,8 @@ from alto_exec.decoder import Decoder
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.probing import PROBE_RANK, Probe, evaluation_bytes, probe_passes
-from alto_policy.memory import Load, MeasuredPasses, MemoryModel, joined, saving_pays
+from alto_kernels.linear_cross_entropy import chunk_rows
+from alto_policy.memory import Load, Logits, MeasuredPasses, MemoryModel, joined, saving_pays
 from alto_policy.packing import by_batch_size
 from alto_policy.types import Task
 
@@ -108,17 +109,18 @@ def _measured(
     *,
     recompute: bool,
 ) -> _Measured:
-    per_row_rank, recorded_tokens = 0, 0
+    worst = _worst(examples, task.max_length)
+    per_row_rank, recorded_tokens, logits = 0, 0, None
     if isinstance(backbone, Decoder | ShardedDecoder):
         backbone.activations.recompute = recompute
         recorded_tokens = backbone.most_recorded_tokens
         kept_layers = 1 if recompute else backbone.num_layers
         per_layer = len(bank.shapes) // backbone.num_layers
         per_row_rank = backbone.dtype.itemsize * per_layer * kept_layers
+        logits = _logits(backbone, worst)
     gc.collect()
     fixed = max(torch.cuda.memory_allocated(backbone.device), backbone.num_bytes)
     fixed += _exchanged_bytes(backbone)
-    worst = _worst(examples, task.max_length)
     most = task.max_length * sum(job.hyperparameters.batch_size for job in task.jobs)
     found = probe_passes(
         backbone,
@@ -131,17 +133,27 @@ def _measured(
     )
     probes = tuple(found)
     passes = MeasuredPasses(
-        peaks=tuple((probe.tokens, _own_bytes(probe, per_row_rank)) for probe in probes),
+        peaks=(),
         per_row_rank=per_row_rank,
         per_rank_moving=bank.value_RC.element_size() * bank.num_columns,
         evaluation=int(_SAFETY * evaluation_bytes(backbone, bank, worst, fixed)) if probes else 0,
         recorded_tokens=recorded_tokens,
         recompute=recompute,
+        logits=logits,
     )
     bank.give_back(0)
+    passes = replace(passes, peaks=tuple(_peak(probe, passes) for probe in probes))
     per_token = _slope(passes.peaks, counted.per_token)
     model = replace(counted, fixed=fixed, per_token=per_token, per_rank_token=0, passes=passes)
     return _Measured(model, probes)
+
+
+def _logits(backbone: Decoder | ShardedDecoder, worst: Sample) -> Logits:
+    return Logits(
+        per_target=backbone.dtype.itemsize * backbone.vocabulary_size,
+        most=chunk_rows(backbone.vocabulary_size),
+        share=worst.num_targets / len(worst.tokens),
+    )
 
 
 def _is_any(backbone: Decoder | ShardedDecoder, fact: bool) -> bool:
@@ -154,9 +166,15 @@ def _exchanged_bytes(backbone: FrozenModel) -> int:
     return backbone.exchanged_bytes if isinstance(backbone, ShardedDecoder) else 0
 
 
-def _own_bytes(probe: Probe, per_row_rank: int) -> int:
-    """Without what its rows keep for their adapters, which the form counts by itself."""
-    return int(_SAFETY * probe.bytes) - per_row_rank * PROBE_RANK * probe.tokens
+def _peak(probe: Probe, passes: MeasuredPasses) -> tuple[int, int]:
+    """Rows, and bytes without what the form counts by itself: what rows keep for their adapters,
+    and logits."""
+    held = int(_SAFETY * probe.bytes) - passes.per_row_rank * PROBE_RANK * probe.tokens
+    if passes.logits is None:
+        return probe.tokens, held
+    is_recorded = probe.tokens <= passes.recorded_tokens
+    held -= passes.logits.bytes(probe.tokens, is_recorded=is_recorded)
+    return passes.rows(probe.tokens), held
 
 
 def _worst(examples: Sequence[Example], length: int) -> Sample:
@@ -171,8 +189,8 @@ def _worst(examples: Sequence[Example], length: int) -> Sample:
 
 
 def _slope(peaks: Sequence[tuple[int, int]], expected: int) -> int:
-    """Bytes of one token more than the largest pass has."""
-    if len(peaks) < 2:
+    """Bytes of one row more than the largest pass has."""
+    if len(peaks) < 2 or peaks[-2][0] == peaks[-1][0]:
         return expected
     (few, less), (many, more) = peaks[-2:]
     return max(1, (more - less) // (many - few))

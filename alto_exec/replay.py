@@ -19,7 +19,7 @@ from alto_exec.batch import PackedBatch
 from alto_exec.weighing import Weigh, WeighShape
 from alto_kernels.lora_linear import TablesShape, room_for
 from alto_kernels.varlen_attention import CumulativeLengths
-from alto_policy.memory import SPARE, recorded_rows
+from alto_policy.memory import SPARE, recorded_rows, recorded_targets
 from alto_runs.costs.recording import RECORDING_ROWS
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "spare_bytes",
 ]
 
-_LEAST_TARGETS = 128
 _LEAST_LENGTH = 128  # of the longest sequence: attention works on so many rows at a time
 MOST_RECORDINGS = 32  # the one replayed longest ago makes room
 _MEMORY = 2  # free for each byte that a pass takes: what is recorded keeps its memory
@@ -61,11 +60,9 @@ class PassShape:
         """With room for this batch and for others like it, `spare` of it more in any case."""
         rows = recorded_rows(len(batch.tokens_T), spare)
         longest = max(_LEAST_LENGTH, _power_of_two(batch.lengths.longest))
-        targets = int((1 + 2 * spare) * len(batch.targets_N))
         return cls(
             rows=rows,
-            # How many targets there are varies more, and one costs no more than a token.
-            targets=room_for(targets, max(_LEAST_TARGETS, _power_of_two(targets) // 8)),
+            targets=recorded_targets(len(batch.targets_N), spare),
             # An empty sequence costs nothing; half of the rows may be left over.
             sequences=room_for(len(batch.lengths.lengths)) + -(-rows // (2 * longest)),
             longest=longest,

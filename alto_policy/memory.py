@@ -3,8 +3,9 @@
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from alto_policy.codec import LEFT_OUT
 from alto_policy.frozen import quick
 from alto_policy.types import Job, Task
 
@@ -12,11 +13,13 @@ __all__ = [
     "SPARE",
     "KeptActivations",
     "Load",
+    "Logits",
     "MeasuredPasses",
     "MemoryModel",
     "joined",
     "load_of",
     "recorded_rows",
+    "recorded_targets",
     "saving_pays",
 ]
 
@@ -26,6 +29,7 @@ SPARE = 1 / 16  # a training pass is recorded with room for so much more than it
 _LEAST_JOBS = 8  # that it has room for
 _LEAST_ROWS = 512  # fewer take no less time: that of a thousand launches
 _ROOM_SHARE = 16  # of the power of two above a batch, in which recorded passes round it up
+_LEAST_TARGETS, _TARGETS_SHARE = 128, 8  # of its targets, which vary more and cost less
 _GAIN = 1.05  # in tokens a second, from which on recomputation is worth it
 
 
@@ -68,37 +72,64 @@ def load_of(jobs: Iterable[Job], max_length: int) -> Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Logits:
+    """What is predicted for targets, of as many as go through the head at once."""
+
+    per_target: int  # bytes
+    most: int  # targets at once
+    share: float  # of a pass's tokens, that are targets at most
+
+    def bytes(self, tokens: int, *, is_recorded: bool) -> int:
+        targets = math.ceil(self.share * tokens)
+        if is_recorded:
+            targets = recorded_targets(targets, SPARE)
+        return self.per_target * min(targets, self.most)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredPasses:
     """What passes held beside the backbone and the adapters' own state, as it was measured."""
 
-    peaks: tuple[tuple[int, int], ...]  # tokens and bytes, both ascending; none if none had room
+    # Rows and bytes, both ascending; none if none had room. Where nothing is known of logits, as in
+    # older logs, they are among the bytes, and tokens stand in the place of rows.
+    peaks: tuple[tuple[int, int], ...]
     per_row_rank: int  # what a row keeps for its adapter, for one unit of the widest rank
     per_rank_moving: int  # held twice, for one unit of rank, while the adapters' memory grows
     evaluation: int  # bytes of an evaluation's pass
     recorded_tokens: int = 0  # passes of up to so many are rounded up, and recorded
     recompute: bool = False  # activations are computed again in the backward pass
+    logits: Logits | None = field(default=None, metadata=LEFT_OUT)
 
-    def bytes(self, load: Load, per_token: int) -> int:
-        """Most bytes held at any time; beyond the measured passes by `per_token`."""
-        tokens, rows, jobs = load.tokens, load.tokens, load.jobs
-        if tokens <= self.recorded_tokens:
-            rows = recorded_rows(tokens, SPARE)
+    def bytes(self, load: Load, per_row: int) -> int:
+        """Most bytes held at any time; beyond the measured passes by `per_row`."""
+        tokens, jobs = load.tokens, load.jobs
+        is_recorded, rows = tokens <= self.recorded_tokens, self.rows(tokens)
+        if is_recorded:
             tokens, jobs = _with_room(tokens, _TILE_ROWS), _with_room(jobs, _LEAST_JOBS)
+        if self.logits is None:
+            training = self._peak(tokens, per_row)
+        else:
+            training = self._peak(rows, per_row)
+            training += self.logits.bytes(load.tokens, is_recorded=is_recorded)
         width = max(_LEAST_WIDTH, 1 << (load.widest - 1).bit_length())
-        rows += _TILE_ROWS * (jobs + 1)  # each job cuts one more tile in two
-        training = self._peak(tokens, per_token) + self.per_row_rank * width * rows
+        cut = _TILE_ROWS * (jobs + 1)  # each job cuts one more tile in two
+        training += self.per_row_rank * width * (rows + cut)
         return max(training, self.evaluation, self.per_rank_moving * load.ranks)
 
-    def _peak(self, tokens: int, per_token: int) -> int:
+    def rows(self, tokens: int) -> int:
+        """That a pass over so many computes."""
+        return recorded_rows(tokens, SPARE) if tokens <= self.recorded_tokens else tokens
+
+    def _peak(self, rows: int, per_row: int) -> int:
         """Between two measured passes on the line through them; the smallest holds for less."""
-        after = bisect_right(self.peaks, tokens, key=lambda peak: peak[0])
+        after = bisect_right(self.peaks, rows, key=lambda peak: peak[0])
         first, held = self.peaks[max(0, after - 1)]
-        if after == 0 or first == tokens:
+        if after == 0 or first == rows:
             return held
         if after == len(self.peaks):
-            return held + per_token * (tokens - first)
+            return held + per_row * (rows - first)
         last, more = self.peaks[after]
-        return held - (held - more) * (tokens - first) // (last - first)
+        return held - (held - more) * (rows - first) // (last - first)
 
 
 def recorded_rows(tokens: int, spare: float = 0.0) -> int:
@@ -107,9 +138,15 @@ def recorded_rows(tokens: int, spare: float = 0.0) -> int:
     return _with_room(max(1, int((1 + spare) * tokens)), _LEAST_ROWS)
 
 
-def _with_room(count: int, least: int) -> int:
+def recorded_targets(targets: int, spare: float = 0.0) -> int:
+    """As `recorded_rows`, of its targets, with twice the room to spare."""
+    count = max(1, int((1 + 2 * spare) * targets))
+    return _with_room(count, _LEAST_TARGETS, _TARGETS_SHARE)
+
+
+def _with_room(count: int, least: int, share: int = _ROOM_SHARE) -> int:
     """As recorded passes round up what they have."""
-    step = max(least, (1 << (count - 1).bit_length()) // _ROOM_SHARE)
+    step = max(least, (1 << (count - 1).bit_length()) // share)
     return -(-count // step) * step
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from alto_policy.memory import SPARE, recorded_rows
+from alto_policy.memory import SPARE, recorded_rows, recorded_targets
 from alto_policy.types import Job, Task
 from alto_runs.costs.recording import RECORDING_ROWS
 from alto_sim.sample_lengths import PassNeeds, SampleLengths, needs_of
@@ -11,7 +11,6 @@ from alto_sim.step_time import RowTimes, tokens_of
 
 __all__ = ["KnownRecordings", "Shape"]
 
-_LEAST_TARGETS = 128
 _LEAST_LENGTH = 128
 _RANK_STEP = 16
 _MOST_RECORDINGS = 32
@@ -36,10 +35,9 @@ class Shape:
         """With room for this batch and for others like it, `spare` of it more in any case."""
         rows = recorded_rows(batch.rows, spare)
         longest = max(_LEAST_LENGTH, _power_of_two(batch.longest))
-        targets = int((1 + 2 * spare) * batch.targets)
         return cls(
             rows=rows,
-            targets=_room_for(targets, max(_LEAST_TARGETS, _power_of_two(targets) // 8)),
+            targets=recorded_targets(batch.targets, spare),
             sequences=_room_for(batch.sequences) + -(-rows // (2 * longest)),
             longest=longest,
             adapters=_room_for(batch.adapters),

@@ -31,7 +31,8 @@ class EvaluationCase:
 
 _MOST_JOBS, _MOST_TOKENS = 32, 16_384  # of a pass in which one job's size is that of many
 
-# One job and many, over the tokens that a job brings to a pass; then ranks and lengths.
+# One job and many, over the tokens that a job brings to a pass; then ranks and lengths; then what
+# predicted memory may miss: short samples, sizes between measured ones, wide ranks, many jobs.
 _ON_GPU = (
     *(StepCase(1, 16, *size) for size in JOB_SIZES),
     *(
@@ -47,6 +48,15 @@ _ON_GPU = (
     StepCase(64, 16, 1, 256),
     StepCase(8, 16, 1, 2048),
     StepCase(1, 16, 1, 8192),
+    StepCase(1, 128, 1, 128),
+    StepCase(1, 16, 1, 256),
+    StepCase(1, 16, 3, 160),
+    StepCase(1, 64, 3, 256),
+    StepCase(5, 16, 1, 256),
+    StepCase(16, 32, 1, 256),
+    StepCase(64, 16, 1, 128),
+    StepCase(4, 128, 1, 2048),
+    StepCase(1, 128, 1, 8192),
 )
 _QUICKLY_ON_GPU = (
     StepCase(1, 16, 1, 512),

@@ -8,9 +8,10 @@ from functools import partial
 import torch
 
 from alto_exec.bank import AdapterBank
+from alto_exec.compiling import compile_passes
 from alto_exec.data.samples import Sample
 from alto_exec.decoder import Decoder
-from alto_exec.evaluate import Adapter, validation_losses
+from alto_exec.evaluate import Adapter, pass_limits, validation_losses
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.memory import measured_memory_model
 from alto_exec.profiling.cases import EvaluationCase, StepCase
@@ -19,14 +20,13 @@ from alto_exec.profiling.synthetic import equal_jobs, random_samples, residents
 from alto_exec.residence import Resident
 from alto_exec.step import train_pass
 from alto_policy.memory import MemoryModel
-from alto_policy.types import Task, TaskId
+from alto_policy.types import Job, Task, TaskId
 from alto_runs.profile import EvaluationRow, Machine, ModelShape, StepRow, Trained
 
 __all__ = ["Bench", "MeasuredStep"]
 
 _RANK = 16  # of evaluations
 _SEQUENCES = 16  # that jobs draw from
-_LENGTH = 512  # of sequences for which memory is measured
 _SHARE = 0.95  # of the card, that may be held
 
 
@@ -38,6 +38,13 @@ class MeasuredStep:
     row: StepRow | None
     predicted_bytes: int | None  # by the memory model
     held_bytes: int | None  # at its peak, an evaluation included
+
+    @property
+    def over(self) -> float | None:
+        """By how much of what was held more was predicted."""
+        if self.predicted_bytes is None or self.held_bytes is None:
+            return None
+        return self.predicted_bytes / self.held_bytes - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,7 @@ class Bench:
 
     def steps(self, cases: Sequence[StepCase]) -> Iterator[MeasuredStep]:
         """The cases that can run; first all that keep their activations."""
+        self._compile(cases)
         kinds = [False, True] if isinstance(self.backbone, Decoder) else [False]
         for recompute in kinds:
             alike = [case for case in cases if case.recompute is recompute]
@@ -102,7 +110,10 @@ class Bench:
         data = random_samples(_SEQUENCES, case.length, self.shape.vocabulary)
         seconds = self._seconds(case, bank, here, data)
         trained = _peak_bytes(self.backbone.device)
-        self._evaluate(bank, here[:1], data)
+        if trained is not None:  # what an executor holds, whose passes are as full as they may be
+            count = max(1, pass_limits(self.backbone)[0] // case.length)
+            many = random_samples(count, case.length, self.shape.vocabulary)
+            self._evaluate(bank, here[:1], many)
         row = StepRow(
             machine=self.machine,
             model=self.shape,
@@ -132,24 +143,32 @@ class Bench:
             warm_up=3 if is_recorded else 1,  # compiled, recorded, replayed
         )
 
+    def _compile(self, cases: Sequence[StepCase]) -> None:
+        """As an executor does before its first pass."""
+        if not isinstance(self.backbone, Decoder) or not self.backbone.runs_in_kernels:
+            return
+        for rank in sorted({case.rank for case in cases}):
+            most = max(case.jobs for case in cases if case.rank == rank)
+            jobs = equal_jobs(most, rank=rank, batch_size=1)
+            compile_passes(self.backbone, self._bank(), self._task(jobs, 1))
+
     def _memory(self, cases: Sequence[StepCase]) -> MemoryModel | None:
-        """As an executor measures it for a task of so many tokens; None off the GPU."""
+        """As an executor measures it for a task of so many tokens whose samples are as short as any
+        here; None off the GPU."""
         if self.backbone.device.type != "cuda":
             return None
-        most = max(case.tokens for case in cases)
-        task = Task(
-            id=TaskId("profile"),
-            jobs=equal_jobs(1, rank=_RANK, batch_size=-(-most // _LENGTH)),
-            backbone=self.shape.name,
-            max_length=_LENGTH,
-        )
-        samples = random_samples(_SEQUENCES, _LENGTH, self.shape.vocabulary)
+        most, length = max(case.tokens for case in cases), min(case.length for case in cases)
+        task = self._task(equal_jobs(1, rank=_RANK, batch_size=-(-most // length)), length)
+        samples = random_samples(_SEQUENCES, length, self.shape.vocabulary)
         model = measured_memory_model(
             self.backbone, self._bank(), samples, task, cases[0].recompute
         )
         # The margin is a run's own, for what is fragmented; here most of it may be used.
         total = torch.cuda.get_device_properties(self.backbone.device).total_memory
         return replace(model, capacity=int(_SHARE * total))
+
+    def _task(self, jobs: tuple[Job, ...], length: int) -> Task:
+        return Task(id=TaskId("profile"), jobs=jobs, backbone=self.shape.name, max_length=length)
 
     def _bank(self) -> AdapterBank:
         return AdapterBank(

@@ -61,10 +61,15 @@ def write_profile(out: Path, models: Sequence[str], say: Say, *, quick: bool = F
     for name, config in configs.items():
         backbone, machine = _checked(config, device, dtype_of(spec))
         bench = Bench(backbone, shapes[name], machine, _kernels(backbone))
+        overs = []
         for step in bench.steps(step_cases(on_gpu=device.type == "cuda", quick=quick)):
             say(f"{name}: {_told(step)}")
             if step.row is not None:
                 write(step.row)
+            if step.over is not None:
+                overs.append(step.over)
+        if overs:
+            say(f"{name}: {len(overs)} peaks predicted {min(overs):+.1%} to {max(overs):+.1%}")
         for evaluation in bench.evaluations(
             evaluation_cases(on_gpu=device.type == "cuda", quick=quick)
         ):
@@ -120,8 +125,6 @@ def _told(step: MeasuredStep) -> str:
         return f"{text}: not run, it would hold {step.predicted_bytes / 1e9:.1f} GB"
     row = step.row
     text += f": {row.seconds * 1e3:.1f} ms, {row.tokens / row.seconds:,.0f} tokens/s"
-    if row.peak_bytes is None or step.predicted_bytes is None:
+    if step.held_bytes is None or step.over is None:
         return text
-    assert step.held_bytes is not None
-    over = step.predicted_bytes / step.held_bytes - 1
-    return f"{text}, {step.held_bytes / 1e9:.2f} GB at its peak, predicted {over:+.1%}"
+    return f"{text}, {step.held_bytes / 1e9:.2f} GB at its peak, predicted {step.over:+.1%}"

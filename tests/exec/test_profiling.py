@@ -9,11 +9,12 @@ from transformers import LlamaConfig
 from alto_exec.bank import AdapterBank
 from alto_exec.batch import PackedBatch
 from alto_exec.decoder import Decoder
-from alto_exec.profiling import session
+from alto_exec.profiling import passes, session
 from alto_exec.profiling.cases import EvaluationCase
 from alto_exec.profiling.passes import Bench
 from alto_exec.profiling.plain import Outcome, ours
 from alto_exec.profiling.synthetic import config_of, shape_of
+from alto_policy.memory import MemoryModel
 from alto_runs.costs.shapes import shape_of as known_shape
 from alto_runs.profile import EvaluationRow, GemmRow, StepRow, read_profile
 from tests.cli.typed import mistake, typed
@@ -57,6 +58,21 @@ def test_a_machine_is_measured_and_its_rows_are_checked(
     assert products == {(576, 576), (576, 1536), (1536, 576)}
     checked = typed(capsys, "profile", "--check", out)
     assert f"{len(steps)} rows left out one at a time" in checked.out
+
+
+def test_peaks_are_compared_with_what_was_predicted(
+    folder: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a device that would tell them: passes of 32 and of 128 tokens."""
+    model = MemoryModel(capacity=2000, fixed=0, per_rank=0, per_token=10)
+    monkeypatch.setattr(Bench, "_memory", lambda *_: model)
+    monkeypatch.setattr(passes, "_peak_bytes", lambda _: 1000)
+    monkeypatch.setattr(passes, "pass_limits", lambda _: (64, 64))
+    out = tmp_path / "mine.jsonl"
+    told = typed(capsys, "profile", "--out", out, "--model", folder, "--quick").err
+    assert "1 jobs of rank 8, 1 x 128 tokens: " in told
+    assert "tokens/s, 0.00 GB at its peak, predicted +28.0%" in told
+    assert "tiny: 4 peaks predicted -68.0% to +28.0%" in told
 
 
 def test_nothing_is_overwritten(folder: str, tmp_path: Path, capsys: Capture) -> None:

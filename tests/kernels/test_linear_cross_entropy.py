@@ -1,5 +1,6 @@
 """Losses and the gradient of hidden, in chunks, against float64."""
 
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -40,6 +41,26 @@ def test_losses_and_gradient(
     ours, torchs = run(linear_cross_entropy, dtype), run(linear_cross_entropy_ref, dtype)
     for o, t, e in zip(ours, torchs, exact, strict=True):
         assert_as_exact_as_torch(o, t, e)
+
+
+@pytest.mark.parametrize("need_gradient", [True, False])
+def test_logits_of_one_chunk_are_gone_when_the_next_are_made(
+    need_gradient: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "_CHUNK_ELEMENTS", 10 * V)
+    made: list[weakref.ref[Tensor]] = []
+    linear = torch.nn.functional.linear
+
+    def watched(hidden: Tensor, weight: Tensor) -> Tensor:
+        assert all(logits() is None for logits in made)
+        logits = linear(hidden, weight)
+        made.append(weakref.ref(logits))
+        return logits
+
+    monkeypatch.setattr(torch.nn.functional, "linear", watched)
+    hidden, weight, targets, _ = draw(torch.float32)
+    linear_cross_entropy(hidden.requires_grad_(need_gradient), weight, targets)
+    assert len(made) == 4
 
 
 @pytest.mark.parametrize("need_gradient", [True, False])

@@ -8,6 +8,7 @@ from alto_policy.memory import (
     SPARE,
     KeptActivations,
     Load,
+    Logits,
     MeasuredPasses,
     MemoryModel,
     joined,
@@ -67,6 +68,13 @@ def test_fits(capacity: int, max_jobs: int | None, fits: bool) -> None:
 PASSES = MeasuredPasses(
     peaks=((100, 1000), (200, 1501)), per_row_rank=0, per_rank_moving=0, evaluation=0
 )
+# Passes of up to 4,000 tokens are recorded; a byte for each row, of two that have as many one more.
+RECORDED = replace(
+    PASSES,
+    peaks=((512, 511), (512, 512), (1024, 1024), (2560, 2560)),
+    recorded_tokens=4000,
+    logits=Logits(per_target=0, most=0, share=0.0),
+)
 
 
 @pytest.mark.parametrize(
@@ -92,14 +100,40 @@ PASSES = MeasuredPasses(
             replace(PASSES, per_rank_moving=900), (LARGE,), 50, 3600, id="adapters that move"
         ),
         pytest.param(
-            replace(PASSES, recorded_tokens=200), (SMALL,), 129, 1501 + 7 * 56, id="recorded"
+            replace(PASSES, recorded_tokens=200), (SMALL,), 129, 1501 + 7 * 56, id="tokens rounded"
         ),
         pytest.param(
-            replace(PASSES, recorded_tokens=200, per_row_rank=1),
+            replace(RECORDED, per_row_rank=1),
             (SMALL,),
             100,
-            1000 + 141 + 16 * (512 + 128 * 9),
+            512 + 16 * (512 + 128 * 9),
             id="recorded with room for eight jobs and 512 rows",
+        ),
+        pytest.param(RECORDED, (SMALL,), 482, 512, id="the last that 512 rows are for"),
+        pytest.param(RECORDED, (SMALL,), 483, 1024, id="the first of 1,024 rows"),
+        pytest.param(RECORDED, (SMALL,), 1100, 1536, id="1,536 rows, between two measured"),
+        pytest.param(RECORDED, (SMALL,), 3001, 2560 + 7 * 1024, id="3,584 rows, beyond"),
+        pytest.param(RECORDED, (SMALL,), 4001, 2560 + 7 * 1441, id="launched"),
+        pytest.param(
+            replace(RECORDED, logits=Logits(per_target=10, most=1000, share=0.527)),
+            (SMALL,),
+            1100,
+            1536 + 10 * 768,
+            id="652 targets with what is spared, in steps of 128",
+        ),
+        pytest.param(
+            replace(RECORDED, logits=Logits(per_target=10, most=1000, share=1.0)),
+            (SMALL,),
+            1100,
+            1536 + 10 * 1000,
+            id="no more targets at once than that",
+        ),
+        pytest.param(
+            replace(PASSES, logits=Logits(per_target=10, most=1000, share=0.5)),
+            (SMALL,),
+            101,
+            1000 + 6 + 10 * 51,
+            id="targets of a pass that is launched are not rounded up",
         ),
     ],
 )

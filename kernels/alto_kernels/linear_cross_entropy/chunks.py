@@ -27,6 +27,7 @@ def losses_and_gradient(
             _softmax_losses(logits_nV, targets_N[chunk], losses_N[chunk], need_gradient)
         if gradient_NH is not None:
             torch.mm(logits_nV, weight_VH, out=gradient_NH[chunk])
+        del logits_nV  # before there are those of the next chunk
     return losses_N, gradient_NH
 
 
