@@ -123,8 +123,9 @@ class Executor:
             return
         if keep:
             self.keeper.keep(resident)
-        if self.keeper.is_durable:
             self.keeper.settle(job)
+        elif self.keeper.is_durable:
+            self.keeper.dismiss(resident.job)
         self.bank.leave(resident.slot)
 
     def secure(self, jobs: Sequence[Job]) -> None:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _ADAPTER_THREADS, _STATE_THREADS = 16, 2  # jobs that stop wait for adapters, never behind states
 _WRITTEN_PER_SECOND = 1e9  # bytes, to a file
 _SHARE = 0.05  # of the time may go into checkpoints
-_SHARE_BESIDE = 0.5  # where training waits for the copy alone, a twentieth of the writing
+_SHARE_BESIDE = 0.1  # where training waits for the copy alone
 _MOST_WAITING = 4e9  # bytes on their way to the disk; further checkpoints are left out
 
 
@@ -35,9 +35,9 @@ class Keeper:
 
     A best adapter waits in main memory until its job leaves, or is about to stop, which `secure` is
     told. Checkpoints come as often as writing them takes a twentieth of the time; on a GPU whose
-    executor may be lost by itself (`is_durable`) half of it, since training waits for the copy
-    alone where one that is still on its way is waited out. What was trained since is trained again
-    after a kill, to the same end.
+    executor may be lost by itself (`is_durable`) a tenth of it, since training waits for the copy
+    alone where one that is still on its way is waited out. None is made of a job at its end. What
+    was trained since is trained again after a kill, to the same end.
     """
 
     def __init__(
@@ -78,7 +78,9 @@ class Keeper:
     def reported(self, residents: Sequence[Resident]) -> None:
         """The reports that their progress holds are about to be told."""
         for resident in residents:
-            if self._wants(resident):
+            if resident.progress.step == resident.job.steps:
+                self.keep_best(resident.job)
+            elif self._wants(resident):
                 self.keep(resident)
 
     def secure(self, jobs: Sequence[Job]) -> None:
@@ -96,10 +98,11 @@ class Keeper:
             return False
         is_copied = self.is_durable and self._bank.value_RC.device.type == "cuda"
         share = _SHARE_BESIDE if is_copied else _SHARE
-        seconds = self._checkpoint_bytes(self._bank.num_rows) / _WRITTEN_PER_SECOND / share
+        bytes_per_row = self._bank.memory.state_bytes_per_row
+        seconds = bytes_per_row * self._bank.num_rows / _WRITTEN_PER_SECOND / share
         since = time.monotonic() - self._kept.get(job, self._start)
         writing = sum(not each.done() for each in self._states.values())
-        is_free = writing * self._checkpoint_bytes(resident.slot.rank) < _MOST_WAITING
+        is_free = writing * bytes_per_row * resident.slot.rank < _MOST_WAITING
         return since >= seconds and is_free
 
     def keep(self, resident: Resident) -> None:
@@ -126,6 +129,13 @@ class Keeper:
         """Wait until all that was begun for the job is on disk. Raises what went wrong with it."""
         _await(self._states, job)
         _await(self._adapters, job)
+
+    def dismiss(self, job: Job) -> None:
+        """It trains no more: its best adapter is on disk when this is done, and no state of it is
+        begun to be written."""
+        self.secure([job])
+        if (state := self._states.pop(job.id, None)) is not None:
+            state.cancel()
 
     def close(self) -> None:
         """Wait for all that was begun."""
@@ -155,9 +165,6 @@ class Keeper:
     def _write_best(self, job: JobId, value_rC: Tensor, hyperparameters: Hyperparameters) -> None:
         folder = self._directory.job_folder(job)
         write_adapter(folder, self._bank, value_rC, hyperparameters, self._base_model)
-
-    def _checkpoint_bytes(self, rank: int) -> int:
-        return self._bank.memory.state_bytes_per_row * rank
 
 
 def _await(writing: dict[JobId, Future[None]], job: JobId) -> None:

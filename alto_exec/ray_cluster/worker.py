@@ -141,7 +141,7 @@ class Worker:
                         yield self._reported(report)
             case Release(job=job_id, step=step):
                 if how := executor.resume(job_id, step):
-                    executor.leave(job_id, keep=True)
+                    executor.leave(job_id, keep=False)
                     yield Left(job_id, self._stays[job_id], how)
             case Leave(job=job_id, stay=stay, how=how):
                 if stay == self._stays.get(job_id) and job_id in executor.residents:

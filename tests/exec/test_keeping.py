@@ -177,7 +177,7 @@ def test_a_report_waits_for_nothing_and_its_adapter_is_on_disk_once_it_is_secure
     disk_is_free, written = threading.Event(), list[int]()
 
     def write_checkpoint(path: Path, state: Checkpoint) -> None:
-        assert disk_is_free.wait(60)
+        assert disk_is_free.wait(20)
         written.append(state.progress.step)
 
     def write_slowly(*arguments: Any) -> None:
@@ -249,3 +249,52 @@ def test_reports_do_not_wait_behind_states_of_other_jobs(
     executor.keeper.close()
     of_jobs = [[report.losses.val for report in reports] for reports in story.reports.values()]
     assert sum(losses[1] < losses[0] for losses in of_jobs) > 2, "nobody keeps a second adapter"
+
+
+def test_who_leaves_for_good_waits_for_its_best_adapter_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """States of it that nobody has begun to write are given up."""
+    monkeypatch.setattr(keeping, "_SHARE", 1e12)
+    disk_is_free, written = threading.Event(), list[tuple[str, int]]()
+
+    def write_checkpoint(path: Path, state: Checkpoint) -> None:
+        assert disk_is_free.wait(20)
+        written.append((path.stem, state.progress.step))
+
+    def write_slowly(*arguments: Any) -> None:
+        time.sleep(0.3)
+        write_adapter(*arguments)
+
+    monkeypatch.setattr(keeping, "write_checkpoint", write_checkpoint)
+    monkeypatch.setattr(keeping, "write_adapter", write_slowly)
+    jobs = [job(f"job{n}", steps=3, reports=3, seed=n) for n in range(4)]
+    executor, story = new_executor(tmp_path), Story()
+    for each in jobs:
+        story.hear(executor.launch(each))
+    finish(executor, story, passes=2)
+    assert len(executor.advance()) == len(jobs)
+    for each in jobs:
+        assert executor.resume(each.id, 3) is Departure.FINISHED
+        executor.leave(each.id, keep=False)
+        assert (RunDirectory(tmp_path).job_folder(each.id) / "adapter_config.json").exists()
+    assert not executor.residents
+    disk_is_free.set()
+    executor.keeper.close()
+    assert sorted(written) == [("job0", 1), ("job1", 1)], "two threads had begun"
+
+
+def test_no_state_is_kept_of_a_job_at_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "_SHARE", 1e12)
+    short = job("short", steps=2, reports=2)
+    executor, story = new_executor(tmp_path), Story()
+    story.hear(executor.launch(short))
+    for _ in range(2):
+        finish(executor, story, passes=0)
+        story.hear(executor.advance()[0])
+        executor.keeper.settle(short.id)
+        assert kept_step(RunDirectory(tmp_path).checkpoint_path(short.id)) == 1
+    assert [report.step for report in story.reports[short.id]] == [1, 2]
+    assert (RunDirectory(tmp_path).job_folder(short.id) / "adapter_config.json").exists()
