@@ -68,6 +68,8 @@ class JobHost(Protocol):
     def forget(self, job: JobId) -> None: ...
 
 
+# What such a job has not on disk after a kill it trains again; nobody waits for it.
+_COMES_BACK = (Departure.PAUSED, Departure.EVICTED)
 _IDLE_SECONDS = 0.02  # between two looks into the inbox where nothing trains
 
 
@@ -193,7 +195,7 @@ class ExecBackend:
                 looks = [_IDLE_SECONDS] * (self._inbox is not None)
                 time.sleep(max(0.0, min(wakes + looks)))
         event = self._outbox.popleft()
-        if isinstance(event, JobLeft):
+        if isinstance(event, JobLeft) and event.how not in _COMES_BACK:
             host = self._executors.get(self._task_of[event.job])
             if host and host.keeper:
                 host.keeper.settle(event.job)

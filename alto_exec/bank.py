@@ -186,7 +186,7 @@ class AdapterBank:
     def fresh(self, rank: int, seed: int) -> AdapterState:
         """A new adapter, a function of (seed, linear): A uniform within 1/sqrt(inputs) as PEFT
         draws it, B zero."""
-        value_rC = torch.zeros(rank, self.num_columns)
+        value_rC = torch.zeros(rank, self.num_columns, pin_memory=self._device.type == "cuda")
         for number, (shape, (a, _)) in enumerate(zip(self.shapes, self._columns, strict=True)):
             generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
             bound = shape.inputs**-0.5

@@ -18,6 +18,7 @@ from alto_exec.data.samples import Sample
 from alto_exec.decoder import Decoder
 from alto_exec.optimizer import update_of
 from alto_exec.probing import random_state
+from alto_exec.process import unpin_what_is_free
 from alto_exec.weighing import FixedWeights, loss_dtype
 from alto_kernels.adamw import adamw
 from alto_kernels.ahead import compiled_ahead
@@ -49,6 +50,7 @@ def compile_passes(backbone: Decoder, bank: AdapterBank, task: Task) -> None:
     it is afterwards. If memory runs out, what is left is compiled when it is met."""
     highest = max(job.hyperparameters.rank for job in task.jobs)
     slot = bank.join(random_state(bank, highest))
+    unpin_what_is_free()
     try:
         with compiled_ahead(len(os.sched_getaffinity(0))):
             _take_steps(bank, slot, task)

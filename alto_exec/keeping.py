@@ -15,7 +15,7 @@ from alto_exec.bank import AdapterBank
 from alto_exec.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from alto_exec.claims import claimant
 from alto_exec.peft_format import BaseModel, write_adapter
-from alto_exec.residence import Resident
+from alto_exec.residence import Progress, Resident
 from alto_policy.types import Hyperparameters, Job, JobId
 from alto_runs.directory import RunDirectory
 
@@ -33,11 +33,11 @@ _MOST_WAITING = 4e9  # bytes on their way to the disk; further checkpoints are l
 class Keeper:
     """A job's best adapter is on disk before a checkpoint that counts on it.
 
-    A best adapter waits in main memory until its job leaves, or is about to stop, which `secure` is
-    told. Checkpoints come as often as writing them takes a twentieth of the time; on a GPU whose
-    executor may be lost by itself (`is_durable`) a tenth of it, since training waits for the copy
-    alone where one that is still on its way is waited out. None is made of a job at its end. What
-    was trained since is trained again after a kill, to the same end.
+    A best adapter waits in main memory until its job leaves, is past its best, or is about to stop,
+    which `secure` is told. Checkpoints come as often as writing them takes a twentieth of the time;
+    on a GPU whose executor may be lost by itself (`is_durable`) a tenth of it, since training waits
+    for the copy alone where one that is still on its way is waited out. None is made of a job at
+    its end. What was trained since is trained again after a kill, to the same end.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class Keeper:
         self._claimant = claimant(directory)
         self._bank = bank
         self._base_model = base_model
-        cores = len(os.sched_getaffinity(0))
-        self._adapter_pool = ThreadPoolExecutor(min(_ADAPTER_THREADS, cores), "adapters")
+        self._num_threads = min(_ADAPTER_THREADS, len(os.sched_getaffinity(0)))
+        self._adapter_pool = ThreadPoolExecutor(self._num_threads, "adapters")
         self._state_pool = ThreadPoolExecutor(_STATE_THREADS, "states")
         self._adapters: dict[JobId, Future[None]] = {}  # being written, the last of each job
         self._states: dict[JobId, Future[None]] = {}
@@ -76,12 +76,20 @@ class Keeper:
         self._best[job] = self._bank.begin_copy(resident.slot, self._best.get(job))
 
     def reported(self, residents: Sequence[Resident]) -> None:
-        """The reports that their progress holds are about to be told."""
+        """The reports that their progress holds are about to be told.
+
+        Who is past its best may be stopped for that soon: whoever then waits for the adapter finds
+        it written, but where the disk is behind, which takes what must be alone.
+        """
         for resident in residents:
             if resident.progress.step == resident.job.steps:
                 self.keep_best(resident.job)
             elif self._wants(resident):
                 self.keep(resident)
+            elif _is_past_its_best(resident.progress):
+                writing = sum(not each.done() for each in self._adapters.values())
+                if writing < self._num_threads:
+                    self.keep_best(resident.job)
 
     def secure(self, jobs: Sequence[Job]) -> None:
         """Their best adapters are on disk when this is done."""
@@ -165,6 +173,10 @@ class Keeper:
     def _write_best(self, job: JobId, value_rC: Tensor, hyperparameters: Hyperparameters) -> None:
         folder = self._directory.job_folder(job)
         write_adapter(folder, self._bank, value_rC, hyperparameters, self._base_model)
+
+
+def _is_past_its_best(progress: Progress) -> bool:
+    return progress.report is not None and progress.report.val != progress.best_val
 
 
 def _await(writing: dict[JobId, Future[None]], job: JobId) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,12 @@ from alto_exec.memory import measured_memory_model, memory_model
 from alto_exec.metering import Meter
 from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
 from alto_exec.modules import check_targets
-from alto_exec.process import pin_by_many_threads, spare_what_lives, take_back_what_is_spared
+from alto_exec.process import (
+    pin_ahead,
+    pin_by_many_threads,
+    spare_what_lives,
+    take_back_what_is_spared,
+)
 from alto_exec.quantized_layers import QuantizedLayers, quantizer
 from alto_exec.seating import Space
 from alto_policy.memory import MemoryModel
@@ -77,6 +83,8 @@ class PreparedTask:
         bank = bank_of(backbone, spec)
         if isinstance(backbone, Decoder) and backbone.is_whole and backbone.runs_in_kernels:
             compile_passes(backbone, bank, self.task)
+        if backbone.device.type == "cuda":
+            pin_ahead(self._copied_bytes(backbone, bank, spec), backbone.device)
         memory = self.memory(backbone, bank, spec)
         space = Space(memory, self.task.max_length)
         meter = Meter(self.task.id, partial(append_work, directory.work_path))
@@ -119,8 +127,7 @@ class PreparedTask:
         self, backbone: FrozenModel, bank: AdapterBank, executor: ExecutorSpec
     ) -> MemoryModel:
         """Measured on a GPU, by passes over the longest samples; counted from shapes elsewhere."""
-        gigabytes = executor.memory_gb
-        capacity = None if gigabytes is None else int(gigabytes * 1e9)
+        capacity = _capacity(executor)
         if backbone.device.type == "cuda":
             model = measured_memory_model(
                 backbone, bank, self.dataset.train, self.task, executor.recompute, capacity
@@ -130,6 +137,22 @@ class PreparedTask:
         model = replace(model, max_jobs=executor.max_jobs)
         backbone.activations.follow(model)
         return model
+
+    def _copied_bytes(
+        self, backbone: FrozenModel, bank: AdapterBank, executor: ExecutorSpec
+    ) -> list[int]:
+        """Of an adapter of each job, as many as train side by side by a count of memory."""
+        counted, jobs = memory_model(backbone, bank, _capacity(executor)), self.task.jobs
+        fitting = (counted.fits(jobs[:n], self.task.max_length) for n in range(1, len(jobs) + 1))
+        count = sum(takewhile(bool, fitting))
+        row = bank.value_RC.element_size() * bank.num_columns
+        return [row * job.hyperparameters.rank for job in jobs[:count]]
+
+
+def _capacity(executor: ExecutorSpec) -> int | None:
+    """Bytes, where the study sets them."""
+    gigabytes = executor.memory_gb
+    return None if gigabytes is None else int(gigabytes * 1e9)
 
 
 def bank_of(backbone: FrozenModel, spec: ExecutorSpec) -> AdapterBank:

@@ -8,7 +8,7 @@ buffers with some room, and all those that fit the same buffers share a recordin
 import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -38,6 +38,7 @@ __all__ = [
 
 _LEAST_LENGTH = 128  # of the longest sequence: attention works on so many rows at a time
 MOST_RECORDINGS = 32  # the one replayed longest ago makes room
+_FREE = 2  # memory, for each byte that is kept for other passes
 _MEMORY = 2  # free for each byte that a pass takes: what is recorded keeps its memory
 
 Launch = Callable[[], Tensor]
@@ -250,13 +251,37 @@ class Recording:
 def _capture(launch: Launch, pool: Any) -> tuple[Any, Tensor]:
     """The graph of all that is launched, and what it writes."""
     graph = torch.cuda.CUDAGraph()
+    _make_room()
     try:
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            found = launch()
+        with torch.cuda.stream(_capture_stream(torch.cuda.current_device())):
+            graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+            try:
+                found = launch()
+            finally:
+                graph.capture_end()
     except BaseException:
         graph.reset()
         raise
     return graph, found
+
+
+def _make_room() -> None:
+    """A graph cannot have memory that is kept for other passes, which is given back where it may
+    want that: whoever records has seen that twice what a pass takes is free with it.
+
+    `torch.cuda.graph` gives all of it back each time, page-locked memory of the host as well, and
+    the next pass, evaluation or best adapter asks the driver for it again.
+    """
+    torch.cuda.synchronize()
+    kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    if torch.cuda.mem_get_info()[0] < _FREE * kept:
+        torch.cuda.empty_cache()
+
+
+@cache
+def _capture_stream(device: int) -> torch.cuda.Stream:
+    """One for all recordings: they share their memory."""
+    return torch.cuda.Stream(device)
 
 
 def pool_of(recordings: Iterable[Recording]) -> Any:

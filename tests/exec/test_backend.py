@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ MEMORY = MemoryModel(capacity=100, fixed=0, per_rank=1, per_token=1)
 class Host:
     """Has room for one job on its way back beside so many others."""
 
-    keeper = None
+    keeper: Any = None
     tokens_trained = 0
 
     def __init__(self, room: int) -> None:
@@ -98,3 +99,25 @@ def test_a_job_that_has_no_room_alone_is_an_error(tmp_path: Path) -> None:
     backend = backend_with(Host(-1), tmp_path / "run")
     with pytest.raises(torch.OutOfMemoryError):
         backend.prepare((Stop(JOBS[0].id, ExitReason.UNDERPERFORMED),))
+
+
+def test_nobody_waits_for_the_disk_where_a_job_comes_back(tmp_path: Path) -> None:
+    """What is not there after a kill is trained again; of a job that is at its end it would not
+    be."""
+
+    class Keeper:
+        def __init__(self) -> None:
+            self.settled: list[JobId] = []
+
+        def settle(self, job: JobId) -> None:
+            self.settled.append(job)
+
+    host = Host(room=1)
+    host.keeper = Keeper()
+    ends = [(JOBS[2].id, Departure.FINISHED)]
+    host.resume_all = lambda: [ends.pop()] if ends else []  # type: ignore[method-assign]
+    backend = backend_with(host, tmp_path / "run")
+    backend.execute(Pause(JOBS[1].id))
+    told = [event for _ in range(2) if isinstance(event := backend.next_event(), JobLeft)]
+    assert [event.how for event in told] == [Departure.PAUSED, Departure.FINISHED]
+    assert host.keeper.settled == [JOBS[2].id]

@@ -1,14 +1,21 @@
 """What an executor asks of its process."""
 
 import gc
+import os
 import weakref
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from alto_exec import process
 from alto_exec.machine import device_of
-from alto_exec.process import pin_by_many_threads, spare_what_lives, take_back_what_is_spared
+from alto_exec.process import (
+    pin_ahead,
+    pin_by_many_threads,
+    spare_what_lives,
+    take_back_what_is_spared,
+)
 from alto_runs.study import ExecutorSpec
 
 
@@ -37,6 +44,27 @@ def test_threads_pin_side_by_side_and_what_the_user_chose_stays(
         assert settings() == "pinned_num_register_threads:1"
     finally:
         torch._C._accelerator_setAllocatorSettings(before)
+
+
+@pytest.mark.parametrize("lacks", [False, True])
+def test_no_more_is_page_locked_ahead_than_a_part_of_the_host(
+    lacks: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A host that has less of it than that goes on without."""
+    pinned: list[int] = []
+
+    def empty(size: int, *, dtype: torch.dtype, pin_memory: bool) -> None:
+        if lacks and pinned:
+            raise RuntimeError("no more")
+        assert pin_memory
+        pinned.append(size * dtype.itemsize)
+
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4, "SC_PHYS_PAGES": 800}[name])
+    monkeypatch.setattr(torch.cuda, "device", nullcontext)
+    monkeypatch.setattr(torch, "empty", empty)
+    pin_ahead([100, 40, 3, 9], torch.device("cuda", 0)).join()
+    assert pinned == ([100] if lacks else [100, 40, 3])
+    assert bool(caplog.records) == lacks
 
 
 @pytest.mark.parametrize("lives_on", [True, False])

@@ -81,6 +81,8 @@ class Graph:
 
     replays = resets = 0
 
+    def capture_begin(self, *, pool: tuple[int, int], capture_error_mode: str) -> None: ...
+    def capture_end(self) -> None: ...
     def replay(self) -> None:
         Graph.replays += 1
 
@@ -91,13 +93,44 @@ class Graph:
         Graph.resets += 1
 
 
+class Memory:
+    """Of a GPU of 100 bytes, 30 of them in use, and some `kept` for other passes."""
+
+    def __init__(self) -> None:
+        self.kept = 10
+        self.given_back: list[int] = []
+
+    def empty_cache(self) -> None:
+        self.given_back.append(self.kept)
+        self.kept = 0
+
+
+@pytest.fixture
+def gpu_memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
+    """Passes are recorded without a GPU."""
+    memory = Memory()
+    stubs: dict[str, Any] = {
+        "CUDAGraph": Graph,
+        "Stream": lambda device: device,
+        "stream": lambda _: nullcontext(),
+        "current_device": lambda: -1,
+        "synchronize": lambda: None,
+        "graph_pool_handle": lambda: (0, 1),
+        "empty_cache": memory.empty_cache,
+        "memory_allocated": lambda: 30,
+        "memory_reserved": lambda: 30 + memory.kept,
+        "mem_get_info": lambda: (100 - 30 - memory.kept, 100),
+    }
+    for name, stub in stubs.items():
+        monkeypatch.setattr(torch.cuda, name, stub)
+    return memory
+
+
+@pytest.mark.usefixtures("gpu_memory")
 def test_when_a_pass_is_launched_recorded_and_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
     free = 1 << 40
     monkeypatch.setattr(Graph, "replays", 0)
     monkeypatch.setattr(replay, "free_bytes", lambda: free)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: nullcontext())
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
     calls: list[int] = []
 
     def train(_: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
@@ -133,13 +166,12 @@ def test_when_a_pass_is_launched_recorded_and_replayed(monkeypatch: pytest.Monke
     assert replays.replayed.rows == 3 * 512
 
 
+@pytest.mark.usefixtures("gpu_memory")
 def test_a_graph_ends_with_its_recording_whoever_still_knows_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An error that was raised while it was recorded holds the frames, and these the graph."""
     monkeypatch.setattr(Graph, "resets", 0)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: nullcontext())
     recording = Recording(None)
     recording.record(lambda: torch.empty(0), pool=(0, 1))
     still_known = recording.graph
@@ -155,6 +187,17 @@ def test_a_graph_ends_with_its_recording_whoever_still_knows_of_it(
         recording.record(fails, pool=(0, 1))
     assert Graph.resets == 2
     assert not recording.is_recorded
+
+
+def test_what_is_kept_for_other_passes_stays_where_a_recording_finds_room(
+    gpu_memory: Memory,
+) -> None:
+    recording = Recording(None)
+    recording.record(lambda: torch.empty(0), pool=(0, 1))
+    assert not gpu_memory.given_back
+    gpu_memory.kept = 40  # as much as is free, and a third
+    recording.record(lambda: torch.empty(0), pool=(0, 1))
+    assert gpu_memory.given_back == [40]
 
 
 def test_recordings_give_their_memory_back_before_the_bank_moves() -> None:
@@ -175,14 +218,12 @@ def test_recordings_give_their_memory_back_before_the_bank_moves() -> None:
     assert rows == [4, 9]
 
 
+@pytest.mark.usefixtures("gpu_memory")
 def test_a_larger_recording_serves_until_it_has_wasted_what_another_costs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(replay, "free_bytes", lambda: 1 << 40)
     monkeypatch.setattr(memory, "_LEAST_ROWS", 16)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "graph", lambda *_, **__: nullcontext())
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
     rows: list[int] = []
 
     def train(_: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
