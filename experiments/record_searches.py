@@ -4,7 +4,8 @@
     python -m experiments.record_searches --data DIR --out DIR --only ropes-fifo ropes-alto
 
 `DIR` of the data holds a folder for each data set (`recordings.py` names them); others come from
-`examples`. Each search is a process of its own and leaves DIR/FOLDER/NAME, the folder as in
+`examples`. Searches begin in the order of `--only` or of their value; on several GPUs the longest
+that fit begin first. Each is a process of its own and leaves DIR/FOLDER/NAME, the folder as in
 `traces`: its log and what stands beside it, no adapters. What is there already is passed over, so
 that the same command goes on where a time limit cut it off. With `--warm` a third of a search with
 exits on each data set comes first and is not kept: kernels are compiled then.
@@ -240,8 +241,11 @@ def _chosen(names: Sequence[str] | None, out: Path) -> list[Recording]:
     for name in names or ():
         if name not in known and not any(one.name == name for one in RECORDINGS):
             raise SystemExit(f"--only: {name!r} is none of {', '.join(known)}")
-    wanted = [one for one in RECORDINGS if not names or {one.name, one.path} & set(names)]
-    return [one for one in wanted if not (out / one.path).exists()]
+    places = {name: place for place, name in enumerate(names or known)}
+    found = {one: places.get(one.path, places.get(one.name)) for one in RECORDINGS}
+    wanted = [(place, one) for one, place in found.items() if place is not None]
+    wanted.sort(key=lambda each: each[0])
+    return [one for _, one in wanted if not (out / one.path).exists()]
 
 
 def main() -> None:

@@ -171,7 +171,10 @@ batches and amounts of data."""
 
 
 def in_order(recordings: Sequence[Recording], gpus: int, seconds: float) -> list[Recording]:
-    """As they are begun: those that fit into the time, the longest first, then the others."""
+    """As they are begun: those that fit into the time, the longest first, then the others. One GPU
+    takes them as they come, since with any order it is done at the same time."""
+    if gpus == 1:
+        return list(recordings)
     kept = that_fit(recordings, gpus, seconds)
     rest = [one for one in recordings if one not in kept]
     return sorted(kept, key=lambda one: -one.seconds) + rest

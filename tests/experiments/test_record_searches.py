@@ -113,6 +113,7 @@ def test_the_longest_that_fit_begin_first_and_the_tail_is_cut() -> None:
     assert [one.seed for one in in_order(some, 2, 340)] == [2, 0, 3, 1, 4]
     assert [one.seed for one in in_order(some, 2, 200)] == [0, 3, 1, 2, 4]
     assert that_fit(some, 1, 30) == []
+    assert in_order(some, 1, 340) == some, "as they come"
 
 
 def test_what_does_not_fit_is_told_and_a_failure_stops_nobody() -> None:
@@ -211,6 +212,15 @@ def test_a_search_that_ended_is_kept_without_its_answers(
     assert time.monotonic() - start < 20
     assert ("why" in outcome.told) == ("FAILED" in ending)
     assert (site.out / ONE.path / "run.jsonl").is_file()
+
+
+def test_searches_are_begun_in_the_order_that_is_asked_for(tmp_path: Path) -> None:
+    names = ["ropes-alto", "recorded/cosmosqa-alto", "recorded/qasc-combined-fact-alto"]
+    (tmp_path / names[1]).mkdir(parents=True)
+    found = record_searches._chosen(names, tmp_path)
+    assert [one.name for one in found] == ["ropes-alto", "qasc-combined-fact-alto"]
+    everything = record_searches._chosen(None, tmp_path / "empty")
+    assert everything == list(RECORDINGS)
 
 
 def test_one_command_archives_and_goes_on_where_it_was(
