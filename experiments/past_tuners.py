@@ -6,28 +6,37 @@ Here: the tuners' own classes (Ray Tune, Optuna, Syne Tune; versions in `tuners/
 patience, our `asha`, `hyperband` and `median`, random jobs at the budget of `alto`, and the oracle,
 all over the same full grids, with jobs in lock-step and one after another, in three orders. Each
 tuner's grace and reduction factor are chosen on other tasks than those it is judged on: of the
-settings that spend no more than `alto`, the one of least regret, else the thriftiest. Regret is the
-winner's best validation loss over that of the full grid. *Kept*: jobs of the true best quarter that
-were trained to their own best loss. *False kills*: jobs stopped that would have beaten the winner.
-`tuners/compare.py` (`make tuners`) makes the table; the figure is made from it.
+settings that spend no more than `alto`, the one of least regret, else the thriftiest. So are the
+share that `alto+` keeps and its handicap (`choosing.py`); *as shipped* they are chosen on all
+tasks. Regret is the winner's best validation loss over that of the full grid. *Kept*: jobs of the
+true best quarter that were trained to their own best loss. *False kills*: jobs stopped that would
+have beaten the winner. `tuners/compare.py` (`make tuners`) makes the table; the figure is made from
+it.
 """
 
 import csv
 import json
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
 from statistics import fmean
 
 from matplotlib.figure import Figure
 
+from alto_policy.policies.alto_plus import AltoPlusSettings
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of
+from experiments.choosing import all_recordings, of_other_tasks, plus_of
+from experiments.curve_sets import recorded_sets
 from experiments.exhibit import Cell, Exhibit, Table, Verdict
-from experiments.table_backend import Arrival
-from experiments.tuners.compare import RESULTS, VERSIONS
+from experiments.judging import judge
+from experiments.table_backend import Arrival, play_policy
+from experiments.tuners.compare import NUM_ORDERS, RESULTS, VERSIONS, order_of
 
 __all__ = ["Result", "chosen_settings", "exhibit", "no_worse", "read_results"]
 
-_OURS = ("ours: alto", "ours: alto+")
+_PLUS = "ours: alto+"
+_SHIPPED = f"{_PLUS}, as shipped"
+_OURS = ("ours: alto", _PLUS)
 _BASELINES = ("none", "oracle", "random")
 _FAMILIES = {"ours": PALETTE[0], "Ray": PALETTE[1], "Optuna": PALETTE[2], "Syne": PALETTE[3]}
 _MEASURES = (
@@ -106,8 +115,9 @@ def no_worse(ours: Sequence[Result], theirs: Sequence[Result]) -> bool:
 
 
 def exhibit() -> Exhibit:
-    results = read_results()
+    results = [replace(one, rule=_SHIPPED) if one.rule == _PLUS else one for one in read_results()]
     judged, basis = _judged(results)
+    judged += _plus_on_others()
     tasks = list(dict.fromkeys(one.task for one in judged))
     rules = list(dict.fromkeys(one.rule for one in judged))
     rows: list[tuple[Cell, ...]] = []
@@ -169,6 +179,28 @@ def _judged(results: Sequence[Result]) -> tuple[list[Result], str]:
     return judged, basis
 
 
+def _plus_on_others() -> Iterator[Result]:
+    """Plays of `alto+` on the recorded tasks, each at settings that the others chose."""
+    for curves in recorded_sets():
+        chosen = plus_of(of_other_tasks(curves, all_recordings()))
+        assert chosen is not None, (
+            f"no share is thrifty enough on the tasks other than {curves.name}"
+        )
+        keep = chosen.keep[0]
+        settings = AltoPlusSettings(rounds=chosen.rounds, keep=keep, handicap=chosen.handicap)
+        for arrival, seed in product(Arrival, range(NUM_ORDERS)):
+            play = play_policy(curves, settings, arrival, order_of(curves, seed))
+            yield Result(
+                task=curves.name,
+                is_generated=False,
+                rule=_PLUS,
+                setting=f"keep {keep:g}, handicap {chosen.handicap:g}",
+                arrival=arrival,
+                order=seed,
+                **asdict(judge(curves, play)),
+            )
+
+
 def _wins(ours: str, rule: str, judged: Sequence[Result], tasks: Sequence[str]) -> str:
     """On how many tasks ours is no worse than the rule in budget and in regret."""
     if rule == ours:
@@ -206,12 +238,29 @@ def _sentences(
         sentences.append(
             f"{ours} has the highest regret of all rules on: {', '.join(worst) or 'no task'}."
         )
+        sentences.append(f"{ours} by task, budget and regret: {_by_task(own, tasks)}.")
+    thrifty = min(peers, key=lambda peer: _mean_budget(judged, peer))
+    spent = _by_task([one for one in judged if one.rule == thrifty], tasks)
+    sentences.append(f"The thriftiest peer rule is {thrifty}: {spent}.")
     return (
         *sentences,
         "A rule that looks only at a job's own rung and at those before it decides the same in "
         "lock-step and in sequence. Optuna's median and percentile pruners compare with finished "
         "trials alone, so that in lock-step they stop nobody.",
     )
+
+
+def _by_task(own: Sequence[Result], tasks: Sequence[str]) -> str:
+    plays = {task: [one for one in own if one.task == task] for task in tasks}
+    return ", ".join(
+        f"{task} {fmean(one.budget for one in found):.1%} and "
+        f"{fmean(one.regret for one in found):.2%}"
+        for task, found in plays.items()
+    )
+
+
+def _mean_budget(judged: Sequence[Result], rule: str) -> float:
+    return fmean(one.budget for one in judged if one.rule == rule)
 
 
 def _is_worst(ours: str, peers: Sequence[str], judged: Sequence[Result], task: str) -> bool:
@@ -234,7 +283,7 @@ def _draw(judged: Sequence[Result], tasks: Sequence[str]) -> Figure:
     """A line for each rule."""
     rules = sorted(
         dict.fromkeys(one.rule for one in judged),
-        key=lambda rule: fmean(one.budget for one in judged if one.rule == rule),
+        key=lambda rule: _mean_budget(judged, rule),
         reverse=True,
     )
     figure, panels = panels_of(0.9 + 0.24 * len(rules), 3)

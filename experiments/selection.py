@@ -17,7 +17,7 @@ from alto_policy.types import JobId
 from experiments.curve_sets import Array, CurveSet
 from experiments.judging import report_samples, top_quarter
 
-__all__ = ["ALTO", "Outcome", "Selection", "outcome", "own_exits", "reached"]
+__all__ = ["ALTO", "Outcome", "Selection", "lacks", "outcome", "own_exits", "reached"]
 
 Counts = NDArray[np.intp]
 
@@ -28,6 +28,7 @@ class Selection:
     keep: tuple[float, ...]  # of the jobs that live to the round
     lookahead: float = 0.0  # of the fall that the slope foretells, added to the loss
     margin: float = 0.0  # relative to the last one kept: so close is kept as well
+    handicap: float = 0.0  # of large batches, as that of `alto+`
     rules: ExitRules = field(default_factory=ExitRules)
 
 
@@ -50,6 +51,7 @@ def reached(curves: CurveSet, selection: Selection) -> Counts:
         if not len(alive):
             break
         scores = score(curves, alive, column, selection.lookahead)
+        scores = scores * np.exp(-selection.handicap * lacks(curves, share)[alive])
         ranked = np.argsort(scores, kind="stable")
         kept = max(1, math.ceil(round(keep * len(alive), 9)))
         bound = scores[ranked[kept - 1]]
@@ -87,6 +89,14 @@ def outcome(curves: CurveSet, selection: Selection) -> Outcome:
         regret=float(found / best.min() - 1),
         top_kept=float(np.mean(ends[top] > own_best[top])),
     )
+
+
+@cache
+def lacks(curves: CurveSet, share: float) -> Array:
+    """What the handicap of each job is a multiple of, after a share of its samples."""
+    sizes = [job.hyperparameters.samples_per_step for job in curves.task.jobs]
+    found: Array = np.log(sizes) * math.log(1 / share)
+    return found
 
 
 @cache

@@ -1,6 +1,7 @@
 """Plays full grids through the tuners' own code and through our policies; writes `results.csv`.
 
     make tuners
+    python -m experiments.tuners.compare --ours   # our rules anew, the tuners' rows as they are
 
 The tuners live in an environment of their own (`requirements.txt`). A loss that is not finite ends
 a job whoever decides: what is compared are rules, not how a crash is handled. In lock-step all
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, fields
 from importlib.metadata import version
 from io import StringIO
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ from experiments.judging import Judgement, judge, oracle, random_play
 from experiments.table_backend import Arrival, Play, play_policy
 from experiments.tuners.rule import Patience, Peer, Rule, TrainAll
 
-__all__ = ["COLUMNS", "NUM_GENERATED", "NUM_ORDERS", "RESULTS", "VERSIONS", "play_rule"]
+__all__ = ["COLUMNS", "NUM_GENERATED", "NUM_ORDERS", "RESULTS", "VERSIONS", "order_of", "play_rule"]
 
 RESULTS = Path(__file__).parent / "results.csv"
 VERSIONS = Path(__file__).parent / "versions.json"
@@ -65,7 +67,12 @@ def play_rule(curves: CurveSet, rule: Rule, arrival: Arrival, order: Sequence[in
     return Play(tuple(rows), tuple(columns))
 
 
-def main() -> None:
+def order_of(curves: CurveSet, seed: int) -> list[int]:
+    """In which its jobs come."""
+    return [int(row) for row in np.random.default_rng(seed).permutation(len(curves.task.jobs))]
+
+
+def _all_anew() -> None:
     from experiments.tuners.optuna_rules import optuna_peers
     from experiments.tuners.ray_rules import ray_peers
     from experiments.tuners.syne_rules import syne_peers
@@ -77,40 +84,61 @@ def main() -> None:
         *optuna_peers(),
         *syne_peers(),
     ]
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for curves in (*recorded_sets(), *generated_sets(NUM_GENERATED)):
-        for row in _rows(curves, peers):
-            writer.writerow(row)
-        print(f"{curves.name}: done", file=sys.stderr, flush=True)
-    write_atomically(RESULTS, text.getvalue())
+    _write(_rows(peers))
     packages = ("ray", "optuna", "syne-tune", "numpy")
     write_atomically(VERSIONS, json.dumps({name: version(name) for name in packages}) + "\n")
 
 
-def _rows(curves: CurveSet, peers: Sequence[Peer]) -> Iterable[tuple[object, ...]]:
-    count = len(curves.task.jobs)
-    for arrival in Arrival:
-        for seed in range(NUM_ORDERS):
-            order = [int(row) for row in np.random.default_rng(seed).permutation(count)]
+def _ours_anew() -> None:
+    """Both come in the order of `_rows`."""
+    with RESULTS.open(encoding="utf-8", newline="") as file:
+        known = list(csv.reader(file))[1:]
+    ours = iter(_rows(()))
+    rules = {*(f"ours: {name}" for name in _OURS), "random", "oracle"}
+    _write(next(ours) if row[2] in rules else row for row in known)
 
-            def row(name: str, setting: str, play: Play) -> tuple[object, ...]:
+
+def _write(rows: Iterable[Sequence[object]]) -> None:
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(rows)
+    write_atomically(RESULTS, text.getvalue())
+
+
+def _rows(peers: Sequence[Peer]) -> Iterable[tuple[object, ...]]:
+    """Our own rules, random jobs and the oracle before the peers, of each play."""
+    for curves in (*recorded_sets(), *generated_sets(NUM_GENERATED)):
+        for arrival, seed in product(Arrival, range(NUM_ORDERS)):
+            order = order_of(curves, seed)
+            for name, setting, play in (
+                *_own_plays(curves, arrival, order, seed),
+                *_peer_plays(curves, arrival, order, seed, peers),
+            ):
                 found = [round(value, 6) for value in astuple(judge(curves, play))]
-                head = (curves.name, curves.is_generated, name, setting, arrival.value, seed)  # noqa: B023
-                return (*head, *found)
+                yield (curves.name, curves.is_generated, name, setting, arrival.value, seed, *found)
+        print(f"{curves.name}: done", file=sys.stderr, flush=True)
 
-            for name in _OURS:
-                settings: Settings = SETTINGS[name]()
-                play = play_policy(curves, settings, arrival, order)
-                yield row(f"ours: {name}", "", play)
-                if name == "alto":
-                    budget = judge(curves, play).budget
-                    yield row("random", "budget of alto", random_play(curves, budget, seed))
-            yield row("oracle", "", oracle(curves))
-            for peer in peers:
-                rule = peer.make(curves.num_reports, seed)
-                yield row(peer.name, peer.setting, play_rule(curves, rule, arrival, order))
+
+def _own_plays(
+    curves: CurveSet, arrival: Arrival, order: Sequence[int], seed: int
+) -> Iterable[tuple[str, str, Play]]:
+    for name in _OURS:
+        settings: Settings = SETTINGS[name]()
+        play = play_policy(curves, settings, arrival, order)
+        yield f"ours: {name}", "", play
+        if name == "alto":
+            budget = judge(curves, play).budget
+            yield "random", "budget of alto", random_play(curves, budget, seed)
+    yield "oracle", "", oracle(curves)
+
+
+def _peer_plays(
+    curves: CurveSet, arrival: Arrival, order: Sequence[int], seed: int, peers: Sequence[Peer]
+) -> Iterable[tuple[str, str, Play]]:
+    for peer in peers:
+        rule = peer.make(curves.num_reports, seed)
+        yield peer.name, peer.setting, play_rule(curves, rule, arrival, order)
 
 
 def _patience(patience: int) -> Callable[[int, int], Rule]:
@@ -118,4 +146,7 @@ def _patience(patience: int) -> Callable[[int, int], Rule]:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:] == ["--ours"]:
+        _ours_anew()
+    else:
+        _all_anew()

@@ -21,10 +21,13 @@ from tests.experiments.tables import grid
         (ALTO, AltoSettings()),
         *(
             (
-                Selection(rounds=rounds, keep=(keep,) * len(rounds)),
-                AltoPlusSettings(rounds=rounds, keep=keep),
+                Selection(rounds=rounds, keep=(keep,) * len(rounds), handicap=handicap),
+                AltoPlusSettings(rounds=rounds, keep=keep, handicap=handicap),
             )
-            for rounds, keep in (((0.05, 0.15), 0.35), ((0.025, 0.075, 0.3), 0.5))
+            for rounds, keep, handicap in (
+                ((0.05, 0.15), 0.35, 0.0),
+                ((0.025, 0.075, 0.3), 0.5, 0.03),
+            )
         ),
     ],
 )

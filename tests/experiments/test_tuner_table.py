@@ -1,33 +1,34 @@
 """The table of the tuners, which another environment makes, is of the grids that lie here."""
 
-import numpy as np
 import pytest
 
-from alto_policy.policies.alto import AltoSettings
+from alto_policy.policies import SETTINGS, Settings
 from experiments.curve_sets import CurveSet, by_seed, recorded_sets
 from experiments.judging import judge
 from experiments.past_tuners import read_results
 from experiments.table_backend import Arrival, play_policy
+from experiments.tuners.compare import order_of
 
 SETS = [curves for group in by_seed(recorded_sets()) for curves in group]
 
 
-def budget_and_regret(curves: CurveSet) -> tuple[float, float]:
-    order = [int(row) for row in np.random.default_rng(0).permutation(len(curves.task.jobs))]
-    found = judge(curves, play_policy(curves, AltoSettings(), Arrival.LOCKSTEP, order))
+def budget_and_regret(curves: CurveSet, settings: Settings) -> tuple[float, float]:
+    play = play_policy(curves, settings, Arrival.LOCKSTEP, order_of(curves, 0))
+    found = judge(curves, play)
     return round(found.budget, 6), round(found.regret, 6)
 
 
+@pytest.mark.parametrize("name", ["alto", "alto+"])
 @pytest.mark.parametrize("curves", SETS, ids=lambda curves: curves.origin.split("/")[2])
-def test_its_rows_are_of_the_grid_as_it_is_recorded_now(curves: CurveSet) -> None:
-    """Where it is not: `make tuners`."""
+def test_its_rows_are_of_the_grid_and_the_rule_as_they_are_now(curves: CurveSet, name: str) -> None:
+    """Where the grid is not: `make tuners`; the rule: `experiments.tuners.compare --ours`."""
     told = [
         (one.budget, one.regret)
         for one in read_results()
-        if (one.task, one.rule, one.order) == (curves.name, "ours: alto", 0)
+        if (one.task, one.rule, one.order) == (curves.name, f"ours: {name}", 0)
         and one.arrival is Arrival.LOCKSTEP
     ]
-    assert budget_and_regret(curves) in told
+    assert budget_and_regret(curves, SETTINGS[name]()) in told
 
 
 def test_it_has_no_other_recorded_task() -> None:

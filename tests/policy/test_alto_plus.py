@@ -46,7 +46,7 @@ def test_each_round_keeps_its_share(capacity: int) -> None:
     }
 
 
-def test_one_round_without_lookahead_is_alto() -> None:
+def test_one_round_of_equal_batches_is_alto() -> None:
     plus = AltoPlusSettings(rounds=(0.1,), keep=0.25)
     curve = level({"a": 4, "b": 1, "c": 1, "d": NAN})
     assert decided(plus, FOUR, curve) == decided(AltoSettings(warmup=0.1), FOUR, curve)
@@ -69,6 +69,20 @@ def test_at_least_so_many_are_kept() -> None:
     assert [name for name, what in found.items() if (2, UNDER) in what] == ["a"]
 
 
+@pytest.mark.parametrize(
+    ("handicap", "kept"), [(0.0, ["small", "small"]), (0.02, ["large", "small"])]
+)
+def test_large_batches_have_a_handicap_that_wanes(handicap: float, kept: list[str]) -> None:
+    """What 64 samples a step lack by it: 0.22 of the logarithm of a loss at 7 %, 0.06 at half."""
+    lack = {"small": 1.0, "large": 1.15}
+    for share, winner in zip((0.07, 0.5), kept, strict=True):
+        settings = AltoPlusSettings(rounds=(share,), keep=0.5, handicap=handicap)
+        jobs = [job("small", steps=100, reports=100)]
+        jobs.append(job("large", batch_size=64, steps=100, reports=100))
+        found = decided(settings, jobs, level(lack))
+        assert [name for name in lack if found[name][-1][1] != UNDER] == [winner]
+
+
 def test_what_was_interrupted_at_a_round_waits_for_the_others() -> None:
     ledger = Ledger(ROUNDS, [job("a"), job("b")])
     ledger.tell(UP, report("a", 2, 1.0), left("a", Departure.PAUSED))
@@ -83,6 +97,7 @@ def test_what_was_interrupted_at_a_round_waits_for_the_others() -> None:
         ("rounds", (0.5, 1.0), "rise"),
         ("keep", 0.0, r"keep must be in \(0, 1\], got 0.0"),
         ("min_kept", 0, "min_kept must be at least 1, got 0"),
+        ("handicap", -0.1, "handicap must be at least 0, got -0.1"),
     ],
 )
 def test_settings_of_the_rounds_quote_the_field_and_value_at_fault(
