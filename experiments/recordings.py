@@ -31,6 +31,7 @@ _AROUND = 35.0  # seconds of a search's process that are not its makespan: start
 
 class Policy(StrEnum):
     ALTO = "alto"
+    ALTO_PLUS = "alto+"
     FIFO = "fifo"  # every job to its end
 
 
@@ -75,7 +76,8 @@ class Recording:
         first = self.data.name if self.shape is None else self.shape.lower()
         backbone = "" if self.layers is None else f"-{self.layers}-layers"
         seed = f"-seed{self.seed}" if self.seed else ""
-        return f"{first}{backbone}-{self.policy}{seed}"
+        policy = self.policy.replace("+", "-plus")
+        return f"{first}{backbone}-{policy}{seed}"
 
     @property
     def made_backbone(self) -> str | None:
@@ -136,6 +138,13 @@ def _sized(data: RecordingData, makespan: float, seed: int = 0) -> Recording:
     )
 
 
+def _plus(data: RecordingData, makespan: float, seed: int = 0) -> Recording:
+    """By our own rules: they were chosen on the grids that stand in `recorded`."""
+    return Recording(
+        data=data, policy=Policy.ALTO_PLUS, makespan=makespan, seed=seed, folder="plus"
+    )
+
+
 def _random(shape: str, makespan: float) -> Recording:
     """Speed alone is told: such a backbone learns nothing of use."""
     return Recording(
@@ -158,6 +167,10 @@ RECORDINGS: tuple[Recording, ...] = (
     _larger(QUESTION_GENERATION, 72),
     _sized(FEW_QUESTIONS, 50),
     _sized(FEW_QUESTIONS, 50, seed=1),
+    _plus(COMBINED_FACT, 55),
+    _plus(QUESTION_GENERATION, 25),
+    _plus(COSMOSQA, 30),
+    _plus(ROPES, 40),
     *_grid(PREFERENCES, 56, 31, seed=1),
     *_grid(COMBINED_FACT, 274, 68, seed=1),
     _larger(COSMOSQA, 120),

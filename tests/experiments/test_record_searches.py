@@ -38,7 +38,8 @@ def test_names_differ_and_the_first_ones_are_worth_the_most() -> None:
     assert all(one.seed == 0 for one in RECORDINGS[:10])
     pairs = {(one.data.name, one.policy, one.seed) for one in RECORDINGS}
     for name in firsts:
-        assert {(name, policy, seed) for policy in Policy for seed in (0, 1)} <= pairs
+        both = (Policy.ALTO, Policy.FIFO)
+        assert {(name, policy, seed) for policy in both for seed in (0, 1)} <= pairs
     assert [one.name for one in RECORDINGS if one.peft_steps] == ["qasc-combined-fact-alto"]
 
 
