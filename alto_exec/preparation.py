@@ -31,6 +31,7 @@ from alto_exec.quantized_layers import QuantizedLayers, quantizer
 from alto_exec.seating import Space
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Task, TokenCounts
+from alto_runs.data_lengths import append_lengths
 from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
 from alto_runs.executor_work import append_work
@@ -98,6 +99,7 @@ class PreparedTask:
             meter=meter,
         )
         spare_what_lives(backbone)
+        append_lengths(directory.lengths_path, self.task.id, self.dataset.lengths)
         return executor, memory
 
     def load(self, executor: ExecutorSpec) -> FrozenModel:

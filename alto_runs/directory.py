@@ -109,6 +109,11 @@ class RunDirectory:
         return self.path / "work.jsonl"
 
     @property
+    def lengths_path(self) -> Path:
+        """How long the samples of its data are."""
+        return self.path / "lengths.jsonl"
+
+    @property
     def study_path(self) -> Path:
         return self.path / "study.yaml"
 

@@ -9,10 +9,10 @@ from enum import Enum
 from alto_policy.events import Departure
 from alto_policy.types import Job, Task
 from alto_runs.costs.durations import PassTimes
+from alto_runs.data_lengths import SampleLengths
 from alto_sim.clock import Clock
 from alto_sim.curves import LossCurves, Losses
 from alto_sim.overheads import NO_OVERHEADS, Overheads
-from alto_sim.sample_lengths import SampleLengths
 
 __all__ = ["Lane", "Outlet", "Place", "Trainee"]
 

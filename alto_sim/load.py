@@ -13,6 +13,7 @@ from alto_policy.runlog import Entry, RunLog
 from alto_runs.costs.machine_costs import CHOSEN, ExecutorChoices
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.costs.storage import Storage
+from alto_runs.data_lengths import read_lengths
 from alto_runs.directory import RunDirectory, is_plain_name, read_run_log
 from alto_runs.errors import UserError
 from alto_runs.executor_work import read_work
@@ -105,7 +106,8 @@ def _load(path: Path, seed: int, machine: _Machine, mix: TaskMix | None) -> Load
     if path.is_dir():
         directory = RunDirectory.open(path)
         run, work = read_run_log(directory.log_path), read_work(directory.work_path)
-        return _again(run, recorded(run, work), machine)
+        lengths = read_lengths(directory.lengths_path)
+        return _again(run, replace(recorded(run, work), lengths=lengths), machine)
     if path.suffix.lower() in _STUDY:
         from alto_runs.study import load_study  # with pydantic half of the time to start
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, fields, replace
 
 from alto_policy.types import Job, Task
 from alto_runs.costs.durations import PassTimes
+from alto_runs.data_lengths import SampleLengths
 from alto_sim.pass_shapes import KnownRecordings
 from alto_sim.recordings import Recordings
-from alto_sim.sample_lengths import SampleLengths
 from alto_sim.step_time import StepTime, tokens_of
 
 __all__ = ["NO_OVERHEADS", "FirstTimes", "Overheads", "size_class"]

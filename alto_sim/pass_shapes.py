@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from alto_policy.memory import SPARE, recorded_rows, recorded_targets
 from alto_policy.types import Job, Task
 from alto_runs.costs.recording import RECORDING_ROWS
-from alto_sim.sample_lengths import PassNeeds, SampleLengths, needs_of
+from alto_runs.data_lengths import SampleLengths
+from alto_sim.sample_lengths import PassNeeds, needs_of
 from alto_sim.step_time import RowTimes, tokens_of
 
 __all__ = ["KnownRecordings", "Shape"]

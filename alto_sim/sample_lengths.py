@@ -1,4 +1,4 @@
-"""The lengths of a data set's samples, and what the passes of jobs need that train on it."""
+"""What the passes of jobs need that train on samples whose lengths are known."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,25 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alto_policy.types import Job
+from alto_runs.data_lengths import SampleLengths
 from alto_runs.sample_order import epoch_order
 
-__all__ = ["PassNeeds", "SampleLengths", "needs_of"]
+__all__ = ["PassNeeds", "needs_of"]
 
 Counts = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SampleLengths:
-    """Of each training sample, in the order of its file; a pair is one sample of two sequences."""
-
-    tokens: tuple[int, ...]
-    targets: tuple[int, ...]
-    longest: tuple[int, ...]  # of its sequences
-    sequences: int = 1  # of each; the frozen model has to see pairs once
-
-    def __post_init__(self) -> None:
-        if not len(self.tokens) == len(self.targets) == len(self.longest) > 0:
-            raise ValueError("expected tokens, targets and longest of the same samples")
 
 
 @dataclass(frozen=True, slots=True)

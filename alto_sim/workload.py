@@ -14,6 +14,7 @@ from alto_runs.costs.durations import PassTimes, TaskDurations
 from alto_runs.costs.kinds import KindDurations, Mixture
 from alto_runs.costs.machine_costs import CHOSEN, ExecutorChoices, Machine
 from alto_runs.costs.step_profile import StepProfile
+from alto_runs.data_lengths import SampleLengths
 from alto_runs.executor_work import Work
 from alto_runs.history import Outcome, RunHistory, follow
 from alto_sim.calibrate import Fitted, fit, fit_work
@@ -23,7 +24,6 @@ from alto_sim.curves_generated import DEFAULT_SHAPE, GeneratedCurves, Shape
 from alto_sim.failures import NO_FAULTS, Faults
 from alto_sim.latencies import Latencies
 from alto_sim.overheads import NO_OVERHEADS, Overheads
-from alto_sim.sample_lengths import SampleLengths
 from alto_sim.step_time import DEFAULT_STEP_TIME
 
 __all__ = [

@@ -14,8 +14,8 @@ counted here.
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -24,11 +24,11 @@ from alto_policy.events import TaskArrived
 from alto_policy.runlog import Entry, Header, RunLog
 from alto_policy.types import TaskId, TokenCounts
 from alto_runs.costs.durations import PassTimes
+from alto_runs.data_lengths import SampleLengths, read_lengths
 from alto_runs.directory import RunDirectory
 from alto_runs.executor_work import TrainingWork, Work, read_work
 from alto_runs.history import Outcome, RunHistory, follow
 from alto_runs.logfile import read_run_log
-from alto_sim.sample_lengths import SampleLengths
 from alto_sim.simulate import play
 from alto_sim.workload import Workload, learnt, recorded
 
@@ -58,6 +58,8 @@ class Recording:
     header: Header
     log: RunLog
     work: tuple[Work, ...]
+    # By executors of runs that are new enough.
+    told_lengths: Mapping[TaskId, SampleLengths] = field(default_factory=dict, compare=False)
 
     @property
     def machine(self) -> str:
@@ -70,10 +72,11 @@ class Recording:
 
     @property
     def lengths(self) -> dict[TaskId, SampleLengths]:
-        """Of tasks whose data set is known by its counts."""
+        """Of tasks whose data set is known by its counts, where their executors did not tell."""
         tasks = follow(self.log).tasks
         known = _known_lengths()
-        return {task.id: known[task.tokens] for task in tasks if task.tokens in known}
+        found = {task.id: known[task.tokens] for task in tasks if task.tokens in known}
+        return found | dict(self.told_lengths)
 
     @property
     def pairs(self) -> set[TaskId]:
@@ -114,7 +117,8 @@ def read_recording(folder: Path) -> Recording:
     assert header is not None
     entries = tuple(_counted(entry) for entry in log.entries)
     log = replace(log, entries=entries)
-    return Recording(folder.name, header, log, read_work(directory.work_path))
+    lengths = read_lengths(directory.lengths_path)
+    return Recording(folder.name, header, log, read_work(directory.work_path), lengths)
 
 
 def compare(run: Recording, *times: Recording, is_cold: bool = False) -> Fidelity:

@@ -41,6 +41,7 @@ __all__ = ["KEPT", "Outcome", "keep", "record_all", "record_one", "warm_up"]
 KEPT = (
     "run.jsonl",
     "work.jsonl",
+    "lengths.jsonl",
     "study.yaml",
     "leaderboard.json",
     "metrics.json",

@@ -17,17 +17,15 @@ from alto_runs.study import load_study
 
 def lengths_of(dataset: Dataset, counts: TokenCounts) -> dict[str, object]:
     """Of each training sample: tokens and targets, and where it has two the longest sequence."""
-    parts = [example.samples for example in dataset.train]
+    lengths = dataset.lengths
     told: dict[str, object] = {
         "per_sample": counts.per_sample,
         "validation": counts.validation,
-        "sequences": max(map(len, parts)),
-        "tokens": [sum(len(sample.tokens) for sample in part) for part in parts],
-        "targets": [sum(sample.num_targets for sample in part) for part in parts],
+        "sequences": lengths.sequences,
+        "tokens": lengths.tokens,
+        "targets": lengths.targets,
     }
-    if told["sequences"] != 1:
-        told["longest"] = [max(len(sample.tokens) for sample in part) for part in parts]
-    return told
+    return told if lengths.sequences == 1 else told | {"longest": lengths.longest}
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alto_exec.data.samples import Example, Pair, Sample, encode, encode_pair
+from alto_runs.data_lengths import SampleLengths
 from alto_runs.errors import UserError
 from alto_runs.records import Preference, Record, evenly, read_records
 
@@ -42,6 +43,17 @@ class Dataset:
     validation: tuple[Example, ...]
     dropped: Dropped
     num_shared: int
+
+    @property
+    def lengths(self) -> SampleLengths:
+        """Of the training side."""
+        parts = [example.samples for example in self.train]
+        return SampleLengths(
+            tokens=tuple(sum(len(sample.tokens) for sample in part) for part in parts),
+            targets=tuple(sum(sample.num_targets for sample in part) for part in parts),
+            longest=tuple(max(len(sample.tokens) for sample in part) for part in parts),
+            sequences=max(map(len, parts)),
+        )
 
 
 def load_dataset(

@@ -15,11 +15,12 @@ from alto_exec.weighing import FixedWeights
 from alto_policy.events import TaskArrived
 from alto_policy.memory import SPARE
 from alto_policy.types import Job, JobId, TokenCounts
+from alto_runs.data_lengths import SampleLengths
 from alto_runs.sample_order import batch_indices
 from alto_sim.backend import SimBackend
 from alto_sim.overheads import NO_OVERHEADS
 from alto_sim.pass_shapes import KnownRecordings, Shape
-from alto_sim.sample_lengths import PassNeeds, SampleLengths, needs_of
+from alto_sim.sample_lengths import PassNeeds, needs_of
 from alto_sim.step_time import RowTimes, StepTime
 from alto_sim.workload import Workload
 from tests.sim.cases import MEMORY, NOW, Flat, gpus, job, news, task

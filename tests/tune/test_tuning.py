@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from alto_exec import bank_memory, tune
+from alto_exec.preparation import prepare
 from alto_exec.step import train_pass
 from alto_policy.decisions import ExitReason, Stop
 from alto_policy.events import Departure, JobLeft, LossReported
@@ -27,6 +28,7 @@ from alto_runs.history import Outcome
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import load_study, resolved_yaml
+from alto_sim.load import load_workload
 from alto_sim.simulate import play
 from alto_sim.workload import recorded
 from tests.tune.same import assert_same_values
@@ -61,6 +63,18 @@ def test_the_log_replays_byte_for_byte(result: Result) -> None:
     num_entries, difference = replay_run(result.directory.path)
     assert num_entries == len(result.log.entries) > 0
     assert difference is None
+
+
+def test_the_lengths_of_its_data_lie_beside_the_log(result: Result) -> None:
+    """And whoever simulates the run again knows them."""
+    study = load_study(result.directory.study_path)
+    (prepared,) = prepare(study)
+    known = load_workload(result.directory.path).workload.lengths
+    assert list(known) == [prepared.task.id]
+    found, samples = known[prepared.task.id], prepared.dataset.train
+    assert found.tokens == found.longest == tuple(example.num_tokens for example in samples)
+    assert found.targets == tuple(example.samples[0].num_targets for example in samples)
+    assert found.sequences == 1
 
 
 def test_results_are_published_once_they_are_final(result: Result, tmp_path: Path) -> None:
