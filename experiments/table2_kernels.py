@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from alto_runs.profile import KernelRow, StepRow, read_profile, shipped_profile
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, figure_of, tell_values
 from experiments.exhibit import Exhibit, Table, Verdict
-from experiments.throughput_curve import STEP_PEERS
+from experiments.throughput_curve import STEPS
 
 __all__ = ["exhibit", "ratios", "side_by_side"]
 
@@ -82,8 +82,7 @@ def exhibit() -> Exhibit:
                 table.append((model, case.replace("\n", " "), *means))
             if means[0] is not None and means[-1] is not None:
                 gains.append(means[0] / means[-1])
-    peers = read_profile(STEP_PEERS)
-    steps = [row for row in (*rows, *peers) if isinstance(row, StepRow)]
+    steps = [row for row in read_profile(shipped_profile(STEPS)) if isinstance(row, StepRow)]
     together, alone = side_by_side(steps)
     ours, theirs = (row.tokens / row.seconds for row in (together, alone))
     is_as_good = min(gains) >= max(loop for loop, _ in _PAPER.values())
@@ -104,7 +103,7 @@ def exhibit() -> Exhibit:
         table=Table(("model", "adapters", *_KERNELS), tuple(table)),
         logs=(
             "`kernels/profiles/h100.jsonl`, each row with versions and commit",
-            "`experiments/data/step_peers_h100.jsonl`",
+            f"`kernels/profiles/{STEPS}`",
         ),
         seeds="Geometric means over the shapes of a block, of seconds over the frozen product "
         "alone.",

@@ -22,12 +22,14 @@ def test_a_point_is_the_most_jobs_the_job_alone_and_peft() -> None:
         step_row(model=SMALL, jobs=32, seconds=0.4),
         step_row(model=SMALL, jobs=64, rank=64, seconds=0.1),
         step_row(model=SMALL, jobs=1, kernels="peft", seconds=1.0),
+        step_row(model=SMALL, jobs=1, kernels="peft", seconds=1.5),
         step_row(model=SMALL, jobs=1, batch_size=4, kernels="peft", seconds=1.0),
     ]
     rows = [replace(row, machine=MEASURED) for row in rows]
     again = replace(rows[0], jobs=64, recompute=True)
     published = step_row(model=SMALL, jobs=1, kernels="peft", seconds=9.0)
-    (point,) = points_of([*rows, again, published])
+    lonely = replace(rows[0], batch_size=4)
+    (point,) = points_of([*rows, again, published, lonely])
     assert point == Point("SmolLM2-135M", 512, 32, 32 * 512 / 0.4, 512 / 0.1, 512.0)
 
 
