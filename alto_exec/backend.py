@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, assert_never
 
@@ -17,6 +17,7 @@ from alto_policy.decisions import (
     Decision,
     Launch,
     Pause,
+    Resize,
     StartExecutor,
     Stop,
     StopExecutor,
@@ -33,6 +34,7 @@ from alto_policy.events import (
     NodeUp,
     TaskArrived,
     TaskCancelled,
+    TaskResized,
     TimerFired,
 )
 from alto_policy.memory import MemoryModel
@@ -85,6 +87,7 @@ class Past:
     starts: Mapping[TaskId, int] = field(default_factory=dict)  # of each task's executor
     stays: Mapping[JobId, int] = field(default_factory=dict)  # how often each job was launched
     lost_nodes: frozenset[str] = frozenset()  # that are down
+    resizes: Mapping[TaskId, int] = field(default_factory=dict)  # asked for and not yet told
     move: Move = NO_MOVE  # to where the run goes on
 
     @classmethod
@@ -116,7 +119,35 @@ class Past:
                         timers.append(t)
         known = tuple(reported.items())
         lost = _lost_nodes(entry.event for entry in entries)
-        return cls(end, tuple(tasks), tuple(executors), known, tuple(timers), starts, stays, lost)
+        return cls(
+            end,
+            tuple(tasks),
+            tuple(executors),
+            known,
+            tuple(timers),
+            starts,
+            stays,
+            lost,
+            resizes=_unanswered(entries),
+        )
+
+    def going(self, t: float) -> Sequence[Event]:
+        """To be told before the loss of executors."""
+        moved = {one.task for one in self.move.resized}  # with other choices than a policy had
+        asked = [TaskResized(t, *one) for one in self.resizes.items() if one[0] not in moved]
+        return (*self.move.going(t), *asked)
+
+
+def _unanswered(entries: Iterable[Entry]) -> Mapping[TaskId, int]:
+    """What was asked for last of each task that nothing was told of since."""
+    asked: dict[TaskId, int] = {}
+    for entry in entries:
+        if isinstance(entry.event, TaskResized):
+            asked.pop(entry.event.task, None)
+        for decision in entry.decisions:
+            if isinstance(decision, Resize):
+                asked[decision.task] = decision.num_gpus
+    return asked
 
 
 def _lost_nodes(events: Iterable[Event]) -> frozenset[str]:
@@ -164,7 +195,7 @@ class ExecBackend:
         self._tokens_of_stopped = 0  # trained by executors that are no more
         self._zero = time.monotonic() - past.end
         self._outbox: deque[Event] = deque()
-        self._outbox.extend(past.move.going(self._now()))
+        self._outbox.extend(past.going(self._now()))
         for lost in past.executors:
             self._outbox.append(ExecutorDown(self._now(), lost))
         self._outbox.extend(past.move.coming(self._now()))
@@ -218,16 +249,14 @@ class ExecBackend:
         match decision:
             case StartExecutor(task=task_id, gpus=gpus):
                 self._gpus[task_id] = gpus
-                self._start_executor(self._tasks[task_id])
+                self._start_executor(self._tasks[task_id].on(len(gpus)))
             case StopExecutor(task=task_id):
                 self._tokens_of_stopped += _closed(self._executors.pop(task_id, None))
                 self._outbox.append(ExecutorDown(self._now(), task_id))
             case Launch(task=task_id, gpu=gpu, jobs=jobs):
                 host, place = self._executors[task_id], self._gpus[task_id].index(gpu)
-                host.expect([self._jobs[job] for job in jobs])
-                for job in jobs:
-                    if report := host.launch(self._jobs[job], place):
-                        self._tell(report)
+                for report in _launched(host, [self._jobs[job] for job in jobs], place):
+                    self._tell(report)
             case Pause(job=job):
                 executor = self._executors[self._task_of[job]]
                 if job in executor.residents:  # it may have been evicted just before
@@ -235,6 +264,8 @@ class ExecBackend:
                     self._outbox.append(JobLeft(self._now(), job, Departure.PAUSED))
             case Stop(job=job):
                 self._stop(job)
+            case Resize(task=task_id, num_gpus=num_gpus):
+                self._outbox.append(TaskResized(self._now(), task_id, num_gpus))
             case WakeAt(t=t):
                 self._timers.add(t)
             case _:
@@ -318,6 +349,14 @@ class ExecBackend:
 
     def _now(self) -> float:
         return time.monotonic() - self._zero
+
+
+def _launched(host: JobHost, jobs: Sequence[Job], place: int) -> Iterator[Report]:
+    """What those tell again that have come back to where they were."""
+    host.expect(jobs)
+    for job in jobs:
+        if report := host.launch(job, place):
+            yield report
 
 
 def _reach(host: JobHost, job: Job, step: int) -> Sequence[JobId]:

@@ -8,7 +8,17 @@ from alto_policy.events import Event, NodeDown, NodeUp, TaskResized
 from alto_policy.types import Gpu, GpuId, TaskId
 from alto_policy.view import ClusterView, Status
 
-__all__ = ["NO_MOVE", "Move", "nodes_of", "numbered", "widths_of"]
+__all__ = ["NO_MOVE", "Move", "Resized", "nodes_of", "numbered", "resized"]
+
+
+@dataclass(frozen=True, slots=True)
+class Resized:
+    """The GPUs that a task takes from now on, and among which a policy may choose, if others than
+    before."""
+
+    task: TaskId
+    num_gpus: int
+    widths: tuple[int, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +28,14 @@ class Move:
     gone: tuple[str, ...] = ()  # nodes that are up in the log
     come: tuple[tuple[Gpu, ...], ...] = ()  # GPUs of a node each
     back: tuple[str, ...] = ()  # nodes that are down in the log, and have the GPUs of before
-    widths: tuple[tuple[TaskId, int], ...] = ()  # GPUs of each task that takes another number
+    resized: tuple["Resized", ...] = ()  # tasks that take another number of GPUs
 
     @classmethod
     def of(
         cls, view: ClusterView, present: Sequence[Gpu], lost: Iterable[str], num_gpus: int
     ) -> "Move":
         """To GPUs that are `present`, in place of all others; nodes that are `lost` in the log are
-        down already. Each task takes `num_gpus` from now on."""
+        down already. Each task takes `num_gpus` from now on, whoever may have chosen before."""
         lost, before, now = frozenset(lost), nodes_of(view.gpus), nodes_of(present)
         same = {node for node in now if _kinds(now[node]) == _kinds(before.get(node, ()))}
         others = [gpus for node, gpus in now.items() if node not in same]
@@ -33,7 +43,7 @@ class Move:
             gone=tuple(node for node in before if node not in same and node not in lost),
             come=numbered(others, view.gpus),
             back=tuple(node for node in now if node in same and node in lost),
-            widths=widths_of(view, num_gpus),
+            resized=resized(view, num_gpus),
         )
 
     @property
@@ -49,14 +59,16 @@ class Move:
     def keeps(self, view: ClusterView, task: TaskId, gpus: Iterable[GpuId]) -> bool:
         """Whether an executor of the task on these GPUs may stay."""
         node_of = {gpu.id: gpu.node for gpu in view.gpus}
-        is_resized = any(resized == task for resized, _ in self.widths)
+        gpus = tuple(gpus)
+        is_resized = any(one.task == task and one.num_gpus != len(gpus) for one in self.resized)
         return not is_resized and not any(node_of[gpu] in self.gone for gpu in gpus)
 
     def going(self, t: float) -> Sequence[Event]:
         """To be told before the loss of executors: nobody is to start another on what is gone, or
         with GPUs of another number."""
         downs = [NodeDown(t, node) for node in self.gone]
-        return (*downs, *(TaskResized(t, task, width) for task, width in self.widths))
+        resized = [TaskResized(t, one.task, one.num_gpus, one.widths) for one in self.resized]
+        return (*downs, *resized)
 
     def coming(self, t: float) -> Sequence[Event]:
         """To be told after it: by then nobody holds a GPU that is replaced."""
@@ -75,12 +87,15 @@ def nodes_of(gpus: Iterable[Gpu]) -> Mapping[str, tuple[Gpu, ...]]:
     return found
 
 
-def widths_of(view: ClusterView, num_gpus: int) -> tuple[tuple[TaskId, int], ...]:
-    """Of all tasks that are not over and take another number."""
+def resized(view: ClusterView, num_gpus: int, widths: tuple[int, ...] = ()) -> tuple[Resized, ...]:
+    """Of all tasks that are not over, those that do not take `num_gpus`, or what was chosen before
+    out of `widths`."""
     return tuple(
-        (task.id, num_gpus)
+        Resized(task.id, now, None if task.widths == widths else widths)
         for task in view.tasks().values()
-        if task.num_gpus != num_gpus and len(view.jobs(task.id, Status.ENDED)) < len(task.jobs)
+        for now in (task.num_gpus if task.num_gpus in widths else num_gpus,)
+        if (task.num_gpus, task.widths) != (now, widths)
+        and len(view.jobs(task.id, Status.ENDED)) < len(task.jobs)
     )
 
 

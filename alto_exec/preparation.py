@@ -51,6 +51,10 @@ class PreparedTask:
     tokenizer: "PreTrainedTokenizerFast"
     dataset: Dataset
 
+    def on(self, num_gpus: int) -> "PreparedTask":
+        """As an executor on so many GPUs trains it."""
+        return replace(self, task=self.task.on(num_gpus))
+
     def kernels(self, executor: ExecutorSpec) -> str:
         """What computes: for the header of the log."""
         from transformers import AutoConfig
@@ -179,7 +183,7 @@ def prepare(study: Study) -> Sequence[PreparedTask]:
     prepared = []
     for name, spec in study.tasks.items():
         try:
-            prepared.append(_prepare(name, spec, study.executor.gpus or 1))
+            prepared.append(_prepare(name, spec, study.executor))
         except UserError as error:
             if len(study.tasks) == 1:
                 raise
@@ -187,14 +191,16 @@ def prepare(study: Study) -> Sequence[PreparedTask]:
     return prepared
 
 
-def _prepare(name: str, spec: TaskSpec, num_gpus: int) -> PreparedTask:
+def _prepare(name: str, spec: TaskSpec, executor: ExecutorSpec) -> PreparedTask:
     model = resolve_model(spec.model)
     check_targets(model, spec.targets)
     tokenizer = load_tokenizer(model)
     dataset = load_dataset(spec.data, tokenizer, spec.objective)
     longest = max(example.most_tokens for example in (*dataset.train, *dataset.validation))
     task = expand(name, spec, num_samples=len(dataset.train), max_length=longest)
-    task = replace(task, num_gpus=num_gpus, tokens=_counted(dataset))
+    task = replace(
+        task, num_gpus=executor.gpus or 1, widths=executor.widths, tokens=_counted(dataset)
+    )
     return PreparedTask(spec, task, model, tokenizer, dataset)
 
 

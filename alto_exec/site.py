@@ -110,6 +110,11 @@ class ThisMachine:
                 f"executor.gpus: value {spec.gpus}: a task has one GPU here, expected --cluster, "
                 "or that torchrun launches as many processes"
             )
+        if spec.max_gpus not in (None, 1):
+            raise UserError(
+                f"executor.max_gpus: value {spec.max_gpus}: a task has one GPU here, expected "
+                "--cluster"
+            )
         return settle(spec)
 
     def gpus(self, spec: ExecutorSpec) -> tuple[Gpu, ...]:

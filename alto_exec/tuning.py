@@ -128,7 +128,7 @@ def _train(
     by_id = {one.task.id: one for one in prepared}
 
     def start_of(task: Task) -> Start:
-        return Start(by_id[task.id], study.executor, directory)
+        return Start(by_id[task.id].on(task.num_gpus), study.executor, directory)
 
     files = TaskFiles(start_of, lambda _: directory, _refuse)
     for left in reversed(range(_MOST_ROUNDS)):

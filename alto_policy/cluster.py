@@ -7,6 +7,7 @@ from alto_policy.decisions import (
     Decision,
     Launch,
     Pause,
+    Resize,
     StartExecutor,
     Stop,
     StopExecutor,
@@ -90,6 +91,8 @@ class Cluster(Records):
             record.move(NEXT_STATUS[record.status, Stop])
             if record.of_task.is_over:
                 self._waiting.pop(record.of_task.task.id, None)
+        elif isinstance(decision, Resize):
+            _check_resize(self._of_task, decision)
         elif not isinstance(decision, WakeAt):
             assert_never(decision)
 
@@ -269,6 +272,16 @@ def _asked(
     if record is None or record.executor is None:
         raise IllegalDecisionError(f"{decision}: the task has no executor")
     return record, record.executor
+
+
+def _check_resize(tasks: dict[TaskId, TaskRecord], resize: Resize) -> None:
+    record = tasks.get(resize.task)
+    if record is None:
+        raise IllegalDecisionError(f"{resize}: no such task")
+    if record.is_over or record.is_cancelled:
+        raise IllegalDecisionError(f"{resize}: the task is over")
+    if resize.num_gpus not in record.task.widths:
+        raise IllegalDecisionError(f"{resize}: the task takes {list(record.task.widths)} GPUs")
 
 
 def _legal(jobs: dict[JobId, JobRecord], decision: Launch | Pause | Stop, job: JobId) -> JobRecord:

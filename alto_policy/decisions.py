@@ -11,6 +11,7 @@ __all__ = [
     "ExitReason",
     "Launch",
     "Pause",
+    "Resize",
     "StartExecutor",
     "Stop",
     "StopExecutor",
@@ -62,6 +63,15 @@ class Stop:
 
 @quick
 @dataclass(frozen=True, slots=True)
+class Resize:
+    """Have the task's next executor take so many GPUs, one of the task's `widths`."""
+
+    task: TaskId
+    num_gpus: int
+
+
+@quick
+@dataclass(frozen=True, slots=True)
 class StopExecutor:
     task: TaskId
 
@@ -72,4 +82,4 @@ class WakeAt:
     t: float
 
 
-Decision = StartExecutor | Launch | Pause | Stop | StopExecutor | WakeAt
+Decision = StartExecutor | Launch | Pause | Resize | Stop | StopExecutor | WakeAt

@@ -48,7 +48,7 @@ _STARTING = ExecutorDown, NodeUp, TaskResized, TimerFired
 _RETURNING = ExecutorDown, TaskResized
 # Looked up once: a member asked of its enum takes 0.09 us in Python 3.11, a global 0.005.
 _ENDED, _PAUSED, _QUEUED = Status.ENDED, Status.PAUSED, Status.QUEUED
-_EVICTED = Departure.EVICTED
+_EVICTED, _HAS_PAUSED = Departure.EVICTED, Departure.PAUSED
 
 
 class Dispatch:
@@ -69,6 +69,7 @@ class Dispatch:
         self._place = place
         self._queue = TaskQueue()
         self._gangs: Gangs | None = None
+        self._heard: dict[JobId, int] = {}  # step of the last report of each that was decided on
 
     @property
     def is_placed(self) -> bool:
@@ -97,9 +98,7 @@ class Dispatch:
             return self._on_report(event, cluster)
         if isinstance(event, JobLeft):
             task = cluster.task_of(event.job)
-            is_evicted = event.how is _EVICTED  # whoever does not fit any more, goes
-            stops = _too_large(task, cluster) if is_evicted else ()
-            return self._attend(task, cluster, stops, event.job)
+            return self._attend(task, cluster, self._due(task, cluster, event), event.job)
         if isinstance(event, TaskArrived):
             if not self.gangs(cluster).can_hold(event.task.num_gpus, event.task.kinds):
                 return tuple(Stop(job.id, ExitReason.TOO_LARGE) for job in event.task.jobs)
@@ -107,7 +106,7 @@ class Dispatch:
             return (WakeAt(event.t),) if self.hears_all else self._start_executors(cluster)
         if isinstance(event, ExecutorUp):
             task = cluster.tasks()[event.task]
-            return self._attend(task, cluster, _too_large(task, cluster))
+            return self._attend(task, cluster, self._due(task, cluster))
         if isinstance(event, _STARTING):
             if isinstance(event, _RETURNING) and cluster.is_waiting(event.task):
                 self._wait(cluster.tasks()[event.task], cluster)
@@ -119,7 +118,26 @@ class Dispatch:
             return ()
         assert_never(event)
 
+    def _due(self, task: Task, cluster: ClusterView, left: JobLeft | None = None) -> Sequence[Stop]:
+        """Paused and queued jobs that need not train again. Whoever does not fit, or not any more;
+        and by its last report a job that had been told to pause when that came: it was kept from
+        the policy, and whether a job goes on is no matter of moments."""
+        if left is not None and left.how is not _HAS_PAUSED:
+            return _too_large(task, cluster) if left.how is _EVICTED else ()
+        misfits = _too_large(task, cluster) if left is None else ()
+        jobs = cluster.jobs(task.id, _PAUSED) if left is None else (left.job,)
+        paused = [job for job in jobs if cluster.status(job) is _PAUSED]
+        last = [history[-1] for job in paused if (history := cluster.history(job))]
+        late = [report for report in last if self._heard.get(report.job) != report.step]
+        if not late:
+            return misfits
+        gone = {stop.job for stop in misfits}
+        decided = [each for report in late for each in self._on_report(report, cluster)]
+        stops = (each for each in decided if isinstance(each, Stop) and each.job not in gone)
+        return (*misfits, *stops)
+
     def _on_report(self, report: LossReported, cluster: ClusterView) -> tuple[Decision, ...]:
+        self._heard[report.job] = report.step
         if report.step == cluster.spec(report.job).steps:
             return ()  # it is leaving by itself
         if is_non_finite(report):

@@ -1,8 +1,9 @@
 """What the world tells a policy. `t` is seconds on the backend's own clock."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from alto_policy.codec import LEFT_OUT
 from alto_policy.frozen import quick
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Gpu, JobId, Task, TaskId
@@ -52,11 +53,16 @@ class TaskCancelled:
 @quick
 @dataclass(frozen=True, slots=True)
 class TaskResized:
-    """The task's next executor takes so many GPUs; one that is there keeps those that it has."""
+    """The task's next executor takes so many GPUs; one that is there keeps those that it has.
+
+    A policy asked for it, or the run goes on elsewhere.
+    """
 
     t: float
     task: TaskId
     num_gpus: int
+    # Among which a policy may choose from now on; those of before where nothing is told.
+    widths: tuple[int, ...] | None = field(default=None, metadata=LEFT_OUT)
 
 
 @quick

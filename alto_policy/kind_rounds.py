@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from alto_policy.decisions import Decision, StartExecutor
 from alto_policy.gangs import Gangs, Place
-from alto_policy.preemption import Service, holdings, yield_gpus
+from alto_policy.preemption import Service, holdings
 from alto_policy.types import GpuId, Task, TaskId
 from alto_policy.view import ClusterView, Status
+from alto_policy.yielding import yield_gpus
 
 __all__ = ["KindRound", "Pair"]
 
@@ -111,7 +112,8 @@ class KindRound:
                     if gang is not None and self._cluster.is_waiting(task.id):
                         starts.append(StartExecutor(task.id, gang))
         for name in self._held:  # of those that stay none is left
-            yield from yield_gpus(self._holders[name], self._cluster)
+            self._holders[name].yields = True
+            yield from yield_gpus(name, self._cluster)
         yield from starts
 
     def _stays(self, pair: Pair) -> bool:

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from alto_policy.decisions import Decision, Pause, StartExecutor, StopExecutor, WakeAt
+from alto_policy.decisions import Decision, StartExecutor, WakeAt
 from alto_policy.dispatch import Dispatch
 from alto_policy.estimates import DurationEstimate
 from alto_policy.events import (
@@ -23,13 +23,13 @@ from alto_policy.events import (
 from alto_policy.gangs import Gangs
 from alto_policy.rounds import Rounds
 from alto_policy.types import GpuId, Task, TaskId
-from alto_policy.view import ClusterView, ExecutorStatus, Status
+from alto_policy.view import ClusterView, ExecutorStatus
+from alto_policy.yielding import stop_if_empty, yield_gpus
 
-__all__ = ["Preemptive", "Service", "holdings", "yield_gpus"]
+__all__ = ["Preemptive", "Service", "holdings"]
 
 _LONGEST_SLEEP = 256  # rounds: each doubling costs a sort of all tasks
 _REPLANNED = TaskArrived | TaskCancelled | TaskResized | ExecutorDown | NodeUp | TimerFired
-_RESIDENT = (Status.RUNNING, Status.PAUSING, Status.STOPPING)
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ class Preemptive(ABC, Dispatch):
                 return ()
             case JobLeft(job=job) if (task := cluster.task_of(job)).id in self._services:
                 if self._services[task.id].yields:
-                    return tuple(_stop_if_empty(task, cluster))
+                    return tuple(stop_if_empty(task.id, cluster))
         self._keep_account(event, cluster)
         decisions = super().observe(event, cluster)
         if isinstance(event, _REPLANNED):
@@ -262,7 +262,8 @@ class _Plan:
             elif self._cluster.is_waiting(service.task.id):
                 task = service.task
                 for victim in self._make_room(task):
-                    yield from yield_gpus(victim, self._cluster)
+                    victim.yields = True
+                    yield from yield_gpus(victim.task.id, self._cluster)
                 if self._gangs.fits(self._room, task.num_gpus, task.kinds):
                     yield from self._start(task)
 
@@ -304,16 +305,3 @@ def holdings(
         executor = cluster.executor(task)
         assert executor is not None
         yield task, executor.gpus, service.yields or executor.status is ExecutorStatus.STOPPING
-
-
-def yield_gpus(service: Service, cluster: ClusterView) -> Iterator[Pause | StopExecutor]:
-    service.yields = True
-    for job in cluster.jobs(service.task.id, Status.RUNNING):
-        yield Pause(job)
-    yield from _stop_if_empty(service.task, cluster)
-
-
-def _stop_if_empty(task: Task, cluster: ClusterView) -> Iterator[StopExecutor]:
-    """End an executor that no job is in."""
-    if not any(cluster.jobs(task.id, status) for status in _RESIDENT):
-        yield StopExecutor(task.id)

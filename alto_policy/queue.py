@@ -8,7 +8,7 @@ from alto_policy.types import Kinds, Task, TaskId
 
 __all__ = ["TaskQueue"]
 
-_Heap = list[tuple[float, int, Task]]
+_Heap = list[tuple[float, int, int, Task]]
 
 
 class _Shapes:
@@ -29,6 +29,8 @@ class TaskQueue:
     def __init__(self) -> None:
         self._of_kinds: dict[Kinds, _Shapes] = {}
         self._numbers: dict[TaskId, int] = {}
+        self._added = 0
+        self._last: dict[TaskId, int] = {}  # of each that waits: one that is resized is added again
 
     def add(self, task: Task, key: float) -> None:
         """Lower keys come first; a task that returns keeps its place among equals."""
@@ -39,10 +41,21 @@ class TaskQueue:
         if width not in shapes.heaps:
             shapes.heaps[width] = []
             insort(shapes.widths, width)
-        heappush(shapes.heaps[width], (key, number, task))
+        self._added += 1
+        self._last[task.id] = self._added
+        heappush(shapes.heaps[width], (key, number, self._added, task))
 
     def pop(self, free: Free, gangs: Gangs | None) -> Task | None:
         """Take the first task for which the free GPUs have a gang, or the first of all."""
+        while first := self._first(free, gangs):
+            *_, added, task = heappop(first)
+            if self._last.get(task.id) == added:
+                del self._last[task.id]
+                return task
+        return None
+
+    def _first(self, free: Free, gangs: Gangs | None) -> _Heap:
+        """The heap that begins with it; an empty one if there is none."""
         first: _Heap = []
         for kinds, shapes in self._of_kinds.items():
             holds = None if gangs is None else gangs.widths(free, kinds)
@@ -55,4 +68,4 @@ class TaskQueue:
                 heap = shapes.heaps[width]
                 if heap and (not first or heap[0] < first[0]):
                     first = heap
-        return heappop(first)[2] if first else None
+        return first

@@ -165,7 +165,10 @@ def _resize(
     record = records.get(event.task)
     if record is None:
         raise ImpossibleEventError(f"TaskResized: task {event.task} is unknown")
-    if event.num_gpus < 1:
-        raise ImpossibleEventError(f"TaskResized: {event.num_gpus} GPUs for task {event.task}")
-    record.task = tasks[event.task] = replace(record.task, num_gpus=event.num_gpus)
+    widths = record.task.widths if event.widths is None else event.widths
+    try:
+        task = replace(record.task, num_gpus=event.num_gpus, widths=widths)
+    except ValueError as error:
+        raise ImpossibleEventError(f"TaskResized: task {event.task}: {error}") from error
+    record.task = tasks[event.task] = task
     return not (record.is_over or record.is_cancelled)

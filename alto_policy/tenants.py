@@ -46,6 +46,9 @@ class TenantRules:
         found = (tenant for tenant in self.tenants if tenant.name == name)
         return next(found, Tenant(name=name))
 
+    def quota(self, name: str) -> int | None:
+        return self.of(name).max_gpus
+
 
 @dataclass(slots=True)
 class _Account:

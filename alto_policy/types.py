@@ -1,8 +1,9 @@
 """Names and sizes of what is scheduled. The words are the paper's (arXiv 2604.05426)."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import pairwise
 from typing import NewType
 
 from alto_policy.codec import LEFT_OUT
@@ -144,10 +145,19 @@ class Task:
     # On each of `kinds`, over that at which its duration is believed; () where nobody has told.
     speeds: tuple[float, ...] = field(default=(), metadata=LEFT_OUT)
 
+    # Numbers of GPUs among which a policy may choose, increasing; () where it may not.
+    widths: tuple[int, ...] = field(default=(), metadata=LEFT_OUT)
+
     @property
     def mean_length(self) -> float:
         """Tokens of a training sequence; of the longest one where nothing else is known."""
         return self.max_length if self.tokens is None else self.tokens.per_sample
+
+    def on(self, num_gpus: int) -> "Task":
+        """As an executor on so many GPUs has it: nothing is left to choose."""
+        if self.num_gpus == num_gpus and not self.widths:
+            return self
+        return replace(self, num_gpus=num_gpus, widths=())
 
     def fits_on(self, kind: str) -> bool:
         """Whether a GPU of the kind can hold its jobs, as far as is known."""
@@ -162,6 +172,11 @@ class Task:
             are_told = self.kinds is not None and len(self.kinds) == len(self.speeds)
             _require(are_told, "speeds", self.speeds, f"one for each of {self.kinds}")
             _require(all(0 < s < math.inf for s in self.speeds), "speeds", self.speeds, "above 0")
+        if self.widths:
+            is_one = self.num_gpus in self.widths and self.widths[0] >= 1
+            increase = all(a < b for a, b in pairwise(self.widths))
+            what = f"increasing, num_gpus = {self.num_gpus} among them"
+            _require(is_one and increase, "widths", self.widths, what)
         if len(self.jobs) > 1:
             ids = [job.id for job in self.jobs]
             _require(len(set(ids)) == len(ids), "jobs", ids, "of distinct ids")

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import UnionType
 from typing import Any
 
 from alto_policy.codec import MalformedError, codec_of
 from alto_policy.policies import SETTINGS, Settings
+from alto_policy.policies.elastic import ElasticSettings
 from alto_policy.policies.own import OwnSettings
 from alto_policy.policies.shared import SharedSettings
 from alto_policy.policies.tuners import TunerSettings
@@ -14,6 +16,7 @@ from alto_runs.fields import FieldError, decode_fields, encode_fields
 __all__ = ["parse_settings", "policy_name", "written_settings"]
 
 _OWN = "own"
+_WITHIN = SharedSettings, ElasticSettings  # leave something to another policy
 
 
 def parse_settings(value: object) -> Settings:
@@ -32,10 +35,14 @@ def parse_settings(value: object) -> Settings:
     if not isinstance(name, str) or name not in SETTINGS:
         raise FieldError(("name",), f"expected one of {', '.join(SETTINGS)}")
     kind: Callable[..., Settings] = SETTINGS[name]
-    if kind is not SharedSettings or "within" not in fields:
+    if "within" not in fields or not issubclass(SETTINGS[name], _WITHIN):
         return decode_fields(kind, fields)
-    within = _parse_within(fields.pop("within"))
-    return replace(decode_fields(SharedSettings, fields), within=within)
+    within = fields.pop("within")
+    settings = decode_fields(kind, fields)
+    if isinstance(settings, SharedSettings):
+        return replace(settings, within=_parse_within(within, TunerSettings))
+    assert isinstance(settings, ElasticSettings), "no other leaves anything to another"
+    return replace(settings, within=_parse_within(within, TunerSettings | SharedSettings))
 
 
 def _parse_own(fields: Mapping[str, Any]) -> OwnSettings:
@@ -49,13 +56,13 @@ def _parse_own(fields: Mapping[str, Any]) -> OwnSettings:
     return settings
 
 
-def _parse_within(value: object) -> TunerSettings:
+def _parse_within(value: object, kinds: UnionType) -> Any:
     try:
         settings = parse_settings(value)
     except FieldError as error:
         raise error.within("within") from error
-    if not isinstance(settings, TunerSettings):
-        names = [name for name, kind in SETTINGS.items() if issubclass(kind, TunerSettings)]
+    if not isinstance(settings, kinds):
+        names = [name for name, kind in SETTINGS.items() if issubclass(kind, kinds)]
         raise FieldError(("within",), f"expected one of {', '.join(names)}")
     return settings
 
@@ -71,6 +78,6 @@ def written_settings(settings: Settings) -> dict[str, Any]:
     """All fields and the name, as `parse_settings` takes them."""
     name = _OWN if isinstance(settings, OwnSettings) else policy_name(settings)
     fields = {"name": name, **encode_fields(settings)}
-    if isinstance(settings, SharedSettings):
+    if isinstance(settings, _WITHIN):
         fields["within"] = written_settings(settings.within)
     return fields

@@ -116,11 +116,24 @@ class ExecutorSpec(_Spec):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: Threads | None = None
     gpus: Count | None = None  # of one node, for each task
+    max_gpus: Count | None = None  # for each, in steps of `gpus`, as the policy chooses
     max_jobs: Count | None = None
     memory_gb: Number | None = None
     recompute: bool | None = None  # activations again in the backward pass, to save memory
     optimizer_states: Literal["float32", "int8"] = "float32"
     frozen_weights: Literal["plain", "int8", "nf4"] = "plain"  # of the backbone's layers
+
+    @model_validator(mode="after")
+    def _has_room_for_one(self) -> Self:
+        if self.max_gpus is not None and self.max_gpus < (self.gpus or 1):
+            raise FieldError(("max_gpus",), f"expected at least `gpus`, {self.gpus}")
+        return self
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Numbers of GPUs among which a policy may choose for each task; () where it may not."""
+        least, most = self.gpus or 1, self.max_gpus or 0
+        return tuple(range(least, most + 1, least)) if most > least else ()
 
 
 class TaskSpec(_Spec):
@@ -196,7 +209,7 @@ class Study(_Spec):
         return self
 
 
-_ROOM = ("gpus", "max_jobs", "memory_gb")  # may be another when a run goes on
+_ROOM = ("gpus", "max_gpus", "max_jobs", "memory_gb")  # may be another when a run goes on
 _TASK_FIELDS = tuple(TaskSpec.model_fields)
 
 

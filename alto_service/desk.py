@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from alto_policy.cluster import Cluster, Status
-from alto_policy.decisions import Decision, Launch, StartExecutor, StopExecutor, WakeAt
+from alto_policy.decisions import Decision, Launch, Resize, StartExecutor, StopExecutor, WakeAt
 from alto_policy.events import (
     Event,
     ExecutorDown,
@@ -117,6 +117,8 @@ class Desk:
     def _study_of_decision(self, decision: Decision) -> int | None:
         match decision:
             case StartExecutor(task=name) | StopExecutor(task=name) | Launch(task=name):
+                return number_of_task(name)
+            case Resize(task=name):
                 return number_of_task(name)
             case WakeAt():
                 return None

@@ -78,6 +78,11 @@ def _settled(spec: ExecutorSpec, of_service: ExecutorSpec) -> ExecutorSpec:
             f"study: executor.gpus: value {spec.gpus}: this service trains each task on "
             f"{of_service.gpus}"
         )
+    if spec.max_gpus not in (None, of_service.max_gpus):
+        raise UserError(
+            f"study: executor.max_gpus: value {spec.max_gpus}: this service has "
+            f"{of_service.max_gpus}"
+        )
     return of_service.model_copy(update=choices(spec))
 
 
@@ -88,7 +93,8 @@ def prepare_admitted(
     task on by now. Raises UserError and OSError."""
     study = load_study(directory.study(row.number).study_path)
     admission.check(study)
-    moved = study.executor.model_copy(update={"gpus": executor.gpus})
+    room = {"gpus": executor.gpus, "max_gpus": executor.max_gpus}
+    moved = study.executor.model_copy(update=room)
     study = study.model_copy(update={"executor": moved})
     return study, _prepared(row, study)
 

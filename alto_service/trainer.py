@@ -135,7 +135,7 @@ class _Place:
 
     def placed(self, task: Task) -> Task:
         """On as many GPUs as each task has by now."""
-        return replace(task, num_gpus=self.spec.gpus or 1)
+        return replace(task, num_gpus=self.spec.gpus or 1, widths=self.spec.widths)
 
     def publish(self, number: int) -> str | None:
         """What kept the study's results from being published."""
@@ -154,8 +154,7 @@ class _Place:
 def _holds(now: Task, submitted: Task) -> bool:
     """Whether a task can be trained as it was submitted, though it is read otherwise by now: its
     jobs say all of themselves, and no sample is longer than its memory was counted for."""
-    same = (now.backbone, now.num_gpus) == (submitted.backbone, submitted.num_gpus)
-    return same and now.max_length <= submitted.max_length
+    return now.backbone == submitted.backbone and now.max_length <= submitted.max_length
 
 
 class _Studies:
@@ -245,6 +244,7 @@ class _Studies:
             self.fail(task.id, str(error))
             return None
         this = prepared.get(task.id)
+        this = this and this.on(task.num_gpus)
         if this is not None and self._has_not_begun(task) and _holds(this.task, task):
             this = replace(this, task=task)
         if this is None or this.task != task:

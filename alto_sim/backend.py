@@ -9,6 +9,7 @@ from alto_policy.decisions import (
     Decision,
     Launch,
     Pause,
+    Resize,
     StartExecutor,
     Stop,
     StopExecutor,
@@ -21,6 +22,7 @@ from alto_policy.events import (
     LossReported,
     TaskArrived,
     TaskCancelled,
+    TaskResized,
     TimerFired,
 )
 from alto_policy.types import Gpu, JobId, Task, TaskId
@@ -75,7 +77,8 @@ class SimBackend:
             for job in decision.jobs:
                 self._executors.launch(self._trainees[job], decision.task, decision.gpu)
         elif isinstance(decision, StartExecutor):
-            self._executors.start(self._tasks[decision.task], decision.gpus)
+            task, gpus = self._tasks[decision.task], decision.gpus
+            self._executors.start(task.on(len(gpus)), gpus)
         elif isinstance(decision, StopExecutor):
             self._executors.stop(decision.task)
         elif isinstance(decision, Pause):
@@ -85,6 +88,10 @@ class SimBackend:
             self._executors.order(self._trainees[decision.job], Departure.STOPPED)
         elif isinstance(decision, WakeAt):
             self._clock.at(decision.t, self._wake)
+        elif isinstance(decision, Resize):
+            # By the clock, so that all who arrive at this moment are there first.
+            resized = TaskResized(self._clock.now, decision.task, decision.num_gpus)
+            self._clock.at(self._clock.now, partial(self._outbox.append, resized))
         else:
             assert_never(decision)
 

@@ -29,7 +29,7 @@ def forecast(measured: Sequence[MeasuredTask], settings: Settings) -> Forecast:
 
 def _makespan(measured: MeasuredTask, settings: Settings) -> float:
     workload = Workload(
-        arrivals=(TaskArrived(0.0, replace(measured.task, num_gpus=1)),),
+        arrivals=(TaskArrived(0.0, measured.task.on(1)),),
         curves=GeneratedCurves([measured.task]),
         step_time=StepTime(
             per_pass=measured.pass_seconds,

@@ -207,5 +207,6 @@ def _trace_of(study: "Study") -> RunLog:
     for name, spec in study.tasks.items():
         size = estimated_size(spec.data)
         task = expand(name, spec, num_samples=size.samples, max_length=size.longest)
-        tasks.append(replace(task, tokens=size.tokens))
+        gpus, widths = study.executor.gpus or 1, study.executor.widths
+        tasks.append(replace(task, tokens=size.tokens, num_gpus=gpus, widths=widths))
     return RunLog(None, tuple(Entry(TaskArrived(0.0, task), ()) for task in tasks))

@@ -55,6 +55,11 @@ class LeadingRank:
                 f"executor.gpus: value {spec.gpus}: expected {self._ranks.size}, as many as there "
                 "are processes"
             )
+        if spec.max_gpus not in (None, self._ranks.size):
+            raise UserError(
+                f"executor.max_gpus: value {spec.max_gpus}: a task has all {self._ranks.size} "
+                "processes here, expected --cluster"
+            )
         return settle(spec.model_copy(update={"gpus": self._ranks.size}))
 
     def gpus(self, spec: ExecutorSpec) -> tuple[Gpu, ...]:

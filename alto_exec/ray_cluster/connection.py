@@ -64,7 +64,7 @@ class RayCluster:
 
     def move(self, spec: ExecutorSpec, past: Past, view: ClusterView) -> Move:
         self.gpus(spec)  # are there any?
-        return move_of(nodes(), spec.gpus or 1, past, view)
+        return move_of(nodes(), spec.gpus or 1, spec.widths, past, view)
 
     @contextmanager
     def backend(self, run: RunToTrain) -> Iterator[TrainingBackend]:

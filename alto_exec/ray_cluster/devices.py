@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alto_exec.backend import Past
-from alto_exec.moving import Move, nodes_of, numbered, widths_of
+from alto_exec.moving import Move, nodes_of, numbered, resized
 from alto_policy.types import Gpu, GpuId, TaskId
 from alto_policy.view import ClusterView
 
@@ -76,9 +76,12 @@ def gpus_of(found: Sequence[Node], width: int = 1) -> tuple[Gpu, ...]:
     )
 
 
-def move_of(found: Sequence[Node], width: int, past: Past, view: ClusterView) -> Move:
-    """To the nodes that are found. One that is missing is stood in for by one with as many GPUs, or
-    else is lost; what stands in for none joins."""
+def move_of(
+    found: Sequence[Node], width: int, widths: tuple[int, ...], past: Past, view: ClusterView
+) -> Move:
+    """To the nodes that are found, each task on `width` GPUs or those chosen among `widths`. A node
+    that is missing is stood in for by one with as many GPUs, or else is lost; what stands in for
+    none joins."""
     there = gpus_of(found, width)
     before, now = _counted(view.gpus), _counted(there)
     stand_ins = _stand_ins(before, now)
@@ -91,7 +94,7 @@ def move_of(found: Sequence[Node], width: int, past: Past, view: ClusterView) ->
     return Move(
         gone=tuple(node for node in before if node not in stays and node not in past.lost_nodes),
         come=numbered(come, view.gpus),
-        widths=widths_of(view, width),
+        resized=resized(view, width, widths),
     )
 
 
@@ -112,7 +115,7 @@ def _stand_ins(run: Mapping[str, int], there: Mapping[str, int]) -> Mapping[str,
 
 
 class Devices:
-    """Which nodes' devices the executors hold, each of them `width`."""
+    """Which nodes' devices the executors hold, each of them `width` or a multiple."""
 
     def __init__(self, gpus: Sequence[Gpu], width: int = 1) -> None:
         self._width = width

@@ -19,6 +19,7 @@ from alto_policy.decisions import (
     Decision,
     Launch,
     Pause,
+    Resize,
     StartExecutor,
     Stop,
     StopExecutor,
@@ -34,6 +35,7 @@ from alto_policy.events import (
     NodeDown,
     TaskArrived,
     TaskCancelled,
+    TaskResized,
     TimerFired,
 )
 from alto_policy.types import GpuId, Job, JobId, Task, TaskId
@@ -109,7 +111,7 @@ class RayBackend(TrainingBackend):
         match decision:
             case StartExecutor(task=task_id, gpus=gpus):
                 self._starts[task_id] += 1
-                task = self._view.tasks()[task_id]
+                task = self._view.tasks()[task_id].on(len(gpus))
                 if start := self._files.start_of(task):
                     start = replace(start, reported=_reported(task, self._reported, self._view))
                     self._roster.start(task_id, self._starts[task_id], start, gpus)
@@ -125,6 +127,8 @@ class RayBackend(TrainingBackend):
             case Stop(job=job):
                 _ask_to_leave(self._roster, self._view, job, Departure.STOPPED)
                 self._forget_if_ended(job)
+            case Resize(task=task_id, num_gpus=num_gpus):
+                self._outbox.append(TaskResized(self._now(), task_id, num_gpus))
             case WakeAt(t=t):
                 self._timers.add(t)
             case _:
@@ -147,7 +151,7 @@ class RayBackend(TrainingBackend):
 
         What had been said to an executor is said again: it knows what it has heard already.
         """
-        self._outbox.extend(past.move.going(self._now()))
+        self._outbox.extend(past.going(self._now()))
         for task_id in past.executors:
             known = self._view.executor(task_id)
             assert known is not None, "the log was folded into the ledger"

@@ -5,6 +5,7 @@ from alto_policy.estimates import DurationEstimate, declared_seconds
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.alto_plus import AltoPlusSettings
 from alto_policy.policies.asha import AshaSettings
+from alto_policy.policies.elastic import ElasticSettings, build_elastic
 from alto_policy.policies.exclusive import Exclusive, ExclusiveSettings
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.policies.ftf import Ftf, FtfSettings
@@ -26,7 +27,7 @@ __all__ = ["SETTINGS", "Settings", "build"]
 SchedulerSettings = (
     ExclusiveSettings | FtfSettings | GavelSettings | LasSettings | SjfSettings | SrtfSettings
 )
-BuiltInSettings = TunerSettings | SharedSettings | SchedulerSettings
+BuiltInSettings = TunerSettings | SharedSettings | SchedulerSettings | ElasticSettings
 Settings = BuiltInSettings | OwnSettings
 
 SETTINGS: dict[str, type[BuiltInSettings]] = {
@@ -34,6 +35,7 @@ SETTINGS: dict[str, type[BuiltInSettings]] = {
     "alto+": AltoPlusSettings,
     "sequential": SequentialSettings,
     "shared": SharedSettings,
+    "elastic": ElasticSettings,
     "exclusive": ExclusiveSettings,
     "fifo": FifoSettings,
     "sjf": SjfSettings,
@@ -60,6 +62,8 @@ def build(
     match settings:
         case SharedSettings():
             return Shared(settings)
+        case ElasticSettings():
+            return build_elastic(settings, place)
         case OwnSettings():
             return build_own(settings, place, estimate)
         case (

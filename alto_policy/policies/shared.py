@@ -18,9 +18,10 @@ class SharedSettings(TenantRules):
 
 
 class Shared:
-    def __init__(self, settings: SharedSettings) -> None:
+    def __init__(self, settings: SharedSettings, *, same_node: bool = False) -> None:
         self._shares = FairShare(settings)
         self._tuner = build_tuner(settings.within, self._shares.place)
+        self._tuner.same_node = same_node
 
     def observe(self, event: Event, cluster: ClusterView) -> tuple[Decision, ...]:
         self._shares.hear(event, cluster)

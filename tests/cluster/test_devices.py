@@ -113,7 +113,7 @@ def test_a_node_that_is_too_narrow_is_not_there() -> None:
 def test_a_run_goes_on_with_the_nodes_that_there_are(
     width: int, found: tuple[Node, ...], gone: tuple[str, ...], come: dict[str, list[int]]
 ) -> None:
-    move = move_of(found, width, Past(), Cluster(gpus_of((A, C))))
+    move = move_of(found, width, (), Past(), Cluster(gpus_of((A, C))))
     assert move.gone == gone
     assert {gpus[0].node: [gpu.id for gpu in gpus] for gpus in move.come} == come
     devices = Devices(move.after(gpus_of((A, C))), width)

@@ -1,12 +1,21 @@
 """Executors for tasks, whatever the policy."""
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 
 import pytest
 
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller
-from alto_policy.decisions import ExitReason, Launch, StartExecutor, Stop, StopExecutor, WakeAt
+from alto_policy.decisions import (
+    ExitReason,
+    Launch,
+    Pause,
+    StartExecutor,
+    Stop,
+    StopExecutor,
+    WakeAt,
+)
 from alto_policy.dispatch import Dispatch
 from alto_policy.events import Departure, ExecutorDown, ExecutorUp, TaskArrived, TimerFired
 from alto_policy.policies import build
@@ -103,6 +112,33 @@ def test_an_evicted_job_waits_for_room_and_one_evicted_alone_is_given_up() -> No
     assert ledger.tell(left("b", Departure.EVICTED)) == ()  # together they are 4 bytes: too much
     assert ledger.tell(left("a", Departure.FINISHED)) == (launch("b"),)
     assert ledger.tell(left("b", Departure.EVICTED)) == (too_large("b"), StopExecutor(T))
+
+
+def with_late_report() -> tuple[Controller, Cluster]:
+    """Job a had been told to pause when it reported that it is lost."""
+    ledger = Cluster(gpus(1))
+    controller = Controller(build(FifoSettings()), ledger)
+    controller.handle(TaskArrived(0.0, task("t", [job("a"), job("b")], 1)))
+    controller.handle(UP)
+    ledger.commit(Pause(JobId("a")))
+    assert controller.handle(report("a", 1, math.nan)) == ()
+    return controller, ledger
+
+
+def test_a_report_that_came_too_late_for_the_policy_counts_before_its_job_trains_again() -> None:
+    lost = Stop(JobId("a"), ExitReason.NON_FINITE)
+    controller, _ = with_late_report()
+    assert controller.handle(left("a", Departure.PAUSED)) == (lost,)
+    controller, ledger = with_late_report()
+    ledger.apply(left("a", Departure.PAUSED))  # a policy that clears the executor asks nobody
+    controller.handle(ExecutorDown(9.0, T))
+    assert controller.handle(UP) == (lost, launch("b"))
+
+
+def test_who_is_to_stop_anyway_is_not_stopped_for_a_late_report() -> None:
+    controller, ledger = with_late_report()
+    ledger.commit(Stop(JobId("a"), ExitReason.CANCELLED))
+    assert controller.handle(left("a", Departure.PAUSED)) == ()
 
 
 def test_a_job_of_the_batch_size_of_the_departed_comes_first() -> None:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from alto_policy.decisions import Launch, StartExecutor, Stop
 from alto_policy.events import (
@@ -13,6 +13,7 @@ from alto_policy.events import (
     NodeDown,
     NodeUp,
     TaskArrived,
+    TaskResized,
 )
 from alto_policy.memory import MemoryModel
 from alto_policy.runlog import Entry
@@ -100,6 +101,9 @@ class Audit:
         match entry.event:
             case TaskArrived(task=task):
                 self.tasks[task.id] = task
+            case TaskResized(task=name, num_gpus=num_gpus):
+                assert num_gpus in self.tasks[name].widths
+                self.tasks[name] = replace(self.tasks[name], num_gpus=num_gpus)
             case ExecutorUp(task=name, memory=memory):
                 self.memory[name] = memory
             case NodeDown(node=node):

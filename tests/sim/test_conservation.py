@@ -16,6 +16,7 @@ from alto_policy.estimates import DurationEstimate, declared_seconds
 from alto_policy.events import TaskArrived
 from alto_policy.memory import MemoryModel
 from alto_policy.policies import SETTINGS, Settings, build
+from alto_policy.policies.elastic import ElasticSettings
 from alto_policy.policies.exclusive import ExclusiveSettings
 from alto_policy.policies.ftf import FtfSettings
 from alto_policy.policies.gavel import GavelSettings
@@ -112,8 +113,9 @@ def test_nothing_is_over_committed_lost_or_doubled(
 @given(seed=st.integers(0, 2**32))
 def test_without_faults_a_rigid_job_is_served_for_its_duration(name: str, seed: int) -> None:
     given_work = workload(seed)
+    chosen = in_time(name, 1.0) if name == "elastic" else SETTINGS[name]()
     audit = Audit(NUM_GPUS)
-    audit.follow(simulated(SETTINGS[name](), given_work), conserves_work=False)
+    audit.follow(simulated(chosen, given_work), conserves_work=False)
     assert {job: audit.served[job] for job in RIGID} == pytest.approx(given_work.durations)
     assert all(audit.ended[job] == "finished" for job in RIGID)
 
@@ -151,6 +153,8 @@ def in_time(name: str, factor: float) -> Settings:
             return FtfSettings(round_seconds=rounds)
         case "gavel":
             return GavelSettings(round_seconds=rounds)
+        case "elastic":
+            return ElasticSettings(round_seconds=rounds, same_node=False)
         case _:
             return SETTINGS[name]()
 
