@@ -30,7 +30,6 @@ __all__ = [
     "TaskFiles",
     "ThisMachine",
     "TrainingBackend",
-    "UndecidedError",
 ]
 
 
@@ -67,10 +66,6 @@ class RunToTrain:
     path: Path  # folder of the run, by which its processes on a cluster are known
     past: Past
     ledger: ClusterView
-
-
-class UndecidedError(Exception):
-    """What was decided last must not be told, since what it was decided on is lost."""
 
 
 class TrainingBackend(Backend, Protocol):

@@ -1,6 +1,5 @@
 """From a study to a finished run directory."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,8 @@ from alto_exec.machine import facts
 from alto_exec.parallel.ranks import num_launched_ranks
 from alto_exec.preparation import PreparedTask, prepare
 from alto_exec.progress import Progress
-from alto_exec.site import RunToTrain, Site, Start, TaskFiles, ThisMachine, UndecidedError
+from alto_exec.site import RunToTrain, Site, Start, TaskFiles, ThisMachine
+from alto_exec.undecided import Perseverance, UndecidedError
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
 from alto_policy.policies import build
@@ -29,10 +29,6 @@ from alto_runs.result import Result, write_result
 from alto_runs.study import Study, elsewhere, first_difference, is_of_run, load_study, resolved_yaml
 
 __all__ = ["tune", "tune_at"]
-
-log = logging.getLogger(__name__)
-
-_MOST_ROUNDS = 5
 
 
 def tune(
@@ -131,17 +127,17 @@ def _train(
         return Start(by_id[task.id].on(task.num_gpus), study.executor, directory)
 
     files = TaskFiles(start_of, lambda _: directory, _refuse)
-    for left in reversed(range(_MOST_ROUNDS)):
-        try:
-            _go_on(study, prepared, directory, console, site, files)
-            return
-        except UndecidedError as error:
-            if not left:
-                raise UserError(f"{error}, again and again as its jobs were to stop") from error
-            log.warning("%s, and goes on from its log", error)
+    perseverance = Perseverance()
+    try:
+        perseverance.go_on(
+            lambda: _go_on(perseverance, study, prepared, directory, console, site, files)
+        )
+    except UndecidedError as error:
+        raise UserError(f"{error}, again and again as its jobs were to stop") from error
 
 
 def _go_on(
+    perseverance: Perseverance,
     study: Study,
     prepared: Sequence[PreparedTask],
     directory: RunDirectory,
@@ -181,6 +177,7 @@ def _go_on(
             def record(entry: Entry) -> None:
                 backend.prepare(entry.decisions)
                 writer.write_entry(entry)
+                perseverance.heard(entry.decisions)
                 progress.show(entry)
 
             run(Controller(policy, ledger, record), backend)

@@ -11,6 +11,7 @@ from alto_exec.backend import Past
 from alto_exec.inbox import Cancellation, Request, Submission
 from alto_exec.machine import facts
 from alto_exec.site import RunToTrain, Site, Start, TaskFiles, ThisMachine
+from alto_exec.undecided import Perseverance
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
 from alto_policy.events import ExecutorUp
@@ -34,7 +35,7 @@ from alto_service.handover import Handover, tasks_of
 from alto_service.preparing import PreparedStudy, prepare_admitted, settle
 from alto_service.settings import ServiceSettings
 
-__all__ = ["train_studies"]
+__all__ = ["train_at", "train_studies"]
 
 _MOST_FAILURES = 3
 _CHANGED = (
@@ -57,10 +58,39 @@ def train_studies(
     `has_failed`: the process before this one ended by an error of its own, so that what it trained
     is under suspicion.
     """
+    with _site(cluster) as site:
+        train_at(site, path, settings, roots, has_failed=has_failed)
+
+
+def train_at(
+    site: Site,
+    path: Path,
+    settings: ServiceSettings,
+    roots: tuple[Path, ...],
+    *,
+    has_failed: bool,
+) -> None:
+    """As `train_studies`, where the site is known. Raises UndecidedError where the same decisions
+    cannot be told again and again."""
     directory = ServiceDirectory(path)
+    if has_failed and directory.run.log_path.exists():
+        training = Past.of(read_run_log(directory.run.log_path).entries).executors
+        _suspect(training, Handover(directory.store_path))
+    perseverance = Perseverance()
+    perseverance.go_on(lambda: _go_on(perseverance, site, directory, settings, roots))
+
+
+def _go_on(
+    perseverance: Perseverance,
+    site: Site,
+    directory: ServiceDirectory,
+    settings: ServiceSettings,
+    roots: tuple[Path, ...],
+) -> None:
+    """From where the log ends."""
     handover = Handover(directory.store_path)
     admission = Admission.of(roots, settings.policy)
-    with _log_writer(directory) as writer, _site(cluster) as site:
+    with _log_writer(directory) as writer:
         spec = settle(directory, settings.executor, site)
         log = read_run_log(directory.run.log_path)
         gpus = site.gpus(spec)
@@ -74,21 +104,20 @@ def train_studies(
         past = Past.of(log.entries)
         if log.header is not None:
             past = replace(past, move=site.move(spec, past, ledger))
-        if has_failed:
-            _suspect(past.executors, handover)
         shelf = None if settings.publish is None else Shelf.at(settings.publish, "publish")
         place = _Place(admission, directory, site, spec, shelf)
         studies = _Studies(header, ledger, handover, place)
         studies.recall(log)
         files = TaskFiles(studies.start_of, directory.study_of_task, studies.fail)
         to_train = RunToTrain(
-            spec=spec, inbox=studies, files=files, path=path, past=past, ledger=ledger
+            spec=spec, inbox=studies, files=files, path=directory.path, past=past, ledger=ledger
         )
         with site.backend(to_train) as backend:
 
             def record(entry: Entry) -> None:
                 backend.prepare(entry.decisions)
                 writer.write_entry(entry)
+                perseverance.heard(entry.decisions)
                 studies.record(entry)
 
             run(Controller(policy, ledger, record), backend)

@@ -24,7 +24,8 @@ from alto_exec.ray_cluster.messages import (
 from alto_exec.ray_cluster.remote import Patience, RemoteExecutor
 from alto_exec.ray_cluster.roster import Roster
 from alto_exec.residence import Losses
-from alto_exec.site import TaskFiles, UndecidedError
+from alto_exec.site import TaskFiles
+from alto_exec.undecided import UndecidedError
 from alto_policy.decisions import ExitReason, Stop, WakeAt
 from alto_policy.events import LossReported
 from alto_policy.types import Hyperparameters, Job, JobId, TaskId
