@@ -116,6 +116,7 @@ class ExecutorSpec(_Spec):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     threads: Threads | None = None
     gpus: Count | None = None  # of one node, for each task
+    across_nodes: bool = False  # of several where none has as many; what they send goes slowly
     max_gpus: Count | None = None  # for each, in steps of `gpus`, as the policy chooses
     max_jobs: Count | None = None
     memory_gb: Number | None = None
@@ -209,7 +210,8 @@ class Study(_Spec):
         return self
 
 
-_ROOM = ("gpus", "max_gpus", "max_jobs", "memory_gb")  # may be another when a run goes on
+# May be another when a run goes on.
+_ROOM = ("gpus", "across_nodes", "max_gpus", "max_jobs", "memory_gb")
 _TASK_FIELDS = tuple(TaskSpec.model_fields)
 
 

@@ -118,8 +118,10 @@ def join_ranks(rank: int, size: int, address: str, device: torch.device) -> Rank
     if device.type == "cuda":
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"
-    is_here = address.startswith(("file://", "tcp://127.0.0.1"))
-    is_here |= os.environ.get("LOCAL_WORLD_SIZE") == str(size)
+    here = os.environ.get("LOCAL_WORLD_SIZE")  # of ranks that are launched: so many on this node
+    is_here = here == str(size) or (
+        here is None and address.startswith(("file://", "tcp://127.0.0.1"))
+    )
     if is_here:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group(

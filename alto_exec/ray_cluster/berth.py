@@ -81,13 +81,11 @@ class Berth:
         """The one that Ray has given it, as a process is told of it; nothing if it is none."""
         return os.environ.get(DEVICES, "")
 
-    def meeting(self) -> dict[str, str]:
-        """Where ranks on this node may meet next: a file that the first of them makes. A port that
-        is free now may be taken by then."""
-        if self._meeting is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(self._meeting)
-        self._meeting = os.path.join(tempfile.gettempdir(), f"alto-{uuid4().hex}")
+    def meeting(self, folder: str | None = None) -> dict[str, str]:
+        """Where ranks may meet next: a file that the first of them makes, in a folder that all see
+        if they are on several nodes. A port that is free now may be taken by then."""
+        self._forget_meeting()
+        self._meeting = os.path.join(folder or tempfile.gettempdir(), f".alto-{uuid4().hex}")
         return {MEETING: f"file://{self._meeting}"}
 
     def house(
@@ -138,6 +136,12 @@ class Berth:
         """Have the process killed. It is gone when this is done."""
         if self._process is not None:
             self._process.end()
+        self._forget_meeting()
+
+    def _forget_meeting(self) -> None:
+        if self._meeting is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._meeting)
 
     def _outlive(self) -> None:
         from ray.util.placement_group import remove_placement_group
@@ -155,6 +159,7 @@ class Berth:
                 vacant_at = float("inf")
             else:
                 vacant_at = min(vacant_at, time.monotonic())
+        self._forget_meeting()
         remove_placement_group(self._group)  # and so this process is ended
 
 

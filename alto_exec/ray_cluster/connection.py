@@ -53,23 +53,30 @@ class RayCluster:
 
     def gpus(self, spec: ExecutorSpec) -> tuple[Gpu, ...]:
         width = spec.gpus or 1
-        found = gpus_of(nodes(), width)
+        found = gpus_of(nodes(), width, across_nodes=spec.across_nodes)
         if not found and width > 1:
-            raise UserError(
-                f"executor.gpus: value {width}: no node of the cluster has as many GPUs"
+            who = (
+                "all nodes of the cluster together have not"
+                if spec.across_nodes
+                else ("no node of the cluster has")
             )
+            raise UserError(f"executor.gpus: value {width}: {who} as many GPUs")
         if not found:
             raise UserError("--cluster: no node of the cluster has a GPU or a CPU to train on")
         return found
 
     def move(self, spec: ExecutorSpec, past: Past, view: ClusterView) -> Move:
         self.gpus(spec)  # are there any?
-        return move_of(nodes(), spec.gpus or 1, spec.widths, past, view)
+        return move_of(nodes(), spec, past, view)
 
     @contextmanager
     def backend(self, run: RunToTrain) -> Iterator[TrainingBackend]:
         self._fleet = Fleet(run.path, self._patience, self._nurseries)
-        devices = Devices(run.past.move.after(run.ledger.gpus), run.spec.gpus or 1)
+        devices = Devices(
+            run.past.move.after(run.ledger.gpus),
+            run.spec.gpus or 1,
+            across_nodes=run.spec.across_nodes,
+        )
         backend = RayBackend(
             run.inbox, run.files, Roster(self._fleet, devices), run.past, run.ledger
         )

@@ -13,6 +13,7 @@ from alto_exec.backend import Past
 from alto_exec.moving import Move, nodes_of, numbered, resized
 from alto_policy.types import Gpu, GpuId, TaskId
 from alto_policy.view import ClusterView
+from alto_runs.study import ExecutorSpec
 
 __all__ = ["Devices", "Node", "Share", "gpus_of", "move_of", "nodes"]
 
@@ -38,15 +39,21 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a node gives to an executor: so many of its devices."""
+    """The devices of an executor: by the ids of their nodes, those of a node together."""
 
-    node: str  # its id
+    nodes: tuple[str, ...]
     device: str  # what Ray calls them
-    count: int
 
     @classmethod
-    def of(cls, node: Node, count: int) -> "Share":
-        return cls(node.id, _GPU if node.has_gpus else "CPU", count)
+    def of(cls, *parts: tuple[Node, int]) -> "Share":
+        """Of nodes that give so many."""
+        nodes = tuple(node.id for node, count in parts for _ in range(count))
+        return cls(nodes, _GPU if parts[0][0].has_gpus else "CPU")
+
+    def place(self, rank: int) -> tuple[int, int]:
+        """Which of its node's devices that one is, and how many of them there are."""
+        node = self.nodes[rank]
+        return self.nodes[:rank].count(node), self.nodes.count(node)
 
 
 def nodes() -> tuple[Node, ...]:
@@ -67,22 +74,25 @@ def nodes() -> tuple[Node, ...]:
     return tuple(sorted(found, key=lambda node: node.name))
 
 
-def gpus_of(found: Sequence[Node], width: int = 1) -> tuple[Gpu, ...]:
+def gpus_of(
+    found: Sequence[Node], width: int = 1, *, across_nodes: bool = False
+) -> tuple[Gpu, ...]:
     """One for each device, those of a node together; of each node as many as tasks of so many can
-    use. Then the lowest free ones are of one node always."""
+    use. Then the lowest free ones are of one node always. All, if a task may have them of several
+    nodes and must."""
+    if across_nodes and all(node.num_devices < width for node in found):
+        width = 1 if sum(node.num_devices for node in found) >= width else width
     places = [node for node in found for _ in range(node.num_devices // width * width)]
     return tuple(
         Gpu(id=GpuId(number), kind=node.kind, node=node.name) for number, node in enumerate(places)
     )
 
 
-def move_of(
-    found: Sequence[Node], width: int, widths: tuple[int, ...], past: Past, view: ClusterView
-) -> Move:
-    """To the nodes that are found, each task on `width` GPUs or those chosen among `widths`. A node
-    that is missing is stood in for by one with as many GPUs, or else is lost; what stands in for
-    none joins."""
-    there = gpus_of(found, width)
+def move_of(found: Sequence[Node], spec: ExecutorSpec, past: Past, view: ClusterView) -> Move:
+    """To the nodes that are found, with as many GPUs for each task as that says. A node that is
+    missing is stood in for by one with as many GPUs, or else is lost; what stands in for none
+    joins."""
+    there = gpus_of(found, spec.gpus or 1, across_nodes=spec.across_nodes)
     before, now = _counted(view.gpus), _counted(there)
     stand_ins = _stand_ins(before, now)
     stays = {name for name in before if name in stand_ins or before[name] == now[name]}
@@ -94,7 +104,7 @@ def move_of(
     return Move(
         gone=tuple(node for node in before if node not in stays and node not in past.lost_nodes),
         come=numbered(come, view.gpus),
-        resized=resized(view, width, widths),
+        resized=resized(view, spec.gpus or 1, spec.widths),
     )
 
 
@@ -117,8 +127,9 @@ def _stand_ins(run: Mapping[str, int], there: Mapping[str, int]) -> Mapping[str,
 class Devices:
     """Which nodes' devices the executors hold, each of them `width` or a multiple."""
 
-    def __init__(self, gpus: Sequence[Gpu], width: int = 1) -> None:
+    def __init__(self, gpus: Sequence[Gpu], width: int = 1, *, across_nodes: bool = False) -> None:
         self._width = width
+        self._across_nodes = across_nodes
         self._home = {gpu.id: gpu.node for gpu in gpus}
         self._num_of = _counted(gpus)  # by the node's name
         self._held: dict[TaskId, Share] = {}
@@ -129,7 +140,7 @@ class Devices:
 
     def lost(self, found: Sequence[Node]) -> frozenset[str]:
         """Names of the run's nodes that are gone, while nothing is there to stand in for them."""
-        there = _counted(gpus_of(found, self._width))
+        there = _counted(gpus_of(found, self._width, across_nodes=self._across_nodes))
         stand_ins = _stand_ins(self._num_of, there)
         spare = there.total() - sum(there[name] for name in (*self._num_of, *stand_ins.values()))
         lost = set[str]()
@@ -147,12 +158,35 @@ class Devices:
         free = {node.name: node.num_devices - self._num_held(node.id) for node in found}
         with_room = [node for node in found if free[node.name] >= len(gpus)]
         if not with_room:
-            return None
+            return self._spread(task, gpus, found, free)
         chosen = max(
             with_room,
             key=lambda node: (node.name in homes, node.name not in self._num_of, free[node.name]),
         )
-        self._held[task] = Share.of(chosen, len(gpus))
+        self._held[task] = Share.of((chosen, len(gpus)))
+        return self._held[task]
+
+    def _spread(
+        self,
+        task: TaskId,
+        gpus: Sequence[GpuId],
+        found: Sequence[Node],
+        free: Mapping[str, int],
+    ) -> Share | None:
+        """Of several nodes, if it may be and no node of the run is so wide: as many of each as the
+        GPUs are, and what is missing of others, rather those that are not of the run."""
+        if not self._across_nodes or len(gpus) <= max(self._num_of.values()):
+            return None
+        wanted = Counter(self._home[gpu] for gpu in gpus)
+        left, parts = len(gpus), list[tuple[Node, int]]()
+        for node in sorted(found, key=lambda n: (n.name not in wanted, n.name in self._num_of)):
+            count = min(left, free[node.name], wanted.get(node.name, left))
+            if count:
+                parts.append((node, count))
+                left -= count
+        if left:
+            return None
+        self._held[task] = Share.of(*parts)
         return self._held[task]
 
     def hold(self, task: TaskId, share: Share) -> None:
@@ -163,4 +197,4 @@ class Devices:
         self._held.pop(task, None)
 
     def _num_held(self, node: str) -> int:
-        return sum(share.count for share in self._held.values() if share.node == node)
+        return sum(share.nodes.count(node) for share in self._held.values())

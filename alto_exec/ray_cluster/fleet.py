@@ -44,7 +44,7 @@ class Fleet:
         return self._patience.max_losses
 
     def start(self, task: TaskId, number: int, start: Start, share: Share) -> RemoteExecutor:
-        """Executor `number` of the task on this share of a node."""
+        """Executor `number` of the task on these devices."""
         import ray
 
         quarters = self._vacant_for(share)
@@ -53,7 +53,8 @@ class Fleet:
             quarters = make_quarters(name, share, self._patience.orphan, _HEADLESS_SECONDS)
         duty = Duty(start, self._place, self._patience.hold)
         tenant = _tenant(task, number)
-        quarters.house(self._nurseries.of(share.node), tenant, ray.cloudpickle.dumps(duty))
+        nurseries = [self._nurseries.of(node) for node in share.nodes]
+        quarters.house(nurseries, tenant, ray.cloudpickle.dumps(duty), self._place)
         return RemoteExecutor(tenant, quarters, self._patience)
 
     def vacate(self, quarters: Quarters) -> None:
@@ -66,7 +67,7 @@ class Fleet:
         living = {node.id for node in found}
         for quarters, since in tuple(self._vacant.values()):
             is_late = time.monotonic() - since > _VACANT_SECONDS
-            if is_late or quarters.share.node not in living:
+            if is_late or not living.issuperset(quarters.share.nodes):
                 self._close(quarters)
 
     def ping(self, node: str) -> Any:
@@ -107,8 +108,9 @@ class Fleet:
             self._close(quarters)
 
     def _vacant_for(self, share: Share) -> Quarters | None:
-        """Others that are vacant on its node make room."""
-        on_node = [one for one, _ in self._vacant.values() if one.share.node == share.node]
+        """Others that are vacant on its nodes make room."""
+        own = set(share.nodes)
+        on_node = [one for one, _ in self._vacant.values() if not own.isdisjoint(one.share.nodes)]
         for quarters in on_node:
             if quarters.share == share:
                 del self._vacant[quarters.name]

@@ -1,7 +1,8 @@
-"""Where an executor lives: devices of one node, with an actor on each."""
+"""Where an executor lives: devices, of one node if they can be, with an actor on each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from alto_exec.ray_cluster.berth import Berth
@@ -22,17 +23,20 @@ class Quarters:
     group: Any
     berths: tuple[Any, ...]
 
-    def house(self, nursery: Any, tenant: str, duty: bytes) -> None:
-        """Have a process of the node's nursery on each device; those before have ended then."""
+    def house(self, nurseries: Sequence[Any], tenant: str, duty: bytes, folder: Path) -> None:
+        """Have a process on each device, from the nursery of its node; those before have ended
+        then. Those of several nodes meet in the folder, which all see."""
         import ray
 
-        size = len(self.berths)
-        meeting = self.berths[0].meeting.remote() if size > 1 else {}
-        seen = [berth.device.remote() for berth in self.berths]
+        nodes, is_one = self.share.nodes, len(set(self.share.nodes)) == 1
+        meets = self.berths[0].meeting.remote(None if is_one else str(folder))
+        meeting = meets if len(nodes) > 1 else {}
+        devices = [berth.device.remote() for berth in self.berths]
         duty_of_all = ray.put(duty)
-        for rank, berth in enumerate(self.berths):
+        for rank, (berth, nursery) in enumerate(zip(self.berths, nurseries, strict=True)):
+            seen = [d for d, node in zip(devices, nodes, strict=True) if node == nodes[rank]]
             house = berth.house.options(concurrency_group="orders")
-            house.remote(nursery, tenant, duty_of_all, meeting, _as_launched(rank, size), *seen)
+            house.remote(nursery, tenant, duty_of_all, meeting, _launched(self.share, rank), *seen)
 
     def order(self, message: str) -> None:
         self.berths[0].order.options(concurrency_group="orders").remote(message)
@@ -68,11 +72,11 @@ def make_quarters(
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     group = placement_group(
-        [{share.device: 1.0}] * share.count,
-        strategy="STRICT_PACK",
+        [{share.device: 1.0}] * len(share.nodes),
+        strategy="STRICT_PACK" if len(set(share.nodes)) == 1 else "PACK",
         name=name,
         lifetime="detached",
-        bundle_label_selector=[{"ray.io/node-id": share.node}] * share.count,
+        bundle_label_selector=[{"ray.io/node-id": node} for node in share.nodes],
     )
     actor_class = actor_of(Berth, orders=1, listeners=1)
     berths = tuple(
@@ -85,7 +89,7 @@ def make_quarters(
             max_restarts=0,
             scheduling_strategy=PlacementGroupSchedulingStrategy(group, rank),
         ).remote(orphan_seconds, vacant_seconds)
-        for rank in range(share.count)
+        for rank in range(len(share.nodes))
     )
     return Quarters(name, share, group, berths)
 
@@ -102,16 +106,20 @@ def find_quarters(name: str) -> Quarters | None:
         berths = tuple(ray.get_actor(each, NAMESPACE) for each in names)
     except ValueError:  # there is none of that name
         return None
-    places = set(placement_group_table(group)["bundles_to_node_id"].values())
-    if len(places) != 1:  # it waits for its devices
+    of_bundle: dict[int, str] = placement_group_table(group)["bundles_to_node_id"]
+    nodes = tuple(of_bundle.get(number, "") for number in range(len(bundles)))
+    if not all(nodes):  # it waits for its devices
         return None
-    (node,), (device,) = places, bundles[0]
-    return Quarters(name, Share(node, device, len(bundles)), group, berths)
+    (device,) = bundles[0]
+    return Quarters(name, Share(nodes, device), group, berths)
 
 
-def _as_launched(rank: int, size: int) -> dict[str, str]:
-    """What torchrun tells a process. Each sees the devices of all, which so read one another."""
-    known = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": size}
+def _launched(share: Share, rank: int) -> dict[str, str]:
+    """What torchrun tells a process. Each sees the devices of all on its node, which so read one
+    another."""
+    number, count = share.place(rank)
+    size = len(share.nodes)
+    known = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": number, "LOCAL_WORLD_SIZE": count}
     return {name: str(value) for name, value in known.items()}
 
 

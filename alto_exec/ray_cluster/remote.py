@@ -152,8 +152,9 @@ class RemoteExecutor:
     def check(self, living: frozenset[str]) -> None:
         """Raises LostError if it has been silent for too long, or its node is dead."""
         now = time.monotonic()
-        if self.quarters.share.node not in living:
-            raise LostError(f"node {self.quarters.share.node[:8]} is dead")
+        for node in self.quarters.share.nodes:
+            if node not in living:
+                raise LostError(f"node {node[:8]} is dead")
         if self._heard_at is not None and now - self._heard_at > self._patience.silence:
             raise LostError(f"silent for {now - self._heard_at:.0f} s")
         if self._heard_at is None and now - self._begun_at > self._patience.start:

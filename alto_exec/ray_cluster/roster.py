@@ -105,7 +105,8 @@ class Roster:
         else:
             executor.quarters.close()
             if not executor.is_stopping:
-                self._watch.doubt(executor.quarters.share.node)
+                for node in dict.fromkeys(executor.quarters.share.nodes):
+                    self._watch.doubt(node)
         return executor.is_stopping
 
     def withdraw(self, node: str) -> Sequence[TaskId]:

@@ -8,6 +8,7 @@ from alto_exec.backend import Past
 from alto_exec.ray_cluster.devices import Devices, Node, Share, gpus_of, move_of
 from alto_policy.cluster import Cluster
 from alto_policy.types import GpuId, TaskId
+from alto_runs.study import ExecutorSpec
 
 
 def node(name: str, count: int = 2) -> Node:
@@ -18,7 +19,7 @@ A, B, C = node("a"), node("b"), node("c", 4)
 
 
 def share(node: Node, count: int) -> Share:
-    return Share(node.id, "GPU", count)
+    return Share((node.id,) * count, "GPU")
 
 
 def taken(devices: Devices, task: str, gpus: Sequence[int], *found: Node) -> Share | None:
@@ -113,7 +114,7 @@ def test_a_node_that_is_too_narrow_is_not_there() -> None:
 def test_a_run_goes_on_with_the_nodes_that_there_are(
     width: int, found: tuple[Node, ...], gone: tuple[str, ...], come: dict[str, list[int]]
 ) -> None:
-    move = move_of(found, width, (), Past(), Cluster(gpus_of((A, C))))
+    move = move_of(found, ExecutorSpec(gpus=width), Past(), Cluster(gpus_of((A, C))))
     assert move.gone == gone
     assert {gpus[0].node: [gpu.id for gpu in gpus] for gpus in move.come} == come
     devices = Devices(move.after(gpus_of((A, C))), width)
@@ -137,8 +138,35 @@ def test_what_an_earlier_head_has_left_is_not_given_out(devices: Devices) -> Non
     assert taken(devices, "two", [0], A, B) == share(B, 1)
 
 
+def test_gpus_of_several_nodes_count_where_none_is_wide_enough() -> None:
+    both = gpus_of((A, B), width=3, across_nodes=True)
+    assert [gpu.node for gpu in both] == ["a", "a", "b", "b"]
+    assert [gpu.node for gpu in gpus_of((A, C), width=3, across_nodes=True)] == ["c"] * 3
+    assert gpus_of((A, B), width=5, across_nodes=True) == ()
+
+
+def test_a_gang_of_several_nodes_is_where_its_gpus_are() -> None:
+    gpus = gpus_of((A, B), width=3, across_nodes=True)
+    devices = Devices(gpus, 3, across_nodes=True)
+    wide = taken(devices, "wide", [0, 1, 2], A, B)
+    assert wide == Share((A.id, A.id, B.id), "GPU")
+    assert [wide.place(rank) for rank in range(3)] == [(0, 2), (1, 2), (0, 1)]
+    assert taken(devices, "next", [1, 2, 3], A, B) is None
+    devices.give_back(TaskId("wide"))
+    new = node("new")
+    assert taken(devices, "next", [0, 1, 2], B, new) == Share((B.id, new.id, new.id), "GPU")
+    assert taken(Devices(gpus, 3), "wide", [0, 1, 2], A, B) is None
+
+
+def test_a_gang_is_not_split_for_a_node_that_is_busy() -> None:
+    devices = Devices(gpus_of((A, B)), 2, across_nodes=True)
+    for busy in (A, B):
+        devices.hold(TaskId(f"on {busy.name}"), share(busy, 1))
+    assert taken(devices, "wide", [1, 3], A, B) is None
+
+
 def test_without_gpus_a_node_lends_itself() -> None:
     plain = Node("id", "plain", "cpu", 1, has_gpus=False)
     assert Devices(gpus_of((plain,))).take(TaskId("one"), [GpuId(0)], (plain,)) == (
-        Share("id", "CPU", 1)
+        Share(("id",), "CPU")
     )
