@@ -12,6 +12,7 @@ from pathlib import Path
 from alto_policy.codec import MalformedError, codec_of
 from alto_policy.types import TaskId
 from alto_runs.errors import UserError
+from alto_runs.lines import append_line, open_lines
 
 __all__ = ["SampleLengths", "append_lengths", "read_lengths"]
 
@@ -37,9 +38,7 @@ class _Line:
 
 
 def append_lengths(path: Path, task: TaskId, lengths: SampleLengths) -> None:
-    """In one write, so that several executors may share the file."""
-    with path.open("ab", buffering=0) as file:
-        file.write(codec_of(_Line).dump(_Line(task, lengths)).encode() + b"\n")
+    append_line(path, codec_of(_Line).dump(_Line(task, lengths)))
 
 
 def read_lengths(path: Path) -> Mapping[TaskId, SampleLengths]:
@@ -50,7 +49,7 @@ def read_lengths(path: Path) -> Mapping[TaskId, SampleLengths]:
     found: dict[TaskId, SampleLengths] = {}
     if not path.is_file():
         return found
-    with path.open(encoding="utf-8", errors="replace") as lines:
+    with open_lines(path, errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)

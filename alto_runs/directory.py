@@ -8,6 +8,7 @@ from pathlib import Path
 
 from alto_policy.types import JobId, TaskId
 from alto_runs.errors import UserError
+from alto_runs.lines import as_found, check_plain
 from alto_runs.logfile import LogWriter, read_run_log
 
 __all__ = [
@@ -16,10 +17,12 @@ __all__ = [
     "checked_name",
     "is_plain_name",
     "read_run_log",
+    "runs_below",
     "write_atomically",
 ]
 
 _TEMPORARY = ".tmp"
+_LOG = "run.jsonl"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # as a path has it, of whose slashes one is left
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
@@ -49,7 +52,10 @@ def write_atomically(path: Path, data: str | bytes | Iterable[str | bytes | memo
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """Names of the files of one run; `create` and `open` check that they are what they seem."""
+    """Names of the files of one run; `create` and `open` check that they are what they seem.
+
+    A file of lines has the name under which it is there: compressed if it is so alone.
+    """
 
     path: Path
 
@@ -77,6 +83,8 @@ class RunDirectory:
         """The folder of a run that was begun, or that may begin there; raises UserError."""
         directory = cls(path)
         if directory.study_path.is_file():
+            for written in (directory.log_path, directory.work_path, directory.lengths_path):
+                check_plain(written)
             return directory
         if path.is_dir() and any(path.iterdir()):
             raise UserError(
@@ -101,17 +109,17 @@ class RunDirectory:
 
     @property
     def log_path(self) -> Path:
-        return self.path / "run.jsonl"
+        return as_found(self.path / _LOG)
 
     @property
     def work_path(self) -> Path:
         """What the executors did, and how long it took."""
-        return self.path / "work.jsonl"
+        return as_found(self.path / "work.jsonl")
 
     @property
     def lengths_path(self) -> Path:
         """How long the samples of its data are."""
-        return self.path / "lengths.jsonl"
+        return as_found(self.path / "lengths.jsonl")
 
     @property
     def study_path(self) -> Path:
@@ -148,6 +156,12 @@ class RunDirectory:
     def checkpoint_path(self, job: JobId) -> Path:
         """What the job needs to go on."""
         return self.path / "checkpoints" / f"{checked_name(job)}.safetensors"
+
+
+def runs_below(folder: Path) -> list[Path]:
+    """The folders of runs, however deep, in the order of their paths."""
+    runs = {path.parent for path in folder.rglob(f"{_LOG}*")}
+    return sorted(run for run in runs if RunDirectory(run).log_path.is_file())
 
 
 def checked_name(name: str) -> str:

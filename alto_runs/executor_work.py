@@ -11,6 +11,7 @@ from pathlib import Path
 from alto_policy.codec import MalformedError, codec_of
 from alto_policy.types import TaskId
 from alto_runs.errors import UserError
+from alto_runs.lines import append_line, open_lines
 
 __all__ = ["EvaluationWork", "LaunchWork", "TrainingWork", "Work", "append_work", "read_work"]
 
@@ -59,9 +60,7 @@ class _Line:
 
 
 def append_work(path: Path, work: Work) -> None:
-    """In one write, so that several executors may share the file."""
-    with path.open("ab", buffering=0) as file:
-        file.write(codec_of(_Line).dump(_Line(work)).encode() + b"\n")
+    append_line(path, codec_of(_Line).dump(_Line(work)))
 
 
 def read_work(path: Path) -> tuple[Work, ...]:
@@ -73,7 +72,7 @@ def read_work(path: Path) -> tuple[Work, ...]:
 
 
 def _read(path: Path) -> Iterator[Work]:
-    with path.open(encoding="utf-8", errors="replace") as lines:
+    with open_lines(path, errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)

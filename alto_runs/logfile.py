@@ -20,6 +20,7 @@ from alto_policy.runlog import (
     load,
 )
 from alto_runs.errors import UserError
+from alto_runs.lines import check_plain, open_lines
 
 __all__ = ["LogWriter", "read_header", "read_run_log"]
 
@@ -41,7 +42,7 @@ def read_header(path: Path) -> Header | None:
 
 def _read(path: Path, most_lines: int | None) -> RunLog:
     try:
-        with path.open(encoding="utf-8") as lines:
+        with open_lines(path) as lines:
             return load(islice(lines, most_lines))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a run log: {error.reason}") from error
@@ -55,10 +56,11 @@ class LogWriter:
     """Appends to a log; each line is with the operating system when its `write` returns.
 
     A last line that a kill has torn is dropped first; `torn` keeps it. Raises UserError if another
-    process writes to the same log.
+    process writes to the same log, or if it is compressed.
     """
 
     def __init__(self, path: Path) -> None:
+        check_plain(path)
         self.torn: str | None = None
         self._file: BinaryIO = path.open("a+b", buffering=0)
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from alto_runs.directory import read_run_log
 from alto_runs.errors import UserError
+from alto_runs.lines import check_plain
 from alto_runs.publishing import Shelf
 from alto_service.admission import Admission
 from alto_service.folder import ServiceDirectory
@@ -118,6 +119,7 @@ def _is_loopback(host: str) -> bool:
 def _check_policy(directory: ServiceDirectory, settings: ServiceSettings) -> None:
     """A log has one policy from its beginning to its end. Raises UserError."""
     path = directory.run.log_path
+    check_plain(path)
     header = read_run_log(path).header if path.exists() else None
     if header is not None and header.policy != settings.policy:
         raise UserError(

@@ -17,7 +17,7 @@ from alto_policy.policies.fifo import FifoSettings
 from alto_policy.policies.sequential import SequentialSettings
 from alto_policy.runlog import RunLog
 from alto_policy.types import Job, JobId, Task, TaskId
-from alto_runs.directory import read_run_log
+from alto_runs.directory import RunDirectory, read_run_log, runs_below
 from alto_runs.search import PAPER_GRID, configurations
 from alto_runs.study import load_study
 from alto_sim.curves import Losses
@@ -119,7 +119,7 @@ def curve_set(
 @cache
 def recorded_logs(folder: Path = RECORDED) -> tuple[tuple[str, RunLog], ...]:
     """All run logs of the folder, by their path from two folders above it."""
-    paths = sorted(folder.rglob("run.jsonl"))
+    paths = [RunDirectory(run).log_path for run in runs_below(folder)]
     return tuple((str(path.relative_to(folder.parents[1])), read_run_log(path)) for path in paths)
 
 

@@ -25,7 +25,7 @@ from alto_policy.runlog import Entry, Header, RunLog
 from alto_policy.types import TaskId, TokenCounts
 from alto_runs.costs.durations import PassTimes
 from alto_runs.data_lengths import SampleLengths, read_lengths
-from alto_runs.directory import RunDirectory
+from alto_runs.directory import RunDirectory, runs_below
 from alto_runs.executor_work import TrainingWork, Work, read_work
 from alto_runs.history import Outcome, RunHistory, follow
 from alto_runs.logfile import read_run_log
@@ -240,7 +240,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="*", help="default: those of traces/recorded")
     options = parser.parse_args()
-    judge_all(options.runs or sorted(path.parent for path in RUNS.glob("*/run.jsonl")))
+    judge_all(options.runs or runs_below(RUNS))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from matplotlib.figure import Figure
 from alto_policy.events import TaskArrived
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.runlog import RunLog
+from alto_runs.directory import runs_below
 from alto_runs.report.drawing import GRID, INK, PALETTE, figure_of, tell_values
 from experiments.curve_sets import RECORDED, by_seed, origins, shown_sets, whole_searches
 from experiments.exhibit import Cell, Exhibit, Table, Verdict
@@ -83,8 +84,7 @@ def exhibit() -> Exhibit:
                     max(cost.regret for cost in costs),
                 )
             )
-    folders = sorted(path.parent for path in RECORDED.glob("*/run.jsonl"))
-    known = list(by_all_others([read_recording(folder) for folder in folders]))
+    known = list(by_all_others([read_recording(folder) for folder in runs_below(RECORDED)]))
     ours = {
         str(row[0]): (float(row[3] or 0), float(row[6] or 0)) for row in rows if row[1] == "alto"
     }

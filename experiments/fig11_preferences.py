@@ -64,7 +64,10 @@ def exhibit() -> Exhibit:
             ),
             tuple((name, *_cells(found.get(name)), *paper) for name, *paper in _PAPER),
         ),
-        logs=tuple(f"`traces/recorded/{folder.name}/run.jsonl`" for folder in _RUNS.values()),
+        logs=tuple(
+            f"`traces/recorded/{folder.name}/{RunDirectory(folder).log_path.name}`"
+            for folder in _RUNS.values()
+        ),
         seeds="One run each, no error bars.",
         figure=_draw({name: batched.seconds / one.seconds for name, one in found.items()}),
     )  # fmt: skip

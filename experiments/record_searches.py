@@ -26,6 +26,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
+from alto_runs.lines import compressed
 from experiments.recording_commands import MODEL, ROOT, Site, commands, preparation, settled
 from experiments.recordings import (
     RECORDINGS,
@@ -115,12 +116,17 @@ def _ending_of(
 
 
 def keep(recording: Recording, site: Site, run: Path) -> None:
-    """The files that are shipped; the study's paths as seen from a folder in `traces`."""
+    """The files that are shipped, those of lines compressed; the study's paths as seen from a
+    folder in `traces`."""
     folder = site.out / recording.path
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name in KEPT:
-        if (run / name).is_file():
+        if not (run / name).is_file():
+            continue
+        if name.endswith(".jsonl"):
+            (folder / f"{name}.gz").write_bytes(compressed((run / name).read_bytes()))
+        else:
             shutil.copy(run / name, folder / name)
     study = folder / "study.yaml"
     text = study.read_text(encoding="utf-8")

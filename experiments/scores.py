@@ -24,6 +24,7 @@ from alto_policy.types import Hyperparameters, JobId, Task
 from alto_runs.errors import UserError
 from alto_runs.history import Outcome, follow
 from alto_runs.leaderboard import Standing, rank_jobs
+from alto_runs.lines import as_found, open_lines
 from alto_runs.metrics import measure
 from experiments.curve_sets import RECORDED, CurveSet, recorded_logs
 from experiments.same_task import is_same_task, seed_of
@@ -121,8 +122,8 @@ def read_answers(path: Path) -> tuple[Answers, ...]:
     if not path.is_file():
         return ()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return tuple(codec_of(Answers).decode(json.loads(line)) for line in lines)
+        with open_lines(path) as lines:
+            return tuple(codec_of(Answers).decode(json.loads(line)) for line in lines)
     except (ValueError, MalformedError) as error:
         raise UserError(f"{path}: not what answers.py writes: {error}") from error
 
@@ -130,12 +131,13 @@ def read_answers(path: Path) -> tuple[Answers, ...]:
 def _searches_of(name: str, log: RunLog, path: Path) -> Iterator[Search]:
     history = follow(log)
     metrics, ranked = measure(history), rank_jobs(history)
-    told = read_answers(path.with_name(ANSWERS))
+    answers = as_found(path.with_name(ANSWERS))
+    told = read_answers(answers)
     assert log.header is not None
     for task in (e.event.task for e in log.entries if isinstance(e.event, TaskArrived)):
         own = metrics.tasks[task.id]
         standings = [one for one in ranked if one.task == task.id]
-        untuned, scores = _scores(path, task, standings, told)
+        untuned, scores = _scores(answers, task, standings, told)
         yield Search(
             origin=name,
             task=task,
@@ -159,10 +161,10 @@ def _scores(
     """Of the untuned model, and of each job that came to its end."""
     by_job = {JobId(one.job): one for one in told if one.task == task.id and one.job is not None}
     if strange := sorted(by_job.keys() - {job.id for job in task.jobs}):
-        raise UserError(f"{path.with_name(ANSWERS)}: job {strange[0]!r} is not of this run")
+        raise UserError(f"{path}: job {strange[0]!r} is not of this run")
     untuned = next((one for one in told if one.task == task.id and one.job is None), None)
     if untuned is None and by_job:
-        raise UserError(f"{path.with_name(ANSWERS)}: no line of the untuned model of {task.id}")
+        raise UserError(f"{path}: no line of the untuned model of {task.id}")
     return untuned, {
         one.hyperparameters: by_job[one.job]
         for one in standings

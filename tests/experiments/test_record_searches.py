@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from alto_runs.costs.shapes import shape_of
+from alto_runs.directory import RunDirectory, runs_below
+from alto_runs.lines import open_lines
 from alto_runs.study import Study, load_study
 from experiments import record_searches
 from experiments.record_searches import KEPT, Outcome, keep, main, record_all, record_one, warm_up
@@ -44,7 +46,7 @@ def test_names_differ_and_the_first_ones_are_worth_the_most() -> None:
 
 
 def test_every_shipped_search_is_in_the_table() -> None:
-    folders = {str(path.parent.relative_to(TRACES)) for path in TRACES.glob("*/*/run.jsonl")}
+    folders = {str(run.relative_to(TRACES)) for run in runs_below(TRACES)}
     older = {folder for folder in folders if folder.startswith("repeated/")}
     assert folders - older <= {one.path for one in RECORDINGS}
     assert {folder.replace("repeated", "recorded") for folder in older} <= folders
@@ -186,7 +188,10 @@ def test_a_search_leaves_the_shipped_files_alone(
     assert outcome.is_good
     assert json.loads(outcome.told)["times_faster"] == 3.0
     folder = site.out / one.path
-    assert sorted(path.name for path in folder.iterdir()) == sorted(KEPT)
+    packed = [f"{name}.gz" if name.endswith(".jsonl") else name for name in KEPT]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(packed)
+    with open_lines(RunDirectory(folder).work_path) as lines:
+        assert list(lines) == ["x"]
     study = (folder / "study.yaml").read_text()
     assert study == "a: ../../../examples/demo/data/t.jsonl\nb: data/set/t.jsonl\n"
     assert not list(site.work.rglob("*.safetensors"))
@@ -212,7 +217,7 @@ def test_a_search_that_ended_is_kept_without_its_answers(
     assert outcome.ending == ending
     assert time.monotonic() - start < 20
     assert ("why" in outcome.told) == ("FAILED" in ending)
-    assert (site.out / ONE.path / "run.jsonl").is_file()
+    assert RunDirectory.open(site.out / ONE.path).log_path.name == "run.jsonl.gz"
 
 
 def test_searches_are_begun_in_the_order_that_is_asked_for(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from alto_policy.types import Hyperparameters
 from alto_runs.errors import UserError
+from alto_runs.lines import compressed
 from experiments import (
     fig01_sensitivity,
     fig07_early_rank,
@@ -332,3 +333,17 @@ def test_a_caption_tells_which_tasks_have_seeds() -> None:
     assert told_seeds([("a", [0, 1]), ("b", [0])]).startswith(
         "Seeds of a: 0, 1; one of every other"
     )
+
+
+def test_compressed_runs_are_read_and_named_as_they_are(folder: Path) -> None:
+    record(folder / "a", "a-fifo", answers=right)
+    record(folder / "b", "b-fifo", answers=right)
+    for name in ("run.jsonl", "answers.jsonl"):
+        path = folder / "b" / name
+        path.with_name(f"{name}.gz").write_bytes(compressed(path.read_bytes()))
+        path.unlink()
+    plain, packed = searches(folder)
+    assert packed.origin == "traces/recorded/b/run.jsonl.gz"
+    assert packed.scores.keys() == plain.scores.keys() != set()
+    one, other = recorded_sets(folder)
+    assert one.best.tolist() == other.best.tolist()

@@ -10,7 +10,7 @@ from alto_policy.decisions import ExitReason, Stop
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.runlog import Entry, Header, RunLog
 from alto_policy.types import JobId
-from alto_runs.directory import read_run_log
+from alto_runs.directory import RunDirectory, read_run_log, runs_below
 from alto_runs.history import follow
 from alto_runs.leaderboard import leaderboard_json, rank_jobs
 from alto_runs.replaying import replay_run
@@ -19,12 +19,12 @@ from alto_sim.simulate import play
 from alto_sim.workload import recorded
 
 ROOT = Path(__file__).parents[2] / "traces"
-RUNS = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("*/*/run.jsonl"))
+RUNS = [str(folder.relative_to(ROOT)) for folder in runs_below(ROOT)]
 FULL_GRID, WITH_EXITS = "recorded/qasc-combined-fact-fifo", "recorded/qasc-combined-fact-alto"
 
 
 def log_of(name: str) -> tuple[RunLog, Header]:
-    log = read_run_log(ROOT / name / "run.jsonl")
+    log = read_run_log(RunDirectory.open(ROOT / name).log_path)
     assert log.header is not None
     assert log.torn is None
     return log, log.header

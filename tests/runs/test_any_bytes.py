@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from alto_policy.runlog import dump_entry, dump_header
 from alto_runs.errors import UserError
+from alto_runs.lines import compressed
 from alto_runs.records import read_records
 from alto_runs.result import Result
 from alto_runs.study import load_study, resolved_yaml
@@ -106,5 +107,16 @@ def test_a_damaged_log(content: bytes, folder: Path) -> None:
     path.write_bytes(content)
     try:
         assert len(Result(folder).leaderboard) in (0, 12)
+    except UserError as error:
+        told(error, path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(content=damaged(compressed(LOG)) | damaged(LOG).map(compressed) | st.binary(max_size=40))
+def test_a_damaged_compressed_log(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("compressed") / "run.jsonl.gz"
+    path.write_bytes(content)
+    try:
+        assert len(Result(path.parent).leaderboard) in (0, 12)
     except UserError as error:
         told(error, path)

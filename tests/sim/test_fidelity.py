@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from alto_runs.directory import RunDirectory, runs_below
+from alto_runs.lines import open_lines
 from experiments.fidelity import by_all_others, by_profile, compare, judge_all, read_recording
 from experiments.search_costs import profile_of
 
@@ -48,8 +50,7 @@ def test_a_run_with_exits_is_as_long_as_the_times_of_another_say(judged: str, le
 
 
 def test_runs_are_as_long_as_the_times_of_all_others_say() -> None:
-    folders = sorted(path.parent for path in RUNS.glob("*/run.jsonl"))
-    judged = dict(by_all_others([read_recording(folder) for folder in folders]))
+    judged = dict(by_all_others([read_recording(folder) for folder in runs_below(RUNS)]))
     assert {run.name for run in judged} > TOLD
     for run, found in judged.items():
         if run.name in TOLD:
@@ -80,8 +81,8 @@ def test_a_run_that_was_cut_off_is_not_judged(
     whole = "qasc-question-generation-1000-alto", "cosmosqa-alto"
     old = "qasc-question-generation-alto"
     shutil.copytree(RUNS / "ropes-alto", tmp_path / "cut")
-    log = tmp_path / "cut" / "run.jsonl"
-    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-30]))
+    with open_lines(RunDirectory(tmp_path / "cut").log_path) as lines:
+        (tmp_path / "cut" / "run.jsonl").write_text("".join(list(lines)[:-30]))
     judge_all([*(RUNS / name for name in (*whole, old)), tmp_path / "cut"])
     rows = [line.split(" | ")[:2] for line in capsys.readouterr().out.splitlines()[2:]]
     assert {name.removeprefix("| ") for name, _ in rows} == {*whole, old}
