@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,3 +37,12 @@ def test_every_kernel_compiles_for_the_card(tmp_path: Path) -> None:
     inside = "alto_kernels.lora_linear.kernel.gemm_hopper._gemm_kernel with s made inside"
     assert set(done.stdout.splitlines()) == {*launched(), inside}
     assert len(launched()) >= 19
+
+
+def test_no_kernel_adds_atomically() -> None:
+    """In whichever order programs end, sums are the same."""
+    for path in FOLDER.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        names = {node.attr for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute)}
+        assert not [name for name in names if name.startswith("atomic_")], path
+        assert not re.search(r"\b(red|atom)\.", text), path  # in assembler
