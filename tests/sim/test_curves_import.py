@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from alto_policy.events import LossReported, TaskArrived
+from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
 from alto_runs.export import TableFormat, write_exports
 from alto_runs.logfile import read_run_log
@@ -87,7 +88,7 @@ def test_a_run_s_own_table_gives_its_losses_again(tmp_path: Path) -> None:
         for each in write_exports([path], tmp_path, [TableFormat.CSV], with_timeline=False)
         if each.name == "reports.csv"
     )
-    log = read_run_log(path / "run.jsonl")
+    log = read_run_log(RunDirectory.open(path).log_path)
     (task,) = (e.event.task for e in log.entries if isinstance(e.event, TaskArrived))
     curves, recorded = read_curves(table, task.jobs), RecordedCurves.of_log(log.entries)
     for entry in log.entries:
