@@ -19,7 +19,7 @@ from alto_runs.result import Result
 from alto_runs.study import ExecutorSpec, Study, parse_study
 from alto_service.database import State
 from tests.cluster.six_tasks import six_tasks
-from tests.cluster.trouble import free_gpus, study_of, undisturbed, wait_for_event
+from tests.cluster.trouble import ended, free_gpus, study_of, undisturbed, wait_for_event
 from tests.forked import forked
 from tests.service.cases import (
     SETTINGS,
@@ -182,3 +182,17 @@ def test_studies_of_the_service_share_what_there_is(nodes: Any, tmp_path: Path) 
         workers.kill()
     assert 2 in widths(Result(workers.front.directory.path))
     assert replay_run(workers.front.directory.path)[1] is None
+
+
+def test_whatever_dies_elastic_tasks_end_as_if_nothing_had(
+    cluster_seed: int, nodes: Any, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    given = six_tasks(tmp_path_factory.mktemp("six"))
+    assert isinstance(given.policy, AltoSettings)
+    expected = undisturbed(given, tmp_path / "alone")
+    elastic = ElasticSettings(within=given.policy, payback=0.0, round_seconds=0.0)
+    ended(up_to(given, 2, elastic), tmp_path / "run", nodes, cluster_seed, 250)
+    assert_same_outcome(Result(tmp_path / "run"), expected)
+    assert replay_run(tmp_path / "run")[1] is None
+    free, total = free_gpus(nodes.address)
+    assert free == total
