@@ -126,6 +126,8 @@ class Dispatch:
             return _too_large(task, cluster) if left.how is _EVICTED else ()
         misfits = _too_large(task, cluster) if left is None else ()
         jobs = cluster.jobs(task.id, _PAUSED) if left is None else (left.job,)
+        if not jobs:
+            return misfits
         paused = [job for job in jobs if cluster.status(job) is _PAUSED]
         last = [history[-1] for job in paused if (history := cluster.history(job))]
         late = [report for report in last if self._heard.get(report.job) != report.step]
