@@ -24,14 +24,8 @@ class Space:
     max_length: int  # tokens of a sequence
 
     def most_rows(self, jobs: Sequence[Job]) -> int:
-        """Bank rows that there may be while these jobs train side by side. Between passes the bank
-        may shrink or grow to as many, one of its tensors twice there."""
-        memory = self.memory.keeping
-        ranks = sum(job.hyperparameters.rank for job in jobs)
-        own = memory.bytes(jobs, self.max_length) - memory.per_rank * ranks
-        moving = memory.passes.per_rank_moving if memory.passes is not None else 0
-        can_move = (memory.capacity - memory.fixed) // (memory.per_rank + moving)
-        return max(ranks, min((memory.capacity - own) // memory.per_rank, can_move))
+        """Bank rows that there may be while these jobs train side by side."""
+        return self.memory.most_rows(jobs, self.max_length)
 
 
 class Seating:

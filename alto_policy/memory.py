@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from alto_policy.codec import LEFT_OUT
@@ -209,6 +209,16 @@ class MemoryModel:
     def num_fitting(self, jobs: Iterable[Job], max_length: int) -> int:
         """Those that an empty GPU could hold, each by itself."""
         return sum(self.fits((job,), max_length) for job in jobs)
+
+    def most_rows(self, jobs: Sequence[Job], max_length: int) -> int:
+        """Of a bank of adapters while these jobs train side by side. Between passes it may shrink
+        or grow to as many, one of its tensors twice there."""
+        memory = self.keeping
+        ranks = sum(job.hyperparameters.rank for job in jobs)
+        own = memory.bytes(jobs, max_length) - memory.per_rank * ranks
+        moving = memory.passes.per_rank_moving if memory.passes is not None else 0
+        can_move = (memory.capacity - memory.fixed) // max(1, memory.per_rank + moving)
+        return max(ranks, min((memory.capacity - own) // max(1, memory.per_rank), can_move))
 
     def layers_again(self, load: Load, layers: int) -> int:
         """Of so many layers those whose activations a pass of these jobs computes again: as few as

@@ -12,13 +12,13 @@ from alto_policy.events import ExecutorDown, JobLeft, LossReported, TaskArrived
 from alto_policy.runlog import Entry
 from alto_policy.types import GpuId, Job, JobId, Task, TaskId
 from alto_runs.executor_work import EvaluationWork, TrainingWork, Work
-from alto_sim.calibrate_replays import fit_replays
+from alto_sim.calibrate_replays import fit_replays, recordings_of, seconds_of
 from alto_sim.calibrate_rounds import Rounds, fit_rounds
 from alto_sim.least_squares import solved, weighed
 from alto_sim.overheads import NO_OVERHEADS, Overheads, size_class
 from alto_sim.step_time import DEFAULT_STEP_TIME, StepTime, tokens_of
 
-__all__ = ["Fitted", "fit", "fit_work"]
+__all__ = ["Fitted", "fit", "fit_work", "recorded_beside"]
 
 _AT_ONCE_SECONDS = 5e-3  # no pass of interest is as short
 _MIN_STRETCHES = 10  # twice the unknowns
@@ -62,6 +62,20 @@ def fit_work(
             evaluation_of_pairs=_evaluation_of_pairs(of_pairs, evaluation),
         ),
     )
+
+
+def recorded_beside(
+    work: Sequence[Work], fitted: Fitted, longest: Mapping[TaskId, int]
+) -> list[float | None]:
+    """What passes took longer that were recorded than others and their recordings do, of each row;
+    None where none were."""
+    recording, is_known = fitted.overheads.recording, fitted.step_time.rows is not None
+    return [
+        row.seconds - seconds_of(row, longest, fitted.step_time) - recording * count
+        if is_known and isinstance(row, TrainingWork) and (count := recordings_of(row))
+        else None
+        for row in work
+    ]
 
 
 def _evaluation_of_pairs(rows: Iterable[Work], times: Rounds) -> float:

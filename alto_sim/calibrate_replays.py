@@ -10,7 +10,7 @@ from alto_runs.executor_work import TrainingWork
 from alto_sim.least_squares import LEAST_SECONDS, weighed
 from alto_sim.step_time import RowTimes, StepTime
 
-__all__ = ["Replays", "fit_replays"]
+__all__ = ["Replays", "fit_replays", "recordings_of", "seconds_of"]
 
 _FILLING = [1 << power for power in range(9, 15)]  # rows, of which one bends the times best
 
@@ -26,16 +26,16 @@ def fit_replays(runs: Sequence[Sequence[TrainingWork]], longest: Mapping[TaskId,
     """A replay takes as long as what was recorded. Most recordings take about as long; what the
     first of a run take more is the compilation of kernels, which most runs find on the disk."""
     rows = [row for run in runs for row in run]
-    steady = [row for row in rows if not _recordings(row)] or rows
+    steady = [row for row in rows if not recordings_of(row)] or rows
     times = min(
         (_with_bend(steady, longest, filling) for filling in _FILLING),
         key=lambda times: math.fsum(_missed(row, longest, times) for row in steady),
     )
     more = [
         [
-            (row.seconds - _of(row, longest, times), count)
+            (row.seconds - seconds_of(row, longest, times), count)
             for row in run
-            if (count := _recordings(row))
+            if (count := recordings_of(row))
         ]
         for run in runs
     ]
@@ -46,7 +46,7 @@ def fit_replays(runs: Sequence[Sequence[TrainingWork]], longest: Mapping[TaskId,
     return Replays(times, recording, max(0.0, compiling))
 
 
-def _recordings(row: TrainingWork) -> float:
+def recordings_of(row: TrainingWork) -> float:
     """Of a new size the first pass is launched as ever, and the second one recorded; sizes that
     are never recorded are launched always."""
     launched = row.passes - row.replayed
@@ -82,7 +82,7 @@ def _with_bend(
     )
 
 
-def _of(row: TrainingWork, longest: Mapping[TaskId, int], times: StepTime) -> float:
+def seconds_of(row: TrainingWork, longest: Mapping[TaskId, int], times: StepTime) -> float:
     """Seconds of the passes by these times."""
     assert times.rows is not None
     of_rows = times.rows.seconds(_computed(row))
@@ -92,7 +92,7 @@ def _of(row: TrainingWork, longest: Mapping[TaskId, int], times: StepTime) -> fl
 
 
 def _missed(row: TrainingWork, longest: Mapping[TaskId, int], times: StepTime) -> float:
-    return (row.seconds - _of(row, longest, times)) ** 2 / max(row.seconds, LEAST_SECONDS)
+    return (row.seconds - seconds_of(row, longest, times)) ** 2 / max(row.seconds, LEAST_SECONDS)
 
 
 def _computed(row: TrainingWork) -> float:

@@ -9,7 +9,7 @@ from alto_runs.executor_work import EvaluationWork
 from alto_sim.least_squares import LEAST_SECONDS, weighed
 from alto_sim.step_time import forward_passes
 
-__all__ = ["Rounds", "fit_rounds"]
+__all__ = ["Rounds", "firsts_of", "fit_rounds"]
 
 _WAITING = [0, *(1 << power for power in range(9, 15))]  # tokens, of which one parts passes best
 
@@ -42,7 +42,7 @@ def fit_rounds(runs: Sequence[Sequence[EvaluationWork]]) -> Rounds:
     rows = [row for run in runs for row in run]
     if not rows:
         return _NOTHING
-    firsts = [first for run in runs for first in _firsts(run)]
+    firsts = [first for run in runs for first in firsts_of(run)]
     steady = [row for row, first in zip(rows, firsts, strict=True) if not any(first)] or rows
     times = min(
         (_with_waiting(steady, tokens) for tokens in _WAITING),
@@ -89,7 +89,7 @@ def _missed(row: EvaluationWork, times: Rounds) -> float:
     return (row.seconds - times.seconds(row)) ** 2 / max(row.seconds, LEAST_SECONDS)
 
 
-def _firsts(rows: Sequence[EvaluationWork]) -> list[tuple[float, ...]]:
+def firsts_of(rows: Sequence[EvaluationWork]) -> list[tuple[float, ...]]:
     """Of each: whether it is the first, whether others are the first of so many jobs, and how many
     jobs report for the first time."""
     known: set[int] = set()

@@ -21,7 +21,7 @@ from alto_sim.curves import Losses
 from alto_sim.failures import Dice
 from alto_sim.hardware import Hardware
 from alto_sim.in_step import InStep
-from alto_sim.lane import Lane, Outlet, Place, Trainee
+from alto_sim.lane import Known, Lane, Outlet, Place, Trainee
 from alto_sim.rigid import RigidLane
 from alto_sim.workload import Workload
 
@@ -66,6 +66,7 @@ class Executors:
         self._outlet = Outlet(self._report, self._left)
         self._executors: dict[TaskId, _Executor] = {}
         self._home: dict[JobId, tuple[_Executor, AnyLane]] = {}  # of those that hold memory
+        self._paused_in: dict[JobId, Lane] = {}  # where jobs have paused last
 
     def start(self, task: Task, gpus: tuple[GpuId, ...]) -> None:
         dice, latencies = self._dice, self._latencies
@@ -113,8 +114,10 @@ class Executors:
         self._during(trainee, self._latencies.launch, lane.join)
 
     def order(self, trainee: Trainee, how: Departure) -> None:
-        """Send the order to leave; a job that does not train has nobody to hear it."""
+        """Send the order to leave. Of one that has paused all is on disk, or on its way."""
         if trainee.place is _AWAY:
+            if (paused := self._paused_in.pop(trainee.spec.id, None)) is not None:
+                paused.hear(trainee)
             return
         trainee.ordered = how
         _, lane = self._home[trainee.spec.id]
@@ -157,7 +160,7 @@ class Executors:
             executor.lanes[gpu] = lane
             return lane
         times = workload.step_time if executor.costs is None else executor.costs
-        gang = times.gang(task)
+        gang, lengths = times.gang(task), workload.lengths.get(task.id)
         lane = Lane(
             task,
             workload.curves,
@@ -166,7 +169,7 @@ class Executors:
             self._clock,
             self._outlet,
             workload.overheads,
-            workload.lengths.get(task.id),
+            None if lengths is None else Known(lengths, workload.memory_of(task)),
         )
         executor.lanes.update(dict.fromkeys((gpu,) if gang is None else executor.gpus, lane))
         return lane
@@ -206,7 +209,9 @@ class Executors:
             self._be_gone(trainee, how)
 
     def _be_gone(self, trainee: Trainee, how: Departure) -> None:
-        executor, _ = self._home.pop(trainee.spec.id)
+        executor, lane = self._home.pop(trainee.spec.id)
+        if how is _PAUSED and isinstance(lane, Lane):
+            self._paused_in[trainee.spec.id] = lane
         del executor.trainees[trainee.spec.id]
         self._tell(JobLeft(self._clock.now, trainee.spec.id, how))
 

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from enum import Enum
 
 from alto_policy.events import Departure
+from alto_policy.memory import MemoryModel
 from alto_policy.types import Job, Task
 from alto_runs.costs.durations import PassTimes
 from alto_runs.data_lengths import SampleLengths
+from alto_sim.bank_rows import BankRows
 from alto_sim.clock import Clock
 from alto_sim.curves import LossCurves, Losses
+from alto_sim.disk import Disk
 from alto_sim.overheads import NO_OVERHEADS, Overheads
 
-__all__ = ["Lane", "Outlet", "Place", "Trainee"]
+__all__ = ["Known", "Lane", "Outlet", "Place", "Trainee"]
 
 _ROUNDING = 1e-9  # of a pass: float time may miss the end of one by less
 
@@ -30,7 +33,7 @@ class Place(Enum):
 # Looked up once: a member asked of its enum takes 0.09 us in Python 3.11, a global 0.005.
 _AWAY, _COMING, _TRAINING = Place.AWAY, Place.COMING, Place.TRAINING
 _REPORTING, _HELD = Place.REPORTING, Place.HELD
-_STOPPED = Departure.STOPPED
+_PAUSED = Departure.PAUSED
 
 
 @dataclass(slots=True)
@@ -48,10 +51,20 @@ class Trainee:
     has_heard: bool = False
     has_reported: bool = False
     is_lost: bool = False  # its training broke down
+    best_val: float = math.inf
+    since_best: int = 0  # reports
 
     @property
     def step(self) -> int:
         return self.passes // self.spec.hyperparameters.accumulation
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Of a task whose passes are known one by one: which of them are recorded can be told."""
+
+    lengths: SampleLengths
+    memory: MemoryModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +88,21 @@ class Lane:
         clock: Clock,
         outlet: Outlet,
         overheads: Overheads = NO_OVERHEADS,
-        lengths: SampleLengths | None = None,
+        known: Known | None = None,
     ) -> None:
         self._task = task
         self._overheads = overheads
+        lengths = None if known is None else known.lengths
         self._has_pairs = lengths is not None and lengths.sequences > 1
         self._rounds: set[int] = set()  # how many jobs were ever evaluated together
         self._first_times = overheads.first_times(step_time, task, slowdown, lengths)
         self._later_times = self._first_times  # once the passes under way are over
+        self._joining: list[Trainee] = []  # that were launched at this moment
+        self._bank = None if known is None else BankRows(known.memory, task.max_length)
+        self._has_launched = False
         self._launched = 0  # new jobs that were given a place since passes began last
-        self._keeping = 0.0  # seconds to tell of those that report and keep those that leave
+        self._keeping = 0.0  # seconds to tell of those that report
+        self._disk = Disk(overheads.leaving)
         self._slowdown = slowdown
         self._curves = curves
         self._step_time = step_time
@@ -107,10 +125,12 @@ class Lane:
             self._leave(trainee, Departure.FINISHED)
             return
         self._launched += not trainee.passes  # one that comes back has its place
+        self._joining.append(trainee)
         self._come(trainee)
 
     def hear(self, trainee: Trainee) -> None:
-        """The order to leave has reached the job: it goes at once, or when its pass is over."""
+        """The order to leave has reached the job: it goes at once, or when its pass is over. One
+        that has paused is gone."""
         trainee.has_heard = True
         match trainee.place:
             case Place.COMING | Place.HELD:
@@ -119,7 +139,11 @@ class Lane:
             case Place.TRAINING:
                 self._has_leavers = True
                 self._change()
-            case Place.REPORTING | Place.AWAY:
+            case Place.AWAY:
+                self._disk.give_up(self._clock.now)
+                if self._bank is not None:
+                    self._bank.forget(trainee.spec.id)
+            case Place.REPORTING:
                 pass
 
     def discard(self, trainee: Trainee) -> None:
@@ -183,17 +207,28 @@ class Lane:
             trainee.place = _TRAINING
         self._members += self._coming
         self._coming = []
-        launching = self._overheads.launch * self._slowdown * self._launched
-        self._begun = begin + (launching + self._keeping)
+        joining, self._joining = self._joining, []
+        if joining and self._bank is not None and self._first_times is not None:
+            new = [trainee.spec for trainee in joining]
+            names = {job.id for job in new}
+            seated = [member.spec for member in self._members if member.spec.id not in names]
+            if self._bank.launch(new, seated):
+                self._first_times = self._first_times.cleared()
+        waiting, beside = self._disk.settle()
+        launch = self._overheads.launch_beside if self._has_launched else self._overheads.launch
+        launching = launch * self._slowdown * self._launched
+        self._has_launched |= self._launched > 0
+        self._begun = begin + (launching + waiting + self._keeping)
         self._launched, self._keeping = 0, 0.0
         if not self._members:
             self._generation += 1
             return
         specs = [member.spec for member in self._members]
         self._seconds = self._step_time.pass_seconds(specs, self._task) * self._slowdown
-        self._schedule(min([member.due - member.passes for member in self._members]))
+        self._schedule(min([member.due - member.passes for member in self._members]), beside)
 
-    def _schedule(self, passes: int) -> None:
+    def _schedule(self, passes: int, beside: float = 0.0) -> None:
+        """So many passes. What is recorded in them takes so much longer `beside` a disk at work."""
         self._planned = passes
         if self._first_times is not None:
             specs = [member.spec for member in self._members]
@@ -201,6 +236,8 @@ class Lane:
             self._first, self._later_times = self._first_times.after(
                 specs, self._seconds, passes, done
             )
+            if self._later_times.made > self._first_times.made:
+                self._begun += beside
         self._generation += 1
         generation = self._generation
 
@@ -234,6 +271,9 @@ class Lane:
             member.place, member.has_reported = _REPORTING, True
             losses = self._curves.losses(member.spec, member.step)
             member.is_lost = losses.is_lost
+            member.since_best += 1
+            if losses.val < member.best_val:
+                member.best_val, member.since_best = losses.val, 0
             told.append((member, losses))
         if told:
             self._keeping += overheads.report * len(told)
@@ -244,9 +284,9 @@ class Lane:
         departure = how or trainee.ordered
         assert departure is not None
         trainee.place, trainee.kept = _AWAY, trainee.passes
-        overheads = self._overheads
-        each = overheads.leave if departure is _STOPPED else overheads.leave_together
-        self._keeping += each * trainee.spec.hyperparameters.rank
+        self._disk.take(self._clock.now, trainee.spec, departure, trainee.since_best)
+        if self._bank is not None and departure is _PAUSED:
+            self._bank.park(trainee.spec)
         self._outlet.left(trainee, departure)
 
     def _plan_report(self, trainee: Trainee) -> None:

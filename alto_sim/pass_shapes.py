@@ -75,6 +75,7 @@ class KnownRecordings:
     rows: RowTimes
     per_token: float
     slowdown: float = 1.0
+    made: int = 0  # recordings, so far
     seen: Mapping[int, int] = field(default_factory=dict)
     wasted: Mapping[Shape, int] = field(default_factory=dict)  # rows; last used in the end
 
@@ -95,7 +96,12 @@ class KnownRecordings:
         more = self.recording * made + (0.0 if self.wasted else self.compiling)
         more += computing - count * self.rows.seconds(mean)
         more += self.per_token * (tokens - count * mean)
-        return self.slowdown * more, replace(self, seen=seen, wasted=wasted)
+        later = replace(self, made=self.made + made, seen=seen, wasted=wasted)
+        return self.slowdown * more, later
+
+    def cleared(self) -> "KnownRecordings":
+        """Once what was recorded is gone. Kernels are compiled."""
+        return replace(self, wasted={}, compiling=0.0)
 
 
 def _replay(wasted: dict[Shape, int], batch: PassNeeds) -> tuple[Shape, bool]:

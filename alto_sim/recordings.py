@@ -33,6 +33,7 @@ class Recordings:
     rows: RowTimes
     slowdown: float = 1.0
     passes: int = 0  # so far
+    made: int = 0  # recordings, so far
     wasted: Mapping[int, int] = field(default_factory=dict)  # rows, by those of a recording
 
     def after(
@@ -51,8 +52,12 @@ class Recordings:
         if not self.wasted:
             more += self.compiling
         more += max(0.0, computing - count * self.rows.seconds(mean))
-        later = replace(self, passes=self.passes + count, wasted=wasted)
+        later = replace(self, passes=self.passes + count, made=len(wasted), wasted=wasted)
         return self.slowdown * more, later
+
+    def cleared(self) -> "Recordings":
+        """Once what was recorded is gone. Kernels are compiled."""
+        return replace(self, wasted={}, made=0, compiling=0.0)
 
 
 def _replay(wasted: dict[int, int], tokens: int) -> int:

@@ -39,11 +39,15 @@ __all__ = [
     "by_all_others",
     "compare",
     "judge_all",
+    "others_of",
+    "played",
+    "predicted",
     "read_recording",
 ]
 
 RUNS = Path("traces/recorded")
 LENGTHS = Path("traces/lengths")
+_FEWEST = 2  # runs that times are learnt from
 COUNTED = {
     TaskId("qasc_combined_fact"): TokenCounts(per_sample=74.13, validation=18_952),
     TaskId("qasc_question_generation"): TokenCounts(per_sample=52.70, validation=6_756),
@@ -124,19 +128,26 @@ def read_recording(folder: Path) -> Recording:
 def compare(run: Recording, *times: Recording, is_cold: bool = False) -> Fidelity:
     """The run simulated with its own losses, and with the times of other ones; what it compiled
     is its own where a cold machine is told apart."""
+    workload = predicted(run, *times)
+    if is_cold:
+        own = recorded(run.log, run.work).overheads
+        overheads = replace(
+            workload.overheads,
+            compiling=own.compiling,
+            first_evaluation=own.first_evaluation,
+        )
+        workload = replace(workload, overheads=overheads)
+    return _compared(run, workload)
+
+
+def predicted(run: Recording, *times: Recording) -> Workload:
+    """The run with its own losses and start, and with the times of other ones."""
     found = learnt(
         *((other.log, other.work) for other in times),
         pairs={task for other in times for task in other.pairs},
     )
     own = replace(recorded(run.log, run.work), lengths=run.lengths)
-    overheads = found.overheads
-    if is_cold:
-        overheads = replace(
-            overheads,
-            compiling=own.overheads.compiling,
-            first_evaluation=own.overheads.first_evaluation,
-        )
-    return _compared(run, replace(own, step_time=found.step_time, overheads=overheads))
+    return replace(own, step_time=found.step_time, overheads=found.overheads)
 
 
 def by_profile(run: Recording, times: PassTimes) -> Fidelity:
@@ -146,10 +157,15 @@ def by_profile(run: Recording, times: PassTimes) -> Fidelity:
     return _compared(run, replace(own, step_time=times))
 
 
-def _compared(run: Recording, workload: Workload) -> Fidelity:
+def played(run: Recording, workload: Workload) -> RunHistory:
+    """By the run's policy, on its GPUs."""
     entries: list[Entry] = []
     play(workload, run.header.policy, run.header.gpus, entries.append)
-    real, made = follow(run.log), follow(RunLog(run.header, tuple(entries)))
+    return follow(RunLog(run.header, tuple(entries)))
+
+
+def _compared(run: Recording, workload: Workload) -> Fidelity:
+    real, made = follow(run.log), played(run, workload)
     ends = dict(_ends(made))
     return Fidelity(
         seconds=made.end,
@@ -162,21 +178,19 @@ def by_all_others(runs: Sequence[Recording]) -> Iterator[tuple[Recording, Fideli
     """Each whole run with the times of all others of its kind that tell what replays computed;
     only runs that tell it themselves."""
     for run in runs:
-        others = _others(run, runs)
-        if run.is_whole and run.tells_rows and len(others) > 1:
+        others = others_of(run, runs)
+        if run.is_whole and run.tells_rows and len(others) >= _FEWEST:
             yield run, compare(run, *others)
 
 
-def _others(run: Recording, runs: Sequence[Recording]) -> list[Recording]:
-    """That were made by the same state of the code: so also in one go, beside as many others."""
-    return [
-        times
-        for times in runs
-        if times is not run
-        and _are_alike(times, run)
-        and times.code == run.code
-        and times.tells_rows
+def others_of(run: Recording, runs: Sequence[Recording]) -> list[Recording]:
+    """That were made by the same state of the code, in one go and beside as many others; by any
+    state where those are too few to tell."""
+    known = [
+        times for times in runs if times is not run and _are_alike(times, run) and times.tells_rows
     ]
+    same = [times for times in known if times.code == run.code]
+    return same if len(same) >= _FEWEST else known
 
 
 def _are_alike(run: Recording, other: Recording) -> bool:
@@ -193,8 +207,8 @@ def judge_all(folders: Sequence[Path]) -> None:
         alike = [times for times in runs if _are_alike(times, run)]
         for times in alike:
             _print_row(run, "itself" if times is run else times.name, compare(run, times))
-        others = _others(run, runs)
-        if run.tells_rows and len(others) > 1:
+        others = others_of(run, runs)
+        if run.tells_rows and len(others) >= _FEWEST:
             _print_row(run, "all others", compare(run, *others))
             found = compare(run, *others, is_cold=True)
             _print_row(run, "the same, compiled as it was", found)

@@ -9,14 +9,15 @@ from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.policies.sequential import SequentialSettings
 from alto_policy.runlog import Entry, Header, RunLog
-from alto_policy.types import GpuId, TaskId
+from alto_policy.types import GpuId, Job, JobId, TaskId
 from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
-from alto_runs.history import follow
+from alto_runs.history import ExecutorSpan, follow
 from alto_sim.calibrate import Fitted, fit, fit_work
-from alto_sim.calibrate_between import Departures, seconds_to_leave, seconds_to_start
-from alto_sim.overheads import NO_OVERHEADS
+from alto_sim.calibrate_between import Told, seconds_to_leave, seconds_to_start
+from alto_sim.curves import Losses
+from alto_sim.overheads import NO_OVERHEADS, Leaving
 from alto_sim.step_time import DEFAULT_STEP_TIME, RowTimes, StepTime, forward_passes
-from tests.sim.cases import NOW, Scripted, gpus, job, play, sim, task
+from tests.sim.cases import NOW, Flat, Scripted, gpus, job, play, sim, task
 
 TRUE = StepTime(per_pass=0.5, per_token=0.25, per_evaluation=2.0)
 JOBS = [job(f"j{i}", 40, 10, batch_size=2 ** (i % 4)) for i in range(12)]
@@ -247,33 +248,61 @@ def test_first_evaluations_of_runs_are_each_their_own() -> None:
     assert found.overheads.first_round == pytest.approx(0.0)
 
 
+class Falling(Flat):
+    def losses(self, job: Job, step: int) -> Losses:
+        return Losses(1.0, -float(step))
+
+
 def test_what_nobody_told_of_went_into_reports_and_departures() -> None:
     """Of two jobs of rank 16, a stops after its first report and b trains on: passes of 10 s, after
-    which it takes half a second to tell of each report, 4 s to keep a, and 2 s to keep b."""
+    which it takes half a second to tell of each report, and 4 s to keep each of them."""
     jobs = [job("a", 3, 3), job("b", 3, 3)]
     ten = StepTime(per_pass=10.0, per_token=0.0, per_evaluation=0.0)
-    between = replace(NO_OVERHEADS, report=0.5, leave=4.0 / 16, leave_together=2.0 / 16)
-    world = sim(jobs, step_time=ten, latencies=replace(NOW, load=1.0), overheads=between)
+    between = replace(NO_OVERHEADS, report=0.5, leaving=Leaving(alone=4.0 / 16))
+    latencies = replace(NOW, load=1.0)
+    world = sim(jobs, curves=Falling(), step_time=ten, latencies=latencies, overheads=between)
     script: dict[str, list[Decision]] = {
         "a@1": [Stop(jobs[0].id, ExitReason.OVERFITTED)],
         "b finished": [StopExecutor(TASK.id)],
     }
     entries = tuple(play(Scripted(script, [one.id for one in jobs]), world))
     down = [e for e in entries if isinstance(e.event, ExecutorDown)][-1]
-    later = replace(down, event=replace(down.event, t=down.event.t + 2.5))
+    later = replace(down, event=replace(down.event, t=down.event.t + 4.5))
     history = follow(RunLog(Header(policy=FifoSettings(), gpus=gpus()), (*entries[:-1], later)))
-    told: list[Work] = []
+    rows: list[Work] = []
     for reports in (2, 1, 1):
-        told += [
+        rows += [
             TrainingWork(task=TASK.id, jobs=reports, ranks=8, passes=1, tokens=1, seconds=10.0),
             EvaluationWork(task=TASK.id, jobs=reports, first_reports=0, tokens=1, seconds=0.0),
         ]
-    found = seconds_to_leave((history, told))
-    assert found.report == pytest.approx(0.5)
-    assert found.stopped == pytest.approx(0.25)
-    assert found.together == pytest.approx(0.125)
-    assert seconds_to_leave((history, told[:-1])) == Departures(0.0, 0.0, 0.0)
-    assert seconds_to_leave((history, told[:-1]), (history, told)).report == pytest.approx(0.5)
+    told = Told(history, rows, [None] * len(rows))
+    torn = replace(told, work=rows[:-1], beside=told.beside[:-1])
+    report, found = seconds_to_leave(told)
+    assert report == pytest.approx(0.5)
+    assert found.alone == pytest.approx(0.25)
+    assert found.together == 0
+    assert seconds_to_leave(torn) == (0.0, Leaving())
+    assert seconds_to_leave(torn, told) == (report, found)
+
+
+def test_what_was_recorded_beside_a_disk_took_longer_for_it() -> None:
+    """Three jobs of rank 16 pause at once, and are not waited for: a recording took 6 s more."""
+    jobs = [job(name, 2, 2) for name in "abcd"]
+    script: dict[str, list[Decision]] = {f"{name}@1": [Pause(JobId(name))] for name in "abc"}
+    entries = play(Scripted(script, tuple("abcd")), sim(jobs, latencies=replace(NOW, load=1.0)))
+    history = follow(RunLog(Header(policy=FifoSettings(), gpus=gpus()), tuple(entries)))
+    down = ExecutorSpan(TASK.id, (GpuId(0),), 1.0, 3.5)
+    history = replace(history, executors=(down,))
+    rows: list[Work] = []
+    for reports in (4, 1):
+        rows += [
+            TrainingWork(task=TASK.id, jobs=reports, ranks=8, passes=1, tokens=1, seconds=1.0),
+            EvaluationWork(task=TASK.id, jobs=reports, first_reports=0, tokens=1, seconds=0.0),
+        ]
+    _, found = seconds_to_leave(Told(history, rows, [None, None, 6.0, None]))
+    assert found.together == pytest.approx(6.0 / 48)
+    _, found = seconds_to_leave(Told(history, rows, [None] * 4))
+    assert found.together == 0
 
 
 def test_places_are_those_of_new_jobs() -> None:
@@ -290,8 +319,11 @@ def test_places_are_those_of_new_jobs() -> None:
         LaunchWork(task=TASK.id, jobs=1, seconds=1.5),
         LaunchWork(task=TASK.id, jobs=2, seconds=0.5),
     ]
-    assert seconds_to_start((history, told)) == pytest.approx(2.0 / 2)
-    assert seconds_to_start((history, told), (history, ())) == pytest.approx(2.0 / 4)
+    run, untold = Told(history, told, [None] * 2), Told(history, (), ())
+    assert seconds_to_start(run) == (1.5, 0.5)
+    assert seconds_to_start(run, untold) == (1.5, 0.5)
+    alone = replace(run, work=[replace(told[0], jobs=2)], beside=[None])
+    assert seconds_to_start(alone) == (0.75, 0.75)
 
 
 def test_an_executor_that_trained_nothing_teaches_nothing() -> None:

@@ -1,14 +1,16 @@
 """What an executor spends beside steady passes, by hand; and tokens that are known."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from alto_policy.decisions import Decision, ExitReason, Launch, Pause, Stop
 from alto_policy.events import TaskArrived
-from alto_policy.types import GpuId, JobId, TaskId, TokenCounts
+from alto_policy.types import GpuId, Job, JobId, TaskId, TokenCounts
 from alto_sim.backend import SimBackend
-from alto_sim.overheads import NO_OVERHEADS, Overheads, size_class
+from alto_sim.curves import Losses
+from alto_sim.overheads import NO_OVERHEADS, Leaving, Overheads, size_class
 from alto_sim.step_time import RowTimes, StepTime, forward_passes
 from alto_sim.workload import Workload
 from tests.sim.cases import MEMORY, NOW, SECOND, Flat, gpus, job, news, sim, task
@@ -29,7 +31,7 @@ def test_jobs_get_their_places_before_anybody_trains() -> None:
 
 def test_a_job_that_comes_back_has_its_place() -> None:
     """A new one that comes with it has none."""
-    overheads = replace(NO_OVERHEADS, launch=2.0)
+    overheads = replace(NO_OVERHEADS, launch=3.0, launch_beside=2.0)
     first, both = (JobId("a"),), (JobId("a"), JobId("b"))
     script: dict[str, list[Decision]] = {
         "a@1": [Pause(first[0])],
@@ -37,12 +39,12 @@ def test_a_job_that_comes_back_has_its_place() -> None:
     }
     jobs = [job("a", 2, 2), job("b", 2, 1)]
     assert news(sim(jobs, overheads=overheads), script, launched=first) == [
-        (3.0, "a@1"),
-        (3.0, "a paused"),
-        (6.0, "a@2"),
-        (6.0, "a finished"),
-        (7.0, "b@2"),
-        (7.0, "b finished"),
+        (4.0, "a@1"),
+        (4.0, "a paused"),
+        (7.0, "a@2"),
+        (7.0, "a finished"),
+        (8.0, "b@2"),
+        (8.0, "b finished"),
     ]
 
 
@@ -80,11 +82,26 @@ def test_the_first_report_of_a_job_takes_longer() -> None:
     ]
 
 
+class Falling(Flat):
+    """Each report of a job is its best."""
+
+    def losses(self, job: Job, step: int) -> Losses:
+        return Losses(1.0, -float(step))
+
+
+class Rising(Flat):
+    """The first report of a job is its best."""
+
+    def losses(self, job: Job, step: int) -> Losses:
+        return Losses(1.0, float(step))
+
+
 def test_others_wait_while_what_a_job_has_come_to_is_kept() -> None:
     """Of each rank, of which both have 16: 2 seconds for the one that finishes, of which the other
     one waits."""
-    overheads = replace(NO_OVERHEADS, leave_together=2.0 / 16, leave=9.0)
-    assert news(sim([job("a", 2, 2), job("b", 4, 4)], overheads=overheads)) == [
+    overheads = replace(NO_OVERHEADS, leaving=Leaving(alone=2.0 / 16, together=9.0))
+    jobs = [job("a", 2, 2), job("b", 4, 4)]
+    assert news(sim(jobs, curves=Falling(), overheads=overheads)) == [
         (1.0, "a@1"),
         (1.0, "b@1"),
         (2.0, "a@2"),
@@ -97,9 +114,10 @@ def test_others_wait_while_what_a_job_has_come_to_is_kept() -> None:
 
 
 def test_a_job_that_stops_is_kept_by_itself_and_telling_takes_time() -> None:
-    overheads = replace(NO_OVERHEADS, leave=3.0 / 16, leave_together=9.0, report=0.25)
+    overheads = replace(NO_OVERHEADS, leaving=Leaving(alone=3.0 / 16, together=9.0), report=0.25)
     script: dict[str, list[Decision]] = {"a@1": [Stop(JobId("a"), ExitReason.OVERFITTED)]}
-    assert news(sim([job("a", 2, 2), job("b", 3, 3)], overheads=overheads), script) == [
+    jobs = [job("a", 2, 2), job("b", 3, 3)]
+    assert news(sim(jobs, curves=Falling(), overheads=overheads), script) == [
         (1.0, "a@1"),
         (1.0, "a stopped"),
         (1.0, "b@1"),
@@ -107,6 +125,61 @@ def test_a_job_that_stops_is_kept_by_itself_and_telling_takes_time() -> None:
         (5.5 + 0.25 + 1.0, "b@3"),
         (6.75, "b finished"),
     ]
+
+
+@pytest.mark.parametrize(("step", "seconds"), [(1, 3.0), (2, 3.0), (3, 0.0)])
+def test_who_is_past_its_best_was_kept_as_it_reported_for_the_first_time_since(
+    step: int, seconds: float
+) -> None:
+    overheads = replace(NO_OVERHEADS, leaving=Leaving(alone=3.0 / 16))
+    script: dict[str, list[Decision]] = {f"a@{step}": [Stop(JobId("a"), ExitReason.OVERFITTED)]}
+    jobs = [job("a", 5, 5), job("b", 4, 4)]
+    told = news(sim(jobs, curves=Rising(), overheads=overheads), script)
+    assert (4.0 + seconds, "b@4") in told
+
+
+STOP_A = Stop(JobId("a"), ExitReason.UNDERPERFORMED)
+
+
+@pytest.mark.parametrize(
+    ("answers", "seconds"),
+    [
+        ({"c@1": [Pause(JobId("c"))]}, 0.0),
+        ({"c@1": [Stop(JobId("c"), ExitReason.OVERFITTED)]}, 3.0),
+        ({"c@1": [Pause(JobId("c"))], "c paused": [STOP_A]}, 3.0),
+        ({"c@1": [Pause(JobId("c"))], "d@2": [STOP_A]}, 0.0),
+    ],
+    ids=["all come back", "one is stopped", "one that paused is", "one that paused before is"],
+)
+def test_many_adapters_are_written_side_by_side_and_waited_for_if_one_must_be_there(
+    answers: dict[str, list[Decision]], seconds: float
+) -> None:
+    overheads = replace(NO_OVERHEADS, leaving=Leaving(alone=9.0, together=1.0 / 16))
+    jobs = [job(name, 4, 4) for name in "abcd"]
+    paused: dict[str, list[Decision]] = {f"{name}@1": [Pause(JobId(name))] for name in "ab"}
+    told = news(sim(jobs, overheads=overheads), paused | answers, tuple("abcd"))
+    assert (3.0 + seconds, "d@3") in told
+
+
+def test_what_is_recorded_takes_longer_while_adapters_are_written() -> None:
+    times = replace(SECOND, rows=ROWS)
+    script: dict[str, list[Decision]] = {f"{name}@1": [Pause(JobId(name))] for name in "abc"}
+    script["c paused"] = [Launch(TaskId("t"), GpuId(0), (JobId("e"),))]
+    jobs = [*(job(name, 4, 4) for name in "abcd"), job("e", 1, 1, batch_size=2000)]
+
+    def end(leaving: Leaving) -> float:
+        workload = Workload(
+            arrivals=(TaskArrived(0.0, task("t", jobs)),),
+            curves=Flat(),
+            step_time=times,
+            latencies=NOW,
+            overheads=replace(NO_OVERHEADS, leaving=leaving),
+            memory=replace(MEMORY, capacity=10**9),
+        )
+        told = news(SimBackend(workload, gpus()), script, tuple("abcd"))
+        return next(t for t, what in told if what == "e@1")
+
+    assert end(Leaving(together=1.0 / 16)) - end(Leaving()) == pytest.approx(3.0)
 
 
 def test_the_first_evaluation_takes_longer_and_so_does_one_of_more_jobs() -> None:
@@ -156,7 +229,10 @@ def test_small_passes_are_of_one_class() -> None:
     assert [size_class(tokens) for tokens in (0, 1, 512, 513, 1024, 1025)] == [9, 9, 9, 10, 10, 11]
 
 
-@pytest.mark.parametrize("name", Overheads.__slots__)
+@pytest.mark.parametrize("name", [*Overheads.__slots__, *Leaving.__slots__])
 def test_no_time_is_negative(name: str) -> None:
+    if name == "leaving":
+        return
+    changed: dict[str, Any] = {name: -1.0}
     with pytest.raises(ValueError, match="must not be negative"):
-        replace(NO_OVERHEADS, **{name: -1.0})
+        replace(NO_OVERHEADS if name in Overheads.__slots__ else NO_OVERHEADS.leaving, **changed)

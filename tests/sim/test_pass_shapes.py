@@ -1,6 +1,7 @@
 """Which passes of known data are recorded: what they need, and that executors have one rule."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -193,7 +194,7 @@ def test_a_run_over_known_data_takes_what_its_batches_take() -> None:
     counts = TokenCounts(per_sample=sum(TOKENS) / 20, validation=3)
     started = replace(started, max_length=190, tokens=counts)
 
-    def end(lengths: SampleLengths, **more: float) -> float:
+    def end(lengths: SampleLengths, **more: Any) -> float:
         workload = Workload(
             arrivals=(TaskArrived(0.0, started),),
             curves=Flat(),

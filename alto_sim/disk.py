@@ -1,0 +1,47 @@
+"""What an executor's jobs leave on their way to the disk, and how long others wait for it."""
+
+import math
+
+from alto_policy.events import Departure
+from alto_policy.types import Job
+from alto_sim.overheads import Departed, Leaving
+
+__all__ = ["Disk"]
+
+
+class Disk:
+    """Jobs that leave at one moment are written side by side."""
+
+    __slots__ = "_at", "_departed", "_leaving", "_waited"
+
+    def __init__(self, leaving: Leaving) -> None:
+        self._leaving = leaving
+        self._departed = Departed()
+        self._at = -math.inf
+        self._waited = 0.0
+
+    def take(self, now: float, job: Job, how: Departure, since_best: int) -> None:
+        """A job leaves that has reported so often since its best report."""
+        if self._at != now:
+            self._end()
+            self._at = now
+        self._departed.add(job.hyperparameters.rank, how, since_best)
+
+    def give_up(self, now: float) -> None:
+        """A job that has paused is stopped, and all that leaves at this moment is waited for."""
+        self._departed.is_waited_for |= self._at == now
+
+    def settle(self) -> tuple[float, float]:
+        """Seconds that are waited before others train; and that what is recorded first takes
+        longer, beside what nobody waits for."""
+        beside = self._end()
+        waited, self._waited = self._waited, 0.0
+        return waited, beside
+
+    def _end(self) -> float:
+        departed, self._departed = self._departed, Departed()
+        seconds = departed.seconds(self._leaving)
+        if not departed.is_waited_for:
+            return seconds
+        self._waited += seconds
+        return 0.0
