@@ -37,6 +37,7 @@ DECISION_COLUMNS = [
     "gpu",
     "jobs",
     "job",
+    "num_gpus",
     "reason",
     "wake_at",
 ]
