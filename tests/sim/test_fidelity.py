@@ -87,8 +87,9 @@ def test_a_run_that_was_cut_off_is_not_judged(
     whole = "qasc-question-generation-1000-alto", "cosmosqa-alto"
     old = "old"
     shutil.copytree(RUNS / "qasc-question-generation-alto", tmp_path / old)
-    work = tmp_path / old / "work.jsonl"
-    work.write_text(re.sub(r'"replayed_rows":\d+', '"replayed_rows":0', work.read_text()))
+    with open_lines(RunDirectory(tmp_path / old).work_path) as lines:
+        told = re.sub(r'"replayed_rows":\d+', '"replayed_rows":0', lines.read())
+    (tmp_path / old / "work.jsonl").write_text(told)
     shutil.copytree(RUNS / "ropes-alto", tmp_path / "cut")
     with open_lines(RunDirectory(tmp_path / "cut").log_path) as lines:
         (tmp_path / "cut" / "run.jsonl").write_text("".join(list(lines)[:-30]))
