@@ -136,15 +136,23 @@ def test_goes_on_from_where_it_was_resized(
     assert free == total
 
 
-def test_an_elastic_policy_uses_what_idles(
-    nodes: Any, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
-) -> None:
-    """Six tasks on two nodes of two GPUs: those that are left at the end have a node each."""
-    given = six_tasks(tmp_path_factory.mktemp("six"))
+@pytest.fixture(scope="module")
+def six(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, ElasticSettings, Result]:
+    """Six tasks, their policy within an elastic one, and how they end on one device."""
+    folder = tmp_path_factory.mktemp("six")
+    given = six_tasks(folder)
     assert isinstance(given.policy, AltoSettings)
     elastic = ElasticSettings(within=given.policy, payback=0.0, round_seconds=0.0)
+    return given, elastic, undisturbed(given, folder / "alone")
+
+
+def test_an_elastic_policy_uses_what_idles(
+    nodes: Any, six: tuple[Study, ElasticSettings, Result], tmp_path: Path
+) -> None:
+    """Six tasks on two nodes of two GPUs: those that are left at the end have a node each."""
+    given, elastic, expected = six
     result = tune(up_to(given, 2, elastic), tmp_path / "run", cluster=nodes.address, console=SILENT)
-    assert_same_outcome(result, undisturbed(given, tmp_path / "alone"))
+    assert_same_outcome(result, expected)
     assert 2 in widths(result)
     assert replay_run(tmp_path / "run")[1] is None
 
@@ -185,12 +193,9 @@ def test_studies_of_the_service_share_what_there_is(nodes: Any, tmp_path: Path) 
 
 
 def test_whatever_dies_elastic_tasks_end_as_if_nothing_had(
-    cluster_seed: int, nodes: Any, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+    cluster_seed: int, nodes: Any, six: tuple[Study, ElasticSettings, Result], tmp_path: Path
 ) -> None:
-    given = six_tasks(tmp_path_factory.mktemp("six"))
-    assert isinstance(given.policy, AltoSettings)
-    expected = undisturbed(given, tmp_path / "alone")
-    elastic = ElasticSettings(within=given.policy, payback=0.0, round_seconds=0.0)
+    given, elastic, expected = six
     ended(up_to(given, 2, elastic), tmp_path / "run", nodes, cluster_seed, 250)
     assert_same_outcome(Result(tmp_path / "run"), expected)
     assert replay_run(tmp_path / "run")[1] is None
