@@ -139,11 +139,13 @@ class Keeper:
         _await(self._adapters, job)
 
     def dismiss(self, job: Job) -> None:
-        """It trains no more: its best adapter is on disk when this is done, and no state of it is
-        begun to be written."""
-        self.secure([job])
-        if (state := self._states.pop(job.id, None)) is not None:
-            state.cancel()
+        """It trains no more: its best adapter is on disk when this is done, and nothing of it is on
+        its way there. A state that nobody has begun to write is given up."""
+        self.keep_best(job)
+        state = self._states.get(job.id)
+        if state is not None and state.cancel():
+            del self._states[job.id]
+        self.settle(job.id)
 
     def close(self) -> None:
         """Wait for all that was begun."""
