@@ -4,15 +4,13 @@ each pass of its jobs trains on.
 The policy never sees them, so a run replays without this file.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from alto_policy.codec import MalformedError, codec_of
+from alto_policy.codec import codec_of
 from alto_policy.types import TaskId
-from alto_runs.errors import UserError
-from alto_runs.lines import append_line, open_lines
+from alto_runs.lines import append_line, read_each
 
 __all__ = ["SampleLengths", "append_lengths", "read_lengths"]
 
@@ -42,22 +40,5 @@ def append_lengths(path: Path, task: TaskId, lengths: SampleLengths) -> None:
 
 
 def read_lengths(path: Path) -> Mapping[TaskId, SampleLengths]:
-    """What the file tells, a task's last line; nothing where there is none. Raises UserError.
-
-    A line that a kill has torn is left out: each stands for itself.
-    """
-    found: dict[TaskId, SampleLengths] = {}
-    if not path.is_file():
-        return found
-    with open_lines(path, errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            try:
-                told = codec_of(_Line).decode(record)
-            except (MalformedError, ValueError) as error:
-                raise UserError(f"{path}: line {number}: {error}") from error
-            found[told.task] = told.lengths
-    return found
+    """As `read_each`: a task's last line."""
+    return {line.task: line.lengths for line in read_each(path, codec_of(_Line))}

@@ -3,15 +3,12 @@
 The policy never sees them, so a run replays without this file.
 """
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from alto_policy.codec import MalformedError, codec_of
+from alto_policy.codec import codec_of
 from alto_policy.types import TaskId
-from alto_runs.errors import UserError
-from alto_runs.lines import append_line, open_lines
+from alto_runs.lines import append_line, read_each
 
 __all__ = ["EvaluationWork", "LaunchWork", "TrainingWork", "Work", "append_work", "read_work"]
 
@@ -64,21 +61,5 @@ def append_work(path: Path, work: Work) -> None:
 
 
 def read_work(path: Path) -> tuple[Work, ...]:
-    """What the file tells; nothing where there is none. Raises UserError.
-
-    A line that a kill has torn is left out: each stands for itself.
-    """
-    return tuple(_read(path)) if path.is_file() else ()
-
-
-def _read(path: Path) -> Iterator[Work]:
-    with open_lines(path, errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            try:
-                yield codec_of(_Line).decode(record).work
-            except MalformedError as error:
-                raise UserError(f"{path}: line {number}: {error}") from error
+    """As `read_each`."""
+    return tuple(line.work for line in read_each(path, codec_of(_Line)))

@@ -4,14 +4,19 @@ A run that has ended may have its `run.jsonl` as `run.jsonl.gz`, and what stands
 """
 
 import gzip
+import json
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
+from alto_policy.codec import Codec
 from alto_runs.errors import UserError
 
-__all__ = ["append_line", "as_found", "check_plain", "compressed", "open_lines"]
+__all__ = ["append_line", "as_found", "check_plain", "compressed", "open_lines", "read_each"]
+
+_Line = TypeVar("_Line")
 
 _SUFFIX = ".gz"
 _CHUNK = 1 << 20
@@ -33,6 +38,25 @@ def open_lines(path: Path, *, errors: str = "strict") -> IO[str]:
         return path.open(encoding="utf-8", errors=errors)
     _check(path)
     return gzip.open(path, "rt", encoding="utf-8", errors=errors)
+
+
+def read_each(path: Path, codec: Codec[_Line]) -> Iterator[_Line]:
+    """What the file's lines tell; nothing where there is none. Raises UserError.
+
+    A line that a kill has torn is left out: each stands for itself.
+    """
+    if not path.is_file():
+        return
+    with open_lines(path, errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            try:
+                yield codec.decode(record)
+            except ValueError as error:
+                raise UserError(f"{path}: line {number}: {error}") from error
 
 
 def append_line(path: Path, line: str) -> None:
