@@ -22,6 +22,7 @@ __all__ = [
     "best_of",
     "known_outcome",
     "mean_outcome",
+    "of_other_data",
     "of_other_tasks",
     "plus_of",
 ]
@@ -85,6 +86,11 @@ def mean_outcome(sets: Sequence[CurveSet], selection: Selection) -> Outcome:
 def of_other_tasks(one: CurveSet, sets: Iterable[CurveSet]) -> list[CurveSet]:
     """Another seed of a task is no other task."""
     return [each for each in sets if not is_same_task(each.task, one.task)]
+
+
+def of_other_data(name: str, sets: Iterable[CurveSet]) -> list[CurveSet]:
+    """Whatever the amount of it, the batch sizes and the backbone."""
+    return [each for each in sets if each.name.replace("_", "-") != name]
 
 
 def all_recordings() -> tuple[CurveSet, ...]:

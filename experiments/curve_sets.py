@@ -4,6 +4,7 @@ Recorded grids are the run logs of exits-off runs under `traces/recorded`. As lo
 none, and where many tasks are needed, curves are generated; they are labelled so.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -33,6 +34,7 @@ __all__ = [
     "curve_set",
     "generated_sets",
     "origins",
+    "other_grids",
     "paper_task",
     "recorded_logs",
     "recorded_sets",
@@ -160,6 +162,34 @@ def recorded_sets(folder: Path = RECORDED) -> tuple[CurveSet, ...]:
             ended = replace(task, jobs=jobs)
             sets.append(curve_set(name_of(task), origin, ended, reports, is_generated=False))
     return _most_of_each(sets)
+
+
+@cache
+def other_grids(folder: Path = RECORDED) -> tuple[CurveSet, ...]:
+    """Full grids of other batch sizes, amounts of data and backbones, named `TASK, WHAT DIFFERS`:
+    settings that were chosen on another grid of the task are not judged on them."""
+    return (
+        *(_named(c, f"batch {_sizes(c)}") for c in recorded_sets(folder.with_name("batches"))),
+        *(_named(c, f"{_least(c):,} samples") for c in recorded_sets(folder.with_name("sizes"))),
+        *(_named(c, "") for c in recorded_sets(folder.with_name("slices"))),
+    )
+
+
+def _named(curves: CurveSet, what: str) -> CurveSet:
+    """A slice tells its layers in its own name."""
+    found = re.fullmatch(r"(.*?)(?:-\d+)?-(\d+)-layers", curves.name)
+    name, what = (found[1], f"{found[2]} layers") if found else (curves.name, what)
+    return replace(curves, name=f"{name}, {what}")
+
+
+def _sizes(curves: CurveSet) -> str:
+    sizes = [job.hyperparameters.samples_per_step for job in curves.task.jobs]
+    return f"{min(sizes)} to {max(sizes)}"
+
+
+def _least(curves: CurveSet) -> int:
+    """Samples that a job trains, at least: steps are rounded up."""
+    return min(job.samples(job.steps) for job in curves.task.jobs)
 
 
 def _most_of_each(sets: Sequence[CurveSet]) -> tuple[CurveSet, ...]:

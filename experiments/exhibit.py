@@ -29,7 +29,6 @@ __all__ = [
 ]
 
 FIGURES = Path(__file__).parent / "figures"
-_MOST_ROWS = 14  # of a table in the gallery; the CSV has all
 _DOTS_PER_INCH = 110
 
 Cell = str | int | float | None
@@ -66,11 +65,13 @@ class Exhibit:
     """What one figure or table has come to."""
 
     verdict: Verdict
+    gist: str  # a sentence: what it comes to, and so the verdict
     found: tuple[str, ...]  # sentences
     table: Table
     logs: tuple[str, ...]  # what the numbers were made from
     seeds: str  # and what the error bars are
     figure: Figure | None = None
+    shown_rows: int = 14  # of the table in the gallery; the CSV has all
 
 
 def write(name: str, exhibit: Exhibit) -> None:
@@ -102,13 +103,13 @@ def markdown(name: str, text: str, exhibit: Exhibit) -> str:
         f"*{head}.* {rest[:1].upper()}{rest[1:]}"
         for head, rest in (" ".join(each.split()).split(": ", 1) for each in paragraphs)
     ]
-    rows = exhibit.table.rows[:_MOST_ROWS]
+    rows = exhibit.table.rows[: exhibit.shown_rows]
     left_out = len(exhibit.table.rows) - len(rows)
     more = f"\n{left_out} more rows stand in `figures/{name}.csv`.\n" if left_out else ""
     image = [f"![{title_of(title)}](figures/{name}.png)"] if exhibit.figure else []
     parts = [
         f"## {title_of(title)}",
-        f"**{exhibit.verdict.value}** · `{name}.py`",
+        f"**{exhibit.verdict.value}** · `{name}.py`\n\n{exhibit.gist}",
         *stated,
         *image,
         _lines(exhibit.table.columns, rows) + more,

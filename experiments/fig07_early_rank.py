@@ -58,6 +58,8 @@ def exhibit(folder: Path = RECORDED) -> Exhibit:
             f"{'' if is_single else ', of every seed'}; in the paper always.",
         ),
         verdict=verdict_over(holds if recorded_sets(folder) else ()),
+        gist=f"The final best is among those kept in {_kept_count(groups)} searches, on "
+        f"{sum(holds)} of {len(holds)} tasks in every one; in the paper always.",
         table=Table(("task", "winner's rank at 5 %", "kept", "jobs"), tuple(rows)),
         logs=origins(curves for group in groups for curves in group),
         seeds=told_seeds(seeds),
@@ -75,6 +77,11 @@ def _row(curves: CurveSet, is_told: bool) -> tuple[str, int, int, int]:
 def _is_kept(curves: CurveSet) -> bool:
     _, early, kept, _ = _row(curves, False)
     return early <= kept
+
+
+def _kept_count(groups: Sequence[Sequence[CurveSet]]) -> str:
+    kept = [_is_kept(curves) for group in groups for curves in group]
+    return f"{sum(kept)} of {len(kept)}"
 
 
 def _draw(groups: Sequence[Sequence[CurveSet]]) -> Figure:

@@ -18,15 +18,15 @@ GPU. Early exit alone saves 72 to 83 % of the samples, 3.6 to 5.9 times; 2.3 and
 sequential mean that the batched executor was slower a sample than jobs one after another.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
 from matplotlib.figure import Figure
 
-from alto_policy.events import TaskArrived
-from alto_policy.policies.alto import AltoSettings
+from alto_policy.events import ExecutorUp, TaskArrived
+from alto_policy.policies import SETTINGS
 from alto_policy.runlog import RunLog
 from alto_runs.directory import runs_below
 from alto_runs.report.drawing import GRID, INK, PALETTE, figure_of, tell_values
@@ -43,14 +43,36 @@ from experiments.search_costs import (
     search_cost,
 )
 
-__all__ = ["exhibit", "recorded_makespan", "told_fidelity"]
+__all__ = [
+    "Recorded",
+    "exhibit",
+    "policy_name",
+    "recorded_makespan",
+    "recorded_runs",
+    "told_fidelity",
+]
 
 _WANTED = {"SmolLM2-135M": 300.0, "Llama-3.2-1B": 30.0, "Llama-3.1-8B": 15.0}
-_LOSS_BAR, _TIME_BAR, _JOB_BAR = 0.005, 0.03, 0.05
+_TIME_BAR, _JOB_BAR = 0.03, 0.05
 _SHOWN = ("fifo", "alto", "alto+")
 _FOOT = 2.0  # of the logarithmic axis
 _PAPER, _PAPER_BACKBONE = (7.3, 2.3, 3.4), "Llama-3.1-8B"
 _PAPER_LABEL = "paper, Llama-8B: GSM8K, OpenThoughts3, Tulu-3"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A search of the smallest backbone on a card, and its jobs one after another with PEFT."""
+
+    name: str
+    policy: str
+    seconds: float
+    start: float  # until its executor was up
+    peft: float
+
+    @property
+    def ratio(self) -> float:
+        return self.peft / self.seconds
 
 
 def recorded_makespan(log: RunLog) -> float:
@@ -59,10 +81,25 @@ def recorded_makespan(log: RunLog) -> float:
     return log.entries[-1].event.t - min(arrivals)
 
 
-def _peft_makespan(log: RunLog) -> float:
-    """Of the jobs of the log, one after another; launches bound these passes, not their tokens."""
-    tasks = [e.event.task for e in log.entries if isinstance(e.event, TaskArrived)]
-    return sum(sum(alone_seconds(replace(task, backbone=BACKBONES[0]))) for task in tasks)
+def recorded_runs(folders: Sequence[Path]) -> list[Recorded]:
+    """Launches bound PEFT's passes, not their tokens: a batch of one takes what another takes."""
+    found = []
+    for path, log in (pair for folder in folders for pair in whole_searches(folder)):
+        assert log.header is not None
+        tasks = [e.event.task for e in log.entries if isinstance(e.event, TaskArrived)]
+        (up,) = (e.event.t for e in log.entries if isinstance(e.event, ExecutorUp))
+        peft = sum(sum(alone_seconds(replace(task, backbone=BACKBONES[0]))) for task in tasks)
+        found.append(
+            Recorded(path.split("/")[-2], policy_name(log), recorded_makespan(log), up, peft)
+        )
+    return found
+
+
+def policy_name(log: RunLog) -> str:
+    """As it is asked for."""
+    assert log.header is not None
+    settings = type(log.header.policy)
+    return next(name for name, kind in SETTINGS.items() if kind is settings)
 
 
 def exhibit() -> Exhibit:
@@ -84,28 +121,26 @@ def exhibit() -> Exhibit:
                     max(cost.regret for cost in costs),
                 )
             )
-    known = list(by_all_others([read_recording(folder) for folder in runs_below(RECORDED)]))
-    ours = {
-        str(row[0]): (float(row[3] or 0), float(row[6] or 0)) for row in rows if row[1] == "alto"
-    }
-    runs = [(path, recorded_makespan(log), _peft_makespan(log)) for path, log in whole_searches()]
+    folders = (RECORDED, RECORDED.with_name("plus"))
+    known = list(
+        by_all_others([read_recording(run) for each in folders for run in runs_below(each)])
+    )
+    ours = {str(r[0]): (float(r[3] or 0), float(r[6] or 0)) for r in rows if r[1] == "alto"}
+    runs = sorted(recorded_runs(folders), key=lambda run: (_SHOWN.index(run.policy), run.ratio))
     rows += [
-        ("recorded", path.split("/")[-2], own / 3600, peft / own, None, None, None)
-        for path, own, peft in runs
+        (f"recorded, {run.policy}", run.name, run.seconds / 3600, run.ratio, None, None, None)
+        for run in runs
     ]
     return Exhibit(
-        verdict=_verdict(_with_recorded(ours, [peft / own for _, own, peft in runs])),
+        verdict=_verdict(ours, runs),
+        gist=_gist(ours, runs),
         found=(
             *(
                 f"Simulated, {name}: {ratio:.0f} times as fast as PEFT one after another (wanted "
                 f"{_WANTED[name]:.0f}), winner at worst {regret:.2%} behind the full grid's best."
                 for name, (ratio, regret) in ours.items()
             ),
-            *(
-                f"Recorded, {path}: {own:.1f} s on one H100; the same jobs one after another with "
-                f"PEFT would take {peft:,.0f} s by PEFT's measured passes: {peft / own:.0f} times."
-                for path, own, peft in runs
-            ),
+            *_told_recorded(runs),
             *told_fidelity(known),
             *told_profile(_by_profile((RECORDED, RECORDED.with_name("speed")))),
         ),
@@ -113,25 +148,59 @@ def exhibit() -> Exhibit:
             ("backbone", "system", "hours", "speed-up", "least", "most", "worst regret"),
             tuple(rows),
         ),
-        logs=("`kernels/profiles/h100.jsonl`", *origins(sets)),
+        logs=(
+            "`kernels/profiles/h100.jsonl`",
+            *origins(sets),
+            *(f"`{path}`" for each in folders for path, _ in whole_searches(each)),
+        ),
         seeds=f"Means over {told_count(len(sets), len(by_seed(sets)))}; error bars from the least "
-        "to the most of them.",
-        figure=_draw(rows),
+        "to the most of them. Recorded: one run each.",
+        figure=_draw(rows, runs),
+        shown_rows=len(rows),
     )
 
 
-def _with_recorded(
-    ours: dict[str, tuple[float, float]], ratios: Sequence[float]
-) -> dict[str, tuple[float, float]]:
-    """For 135M the slowest recorded run with exits, where there is one."""
-    with_exits = [
-        ratio
-        for ratio, (_, log) in zip(ratios, whole_searches(), strict=True)
-        if log.header is not None and isinstance(log.header.policy, AltoSettings)
-    ]
-    if not with_exits:
-        return ours
-    return {**ours, BACKBONES[0]: (min(with_exits), ours[BACKBONES[0]][1])}
+def _of_policy(runs: Sequence[Recorded], policy: str) -> list[Recorded]:
+    return [run for run in runs if run.policy == policy]
+
+
+def _told_recorded(runs: Sequence[Recorded]) -> Iterator[str]:
+    for policy in _SHOWN:
+        own = _of_policy(runs, policy)
+        if own:
+            least, most = (pick(own, key=lambda run: run.ratio) for pick in (min, max))
+            yield (
+                f"Recorded, `{policy}`, {len(own)} searches on one H100: {least.ratio:.0f} to "
+                f"{most.ratio:.0f} times PEFT's, by its measured passes. The least, {least.name}, "
+                f"took {least.seconds:.1f} s for {least.peft:,.0f}, of which {least.start:.1f} s "
+                f"until its executor was up; the most, {most.name}, {most.seconds:.1f} s for "
+                f"{most.peft:,.0f}."
+            )
+
+
+def _gist(ours: Mapping[str, tuple[float, float]], runs: Sequence[Recorded]) -> str:
+    simulated = ", ".join(
+        f"{name.rsplit('-', 1)[1]} {ratio:.0f} (wanted {_WANTED[name]:.0f})"
+        for name, (ratio, _) in ours.items()
+    )
+    recorded = "; ".join(
+        f"`{policy}` {min(run.ratio for run in own):.0f} to {max(run.ratio for run in own):.0f}, "
+        f"300 or more in {sum(run.ratio >= _WANTED[BACKBONES[0]] for run in own)} of {len(own)}"
+        for policy in _SHOWN[1:]
+        if (own := _of_policy(runs, policy))
+    )
+    return (
+        f"Times as fast as PEFT one after another, simulated: {simulated}; recorded, 135M: "
+        f"{recorded}. The paper has 2.3 to 7.3 times (8B). The winner is not within 0.5 % of the "
+        "grid's best everywhere, and LoRAFusion was not run."
+    )
+
+
+def _verdict(ours: Mapping[str, tuple[float, float]], runs: Sequence[Recorded]) -> Verdict:
+    """Partly at best: the paper's own baseline was not run, and 1B and 8B are simulated. The paper
+    claims as much for winners that are no worse."""
+    ratios = [*(ratio for ratio, _ in ours.values()), *(r.ratio for r in _of_policy(runs, "alto"))]
+    return Verdict.PARTLY if min(ratios) >= max(_PAPER) else Verdict.NOT_REPRODUCED
 
 
 def told_fidelity(known: Sequence[tuple[Recording, Fidelity]]) -> tuple[str, ...]:
@@ -172,15 +241,7 @@ def told_profile(found: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
     return (f"The same by the profile's measured passes, simulated over recorded: {told}.",)
 
 
-def _verdict(ours: dict[str, tuple[float, float]]) -> Verdict:
-    """Partly at best: the paper's own baseline was not run, and 1B and 8B are simulated."""
-    holds = [
-        ratio >= _WANTED[name] and regret <= _LOSS_BAR for name, (ratio, regret) in ours.items()
-    ]
-    return Verdict.PARTLY if any(holds) else Verdict.NOT_REPRODUCED
-
-
-def _draw(rows: Sequence[tuple[Cell, ...]]) -> Figure:
+def _draw(rows: Sequence[tuple[Cell, ...]], runs: Sequence[Recorded]) -> Figure:
     figure, axes = figure_of(3.6)
     for number, system in enumerate(_SHOWN):
         own = [row for row in rows if row[1] == system]
@@ -200,6 +261,11 @@ def _draw(rows: Sequence[tuple[Cell, ...]]) -> Figure:
         for bar, height in zip(drawn, heights, strict=True):  # at its foot, clear of all lines
             middle = bar.get_x() + bar.get_width() / 2
             axes.text(middle, 1.15 * _FOOT, f"{height:.0f}", ha="center", color="white", weight=700)
+    for number, system in enumerate(_SHOWN):
+        ratios = [run.ratio for run in _of_policy(runs, system)]
+        label = "a recorded search" if number == 0 else None
+        beside = 0.27 * (number - 1) + 0.07
+        axes.plot([beside] * len(ratios), ratios, "o", color="white", mec=INK, ms=4, label=label)
     for place, backbone in enumerate(BACKBONES):
         wanted = _WANTED[backbone]
         axes.plot((place - 0.42, place + 0.42), (wanted, wanted), color=PALETTE[4], lw=1.5)
@@ -213,5 +279,5 @@ def _draw(rows: Sequence[tuple[Cell, ...]]) -> Figure:
     tell_values(axes.yaxis)
     axes.set_ylabel("times as fast as PEFT one after another")
     axes.grid(axis="y", color=GRID)
-    axes.legend(fontsize=8, frameon=False, ncols=5, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    axes.legend(fontsize=8, frameon=False, ncols=6, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure

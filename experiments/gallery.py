@@ -32,6 +32,7 @@ from experiments import (
     past_kinds,
     past_profile_error,
     past_repeats,
+    past_searches,
     past_selection,
     past_sensitivity,
     past_tuners,
@@ -60,6 +61,7 @@ EXHIBITS: tuple[Callable[[], Exhibit], ...] = (
     table2_kernels.exhibit,
     throughput_curve.exhibit,
     bf16_spread.exhibit,
+    past_searches.exhibit,
     past_repeats.exhibit,
     past_selection.exhibit,
     past_tuners.exhibit,
@@ -86,11 +88,11 @@ Made = tuple[str, str, Exhibit]  # name and docstring of the module, and what it
 
 def gallery_text(made: Sequence[Made]) -> str:
     lines = [
-        f"| [{title_of(text)}](#{_anchor(title_of(text))}) | {one.verdict.value} |\n"
+        f"| [{title_of(text)}](#{_anchor(title_of(text))}) | {one.verdict.value} | {one.gist} |\n"
         for _, text, one in made
     ]
     sections = [markdown(name, text, one) for name, text, one in made]
-    table = "| exhibit | verdict |\n|---|---|\n" + "".join(lines)
+    table = "| exhibit | verdict | what it comes to |\n|---|---|---|\n" + "".join(lines)
     return _HEAD + "\n".join([table, *sections])
 
 

@@ -37,7 +37,7 @@ from experiments.exhibit import Exhibit, Table, Verdict
 
 __all__ = ["exhibit", "mean_slowdown"]
 
-_SEEDS, _TASKS = 3, 16
+_SEEDS, _TASKS = 12, 16
 _LOADS, _SIZES = (0.5, 0.7, 0.8, 0.9), (4, 8, 16)
 _AXES = {"load": "load on 8 GPUs", "GPUs": "GPUs at a load of 0.8"}
 _USUAL = (0.8, 8)  # load, GPUs
@@ -102,6 +102,7 @@ def exhibit() -> Exhibit:
             rows.append((name, float(value), fmean(found), min(found), max(found)))
     return Exhibit(
         verdict=Verdict.BEYOND,
+        gist=_gist(rows),
         found=tuple(
             f"{row[0]} {row[1]:g}: mean slowdown {row[2]:.2f}, from {row[3]:.2f} to {row[4]:.2f} "
             "over seeds."
@@ -112,6 +113,14 @@ def exhibit() -> Exhibit:
         seeds=f"Means over {_SEEDS} seeds; bars from the least to the most of them.",
         figure=_draw(rows, list(moved)),
     )
+
+
+def _gist(rows: Sequence[tuple[str, float, float, float, float]]) -> str:
+    told = {
+        name: ", ".join(f"{row[2]:.1f} at {row[1]:g}" for row in rows if row[0] == name)
+        for name in dict.fromkeys(row[0] for row in rows)
+    }
+    return f"Mean slowdown by load: {told['load']}; by the number of GPUs: {told['GPUs']}."
 
 
 @cache

@@ -69,6 +69,9 @@ def exhibit() -> Exhibit:
     axes.legend(frameon=False, fontsize=8)
     return Exhibit(
         verdict=Verdict.BEYOND,
+        gist="Enough are "
+        + ", ".join(f"{enough(own)} jobs of {backbone}" for backbone, own in found.items())
+        + " at batch 1 and 256 tokens.",
         found=tuple(
             f"{backbone}: enough at {enough(own) or 'more than fit'} jobs, "
             f"{own[max(own)] / own[1]:.0f} times one job's rate at {max(own)}; {max(own)} of the "

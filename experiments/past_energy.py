@@ -9,7 +9,9 @@ assumed price. A stop before the end cannot know that it has the winner: the tim
 afterwards.
 """
 
+from collections.abc import Mapping
 from statistics import fmean
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -44,6 +46,9 @@ def exhibit() -> Exhibit:
     by_name = {(row[0], row[1]): row for row in rows}
     return Exhibit(
         verdict=Verdict.BEYOND,
+        gist="Dollars of a search with PEFT, `fifo`, `alto` and `alto+`: "
+        + "; ".join(f"{backbone} {_prices(by_name, backbone)}" for backbone in BACKBONES)
+        + ".",
         found=tuple(
             f"{backbone}: {_text(by_name[backbone, PEFT])} with PEFT one after another, "
             f"{_text(by_name[backbone, 'alto'])} with alto, {_text(by_name[backbone, 'alto+'])} "
@@ -62,6 +67,10 @@ def exhibit() -> Exhibit:
 
 def _text(row: tuple[str, str, float, float, float, float]) -> str:
     return f"{row[4]:.2g} kWh at most and {row[5]:.2f} dollars"
+
+
+def _prices(rows: Mapping[tuple[str, str], tuple[Any, ...]], backbone: str) -> str:
+    return ", ".join(f"{rows[backbone, s][5]:.2f}" for s in (PEFT, "fifo", "alto", "alto+"))
 
 
 def _draw(rows: list[tuple[str, str, float, float, float, float]]) -> Figure:

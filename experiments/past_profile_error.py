@@ -97,6 +97,9 @@ def exhibit() -> Exhibit:
     worst = [row for row in rows if row[1] == _ERRORS[-1]]
     return Exhibit(
         verdict=Verdict.BEYOND,
+        gist=f"A profile off by {_ERRORS[-1]:.0%} moves makespans by at most "
+        f"{max(abs(row[2] - 1) for row in worst):.1%} and mean completions by "
+        f"{max(abs(row[4] - 1) for row in worst):.1%}, in the mean.",
         found=tuple(
             f"{name}: a profile off by {error:.0%} changes the makespan by {makespan - 1:+.1%} and "
             f"the mean completion by {completion - 1:+.1%}."

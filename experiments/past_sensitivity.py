@@ -83,6 +83,8 @@ def exhibit() -> Exhibit:
     widest = sorted(names, key=lambda name: -spans[name][1])
     return Exhibit(
         verdict=Verdict.BEYOND,
+        gist=f"Of all settings {_spoken(widest[:2])} move the regret most, and "
+        f"{_spoken(sorted(names, key=lambda name: -spans[name][0])[:2])} the budget.",
         found=tuple(
             f"{name.replace('_', ' ')}: the budget moves by {100 * spans[name][0]:.1f} points, the "
             f"mean regret by {100 * spans[name][1]:.2f}."
@@ -93,6 +95,10 @@ def exhibit() -> Exhibit:
         seeds=f"Means over {told_count(len(sets), len(by_seed(sets)))}.",
         figure=_draw(rows, names),
     )
+
+
+def _spoken(names: Sequence[str]) -> str:
+    return " and ".join(f"*{name.replace('_', ' ')}*" for name in names)
 
 
 def _rules(field: str, value: float | int) -> ExitRules:

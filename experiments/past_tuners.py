@@ -10,8 +10,10 @@ settings that spend no more than `alto`, the one of least regret, else the thrif
 share that `alto+` keeps and its handicap (`choosing.py`); *as shipped* they are chosen on all
 tasks. Regret is the winner's best validation loss over that of the full grid. *Kept*: jobs of the
 true best quarter that were trained to their own best loss. *False kills*: jobs stopped that would
-have beaten the winner. `tuners/compare.py` (`make tuners`) makes the table; the figure is made from
-it.
+have beaten the winner. Full grids of other kinds (larger batches, other amounts of data, slices of
+the backbone) are judged apart, at settings that tasks of other data chose: the preferences are not,
+since their losses end near zero. `tuners/compare.py` (`make tuners`) makes the table; the figure is
+made from it.
 """
 
 import csv
@@ -25,8 +27,8 @@ from matplotlib.figure import Figure
 
 from alto_policy.policies.alto_plus import AltoPlusSettings
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of
-from experiments.choosing import all_recordings, of_other_tasks, plus_of
-from experiments.curve_sets import recorded_sets
+from experiments.choosing import all_recordings, of_other_data, plus_of
+from experiments.curve_sets import CurveSet, other_grids, recorded_sets
 from experiments.exhibit import Cell, Exhibit, Table, Verdict
 from experiments.judging import judge
 from experiments.table_backend import Arrival, play_policy
@@ -53,7 +55,7 @@ class Result:
     """One play of a rule over a grid."""
 
     task: str
-    is_generated: bool
+    kind: str  # recorded, other: a grid of another kind of a recorded task, or generated
     rule: str
     setting: str
     arrival: Arrival
@@ -70,7 +72,7 @@ def read_results() -> tuple[Result, ...]:
         return tuple(
             Result(
                 task=row["task"],
-                is_generated=row["generated"] == "True",
+                kind=row["kind"],
                 rule=row["rule"],
                 setting=row["setting"],
                 arrival=Arrival(row["arrival"]),
@@ -117,7 +119,8 @@ def no_worse(ours: Sequence[Result], theirs: Sequence[Result]) -> bool:
 def exhibit() -> Exhibit:
     results = [replace(one, rule=_SHIPPED) if one.rule == _PLUS else one for one in read_results()]
     judged, basis = _judged(results)
-    judged += _plus_on_others()
+    judged += _plus_on_others(recorded_sets())
+    others = _judged_others(results)
     tasks = list(dict.fromkeys(one.task for one in judged))
     rules = list(dict.fromkeys(one.rule for one in judged))
     rows: list[tuple[Cell, ...]] = []
@@ -143,10 +146,11 @@ def exhibit() -> Exhibit:
         *("rule", "setting", "arrival", "budget", "regret", "worst regret", "kept"),
         *("false kills", "time to best", "alto no worse", "alto+ no worse"),
     )
-    recorded = [task for task in tasks if not _is_generated(task, results)]
+    recorded = _tasks_of(results, "recorded")
     return Exhibit(
         verdict=Verdict.BEYOND,
-        found=_sentences(judged, tasks, rules),
+        gist=_gist(judged, tasks, rules),
+        found=(*_sentences(judged, tasks, rules), *_told_others(others, rules)),
         table=Table(columns, tuple(rows)),
         logs=("`tuners/results.csv`", f"tasks judged on: {', '.join(tasks)}", _versions()),
         seeds=f"Settings {basis}. Means over {len(tasks)} tasks ({len(recorded)} recorded) and "
@@ -158,8 +162,7 @@ def exhibit() -> Exhibit:
 
 def _judged(results: Sequence[Result]) -> tuple[list[Result], str]:
     """Plays at settings chosen on other tasks: leave one out of the recorded, or half of them."""
-    recorded = list(dict.fromkeys(one.task for one in results if not one.is_generated))
-    generated = list(dict.fromkeys(one.task for one in results if one.is_generated))
+    recorded, generated = (_tasks_of(results, kind) for kind in ("recorded", "generated"))
     if len(recorded) >= _LEAST_RECORDED:
         splits = [([name], [n for n in recorded if n != name]) for name in recorded]
         basis = "are chosen on the other recorded tasks, for each task in turn"
@@ -179,10 +182,28 @@ def _judged(results: Sequence[Result]) -> tuple[list[Result], str]:
     return judged, basis
 
 
-def _plus_on_others() -> Iterator[Result]:
-    """Plays of `alto+` on the recorded tasks, each at settings that the others chose."""
-    for curves in recorded_sets():
-        chosen = plus_of(of_other_tasks(curves, all_recordings()))
+def _judged_others(results: Sequence[Result]) -> list[Result]:
+    """Plays on grids of another kind, at settings chosen on the recorded tasks of other data."""
+    recorded, judged = _tasks_of(results, "recorded"), []
+    for name in _tasks_of(results, "other"):
+        settings = chosen_settings(results, [task for task in recorded if task != _data_of(name)])
+        judged += [one for one in results if one.task == name and one.setting == settings[one.rule]]
+    return judged + list(_plus_on_others(other_grids()))
+
+
+def _tasks_of(results: Iterable[Result], kind: str) -> list[str]:
+    return list(dict.fromkeys(one.task for one in results if one.kind == kind))
+
+
+def _data_of(name: str) -> str:
+    """Of a grid of another kind."""
+    return name.split(",")[0]
+
+
+def _plus_on_others(sets: Iterable[CurveSet]) -> Iterator[Result]:
+    """Plays of `alto+` on the sets, each at settings that recordings of other data chose."""
+    for curves in sets:
+        chosen = plus_of(of_other_data(_data_of(curves.name), all_recordings()))
         assert chosen is not None, (
             f"no share is thrifty enough on the tasks other than {curves.name}"
         )
@@ -192,7 +213,7 @@ def _plus_on_others() -> Iterator[Result]:
             play = play_policy(curves, settings, arrival, order_of(curves, seed))
             yield Result(
                 task=curves.name,
-                is_generated=False,
+                kind="recorded",
                 rule=_PLUS,
                 setting=f"keep {keep:g}, handicap {chosen.handicap:g}",
                 arrival=arrival,
@@ -215,18 +236,64 @@ def _wins(ours: str, rule: str, judged: Sequence[Result], tasks: Sequence[str]) 
     return f"{wins} of {len(tasks)}"
 
 
+def _peers(rules: Iterable[str]) -> list[str]:
+    return [r for r in rules if not r.startswith("ours") and r not in _BASELINES]
+
+
+def _beaten(
+    ours: str, judged: Sequence[Result], tasks: Sequence[str], peers: Sequence[str]
+) -> list[str]:
+    """Those than which it is no worse on three quarters of the tasks."""
+    needed = 0.75 * len(tasks)
+    return [p for p in peers if int(_wins(ours, p, judged, tasks).split()[0]) >= needed]
+
+
+def _gist(judged: Sequence[Result], tasks: Sequence[str], rules: Sequence[str]) -> str:
+    peers, told = _peers(rules), []
+    for ours in _OURS:
+        own = [one for one in judged if one.rule == ours]
+        told.append(
+            f"{ours.removeprefix('ours: ')} {fmean(one.budget for one in own):.1%} of the samples "
+            f"and a regret of {fmean(one.regret for one in own):.2%}, no worse in both than "
+            f"{len(_beaten(ours, judged, tasks, peers))} of {len(peers)} peer rules on three "
+            f"quarters of the tasks"
+        )
+    rich = min(
+        (rule for rule in rules if rule.startswith("ours") and rule not in (*_OURS, _SHIPPED)),
+        key=lambda rule: fmean(one.regret for one in judged if one.rule == rule),
+    )
+    own = [one for one in judged if one.rule == rich]
+    return (
+        f"{'; '.join(told)}. Who can pay for {fmean(one.budget for one in own):.0%} of the "
+        f"samples finds better by our {rich.removeprefix('ours: ')}: "
+        f"{fmean(one.regret for one in own):.2%}."
+    )
+
+
+def _told_others(others: Sequence[Result], rules: Sequence[str]) -> Iterator[str]:
+    """Of grids of another kind: batches, amounts of data, backbones."""
+    tasks, peers = list(dict.fromkeys(one.task for one in others)), _peers(rules)
+    if not tasks:
+        return
+    for ours in (*_OURS, _SHIPPED):
+        beaten = _beaten(ours, others, tasks, peers)
+        own = [one for one in others if one.rule == ours]
+        worst = [task for task in tasks if _is_worst(ours, peers, others, task)]
+        yield (
+            f"{ours} on {len(tasks)} grids of other kinds: no worse in both than {len(beaten)} of "
+            f"{len(peers)} peer rules on three quarters of them, the highest regret of all on "
+            f"{', '.join(worst) or 'none'}; budget and regret: {_by_task(own, tasks)}."
+        )
+
+
 def _sentences(
     judged: Sequence[Result], tasks: Sequence[str], rules: Sequence[str]
 ) -> tuple[str, ...]:
-    peers = [r for r in rules if not r.startswith("ours") and r not in _BASELINES]
+    peers = _peers(rules)
     sentences = []
     for ours in _OURS:
         own = [one for one in judged if one.rule == ours]
-        beaten = [
-            peer
-            for peer in peers
-            if int(_wins(ours, peer, judged, tasks).split()[0]) >= 0.75 * len(tasks)
-        ]
+        beaten = _beaten(ours, judged, tasks, peers)
         left = [peer for peer in peers if peer not in beaten]
         sentences.append(
             f"{ours}: budget {fmean(one.budget for one in own):.1%}, regret "
@@ -268,10 +335,6 @@ def _is_worst(ours: str, peers: Sequence[str], judged: Sequence[Result], task: s
         return fmean(one.regret for one in judged if one.rule == rule and one.task == task)
 
     return regret(ours) > max(regret(peer) for peer in peers)
-
-
-def _is_generated(task: str, results: Sequence[Result]) -> bool:
-    return any(one.is_generated for one in results if one.task == task)
 
 
 def _versions() -> str:

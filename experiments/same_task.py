@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 One = TypeVar("One")
-_ENDINGS = re.compile(r"(-\d+)?(-(alto|fifo|sequential|seed)\d*)+$")
+_ENDINGS = re.compile(r"(-\d+)?(-(alto(-plus)?|fifo|sequential|seed)\d*)+$")
 
 Spread = tuple[float, float | None]
 """A mean over seeds, and the standard deviation where there are two seeds or more."""

@@ -24,7 +24,7 @@ import numpy as np
 
 from alto_policy.policies import SETTINGS, Settings
 from alto_runs.directory import write_atomically
-from experiments.curve_sets import CurveSet, generated_sets, recorded_sets
+from experiments.curve_sets import CurveSet, generated_sets, other_grids, recorded_sets
 from experiments.judging import Judgement, judge, oracle, random_play
 from experiments.table_backend import Arrival, Play, play_policy
 from experiments.tuners.rule import Patience, Peer, Rule, TrainAll
@@ -35,7 +35,7 @@ RESULTS = Path(__file__).parent / "results.csv"
 VERSIONS = Path(__file__).parent / "versions.json"
 NUM_GENERATED, NUM_ORDERS = 4, 3
 COLUMNS = (
-    "task", "generated", "rule", "setting", "arrival", "order",
+    "task", "kind", "rule", "setting", "arrival", "order",
     *(field.name for field in fields(Judgement)),
 )  # fmt: skip
 _OURS = ("alto", "alto+", "asha", "hyperband", "median")
@@ -108,7 +108,12 @@ def _write(rows: Iterable[Sequence[object]]) -> None:
 
 def _rows(peers: Sequence[Peer]) -> Iterable[tuple[object, ...]]:
     """Our own rules, random jobs and the oracle before the peers, of each play."""
-    for curves in (*recorded_sets(), *generated_sets(NUM_GENERATED)):
+    kinds = (
+        ("recorded", recorded_sets()),
+        ("other", other_grids()),
+        ("generated", generated_sets(NUM_GENERATED)),
+    )
+    for kind, curves in ((kind, curves) for kind, sets in kinds for curves in sets):
         for arrival, seed in product(Arrival, range(NUM_ORDERS)):
             order = order_of(curves, seed)
             for name, setting, play in (
@@ -116,7 +121,7 @@ def _rows(peers: Sequence[Peer]) -> Iterable[tuple[object, ...]]:
                 *_peer_plays(curves, arrival, order, seed, peers),
             ):
                 found = [round(value, 6) for value in astuple(judge(curves, play))]
-                yield (curves.name, curves.is_generated, name, setting, arrival.value, seed, *found)
+                yield (curves.name, kind, name, setting, arrival.value, seed, *found)
         print(f"{curves.name}: done", file=sys.stderr, flush=True)
 
 

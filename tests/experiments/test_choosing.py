@@ -3,7 +3,7 @@
 import pytest
 
 from alto_policy.policies.alto_plus import AltoPlusSettings
-from experiments.choosing import agreement, all_recordings, of_other_tasks, plus_of
+from experiments.choosing import agreement, all_recordings, of_other_data, of_other_tasks, plus_of
 from experiments.curve_sets import CurveSet, recorded_sets
 from experiments.fig12_cluster import expected_exits
 from experiments.same_task import name_of
@@ -15,6 +15,10 @@ def test_no_recording_of_a_task_chooses_for_it() -> None:
     names = {name_of(curves.task).replace("_", "-") for curves in every}
     for one in recorded_sets():
         others = {name_of(curves.task).replace("_", "-") for curves in of_other_tasks(one, every)}
+        assert others == names - {one.name}
+        others = {
+            name_of(curves.task).replace("_", "-") for curves in of_other_data(one.name, every)
+        }
         assert others == names - {one.name}
 
 

@@ -92,6 +92,7 @@ def test_a_cluster_needs_all_three_parts() -> None:
 def test_a_section_says_what_the_paper_shows_and_what_is_run_here() -> None:
     shown = Exhibit(
         verdict=Verdict.CANNOT,
+        gist="In short.",
         found=("One thing.",),
         table=Table(("a", "b"), ((1.23456, None),)),
         logs=("a log",),
@@ -99,7 +100,7 @@ def test_a_section_says_what_the_paper_shows_and_what_is_run_here() -> None:
     )
     section = markdown("fig00", "Title.\n\nThe paper: it shows\nthis.\n\nHere: that.\n", shown)
     assert section.startswith(
-        "## Title\n\n**cannot be tested here** · `fig00.py`\n\n*The paper.* It"
+        "## Title\n\n**cannot be tested here** · `fig00.py`\n\nIn short.\n\n*The paper.* It"
     )
     assert "| 1.23 |  |" in section
 

@@ -26,7 +26,7 @@ def test_recordings_of_the_same_jobs_are_set_beside_each_other(tmp_path: Path) -
     record(repeated / "a-again", "a-fifo", loss=rounded)
     shown = exhibit(folder, repeated)
     assert shown.verdict is Verdict.BEYOND
-    ((task, jobs, apart, quarter, correlation, behind),) = shown.table.rows
+    ((task, jobs, apart, quarter, correlation, behind, *_),) = shown.table.rows
     assert (task, jobs) == ("a", 12)
     assert apart == pytest.approx(0.01 / 1.0, rel=0.02)
     assert quarter == pytest.approx(0.01, rel=0.02)

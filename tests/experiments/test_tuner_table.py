@@ -3,7 +3,7 @@
 import pytest
 
 from alto_policy.policies import SETTINGS, Settings
-from experiments.curve_sets import CurveSet, by_seed, recorded_sets
+from experiments.curve_sets import CurveSet, by_seed, other_grids, recorded_sets
 from experiments.judging import judge
 from experiments.past_tuners import read_results
 from experiments.table_backend import Arrival, play_policy
@@ -19,7 +19,9 @@ def budget_and_regret(curves: CurveSet, settings: Settings) -> tuple[float, floa
 
 
 @pytest.mark.parametrize("name", ["alto", "alto+"])
-@pytest.mark.parametrize("curves", SETS, ids=lambda curves: curves.origin.split("/")[2])
+@pytest.mark.parametrize(
+    "curves", [*SETS, *other_grids()], ids=lambda curves: "-".join(curves.origin.split("/")[1:3])
+)
 def test_its_rows_are_of_the_grid_and_the_rule_as_they_are_now(curves: CurveSet, name: str) -> None:
     """Where the grid is not: `make tuners`; the rule: `experiments.tuners.compare --ours`."""
     told = [
@@ -32,5 +34,6 @@ def test_its_rows_are_of_the_grid_and_the_rule_as_they_are_now(curves: CurveSet,
 
 
 def test_it_has_no_other_recorded_task() -> None:
-    names = {one.task for one in read_results() if not one.is_generated}
-    assert names == {curves.name for curves in SETS}
+    for kind, sets in (("recorded", SETS), ("other", other_grids())):
+        names = {one.task for one in read_results() if one.kind == kind}
+        assert names == {curves.name for curves in sets}

@@ -14,7 +14,7 @@ CURVES = grid([[3, 2, 2, 2], [3, 4, 4, 1], [5, math.nan, 1, 1]])
 def result(rule: str, setting: str, budget: float, regret: float, task: str = "a") -> Result:
     return Result(
         task=task,
-        is_generated=False,
+        kind="recorded",
         rule=rule,
         setting=setting,
         arrival=Arrival.LOCKSTEP,
