@@ -11,7 +11,13 @@ TELL = {
     "calibrate_for_your_gpu": ("rows left out one at a time", "(estimated)", "believed to be"),
     "first_look": ("samples trained in 70.4 s", "saved: underperformed", "0.981529"),
     "replay_and_what_if": ("all decided the same", "s on NVIDIA H100", "hyperband"),
-    "write_your_own_policy": ("widest first", "shortest first", "report.html"),
+    "write_your_own_policy": (
+        "widest first",
+        "shortest first",
+        "report.html",
+        "all decided the same",
+        "underperformed",
+    ),
 }
 
 
