@@ -1,15 +1,22 @@
 """What the documents promise is there."""
 
+import dataclasses
 import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from alto_policy.exits import ExitRules
+from alto_policy.policies import SETTINGS
+from alto_policy.tenants import Tenant
+from alto_policy.types import Hyperparameters
+from alto_runs.study import Budget, DataSpec, ExecutorSpec, Study, TaskSpec
 from tests.style.sources import ROOT
 
-DOCUMENTS = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md") if path.exists()]
-README = [path for path in DOCUMENTS if path.name == "README.md"]
+MANUAL = sorted((ROOT / "docs").glob("*.md"))
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *MANUAL]
+FOR_USERS = [ROOT / "README.md", *MANUAL]
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 VERBS = {
     verb
@@ -32,13 +39,13 @@ def test_commands_are_there(document: Path) -> None:
     commands = spans(document.read_text(encoding="utf-8"))
     made = [target for line in commands for target in re.findall(r"\bmake ([a-z-]+)", line)]
     verbs = [verb for line in commands for verb in re.findall(r"(?:^|[\s/$])alto ([a-z]+)\b", line)]
-    assert made, "a reader is told how to begin"
+    assert made or document in MANUAL, "a reader is told how to begin"
     assert set(made) <= TARGETS
     assert set(verbs) <= VERBS
 
 
 def test_files_are_there() -> None:
-    text = "".join(document.read_text(encoding="utf-8") for document in README)
+    text = "".join(document.read_text(encoding="utf-8") for document in FOR_USERS)
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)", text)
     assert [link for link in links if not (ROOT / link).exists()] == []
     named = [name for span in spans(text) for name in PATH.findall(span) if " " not in name]
@@ -52,6 +59,23 @@ def test_files_are_there() -> None:
         and not (ROOT / name).exists()
     ]
     assert missing == []
+
+
+def test_the_readme_leads_to_each_page_of_the_manual() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert MANUAL
+    assert [page.name for page in MANUAL if f"(docs/{page.name})" not in readme] == []
+
+
+def test_every_field_of_a_study_is_explained() -> None:
+    page = (ROOT / "docs/study.md").read_text(encoding="utf-8")
+    specs = (Study, TaskSpec, DataSpec, Budget, ExecutorSpec)
+    fields = {name for spec in specs for name in spec.model_fields}
+    kinds = (Hyperparameters, ExitRules, Tenant, *SETTINGS.values())
+    fields |= {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    explained = set(re.findall(r"`([a-z_0-9+]+)`", page))
+    assert fields - explained == set()
+    assert set(SETTINGS) - explained == set()
 
 
 def test_the_packages_that_contributing_lists_are_those_that_there_are() -> None:
