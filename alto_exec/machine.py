@@ -10,7 +10,7 @@ import torch
 from alto_policy.types import Gpu, GpuId
 from alto_runs.errors import UserError
 from alto_runs.study import ExecutorSpec
-from alto_runs.versions import versions
+from alto_runs.versions import TRAINING_CODE, source_digest, versions
 
 __all__ = ["best_thread_count", "device_of", "dtype_of", "facts", "gpu_of", "settle"]
 
@@ -69,6 +69,7 @@ def facts(spec: ExecutorSpec, gpus: Sequence[Gpu], kernel: str) -> tuple[tuple[s
         "optimizer states": spec.optimizer_states,
         "frozen weights": spec.frozen_weights,
         "kernel": kernel,
+        TRAINING_CODE: source_digest("alto_exec", "alto_kernels"),
         **versions("torch", "transformers", "triton" if spec.device == "cuda" else "numpy"),
     }
     return tuple(known.items())

@@ -1,11 +1,15 @@
 """Which code ran: our own version and commit, and the versions of libraries."""
 
+import hashlib
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["own_version", "versions"]
+__all__ = ["TRAINING_CODE", "own_version", "source_digest", "versions"]
+
+TRAINING_CODE = "training code"  # the fact of a log's header
 
 _DISTRIBUTION = "alto-lora"
 
@@ -28,6 +32,19 @@ def versions(*libraries: str) -> dict[str, str]:
         except PackageNotFoundError:
             found[library] = "absent"
     return found
+
+
+def source_digest(*packages: str) -> str:
+    """Of their Python files and those files' names: runs of one digest are of one code, whatever
+    else their commits changed."""
+    digest = hashlib.sha256()
+    for package in packages:
+        found = find_spec(package)
+        for folder in (found and found.submodule_search_locations) or ():
+            for path in sorted(Path(folder).rglob("*.py")):
+                digest.update(f"{package}/{path.relative_to(folder)}\0".encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _commit() -> str | None:

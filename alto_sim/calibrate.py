@@ -12,13 +12,14 @@ from alto_policy.events import ExecutorDown, JobLeft, LossReported, TaskArrived
 from alto_policy.runlog import Entry
 from alto_policy.types import GpuId, Job, JobId, Task, TaskId
 from alto_runs.executor_work import EvaluationWork, TrainingWork, Work
+from alto_sim.calibrate_between import Beside
 from alto_sim.calibrate_replays import fit_replays, recordings_of, seconds_of
 from alto_sim.calibrate_rounds import Rounds, fit_rounds
 from alto_sim.least_squares import solved, weighed
 from alto_sim.overheads import NO_OVERHEADS, Overheads, size_class
 from alto_sim.step_time import DEFAULT_STEP_TIME, StepTime, tokens_of
 
-__all__ = ["Fitted", "fit", "fit_work", "recorded_beside"]
+__all__ = ["Fitted", "fit", "fit_work", "trained_beside"]
 
 _AT_ONCE_SECONDS = 5e-3  # no pass of interest is as short
 _MIN_STRETCHES = 10  # twice the unknowns
@@ -64,18 +65,21 @@ def fit_work(
     )
 
 
-def recorded_beside(
+def trained_beside(
     work: Sequence[Work], fitted: Fitted, longest: Mapping[TaskId, int]
-) -> list[float | None]:
-    """What passes took longer that were recorded than others and their recordings do, of each row;
-    None where none were."""
+) -> list[Beside | None]:
+    """What passes took longer than steady ones and their recordings do, of each row; None of other
+    rows, and where nobody told what passes computed."""
     recording, is_known = fitted.overheads.recording, fitted.step_time.rows is not None
-    return [
-        row.seconds - seconds_of(row, longest, fitted.step_time) - recording * count
-        if is_known and isinstance(row, TrainingWork) and (count := recordings_of(row))
-        else None
-        for row in work
-    ]
+    found: list[Beside | None] = []
+    for row in work:
+        if not is_known or not isinstance(row, TrainingWork):
+            found.append(None)
+            continue
+        steady, count = seconds_of(row, longest, fitted.step_time), recordings_of(row)
+        more = row.seconds - steady - recording * count
+        found.append(Beside(more, None if count else steady / row.passes))
+    return found
 
 
 def _evaluation_of_pairs(rows: Iterable[Work], times: Rounds) -> float:

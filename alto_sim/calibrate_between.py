@@ -2,28 +2,40 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 
-from alto_policy.events import Departure
+from alto_policy.decisions import Launch, Stop
+from alto_policy.events import Departure, JobLeft
+from alto_policy.runlog import RunLog
+from alto_policy.types import JobId
 from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
-from alto_runs.history import JobHistory, Outcome, RunHistory
+from alto_runs.history import JobHistory, RunHistory
 from alto_sim.overheads import Departed, Leaving
 
-__all__ = ["Told", "seconds_to_leave", "seconds_to_start"]
+__all__ = ["Beside", "Told", "seconds_to_leave", "seconds_to_start", "stops_of_paused"]
 
 _AT_ONCE_SECONDS = 5e-3  # reports of one evaluation are no further apart
+_PASSES_BESIDE = [step * 5e-3 for step in range(41)]  # seconds, of which one tells best
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A stretch of passes, which may have trained beside a disk at work."""
+
+    more: float  # seconds, than steady ones and their recordings take
+    each: float | None  # seconds of a steady one; None where some were recorded
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A run, and how much longer each stretch of its passes took since some were recorded in it
-    than recordings do; None of those in which none were."""
+    """A run, and what each stretch of its passes tells of a disk at work."""
 
     history: RunHistory
     work: Sequence[Work]
-    beside: Sequence[float | None]  # of each row of the work
+    beside: Sequence[Beside | None]  # of each row of the work
+    stops: Sequence[float] = ()  # of jobs that had paused
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +45,12 @@ class _Interval:
     untold: float  # seconds
     reports: int
     departed: Departed
-    beside: float | None
+    beside: Beside | None
+
+    @property
+    def beside_recording(self) -> float | None:
+        """Seconds."""
+        return None if self.beside is None or self.beside.each is not None else self.beside.more
 
 
 def seconds_to_start(*runs: Told) -> tuple[float, float]:
@@ -64,16 +81,32 @@ def seconds_to_leave(*runs: Told) -> tuple[float, Leaving]:
 
     def each(*, many: bool) -> float:
         of_these = [
-            (i.untold - report * i.reports + (i.beside or 0.0), i.departed.ranks)
+            (i.untold - report * i.reports + (i.beside_recording or 0.0), i.departed.ranks)
             for i in found
             if i.departed.jobs
             and i.departed.are_many == many
-            and (i.departed.is_waited_for or i.beside is not None)
+            and (i.departed.is_waited_for or i.beside_recording is not None)
         ]
         ranks = sum(ranks for _, ranks in of_these)
         return max(0.0, math.fsum(seconds for seconds, _ in of_these) / max(1, ranks))
 
-    return report, Leaving(alone=each(many=False), together=each(many=True))
+    leaving = Leaving(alone=each(many=False), together=each(many=True))
+    return report, _with_passes_beside(leaving, found)
+
+
+def _with_passes_beside(leaving: Leaving, intervals: Sequence[_Interval]) -> Leaving:
+    """What the host takes for a pass while many are written, of passes that nobody recorded."""
+    told = [
+        (i.departed.seconds(leaving), i.beside.more, i.beside.each)
+        for i in intervals
+        if i.departed.are_many and not i.departed.is_waited_for
+        if i.beside is not None and i.beside.each is not None
+    ]
+
+    def missed(found: Leaving) -> float:
+        return math.fsum((more - writing * found.slows(each)) ** 2 for writing, more, each in told)
+
+    return min((replace(leaving, pass_beside=seconds) for seconds in _PASSES_BESIDE), key=missed)
 
 
 def _median(seconds: Iterable[float]) -> float:
@@ -94,13 +127,13 @@ def _intervals(run: Told) -> Iterator[_Interval]:
         for stay in job.residencies
         if stay.how is not None
     ]
-    cut, beside = _last_pause_of_stopped(history), _beside_next(run)
+    beside = _beside_next(run)
     for place, (begin, end) in enumerate(pairwise(bounds)):
         departed = Departed()
         for t, how, rank, since_best in departures:
             if begin <= t < end or t == end == bounds[-1]:
                 departed.add(rank, how, since_best)
-        departed.is_waited_for |= begin <= cut < end
+        departed.is_waited_for |= any(begin <= stop < end for stop in run.stops)
         yield _Interval(
             untold=end - begin - [*told[1:], 0.0][place],
             reports=sum(begin <= t < end for t in times),
@@ -109,9 +142,9 @@ def _intervals(run: Told) -> Iterator[_Interval]:
         )
 
 
-def _beside_next(run: Told) -> list[float | None]:
+def _beside_next(run: Told) -> list[Beside | None]:
     """Of the first passes after each evaluation."""
-    found: list[float | None] = []
+    found: list[Beside | None] = []
     for row, seconds in zip(run.work, run.beside, strict=True):
         if isinstance(row, EvaluationWork):
             found.append(None)
@@ -121,15 +154,19 @@ def _beside_next(run: Told) -> list[float | None]:
     return found
 
 
-def _last_pause_of_stopped(history: RunHistory) -> float:
-    """When the last of the jobs paused from which some were selected, and the others stopped."""
-    paused = [
-        (job.outcome is Outcome.STOPPED, stay.end)
-        for job in history.jobs.values()
-        for stay in job.residencies
-        if stay.how is Departure.PAUSED
-    ]
-    return max(end for _, end in paused) if any(is_stopped for is_stopped, _ in paused) else -1.0
+def stops_of_paused(log: RunLog) -> list[float]:
+    """When jobs that had paused were stopped: at the end of a round, others were selected."""
+    stops: list[float] = []
+    paused: set[JobId] = set()
+    for entry in log.entries:
+        if isinstance(left := entry.event, JobLeft) and left.how is Departure.PAUSED:
+            paused.add(left.job)
+        for decision in entry.decisions:
+            if isinstance(decision, Launch):
+                paused.difference_update(decision.jobs)
+            elif isinstance(decision, Stop) and decision.job in paused:
+                stops.append(entry.event.t)
+    return stops
 
 
 def _since_best(job: JobHistory, t: float) -> int:

@@ -20,20 +20,21 @@ class Disk:
         self._at = -math.inf
         self._waited = 0.0
 
-    def take(self, now: float, job: Job, how: Departure, since_best: int) -> None:
-        """A job leaves that has reported so often since its best report."""
+    def take(self, now: float, job: Job, how: Departure, since_best: int) -> bool:
+        """A job leaves that has reported so often since its best report; whether others feel it."""
         if self._at != now:
             self._end()
             self._at = now
         self._departed.add(job.hyperparameters.rank, how, since_best)
+        return self._departed.seconds(self._leaving) > 0
 
     def give_up(self, now: float) -> None:
         """A job that has paused is stopped, and all that leaves at this moment is waited for."""
         self._departed.is_waited_for |= self._at == now
 
     def settle(self) -> tuple[float, float]:
-        """Seconds that are waited before others train; and that what is recorded first takes
-        longer, beside what nobody waits for."""
+        """Seconds that are waited before others train; and those in which they train beside what
+        nobody waits for."""
         beside = self._end()
         waited, self._waited = self._waited, 0.0
         return waited, beside

@@ -116,7 +116,7 @@ class Lane:
         self._planned = 0  # passes until the pending event
         self._generation = 0  # of the pending event; earlier ones are void
         self._has_leavers = False  # a member has heard that it shall go
-        self._is_joined = False  # somebody has come at this moment, and others still may
+        self._is_joined = False  # somebody has come or left at this moment, and others still may
 
     def join(self, trainee: Trainee) -> None:
         """Let the job train from the next pass on; one that paused on its last report is at its
@@ -173,17 +173,17 @@ class Lane:
         self._plan_report(trainee)
         trainee.place = _COMING
         self._coming.append(trainee)
+        self._change_soon()
+
+    def _change_soon(self) -> None:
+        """For all together: jobs that have reported together come back, or leave, one by one."""
         if not self._is_joined:
             self._is_joined = True
-            self._clock.soon(self._take_in)
-
-    def _take_in(self) -> None:
-        """All together: jobs that have reported together come back one by one."""
-        self._is_joined = False
-        self._change()
+            self._clock.soon(self._change)
 
     def _change(self) -> None:
         """Have the passes under way end with the present one."""
+        self._is_joined = False
         trained = self._clock.now - self._begun - self._first
         passes = trained / self._seconds if self._members else 0.0
         whole = math.floor(passes + _ROUNDING)
@@ -228,16 +228,19 @@ class Lane:
         self._schedule(min([member.due - member.passes for member in self._members]), beside)
 
     def _schedule(self, passes: int, beside: float = 0.0) -> None:
-        """So many passes. What is recorded in them takes so much longer `beside` a disk at work."""
+        """So many passes, the first of them for so many seconds `beside` a disk at work."""
         self._planned = passes
+        is_recorded = False
         if self._first_times is not None:
             specs = [member.spec for member in self._members]
             done = [member.passes for member in self._members]
             self._first, self._later_times = self._first_times.after(
                 specs, self._seconds, passes, done
             )
-            if self._later_times.made > self._first_times.made:
-                self._begun += beside
+            is_recorded = self._later_times.made > self._first_times.made
+        if beside:
+            each = self._seconds + self._first / passes
+            self._begun += beside * (1 if is_recorded else self._overheads.leaving.slows(each))
         self._generation += 1
         generation = self._generation
 
@@ -284,7 +287,8 @@ class Lane:
         departure = how or trainee.ordered
         assert departure is not None
         trainee.place, trainee.kept = _AWAY, trainee.passes
-        self._disk.take(self._clock.now, trainee.spec, departure, trainee.since_best)
+        if self._disk.take(self._clock.now, trainee.spec, departure, trainee.since_best):
+            self._change_soon()
         if self._bank is not None and departure is _PAUSED:
             self._bank.park(trainee.spec)
         self._outlet.left(trainee, departure)

@@ -34,9 +34,14 @@ class Leaving:
 
     alone: float = 0.0  # of few jobs at a moment, one after another
     together: float = 0.0  # of many, side by side
+    pass_beside: float = 0.0  # seconds of the host for a pass meanwhile
 
     def __post_init__(self) -> None:
         _check_seconds(self)
+
+    def slows(self, each: float) -> float:
+        """The share of the time until then that passes lose which take so long `each`."""
+        return 1 - each / self.pass_beside if each < self.pass_beside else 0.0
 
 
 @dataclass(slots=True)
@@ -45,7 +50,8 @@ class Departed:
 
     That of a job past its best was written as it reported for the first time since. Others wait for
     all that is on its way if one of these jobs does not come back, since that must be on disk; if
-    all of them do, what is recorded next takes as much longer beside it.
+    all of them do, the host gets on more slowly beside it: what is recorded next takes as much
+    longer, and passes that the device is done with sooner wait for the host.
     """
 
     jobs: int = 0

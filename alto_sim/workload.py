@@ -17,8 +17,8 @@ from alto_runs.costs.step_profile import StepProfile
 from alto_runs.data_lengths import SampleLengths
 from alto_runs.executor_work import Work
 from alto_runs.history import Outcome, RunHistory, follow
-from alto_sim.calibrate import Fitted, fit, fit_work, recorded_beside
-from alto_sim.calibrate_between import Told, seconds_to_leave, seconds_to_start
+from alto_sim.calibrate import Fitted, fit, fit_work, trained_beside
+from alto_sim.calibrate_between import Told, seconds_to_leave, seconds_to_start, stops_of_paused
 from alto_sim.curves import LossCurves, RecordedCurves
 from alto_sim.curves_generated import DEFAULT_SHAPE, GeneratedCurves, Shape
 from alto_sim.failures import NO_FAULTS, Faults
@@ -161,7 +161,10 @@ def learnt(*runs: tuple[RunLog, Sequence[Work]], pairs: Collection[TaskId] = ())
     if told is None:
         ((log, _),) = runs
         return fit(log.entries)
-    followed = [Told(follow(log), work, recorded_beside(work, told, longest)) for log, work in runs]
+    followed = [
+        Told(follow(log), work, trained_beside(work, told, longest), stops_of_paused(log))
+        for log, work in runs
+    ]
     report, leaving = seconds_to_leave(*followed)
     launch, launch_beside = seconds_to_start(*followed)
     between = replace(

@@ -1,107 +1,60 @@
-"""How far simulated runs are from the real ones that are recorded in `traces/recorded`.
+"""How far simulated runs are from the real ones that are recorded in `traces`.
 
-    python experiments/fidelity.py [RUN ...]
+    python -m experiments.fidelity [RUN ...] [--each]
 
-Each run is simulated with its own losses, the lengths of its data and the times fitted to each of
-the runs of its machine over its backbone, and to all others of its code together that tell what
-replays computed. Only rows of other runs' times are
-predictions; what a machine has still to compile cannot be predicted, and is told apart. Until its
-executor is up, a run takes its own time in every row: that is start, not training. Error of a job:
-of the moment at which it left for good. The first runs of an H100 are older than what executors
-tell of their work: of these the times between reports are fitted, and the tokens of their data are
-counted here.
+Each whole run of a GPU is simulated with its own losses, the lengths of its data, and times that
+were learnt without it: of all other runs of its backbone and its code together, of those of any
+code where these are fewer than two, or of the shipped profile where nobody else recorded that
+backbone. `--each` has the times of every single run of its kind as well, its own among them, and
+tells apart what a machine had still to compile. Until its executor is up, a run takes its own time
+in every row: that is start, not training. Error of a job: of the moment at which it left for good.
+The first runs of an H100 are older than what executors tell of their work: of these the times
+between reports are fitted, and the tokens of their data are counted here.
 """
 
 import argparse
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from statistics import fmean
 
-from alto_policy.events import TaskArrived
-from alto_policy.runlog import Entry, Header, RunLog
-from alto_policy.types import TaskId, TokenCounts
+from alto_policy.runlog import Entry, RunLog
 from alto_runs.costs.durations import PassTimes
-from alto_runs.data_lengths import SampleLengths, read_lengths
-from alto_runs.directory import RunDirectory, runs_below
-from alto_runs.executor_work import TrainingWork, Work, read_work
-from alto_runs.history import Outcome, RunHistory, follow
-from alto_runs.logfile import read_run_log
+from alto_runs.costs.shapes import KNOWN_SHAPES, shape_of
+from alto_runs.costs.step_profile import StepProfile
+from alto_runs.history import RunHistory, follow
+from alto_runs.profile import read_profile, shipped_profile
+from alto_sim.calibrate import Fitted
 from alto_sim.simulate import play
 from alto_sim.workload import Workload, learnt, recorded
+from experiments.real_runs import Recording, judged_and_known, read_recording
+from experiments.recordings import MODEL
 
 __all__ = [
-    "RUNS",
     "Fidelity",
-    "Recording",
-    "by_all_others",
+    "Source",
+    "by_profile",
     "compare",
     "judge_all",
+    "judge_each",
+    "judged",
     "others_of",
     "played",
     "predicted",
-    "read_recording",
 ]
 
-RUNS = Path("traces/recorded")
-LENGTHS = Path("traces/lengths")
+MAKESPAN_BAR, JOB_BAR = 0.03, 0.05
 _FEWEST = 2  # runs that times are learnt from
-COUNTED = {
-    TaskId("qasc_combined_fact"): TokenCounts(per_sample=74.13, validation=18_952),
-    TaskId("qasc_question_generation"): TokenCounts(per_sample=52.70, validation=6_756),
-}
 
 
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """A run, and what its executors told of their work."""
+class Source(StrEnum):
+    """Whose times a run is told by."""
 
-    name: str
-    header: Header
-    log: RunLog
-    work: tuple[Work, ...]
-    # By executors of runs that are new enough.
-    told_lengths: Mapping[TaskId, SampleLengths] = field(default_factory=dict, compare=False)
-
-    @property
-    def machine(self) -> str:
-        return self.header.gpus[0].kind
-
-    @property
-    def code(self) -> str | None:
-        """The commit of those that tell it."""
-        return dict(self.header.made_by).get("commit")
-
-    @property
-    def lengths(self) -> dict[TaskId, SampleLengths]:
-        """Of tasks whose data set is known by its counts, where their executors did not tell."""
-        tasks = follow(self.log).tasks
-        known = _known_lengths()
-        found = {task.id: known[task.tokens] for task in tasks if task.tokens in known}
-        return found | dict(self.told_lengths)
-
-    @property
-    def pairs(self) -> set[TaskId]:
-        return {task for task, lengths in self.lengths.items() if lengths.sequences > 1}
-
-    @property
-    def backbones(self) -> set[str]:
-        return {task.backbone for task in follow(self.log).tasks}
-
-    @property
-    def is_whole(self) -> bool:
-        """Not cut off: from other runs one learns, and they are not judged."""
-        return not any(
-            job.outcome in (Outcome.RUNNING, Outcome.PAUSED, Outcome.QUEUED)
-            for job in follow(self.log).jobs.values()
-        )
-
-    @property
-    def tells_rows(self) -> bool:
-        """That replays computed; executors of older runs did not."""
-        return any(isinstance(row, TrainingWork) and row.replayed_rows for row in self.work)
+    CODE = "runs of its code"
+    BACKBONE = "runs of its backbone, any code"
+    PROFILE = "the shipped profile"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,17 +65,9 @@ class Fidelity:
     makespan_error: float
     mean_job_error: float
 
-
-def read_recording(folder: Path) -> Recording:
-    """Raises UserError."""
-    directory = RunDirectory.open(folder)
-    log = read_run_log(directory.log_path)
-    header = log.header
-    assert header is not None
-    entries = tuple(_counted(entry) for entry in log.entries)
-    log = replace(log, entries=entries)
-    lengths = read_lengths(directory.lengths_path)
-    return Recording(folder.name, header, log, read_work(directory.work_path), lengths)
+    @property
+    def is_within(self) -> bool:
+        return abs(self.makespan_error) <= MAKESPAN_BAR and self.mean_job_error <= JOB_BAR
 
 
 def compare(run: Recording, *times: Recording, is_cold: bool = False) -> Fidelity:
@@ -142,19 +87,23 @@ def compare(run: Recording, *times: Recording, is_cold: bool = False) -> Fidelit
 
 def predicted(run: Recording, *times: Recording) -> Workload:
     """The run with its own losses and start, and with the times of other ones."""
-    found = learnt(
-        *((other.log, other.work) for other in times),
-        pairs={task for other in times for task in other.pairs},
-    )
+    found = _learnt(times)
     own = replace(recorded(run.log, run.work), lengths=run.lengths)
     return replace(own, step_time=found.step_time, overheads=found.overheads)
 
 
-def by_profile(run: Recording, times: PassTimes) -> Fidelity:
+def _learnt(times: Sequence[Recording]) -> Fitted:
+    return learnt(
+        *((other.log, other.work) for other in times),
+        pairs={task for other in times for task in other.pairs},
+    )
+
+
+def by_profile(run: Recording, times: PassTimes, others: Sequence[Recording] = ()) -> Fidelity:
     """The run simulated with the measured passes and evaluations of a profile; what its executor
-    did between them is its own."""
-    own = replace(recorded(run.log, run.work), lengths=run.lengths)
-    return _compared(run, replace(own, step_time=times))
+    does between them is that of others, or else its own."""
+    own = replace(recorded(run.log, run.work), lengths=run.lengths, step_time=times)
+    return _compared(run, replace(own, overheads=_learnt(others).overheads) if others else own)
 
 
 def played(run: Recording, workload: Workload) -> RunHistory:
@@ -174,74 +123,81 @@ def _compared(run: Recording, workload: Workload) -> Fidelity:
     )
 
 
-def by_all_others(runs: Sequence[Recording]) -> Iterator[tuple[Recording, Fidelity]]:
-    """Each whole run with the times of all others of its kind that tell what replays computed;
-    only runs that tell it themselves."""
+def judged(
+    runs: Sequence[Recording], known: Sequence[Recording] | None = None
+) -> Iterator[tuple[Recording, Source, int, Fidelity]]:
+    """Each run with the times of others, and how many these are."""
     for run in runs:
-        others = others_of(run, runs)
-        if run.is_whole and run.tells_rows and len(others) >= _FEWEST:
-            yield run, compare(run, *others)
+        source, others = others_of(run, runs if known is None else known)
+        if source is Source.PROFILE:
+            if run.tells_rows:
+                yield run, source, len(others), by_profile(run, _profile(), others)
+        else:
+            yield run, source, len(others), compare(run, *others)
 
 
-def others_of(run: Recording, runs: Sequence[Recording]) -> list[Recording]:
-    """That were made by the same state of the code, in one go and beside as many others; by any
-    state where those are too few to tell."""
-    known = [
-        times for times in runs if times is not run and _are_alike(times, run) and times.tells_rows
-    ]
-    same = [times for times in known if times.code == run.code]
-    return same if len(same) >= _FEWEST else known
+def others_of(run: Recording, runs: Sequence[Recording]) -> tuple[Source, list[Recording]]:
+    """From which a run is told: of those that tell what replays computed, all of its code and
+    backbone, or of its backbone; of what told nothing of its work, one. The profile knows passes
+    and evaluations alone: what is between them is learnt of all of the code."""
+    rest = [times for times in runs if times is not run]
+    alike = [times for times in rest if run.is_like(times)]
+    same = [times for times in alike if times.code == run.code]
+    if not run.tells_work and same:
+        return Source.CODE, same[:1]
+    same = [times for times in same if times.tells_rows]
+    if len(same) >= _FEWEST:
+        return Source.CODE, same
+    told = [times for times in alike if times.tells_rows]
+    if told:
+        return Source.BACKBONE, told
+    of_code = [times for times in rest if times.code == run.code and times.tells_rows]
+    return Source.PROFILE, of_code
 
 
-def _are_alike(run: Recording, other: Recording) -> bool:
-    return run.machine == other.machine and run.backbones == other.backbones
+@cache
+def _profile() -> StepProfile:
+    """The shipped one, which knows slices of a backbone as well."""
+    whole = shape_of(MODEL, KNOWN_SHAPES)
+    names = {count: f"{count}-layers-of-{MODEL}" for count in range(1, whole.layers)}
+    slices = {name: replace(whole, name=name, layers=count) for count, name in names.items()}
+    return StepProfile(read_profile(shipped_profile()), shapes=slices)
 
 
-def judge_all(folders: Sequence[Path]) -> None:
+def judge_all(runs: Sequence[Recording], known: Sequence[Recording]) -> None:
+    """Prints a table of every run by the times of others, and what of it is within the bars."""
+    print("| run | code | by the times of | real, s | simulated, s | makespan | mean job |")
+    print("|---|---|---|---|---|---|---|")
+    all_found: list[Fidelity] = []
+    for run, source, count, found in judged(runs, known):
+        whose = f"{run.name} | {(run.code or '')[:7]} | {count} {source}"
+        _print_row(run, whose, found)
+        all_found.append(found)
+    makespans = sum(abs(found.makespan_error) <= MAKESPAN_BAR for found in all_found)
+    jobs = sum(found.mean_job_error <= JOB_BAR for found in all_found)
+    print(f"{makespans} of {len(all_found)} makespans within 3 %, {jobs} mean jobs within 5 %")
+
+
+def judge_each(runs: Sequence[Recording]) -> None:
     """Prints a table of every run with the times of every run of its machine, and with those of
-    all others of its code together that tell what replays computed."""
-    runs = [read_recording(folder) for folder in folders]
+    all others together; what it compiled is told apart."""
     print("| run | times of | real, s | simulated, s | makespan | mean job |")
     print("|---|---|---|---|---|---|")
     for run in (run for run in runs if run.is_whole):
-        alike = [times for times in runs if _are_alike(times, run)]
-        for times in alike:
-            _print_row(run, "itself" if times is run else times.name, compare(run, times))
-        others = others_of(run, runs)
-        if run.tells_rows and len(others) >= _FEWEST:
-            _print_row(run, "all others", compare(run, *others))
+        for times in (times for times in runs if times.is_like(run)):
+            whose = "itself" if times is run else times.name
+            _print_row(run, f"{run.name} | {whose}", compare(run, times))
+        source, others = others_of(run, runs)
+        if run.tells_rows and source is not Source.PROFILE:
+            _print_row(run, f"{run.name} | all others", compare(run, *others))
             found = compare(run, *others, is_cold=True)
-            _print_row(run, "the same, compiled as it was", found)
+            _print_row(run, f"{run.name} | the same, compiled as it was", found)
 
 
 def _print_row(run: Recording, whose: str, found: Fidelity) -> None:
     real = run.log.entries[-1].event.t
     errors = f"{found.makespan_error:+.1%} | {found.mean_job_error:.1%}"
-    print(f"| {run.name} | {whose} | {real:.1f} | {found.seconds:.1f} | {errors} |")
-
-
-@cache
-def _known_lengths() -> dict[TokenCounts | None, SampleLengths]:
-    """Of the data sets of recorded runs: what goes into a run, and is known before it."""
-    known: dict[TokenCounts | None, SampleLengths] = {}
-    for path in sorted(LENGTHS.glob("*.json")):
-        told = json.loads(path.read_text())
-        counts = TokenCounts(per_sample=told["per_sample"], validation=told["validation"])
-        known[counts] = SampleLengths(
-            tokens=tuple(told["tokens"]),
-            targets=tuple(told["targets"]),
-            longest=tuple(told.get("longest", told["tokens"])),
-            sequences=told["sequences"],
-        )
-    return known
-
-
-def _counted(entry: Entry) -> Entry:
-    """With the tokens of the task's data."""
-    if isinstance(entry.event, TaskArrived) and entry.event.task.tokens is None:
-        task = replace(entry.event.task, tokens=COUNTED.get(entry.event.task.id))
-        return replace(entry, event=replace(entry.event, task=task))
-    return entry
+    print(f"| {whose} | {real:.1f} | {found.seconds:.1f} | {errors} |", flush=True)
 
 
 def _ends(history: RunHistory) -> Iterator[tuple[str, float]]:
@@ -252,9 +208,16 @@ def _ends(history: RunHistory) -> Iterator[tuple[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="*", help="default: those of traces/recorded")
+    parser.add_argument("runs", type=Path, nargs="*", help="default: those of traces")
+    parser.add_argument("--each", action="store_true", help="by each run of its kind as well")
     options = parser.parse_args()
-    judge_all(options.runs or runs_below(RUNS))
+    runs, known = judged_and_known()
+    if options.runs:
+        runs = known = [read_recording(folder) for folder in options.runs]
+    if options.each:
+        judge_each(runs)
+    else:
+        judge_all([run for run in runs if run.is_whole], known)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alto_policy.types import TaskId
-from alto_runs.directory import runs_below
 from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork
 from alto_runs.history import follow
 from alto_sim.calibrate_replays import fit_replays, recordings_of, seconds_of
@@ -23,7 +22,8 @@ from alto_sim.calibrate_rounds import firsts_of, fit_rounds
 from alto_sim.overheads import Leaving
 from alto_sim.step_time import StepTime
 from alto_sim.workload import Workload
-from experiments.fidelity import RUNS, Recording, others_of, played, predicted, read_recording
+from experiments.fidelity import Source, others_of, played, predicted
+from experiments.real_runs import Recording, judged_and_known, read_recording
 
 __all__ = ["Parts", "predicted_parts", "real_parts"]
 
@@ -115,15 +115,19 @@ def _start(run: Recording) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="*", help="default: those of traces/recorded")
+    parser.add_argument("runs", type=Path, nargs="*", help="default: those of traces")
     options = parser.parse_args()
-    folders = options.runs or runs_below(RUNS)
-    runs = [run for run in map(read_recording, folders) if run.is_whole and run.tells_rows]
+    runs, known = judged_and_known()
+    if options.runs:
+        runs = known = [read_recording(folder) for folder in options.runs]
     names = [name.replace("_", " ") for name in Parts.__slots__]
     print(f"| run | {' | '.join(names)} | total | makespan |")
     print("|---" * (len(names) + 3) + "|")
-    for run in runs:
-        real, made = real_parts(run), predicted_parts(run, others_of(run, runs))
+    for run in (run for run in runs if run.is_whole and run.tells_rows):
+        source, others = others_of(run, known)
+        if source is Source.PROFILE:
+            continue
+        real, made = real_parts(run), predicted_parts(run, others)
         cells = [f"{getattr(real, n):.2f}, {getattr(made, n):.2f}" for n in Parts.__slots__]
         error = (made.total - real.total) / follow(run.log).end
         totals = f"{real.total:.2f}, {made.total:.2f} | {error:+.1%}"

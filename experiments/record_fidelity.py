@@ -17,7 +17,8 @@ from alto_exec import tune
 from alto_exec.models.load import load_tokenizer, resolve_model
 from alto_runs.search import Axis, written_search
 from alto_runs.study import Study
-from experiments.fidelity import judge_all
+from experiments.fidelity import judge_each
+from experiments.real_runs import read_recording
 
 __all__ = ["Plan", "study_of"]
 
@@ -119,7 +120,7 @@ def main() -> None:
     for plan in PLANS[options.device]:
         study = study_of(plan, options.data.absolute(), options.device, model)
         tune(study, options.out / plan.name)
-    judge_all([options.out / plan.name for plan in PLANS[options.device]])
+    judge_each([read_recording(options.out / plan.name) for plan in PLANS[options.device]])
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ def test_names_differ_and_the_first_ones_are_worth_the_most() -> None:
 
 def test_every_shipped_search_is_in_the_table() -> None:
     folders = {str(run.relative_to(TRACES)) for run in runs_below(TRACES)}
+    folders = {folder for folder in folders if not folder.startswith("calibration/")}
     older = {folder for folder in folders if folder.startswith("repeated/")}
     assert folders - older <= {one.path for one in RECORDINGS}
     assert {folder.replace("repeated", "recorded") for folder in older} <= folders

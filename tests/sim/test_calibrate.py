@@ -13,7 +13,13 @@ from alto_policy.types import GpuId, Job, JobId, TaskId
 from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
 from alto_runs.history import ExecutorSpan, follow
 from alto_sim.calibrate import Fitted, fit, fit_work
-from alto_sim.calibrate_between import Told, seconds_to_leave, seconds_to_start
+from alto_sim.calibrate_between import (
+    Beside,
+    Told,
+    seconds_to_leave,
+    seconds_to_start,
+    stops_of_paused,
+)
 from alto_sim.curves import Losses
 from alto_sim.overheads import NO_OVERHEADS, Leaving
 from alto_sim.step_time import DEFAULT_STEP_TIME, RowTimes, StepTime, forward_passes
@@ -285,8 +291,9 @@ def test_what_nobody_told_of_went_into_reports_and_departures() -> None:
     assert seconds_to_leave(torn, told) == (report, found)
 
 
-def test_what_was_recorded_beside_a_disk_took_longer_for_it() -> None:
-    """Three jobs of rank 16 pause at once, and are not waited for: a recording took 6 s more."""
+def test_passes_beside_a_disk_took_longer_for_it() -> None:
+    """Three jobs of rank 16 pause at once, and are not waited for: a recording took 6 s more.
+    Replays of 10 ms lost half as much time, as they do where the host takes 20 ms each."""
     jobs = [job(name, 2, 2) for name in "abcd"]
     script: dict[str, list[Decision]] = {f"{name}@1": [Pause(JobId(name))] for name in "abc"}
     entries = play(Scripted(script, tuple("abcd")), sim(jobs, latencies=replace(NOW, load=1.0)))
@@ -299,10 +306,31 @@ def test_what_was_recorded_beside_a_disk_took_longer_for_it() -> None:
             TrainingWork(task=TASK.id, jobs=reports, ranks=8, passes=1, tokens=1, seconds=1.0),
             EvaluationWork(task=TASK.id, jobs=reports, first_reports=0, tokens=1, seconds=0.0),
         ]
-    _, found = seconds_to_leave(Told(history, rows, [None, None, 6.0, None]))
-    assert found.together == pytest.approx(6.0 / 48)
+    recorded = Told(history, rows, [None, None, Beside(6.0, None), None])
+    _, found = seconds_to_leave(recorded)
+    assert (found.together, found.pass_beside) == (6.0 / 48, 0.0)
     _, found = seconds_to_leave(Told(history, rows, [None] * 4))
     assert found.together == 0
+    replayed = replace(recorded, beside=[None, None, Beside(3.0, 0.010), None])
+    _, found = seconds_to_leave(recorded, replayed)
+    assert (found.together, found.pass_beside) == (6.0 / 48, 0.020)
+
+
+def test_what_jobs_left_that_were_stopped_in_their_pause_was_waited_for() -> None:
+    """a and b pause, and a is stopped as c has paused too; b is stopped once it is back."""
+    jobs = [job(name, 2, 2) for name in "abc"]
+    script: dict[str, list[Decision]] = {
+        "a@1": [Pause(jobs[0].id)],
+        "b@1": [Pause(jobs[1].id)],
+        "c@1": [Pause(jobs[2].id)],
+        "c paused": [
+            Stop(jobs[0].id, ExitReason.UNDERPERFORMED),
+            Launch(TASK.id, GpuId(0), (jobs[1].id,)),
+        ],
+        "b@2": [Stop(jobs[1].id, ExitReason.OVERFITTED)],
+    }
+    entries = play(Scripted(script, tuple("abc")), sim(jobs, latencies=replace(NOW, load=1.0)))
+    assert stops_of_paused(RunLog(None, tuple(entries))) == [2.0]
 
 
 def test_places_are_those_of_new_jobs() -> None:

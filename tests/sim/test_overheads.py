@@ -161,8 +161,19 @@ def test_many_adapters_are_written_side_by_side_and_waited_for_if_one_must_be_th
     assert (3.0 + seconds, "d@3") in told
 
 
-def test_what_is_recorded_takes_longer_while_adapters_are_written() -> None:
-    times = replace(SECOND, rows=ROWS)
+@pytest.mark.parametrize(
+    ("times", "leaving", "more"),
+    [
+        (replace(SECOND, rows=ROWS), Leaving(together=1.0 / 16), 3.0),
+        (SECOND, Leaving(together=1.0 / 16), 0.0),
+        (SECOND, Leaving(together=1.0 / 16, pass_beside=1.0), 0.0),
+        (SECOND, Leaving(together=1.0 / 16, pass_beside=4.0), 2.25),
+    ],
+)
+def test_passes_take_longer_while_adapters_are_written(
+    times: StepTime, leaving: Leaving, more: float
+) -> None:
+    """What is recorded by all of that time, others by as much as the host is behind the device."""
     script: dict[str, list[Decision]] = {f"{name}@1": [Pause(JobId(name))] for name in "abc"}
     script["c paused"] = [Launch(TaskId("t"), GpuId(0), (JobId("e"),))]
     jobs = [*(job(name, 4, 4) for name in "abcd"), job("e", 1, 1, batch_size=2000)]
@@ -179,7 +190,16 @@ def test_what_is_recorded_takes_longer_while_adapters_are_written() -> None:
         told = news(SimBackend(workload, gpus()), script, tuple("abcd"))
         return next(t for t, what in told if what == "e@1")
 
-    assert end(Leaving(together=1.0 / 16)) - end(Leaving()) == pytest.approx(3.0)
+    assert end(leaving) - end(Leaving()) == pytest.approx(more)
+
+
+def test_who_goes_on_feels_at_once_that_others_have_left() -> None:
+    """Not once their own report is due."""
+    overheads = replace(NO_OVERHEADS, leaving=Leaving(alone=3.0 / 16))
+    script: dict[str, list[Decision]] = {"a@1": [Stop(JobId("a"), ExitReason.OVERFITTED)]}
+    jobs = [job("a", 2, 2), job("b", 4, 1)]
+    told = news(sim(jobs, curves=Falling(), overheads=overheads), script)
+    assert [(t, what) for t, what in told if what.startswith("b@")] == [(7.0, "b@4")]
 
 
 def test_the_first_evaluation_takes_longer_and_so_does_one_of_more_jobs() -> None:

@@ -1,0 +1,143 @@
+"""Runs of GPUs that are recorded in `traces`, and what tells which of them are alike."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+from alto_policy.events import TaskArrived
+from alto_policy.runlog import Entry, Header, RunLog
+from alto_policy.types import TaskId, TokenCounts
+from alto_runs.data_lengths import SampleLengths, read_lengths
+from alto_runs.directory import RunDirectory, runs_below
+from alto_runs.executor_work import TrainingWork, Work, read_work
+from alto_runs.history import Outcome, follow
+from alto_runs.logfile import read_run_log
+from alto_runs.versions import TRAINING_CODE
+
+__all__ = ["CALIBRATION", "JUDGED", "Recording", "judged_and_known", "read_recording"]
+
+TRACES = Path("traces")
+JUDGED = ("recorded", "plus", "batches", "sizes", "slices", "speed", "repeated")
+# Of older code, kept for their times: `repeated` has too few of that.
+CALIBRATION = "calibration"
+COUNTED = {
+    TaskId("qasc_combined_fact"): TokenCounts(per_sample=74.13, validation=18_952),
+    TaskId("qasc_question_generation"): TokenCounts(per_sample=52.70, validation=6_756),
+}
+
+# Headers name the code that trains since these were recorded. Commits are one code if nothing
+# differs between them that a pass, an evaluation, a launch or a departure goes through on one GPU.
+# From 427b32a to cf2c701 executors learnt to tell the lengths of their data before they train, to
+# change the GPUs of a task, to have GPUs of several nodes, and, where they may be lost alone
+# (`is_durable`), to wait for a state that is being written. What changed in kernels was taken back.
+_ONE_CODE = {"cf2c7011ad9f": "427b32ac0034"}
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A run, and what its executors told of their work."""
+
+    name: str
+    header: Header
+    log: RunLog
+    work: tuple[Work, ...]
+    # By executors of runs that are new enough.
+    told_lengths: Mapping[TaskId, SampleLengths] = field(default_factory=dict, compare=False)
+
+    @property
+    def machine(self) -> str:
+        return self.header.gpus[0].kind
+
+    @property
+    def code(self) -> str | None:
+        """That trained: as the header names it, or the commit of those that tell one."""
+        facts = dict(self.header.made_by)
+        commit = facts.get("commit")
+        return facts.get(TRAINING_CODE) or _ONE_CODE.get(commit or "", commit)
+
+    @property
+    def lengths(self) -> dict[TaskId, SampleLengths]:
+        """Of tasks whose data set is known by its counts, where their executors did not tell."""
+        tasks = follow(self.log).tasks
+        known = _known_lengths()
+        found = {task.id: known[task.tokens] for task in tasks if task.tokens in known}
+        return found | dict(self.told_lengths)
+
+    @property
+    def pairs(self) -> set[TaskId]:
+        return {task for task, lengths in self.lengths.items() if lengths.sequences > 1}
+
+    @property
+    def backbones(self) -> set[str]:
+        return {task.backbone for task in follow(self.log).tasks}
+
+    @property
+    def is_whole(self) -> bool:
+        """Not cut off: from other runs one learns, and they are not judged."""
+        return not any(
+            job.outcome in (Outcome.RUNNING, Outcome.PAUSED, Outcome.QUEUED)
+            for job in follow(self.log).jobs.values()
+        )
+
+    @property
+    def tells_rows(self) -> bool:
+        """That replays computed; executors of older runs did not."""
+        return any(isinstance(row, TrainingWork) and row.replayed_rows for row in self.work)
+
+    @property
+    def tells_work(self) -> bool:
+        return bool(self.work)
+
+    def is_like(self, other: "Recording") -> bool:
+        """Of the same kind of GPU, and over the same backbone."""
+        return self.machine == other.machine and self.backbones == other.backbones
+
+
+def read_recording(folder: Path) -> Recording:
+    """Raises UserError."""
+    directory = RunDirectory.open(folder)
+    log = read_run_log(directory.log_path)
+    header = log.header
+    assert header is not None
+    entries = tuple(_counted(entry) for entry in log.entries)
+    log = replace(log, entries=entries)
+    lengths = read_lengths(directory.lengths_path)
+    name = f"{folder.parent.name}/{folder.name}"
+    return Recording(name, header, log, read_work(directory.work_path), lengths)
+
+
+def judged_and_known(traces: Path = TRACES) -> tuple[list[Recording], list[Recording]]:
+    """All whole runs that are judged, and all from which times are learnt."""
+    judged = [read_recording(folder) for name in JUDGED for folder in _runs(traces / name)]
+    others = [read_recording(folder) for folder in _runs(traces / CALIBRATION)]
+    return [run for run in judged if run.is_whole], [*judged, *others]
+
+
+def _runs(folder: Path) -> Sequence[Path]:
+    return runs_below(folder) if folder.is_dir() else ()
+
+
+@cache
+def _known_lengths() -> dict[TokenCounts | None, SampleLengths]:
+    """Of the data sets of recorded runs: what goes into a run, and is known before it."""
+    known: dict[TokenCounts | None, SampleLengths] = {}
+    for path in sorted((TRACES / "lengths").glob("*.json")):
+        told = json.loads(path.read_text())
+        counts = TokenCounts(per_sample=told["per_sample"], validation=told["validation"])
+        known[counts] = SampleLengths(
+            tokens=tuple(told["tokens"]),
+            targets=tuple(told["targets"]),
+            longest=tuple(told.get("longest", told["tokens"])),
+            sequences=told["sequences"],
+        )
+    return known
+
+
+def _counted(entry: Entry) -> Entry:
+    """With the tokens of the task's data."""
+    if isinstance(entry.event, TaskArrived) and entry.event.task.tokens is None:
+        task = replace(entry.event.task, tokens=COUNTED.get(entry.event.task.id))
+        return replace(entry, event=replace(entry.event, task=task))
+    return entry
