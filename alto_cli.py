@@ -63,6 +63,7 @@ def _tune(options: argparse.Namespace) -> int:
             resume=options.resume,
             cluster=options.cluster,
             publish=options.publish,
+            artifacts=options.artifacts,
         )
     if not is_launched_beside_another():
         _print_result(result, options)
@@ -369,6 +370,11 @@ def _add_tune(verbs: "argparse._SubParsersAction[_Parser]") -> None:
     )
     tune.add_argument(
         "--publish", metavar="URL", help="copy the results there: a path or a URL that fsspec knows"
+    )
+    tune.add_argument(
+        "--artifacts",
+        metavar="URL",
+        help="likewise; states and adapters of jobs, results and a copy of the log live there",
     )
     tune.add_argument(
         "--dry-run", action="store_true", help="print jobs, memory and predicted time only"

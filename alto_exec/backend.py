@@ -321,8 +321,7 @@ class ExecBackend:
         """Remove what was kept of a job that will not train again."""
         if executor := self._executors.get(self._task_of[job]):
             executor.forget(job)
-        directory = self._directory_of(self._task_of[job])
-        directory.checkpoint_path(job).unlink(missing_ok=True)
+        self._directory_of(self._task_of[job]).drop_checkpoint(job)
 
     def _tell(self, report: Report) -> None:
         """Send the report unless the log has it: a resumed job comes by its last one again."""

@@ -10,8 +10,9 @@ from alto_exec.frozen_model import FrozenModel
 from alto_exec.objective import References
 from alto_exec.peft_format import read_adapter
 from alto_exec.preparation import PreparedTask
+from alto_policy.types import TaskId
 from alto_runs.comparison import Answer, Comparison
-from alto_runs.result import Best, Result
+from alto_runs.result import Best
 from alto_runs.study import Study
 
 __all__ = ["compare"]
@@ -22,16 +23,16 @@ _MAX_NEW_TOKENS = 32
 def compare(
     study: Study,
     prepared: Sequence[PreparedTask],
-    result: Result,
+    best_of: Callable[[TaskId], Best | None],
     load: Callable[[PreparedTask], FrozenModel] | None = None,
 ) -> tuple[Comparison, ...]:
-    """One for each task that has a winner: its adapter is read back from the run directory.
+    """One for each task that has a winner: its adapter is read back.
 
     The backbone is a copy in this process, where `load` does not give another.
     """
     comparisons = []
     for one in prepared:
-        best = result.best(one.task.id)
+        best = best_of(one.task.id)
         if best is not None and best.adapter is not None:
             backbone = one.load(study.executor) if load is None else load(one)
             comparisons.append(_compare(study, one, best, backbone))

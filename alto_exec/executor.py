@@ -127,6 +127,8 @@ class Executor:
         elif self.keeper.is_durable:
             self.keeper.dismiss(resident.job)
         self.bank.leave(resident.slot)
+        if not self.residents:
+            self._meter.settle()  # it may end any time now
 
     def secure(self, jobs: Sequence[Job]) -> None:
         """Have their best adapters on disk."""

@@ -1,4 +1,5 @@
-"""What an executor's jobs have come to, on disk: beside training, and in the order that counts."""
+"""What an executor's jobs have come to, on a disk or in a store: beside training, and in the order
+that counts."""
 
 import logging
 import os
@@ -7,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +30,11 @@ _WRITTEN_PER_SECOND = 1e9  # bytes, to a file
 _SHARE = 0.05  # of the time may go into checkpoints
 _SHARE_BESIDE = 0.1  # where training waits for the copy alone
 _MOST_WAITING = 4e9  # bytes on their way to the disk; further checkpoints are left out
+
+
+class _Best(NamedTuple):
+    value_rC: Tensor
+    step: int  # of the job, at which it was that
 
 
 class Keeper:
@@ -58,22 +65,22 @@ class Keeper:
         self._state_pool = ThreadPoolExecutor(_STATE_THREADS, "states")
         self._adapters: dict[JobId, Future[None]] = {}  # being written, the last of each job
         self._states: dict[JobId, Future[None]] = {}
-        self._best: dict[JobId, Tensor] = {}  # (r, C), not on disk yet
+        self._best: dict[JobId, _Best] = {}  # not on disk yet
         self._kept: dict[JobId, float] = {}  # when, by the clock of `time.monotonic`
         self._start = time.monotonic()
 
     def read(self, job: Job) -> Checkpoint | None:
         """The job's last checkpoint. Raises UserError where it is damaged or of another rank."""
         self.settle(job.id)
-        path = self._directory.checkpoint_path(job.id)
-        if not path.exists():
-            return None
-        return read_checkpoint(path, self._bank.memory.state_like(job.hyperparameters.rank))
+        like = self._bank.memory.state_like(job.hyperparameters.rank)
+        return read_checkpoint(self._directory.checkpoint(job.id), like)
 
     def improved(self, resident: Resident) -> None:
         """What the job holds now is its best adapter."""
         job = resident.job.id
-        self._best[job] = self._bank.begin_copy(resident.slot, self._best.get(job))
+        before = self._best[job].value_rC if job in self._best else None
+        value_rC = self._bank.begin_copy(resident.slot, before)
+        self._best[job] = _Best(value_rC, resident.progress.step)
 
     def reported(self, residents: Sequence[Resident]) -> None:
         """The reports that their progress holds are about to be told.
@@ -102,7 +109,8 @@ class Keeper:
         """Whether a checkpoint is worth what it costs now."""
         job = resident.job.id
         last = self._states.get(job)
-        if self.is_durable and last is not None and not last.done():
+        is_local = self._directory.stored_at is None
+        if (self.is_durable or not is_local) and last is not None and not last.done():
             return False
         is_copied = self.is_durable and self._bank.value_RC.device.type == "cuda"
         share = _SHARE_BESIDE if is_copied else _SHARE
@@ -119,17 +127,16 @@ class Keeper:
         self.keep_best(resident.job)
         self._kept[job] = time.monotonic()
         state = Checkpoint(replace(resident.progress), self._bank.state(resident.slot, wait=False))
-        path = self._directory.checkpoint_path(job)
         before = (self._adapters.get(job), self._states.get(job))
-        written = partial(write_checkpoint, path, state)
+        written = partial(write_checkpoint, self._directory.checkpoint(job), state)
         self._states[job] = self._state_pool.submit(self._writing(job, before, written))
 
     def keep_best(self, job: Job) -> None:
         """Begin to write the job's best adapter, unless that is on disk."""
-        value_rC = self._best.pop(job.id, None)
-        if value_rC is not None:
+        best = self._best.pop(job.id, None)
+        if best is not None:
             before = (self._adapters.get(job.id),)
-            written = partial(self._write_best, job.id, value_rC, job.hyperparameters)
+            written = partial(self._write_best, job.id, best, job.hyperparameters)
             writing = self._writing(job.id, before, written)
             self._adapters[job.id] = self._adapter_pool.submit(writing)
 
@@ -172,9 +179,9 @@ class Keeper:
 
         return run
 
-    def _write_best(self, job: JobId, value_rC: Tensor, hyperparameters: Hyperparameters) -> None:
-        folder = self._directory.job_folder(job)
-        write_adapter(folder, self._bank, value_rC, hyperparameters, self._base_model)
+    def _write_best(self, job: JobId, best: _Best, hyperparameters: Hyperparameters) -> None:
+        folder, (value_rC, step) = self._directory.adapter(job), best
+        write_adapter(folder, self._bank, value_rC, hyperparameters, self._base_model, step)
 
 
 def _is_past_its_best(progress: Progress) -> bool:

@@ -27,9 +27,16 @@ class _Passes:
 class Meter:
     """Tells one row for all passes of the same jobs in a row, and for all launches."""
 
-    def __init__(self, task: TaskId, tell: Callable[[Work], None]) -> None:
+    def __init__(
+        self,
+        task: TaskId,
+        tell: Callable[[Work], None],
+        settle: Callable[[], None] = lambda: None,
+    ) -> None:
+        """When `settle` is done, all that was told is where it is kept."""
         self._task = task
         self._tell = tell
+        self.settle = settle
         self._passes: _Passes | None = None
         self._launches = (0, 0.0)  # jobs and seconds
         self._reported: set[JobId] = set()

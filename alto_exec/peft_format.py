@@ -13,12 +13,12 @@ from torch import Tensor
 from alto_exec.bank import AdapterBank, AdapterState
 from alto_exec.tensor_file import file_parts
 from alto_policy.types import Hyperparameters
-from alto_runs.directory import write_atomically
+from alto_runs.artifacts import Artifact
 from alto_runs.errors import UserError
+from alto_runs.leaderboard import ADAPTER_CONFIG, ADAPTER_STEP, ADAPTER_WEIGHTS
 
 __all__ = ["BaseModel", "StoredAdapter", "read_adapter", "write_adapter"]
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _MORE_THAN_LORA = (  # keys of PEFT's config under which the same weights mean something else
     "alora_invocation_tokens",
@@ -61,13 +61,15 @@ class StoredAdapter:
 
 
 def write_adapter(
-    folder: Path,
+    folder: Artifact,
     bank: AdapterBank,
     value_rC: Tensor,
     hyperparameters: Hyperparameters,
     base_model: BaseModel,
+    step: int,
 ) -> None:
-    """Write a folder that PEFT and vLLM load. Few keys: old PEFT versions reject new ones."""
+    """Write a folder that PEFT and vLLM load. Few keys: old PEFT versions reject new ones. The
+    weights tell of the job's step that they are of, and come last."""
     tensors = {}
     for name, a_rI, b_rO in bank.matrices(value_rC):
         tensors[f"{_PREFIX}{name}.lora_A.weight"] = a_rI
@@ -85,9 +87,9 @@ def write_adapter(
         "target_modules": list(base_model.target_modules),
         "inference_mode": True,
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / CONFIG, json.dumps(config, indent=2) + "\n")
-    write_atomically(folder / WEIGHTS, file_parts(tensors, {"format": "pt"}))
+    (folder / ADAPTER_CONFIG).write(json.dumps(config, indent=2) + "\n")
+    metadata = {"format": "pt", ADAPTER_STEP: str(step)}
+    (folder / ADAPTER_WEIGHTS).write(file_parts(tensors, metadata))
 
 
 def read_adapter(folder: Path, bank: AdapterBank) -> StoredAdapter:
@@ -96,8 +98,8 @@ def read_adapter(folder: Path, bank: AdapterBank) -> StoredAdapter:
     Raises UserError where a file is missing or damaged, or the adapter is for other linears.
     """
     try:
-        config = json.loads((folder / CONFIG).read_text())
-        tensors = load_file(folder / WEIGHTS)
+        config = json.loads((folder / ADAPTER_CONFIG).read_text())
+        tensors = load_file(folder / ADAPTER_WEIGHTS)
         h = _hyperparameters(config)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: not a PEFT adapter, or damaged ({error})") from error

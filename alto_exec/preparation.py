@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,12 +28,12 @@ from alto_exec.process import (
 )
 from alto_exec.quantized_layers import QuantizedLayers, quantizer
 from alto_exec.seating import Space
+from alto_exec.sending import diary_of
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Task, TokenCounts
 from alto_runs.data_lengths import append_lengths
 from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
-from alto_runs.executor_work import append_work
 from alto_runs.study import ExecutorSpec, Study, TaskSpec, expand
 
 if TYPE_CHECKING:
@@ -92,7 +91,8 @@ class PreparedTask:
             pin_ahead(self._copied_bytes(backbone, bank, spec), backbone.device)
         memory = self.memory(backbone, bank, spec)
         space = Space(memory, self.task.max_length)
-        meter = Meter(self.task.id, partial(append_work, directory.work_path))
+        diary = diary_of(directory)
+        meter = Meter(self.task.id, diary.tell, diary.settle)
         executor = Executor(
             backbone,
             self.dataset,
@@ -103,8 +103,11 @@ class PreparedTask:
             meter=meter,
         )
         spare_what_lives(backbone)
-        append_lengths(directory.lengths_path, self.task.id, self.dataset.lengths)
         return executor, memory
+
+    def tell_lengths(self, directory: RunDirectory) -> None:
+        """For whoever simulates the run."""
+        append_lengths(directory.lengths_path, self.task.id, self.dataset.lengths)
 
     def load(self, executor: ExecutorSpec) -> FrozenModel:
         """A copy of the backbone on the device, written out where its architecture allows it."""

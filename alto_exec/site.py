@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from alto_exec.backend import ExecBackend, Past, StartedExecutor
@@ -63,7 +62,7 @@ class RunToTrain:
     spec: ExecutorSpec
     inbox: Inbox
     files: TaskFiles
-    path: Path  # folder of the run, by which its processes on a cluster are known
+    directory: RunDirectory  # by which its processes on a cluster are known
     past: Past
     ledger: ClusterView
 
@@ -135,4 +134,4 @@ class ThisMachine:
     def compare(
         self, study: Study, prepared: Sequence[PreparedTask], result: Result
     ) -> tuple[Comparison, ...]:
-        return compare(study, prepared, result)
+        return compare(study, prepared, result.best)

@@ -1,34 +1,37 @@
 """From a study to a finished run directory."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from alto_exec.backend import Past
+from alto_exec.claims import claim_folder
 from alto_exec.inbox import GivenTasks
 from alto_exec.machine import facts
 from alto_exec.parallel.ranks import num_launched_ranks
 from alto_exec.preparation import PreparedTask, prepare
 from alto_exec.progress import Progress
+from alto_exec.sending import collect_work
 from alto_exec.site import RunToTrain, Site, Start, TaskFiles, ThisMachine
+from alto_exec.sweeping import sweep_checkpoints, tidy
 from alto_exec.undecided import Perseverance, UndecidedError
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
 from alto_policy.policies import build
 from alto_policy.runlog import Entry, Header
 from alto_policy.types import Task, TaskId
-from alto_policy.view import Status
 from alto_runs.comparison import write_comparisons
 from alto_runs.directory import LogWriter, RunDirectory, read_run_log, write_atomically
 from alto_runs.errors import UserError
+from alto_runs.mirror import mirrored, recover
 from alto_runs.publishing import Shelf
 from alto_runs.replaying import catch_up
 from alto_runs.result import Result, write_result
 from alto_runs.study import Study, elsewhere, first_difference, is_of_run, load_study, resolved_yaml
 
-__all__ = ["tune", "tune_at"]
+__all__ = ["Options", "tune", "tune_at"]
 
 
 def tune(
@@ -39,6 +42,7 @@ def tune(
     console: Console | None = None,
     cluster: str | None = None,
     publish: str | None = None,
+    artifacts: str | None = None,
 ) -> Result:
     """Train the tasks of a study, or of a study file, into the folder `out`.
 
@@ -46,60 +50,74 @@ def tune(
     goes to `console`, or to stderr. Trains on the device of this machine; or on the Ray cluster at
     the address `cluster`, where `local` makes one of all devices of this machine. Where torchrun
     has launched several processes, they train together. Results are copied to the fsspec URL
-    `publish` when they are final. Raises UserError.
+    `publish` when they are final. What jobs write lives at the fsspec URL `artifacts`, and with it
+    the results and a copy of the log, from which a run goes on whose folder is lost; or else in
+    `out`, which all nodes then share. Raises UserError.
     """
+    options = Options(resume=resume, console=console, publish=publish, artifacts=artifacts)
     if cluster is None and num_launched_ranks() > 1:
-        return _tune_together(study, out, resume, console, publish)
+        return _tune_together(study, out, options)
     if cluster is None:
-        return tune_at(ThisMachine(), study, out, resume=resume, console=console, publish=publish)
+        return tune_at(ThisMachine(), study, out, options)
     from alto_exec.ray_cluster import connected
 
     with connected(cluster) as site:
-        return tune_at(site, study, out, resume=resume, console=console, publish=publish)
+        return tune_at(site, study, out, options)
 
 
-def _tune_together(
-    study: Study | str | Path,
-    out: str | Path,
-    resume: bool,
-    console: Console | None,
-    publish: str | None,
-) -> Result:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Of `tune`."""
+
+    resume: bool = False
+    console: Console | None = None
+    publish: str | None = None
+    artifacts: str | None = None
+
+
+def _tune_together(study: Study | str | Path, out: str | Path, options: Options) -> Result:
     from alto_exec.parallel.launched import joined
 
     study = study if isinstance(study, Study) else load_study(Path(study))
     with joined(study) as site:
         if site is not None:
-            return tune_at(site, study, out, resume=resume, console=console, publish=publish)
+            return tune_at(site, study, out, options)
     return Result(Path(out))
 
 
-def tune_at(
-    site: Site,
-    study: Study | str | Path,
-    out: str | Path,
-    *,
-    resume: bool = False,
-    console: Console | None = None,
-    publish: str | None = None,
-) -> Result:
+def tune_at(site: Site, study: Study | str | Path, out: str | Path, options: Options) -> Result:
     """As `tune`, where the site is known."""
-    shelf = None if publish is None else Shelf.at(publish, "--publish")
     study = study if isinstance(study, Study) else load_study(Path(study))
-    directory = RunDirectory.reopen(Path(out)) if resume else RunDirectory.create(Path(out))
+    given = (("--publish", options.publish), ("--artifacts", options.artifacts))
+    shelves = [Shelf.at(url, flag) for flag, url in given if url is not None]
+    directory = _opened(Path(out), options)
     study = _settled(study, directory, site)
     prepared = prepare(study)
     text = resolved_yaml(study)
-    if shelf is not None:
-        shelf.claim(text, lambda there: resume and is_of_run(there, study))
+    for shelf in shelves:
+        shelf.claim(text, lambda there: options.resume and is_of_run(there, study))
     write_atomically(directory.study_path, text)
-    _train(study, prepared, directory, console or Console(stderr=True), site)
+    with mirrored(directory):
+        _train(study, prepared, directory, options.console or Console(stderr=True), site)
+    collect_work(directory)
     result = write_result(directory)
+    tidy(directory)
     if not directory.comparison_path.exists():
         write_comparisons(directory.comparison_path, site.compare(study, prepared, result))
-    if shelf is not None:
+    for shelf in shelves:
         shelf.publish(directory)
     return result
+
+
+def _opened(path: Path, options: Options) -> RunDirectory:
+    if not options.resume:
+        return RunDirectory.create(path, options.artifacts)
+    directory = RunDirectory.reopen(path, options.artifacts)
+    if directory.stored_at is None:
+        return directory
+    if recover(directory, Shelf.at(directory.stored_at, "--artifacts")):
+        claim_folder(directory)
+    return directory
 
 
 def _settled(study: Study, directory: RunDirectory, site: Site) -> Study:
@@ -124,7 +142,9 @@ def _train(
     by_id = {one.task.id: one for one in prepared}
 
     def start_of(task: Task) -> Start:
-        return Start(by_id[task.id].on(task.num_gpus), study.executor, directory)
+        one = by_id[task.id].on(task.num_gpus)
+        one.tell_lengths(directory)
+        return Start(one, study.executor, directory.absolute())
 
     files = TaskFiles(start_of, lambda _: directory, _refuse)
     perseverance = Perseverance()
@@ -155,7 +175,7 @@ def _go_on(
             writer.write_header(header)
         ledger = Cluster(header.gpus)
         catch_up(found, policy, ledger, directory.log_path)
-        _sweep_checkpoints(ledger, directory)
+        sweep_checkpoints(ledger, directory)
         past = Past.of(found.entries)
         if found.header is not None:
             past = replace(past, move=site.move(study.executor, past, ledger))
@@ -165,7 +185,7 @@ def _go_on(
             spec=study.executor,
             inbox=coming,
             files=files,
-            path=directory.path,
+            directory=directory,
             past=past,
             ledger=ledger,
         )
@@ -192,13 +212,6 @@ def _header(study: Study, prepared: Sequence[PreparedTask], site: Site) -> Heade
     gpus = site.gpus(study.executor)
     made_by = facts(study.executor, gpus, _kernels(study, prepared))
     return Header(policy=study.policy, gpus=gpus, made_by=made_by)
-
-
-def _sweep_checkpoints(ledger: Cluster, directory: RunDirectory) -> None:
-    """Remove what a killed process still kept of jobs that had ended, or end without more of it."""
-    for task in ledger.tasks():
-        for job in (*ledger.jobs(task, Status.ENDED), *ledger.jobs(task, Status.STOPPING)):
-            directory.checkpoint_path(job).unlink(missing_ok=True)
 
 
 def _kernels(study: Study, prepared: Sequence[PreparedTask]) -> str:

@@ -2,11 +2,11 @@
 
 import os
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from alto_policy.types import JobId, TaskId
+from alto_runs.artifacts import Artifact, FolderArtifact, StoredArtifact, write_atomically
 from alto_runs.errors import UserError
 from alto_runs.lines import as_found, check_plain
 from alto_runs.logfile import LogWriter, read_run_log
@@ -22,7 +22,8 @@ __all__ = [
 ]
 
 _TEMPORARY = ".tmp"
-_LOG = "run.jsonl"
+_LOG, _STORED_AT = "run.jsonl", "artifacts"
+_JOBS, _CHECKPOINTS = "jobs", "checkpoints"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # as a path has it, of whose slashes one is left
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
@@ -32,40 +33,24 @@ def is_plain_name(name: str) -> bool:
     return _PLAIN_NAME.fullmatch(name) is not None
 
 
-def write_atomically(path: Path, data: str | bytes | Iterable[str | bytes | memoryview]) -> None:
-    """Write under a temporary name and rename: a reader finds the old content or the new one.
-
-    The data may come in parts. Makes the folder if need be.
-    """
-    parts = [data] if isinstance(data, str | bytes) else data
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
-    try:
-        with temporary.open("wb") as file:
-            for part in parts:
-                file.write(part.encode() if isinstance(part, str) else part)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
     """Names of the files of one run; `create` and `open` check that they are what they seem.
 
-    A file of lines has the name under which it is there: compressed if it is so alone.
+    A file of lines has the name under which it is there: compressed if it is so alone. What the
+    jobs write is in the folder too, or at the URL `stored_at`.
     """
 
     path: Path
+    stored_at: str | None = None
 
     @classmethod
-    def create(cls, path: Path) -> "RunDirectory":
+    def create(cls, path: Path, stored_at: str | None = None) -> "RunDirectory":
         """A new folder, or an empty one; raises UserError rather than touch what is there."""
         if _URL.match(str(path)):
             raise UserError(
-                f"{path}: is a URL, expected a folder on a disk; results are copied to a URL by "
-                "--publish, or publish: in the settings of a service"
+                f"{path}: is a URL, expected a folder on a disk; what jobs write, and results, go "
+                "to a URL by --artifacts, or artifacts: in the settings of a service"
             )
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -76,31 +61,50 @@ class RunDirectory:
             raise UserError(f"{path}: cannot make this folder: {error.strerror}") from error
         if is_used:
             raise UserError(f"{path}: the folder is not empty, expected a new or empty one")
-        return cls(path)
+        if stored_at is not None:
+            write_atomically(path / _STORED_AT, stored_at)
+        return cls(path, stored_at)
 
     @classmethod
-    def reopen(cls, path: Path) -> "RunDirectory":
+    def reopen(cls, path: Path, stored_at: str | None = None) -> "RunDirectory":
         """The folder of a run that was begun, or that may begin there; raises UserError."""
-        directory = cls(path)
+        directory = cls.known(path)
         if directory.study_path.is_file():
             for written in (directory.log_path, directory.work_path, directory.lengths_path):
                 check_plain(written)
+            if stored_at not in (None, directory.stored_at):
+                raise UserError(
+                    f"--artifacts: value {stored_at!r}: the run was begun with "
+                    f"{directory.stored_at or 'its artifacts in its folder'}"
+                )
             return directory
         if path.is_dir() and any(path.iterdir()):
             raise UserError(
                 f"{path}: no run was begun in this folder, expected one with the file "
                 f"{directory.study_path.name}, or an empty one"
             )
-        return cls.create(path)
+        return cls.create(path, stored_at)
+
+    @classmethod
+    def known(cls, path: Path) -> "RunDirectory":
+        """The folder of a run, with what it says of where its artifacts are."""
+        try:
+            return cls(path, (path / _STORED_AT).read_text(encoding="utf-8"))
+        except OSError:
+            return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> "RunDirectory":
         """The folder of a run that was begun; raises UserError if it holds none."""
-        directory = cls(path)
+        directory = cls.known(path)
         if not os.path.isfile(directory.log_path):  # unlike Path's own, takes names too long
             name = directory.log_path.name
             raise UserError(f"{path}: no run here, expected a folder with the file {name}")
         return directory
+
+    def absolute(self) -> "RunDirectory":
+        """For processes that may begin elsewhere."""
+        return RunDirectory(self.path.absolute(), self.stored_at)
 
     def sweep(self) -> None:
         """Remove what a killed process was still writing. For the process that holds the log."""
@@ -138,12 +142,36 @@ class RunDirectory:
         return self.path / "comparison.json"
 
     @property
-    def jobs_path(self) -> Path:
-        return self.path / "jobs"
+    def artifacts(self) -> Artifact:
+        """What the jobs write: their states and adapters."""
+        return (
+            FolderArtifact(self.path) if self.stored_at is None else StoredArtifact(self.stored_at)
+        )
+
+    @property
+    def jobs(self) -> Artifact:
+        return self.artifacts / _JOBS
+
+    def adapter(self, job: JobId) -> Artifact:
+        """The job's adapter of the best validation loss, a folder in PEFT's format."""
+        return self.jobs / checked_name(job)
+
+    @property
+    def checkpoints(self) -> Artifact:
+        return self.artifacts / _CHECKPOINTS
+
+    def checkpoint(self, job: JobId) -> Artifact:
+        """What the job needs to go on."""
+        return self.checkpoints / f"{checked_name(job)}.safetensors"
+
+    def drop_checkpoint(self, job: JobId) -> None:
+        """The job goes on no more. A store is not made to wait for: it keeps all until the end."""
+        if self.stored_at is None:
+            self.checkpoint(job).remove()
 
     def job_folder(self, job: JobId) -> Path:
-        """The job's adapter of the best validation loss, in PEFT's format."""
-        return self.jobs_path / checked_name(job)
+        """Where the job's adapter is, if artifacts are in the run's folder."""
+        return self.path / _JOBS / checked_name(job)
 
     @property
     def best_path(self) -> Path:
@@ -152,10 +180,6 @@ class RunDirectory:
     def best_folder(self, task: TaskId) -> Path:
         """The task's best adapter, in PEFT's format."""
         return self.best_path / checked_name(task)
-
-    def checkpoint_path(self, job: JobId) -> Path:
-        """What the job needs to go on."""
-        return self.path / "checkpoints" / f"{checked_name(job)}.safetensors"
 
 
 def runs_below(folder: Path) -> list[Path]:

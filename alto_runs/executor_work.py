@@ -10,7 +10,15 @@ from alto_policy.codec import codec_of
 from alto_policy.types import TaskId
 from alto_runs.lines import append_line, read_each
 
-__all__ = ["EvaluationWork", "LaunchWork", "TrainingWork", "Work", "append_work", "read_work"]
+__all__ = [
+    "EvaluationWork",
+    "LaunchWork",
+    "TrainingWork",
+    "Work",
+    "append_work",
+    "read_work",
+    "work_line",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +65,12 @@ class _Line:
 
 
 def append_work(path: Path, work: Work) -> None:
-    append_line(path, codec_of(_Line).dump(_Line(work)))
+    append_line(path, work_line(work))
+
+
+def work_line(work: Work) -> str:
+    """Without its end."""
+    return codec_of(_Line).dump(_Line(work))
 
 
 def read_work(path: Path) -> tuple[Work, ...]:

@@ -3,17 +3,34 @@
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from json.encoder import encode_basestring_ascii
+from typing import NamedTuple
 
 from alto_policy.decisions import ExitReason
 from alto_policy.frozen import quick
 from alto_policy.types import Hyperparameters, JobId, TaskId
 from alto_runs.directory import RunDirectory, checked_name
+from alto_runs.errors import UserError
 from alto_runs.fields import encode_fields
 from alto_runs.history import JobHistory, Outcome, RunHistory
+from alto_runs.tensor_header import told_with
 
-__all__ = ["Standing", "leaderboard_json", "rank_jobs", "varying_fields"]
+__all__ = [
+    "ADAPTER_CONFIG",
+    "ADAPTER_STEP",
+    "ADAPTER_WEIGHTS",
+    "Standing",
+    "leaderboard_json",
+    "rank_jobs",
+    "varying_fields",
+]
+
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ADAPTER_STEP = "step"  # of its job, told with the weights
+
+_READERS = 16  # at a time, of a store
 
 
 @quick
@@ -32,21 +49,33 @@ class Standing:
     adapter: str | None
 
 
-def rank_jobs(history: RunHistory, directory: RunDirectory | None = None) -> tuple[Standing, ...]:
+class _Held(NamedTuple):
+    """What a job competes with."""
+
+    loss: float | None
+    adapter: str | None
+
+
+def rank_jobs(
+    history: RunHistory, directory: RunDirectory | None = None, *, is_anew: bool = True
+) -> tuple[Standing, ...]:
     """Task by task, best first; ties in the order of the jobs, jobs without a finite loss last.
 
-    A job that was stopped competes with its best report. Adapters are looked up in the directory.
+    A job that was stopped competes with its best report. Adapters are looked up in the directory:
+    one that is of another report, since a better one was lost with its executor as the task was
+    given up, competes with the loss that it has. Unless `is_anew`, a store is not asked where the
+    leaderboard was written before. Raises UserError.
     """
-    if directory is not None and not directory.jobs_path.is_dir():
-        for job in history.jobs:
-            checked_name(job)
-        directory = None  # nobody trained here: spares a look for each job
+    held: Mapping[JobId, _Held] = {}
+    if directory is not None:
+        is_told = not is_anew and directory.stored_at and directory.leaderboard_path.exists()
+        held = _told(directory) if is_told else _looked_up(history, directory)
     ranked: list[Standing] = []
     for _, jobs in history.by_task():
         if len(jobs) == 1:
-            ranked.append(_standing(jobs[0], directory))
+            ranked.append(_standing(jobs[0], held))
         else:
-            ranked += sorted([_standing(job, directory) for job in jobs], key=_loss)
+            ranked += sorted([_standing(job, held) for job in jobs], key=_loss)
     return tuple(ranked)
 
 
@@ -72,13 +101,15 @@ def varying_fields(standings: Sequence[Standing]) -> tuple[str, ...]:
     return tuple(name for name in names if len({getattr(one, name) for one in chosen}) > 1)
 
 
-def _standing(job: JobHistory, directory: RunDirectory | None) -> Standing:
-    best = final = None
+def _standing(job: JobHistory, held: Mapping[JobId, _Held]) -> Standing:
+    best = final = adapter = None
     if job.reports:
         losses = [report.val_loss for report in job.reports]
         best = min((loss for loss in losses if math.isfinite(loss)), default=None)
         final = losses[-1]
     spec = job.spec
+    if held and spec.id in held:
+        best, adapter = held[spec.id]
     return Standing(  # by place: each name costs 50 ns, and a trace has 100,000 jobs
         spec.id,
         job.task,
@@ -88,15 +119,43 @@ def _standing(job: JobHistory, directory: RunDirectory | None) -> Standing:
         job.steps,
         best,
         final,
-        None if directory is None else _adapter(spec.id, directory),
+        adapter,
     )
 
 
-def _adapter(job: JobId, directory: RunDirectory) -> str | None:
-    folder = directory.job_folder(job)
-    if not (folder / "adapter_model.safetensors").is_file():  # written last
-        return None
-    return folder.relative_to(directory.path).as_posix()
+def _looked_up(history: RunHistory, directory: RunDirectory) -> Mapping[JobId, _Held]:
+    """Of jobs whose adapter is there: its weights are written last."""
+    names = {checked_name(job): job for job in history.jobs}
+    try:
+        there = directory.jobs.names()  # where nobody trained, this spares a look for each job
+    except OSError as error:
+        raise UserError(f"{directory.jobs}: cannot be read: {error}") from error
+    found = [names[name] for name in names if f"{name}/{ADAPTER_WEIGHTS}" in there] if there else []
+    files = [directory.adapter(job) / ADAPTER_WEIGHTS for job in found]
+    with ThreadPoolExecutor(_READERS) as readers:
+        steps = [told.get(ADAPTER_STEP) for told in readers.map(told_with, files)]
+    return {job: _held(history.jobs[job], step) for job, step in zip(found, steps, strict=True)}
+
+
+def _held(job: JobHistory, step: str | None) -> _Held:
+    """Of an adapter that tells its step; older ones do not, and are of the best report. One whose
+    report nobody has heard is not named."""
+    losses = {str(report.step): report.val_loss for report in job.reports}
+    finite = [loss for loss in losses.values() if math.isfinite(loss)]
+    best = min(finite, default=None)
+    if step is not None and losses.get(step) not in finite:
+        return _Held(best, None)
+    loss = best if step is None else losses[step]
+    return _Held(loss, f"jobs/{job.spec.id}")
+
+
+def _told(directory: RunDirectory) -> Mapping[JobId, _Held]:
+    """By the leaderboard as it was written."""
+    try:
+        rows = json.loads(directory.leaderboard_path.read_bytes())
+        return {JobId(row["job"]): _Held(row["best_val_loss"], row["adapter"]) for row in rows}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{directory.leaderboard_path}: not a leaderboard: {error}") from error
 
 
 def _loss(standing: Standing) -> float:

@@ -12,7 +12,13 @@ from alto_policy.types import Hyperparameters, TaskId
 from alto_runs.directory import RunDirectory, read_run_log, write_atomically
 from alto_runs.errors import UserError
 from alto_runs.history import RunHistory, follow
-from alto_runs.leaderboard import Standing, leaderboard_json, rank_jobs
+from alto_runs.leaderboard import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    Standing,
+    leaderboard_json,
+    rank_jobs,
+)
 from alto_runs.logfile import read_header
 from alto_runs.metrics import Metrics, measure, metrics_json
 
@@ -39,7 +45,7 @@ class Result:
 
     def __init__(self, path: str | Path, history: RunHistory | None = None) -> None:
         self.directory = (
-            RunDirectory.open(Path(path)) if history is None else RunDirectory(Path(path))
+            RunDirectory.open(Path(path)) if history is None else RunDirectory.known(Path(path))
         )
         self._history = history  # known before anything is read
 
@@ -58,7 +64,7 @@ class Result:
 
     @cached_property
     def leaderboard(self) -> tuple[Standing, ...]:
-        return rank_jobs(self.history, self.directory)
+        return rank_jobs(self.history, self.directory, is_anew=False)
 
     @cached_property
     def metrics(self) -> Metrics:
@@ -79,8 +85,13 @@ class Result:
         standing = next(ranked, None)
         if standing is None:
             return None
-        adapter = self.directory.path / standing.adapter if standing.adapter else None
-        return Best(standing, adapter)
+        if standing.adapter is None:
+            return Best(standing, None)
+        is_here = self.directory.stored_at is None  # or else the winners' alone
+        here = (
+            self.directory.job_folder(standing.job) if is_here else self.directory.best_folder(name)
+        )
+        return Best(standing, here)
 
     def check_room(self) -> None:
         """Raises UserError for a task that has trained nothing, since none of its jobs fits."""
@@ -159,6 +170,8 @@ def write_result(directory: RunDirectory, history: RunHistory | None = None) -> 
     write_atomically(directory.metrics_path, metrics_json(result.metrics, result.step_times))
     for task in trained:
         if (best := result.best(task)) and best.adapter is not None:
-            for file in sorted(best.adapter.glob("adapter_*")):
-                write_atomically(directory.best_folder(task) / file.name, file.read_bytes())
+            adapter, folder = directory.adapter(best.standing.job), directory.best_folder(task)
+            for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+                with (adapter / name).fetched() as file:
+                    write_atomically(folder / name, file.read_bytes())
     return result

@@ -36,9 +36,10 @@ def number_of_task(task: TaskId) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ServiceDirectory:
-    """One log for all studies, and a folder for each of them."""
+    """One log for all studies, and a folder for each of them; what jobs write may be at a URL."""
 
     path: Path
+    stored_at: str | None = None
 
     @classmethod
     def open(cls, path: Path) -> "ServiceDirectory":
@@ -62,7 +63,7 @@ class ServiceDirectory:
     @property
     def run(self) -> RunDirectory:
         """Holds the log; what the jobs have written is with their studies."""
-        return RunDirectory(self.path)
+        return RunDirectory(self.path, self.stored_at)
 
     @property
     def store_path(self) -> Path:
@@ -74,7 +75,9 @@ class ServiceDirectory:
         return self.path / "executor.yaml"
 
     def study(self, number: int) -> RunDirectory:
-        return RunDirectory(Path(os.path.abspath(self.path)) / "studies" / study_id(number))
+        name = study_id(number)
+        stored_at = None if self.stored_at is None else f"{self.stored_at}/{name}"
+        return RunDirectory(Path(os.path.abspath(self.path)) / "studies" / name, stored_at)
 
     def study_of_task(self, task: TaskId) -> RunDirectory:
         return self.study(number_of_task(task))

@@ -70,6 +70,7 @@ def serve(
         _check_policy(directory, settings)
         if settings.publish is not None:
             Shelf.at(settings.publish, "publish")
+        settings.stored_at()
         with _listening(host, port) as listening:
             store = Store(directory.store_path)
             crew = Crew((directory.path, settings, admission.roots, cluster))

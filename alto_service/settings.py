@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from alto_policy.policies.alto import AltoSettings
+from alto_runs.artifacts import StoredArtifact
 from alto_runs.document import read_document
 from alto_runs.errors import UserError
 from alto_runs.faults import first_fault
@@ -16,7 +17,8 @@ __all__ = ["ServiceSettings", "load_settings"]
 class ServiceSettings(BaseModel):
     """One policy decides on all studies; `executor` holds where a study leaves a choice open.
 
-    Below `publish`, a URL of fsspec's, each study has a folder for its results.
+    Below `publish`, a URL of fsspec's, each study has a folder for its results; below `artifacts`
+    one for what its jobs write as well, which else is in the folder of the service.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -24,6 +26,13 @@ class ServiceSettings(BaseModel):
     policy: PolicySettings = AltoSettings()
     executor: ExecutorSpec = ExecutorSpec()
     publish: str | None = None
+    artifacts: str | None = None
+
+    def stored_at(self) -> str | None:
+        """Raises UserError."""
+        if self.artifacts is None:
+            return None
+        return StoredArtifact.at(self.artifacts, "artifacts").url
 
 
 def load_settings(path: Path) -> ServiceSettings:

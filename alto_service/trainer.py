@@ -1,6 +1,5 @@
 """The process that trains: one policy and one log for all studies."""
 
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +9,9 @@ from pathlib import Path
 from alto_exec.backend import Past
 from alto_exec.inbox import Cancellation, Request, Submission
 from alto_exec.machine import facts
+from alto_exec.sending import collect_work
 from alto_exec.site import RunToTrain, Site, Start, TaskFiles, ThisMachine
+from alto_exec.sweeping import tidy
 from alto_exec.undecided import Perseverance
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
@@ -72,7 +73,7 @@ def train_at(
 ) -> None:
     """As `train_studies`, where the site is known. Raises UndecidedError where the same decisions
     cannot be told again and again."""
-    directory = ServiceDirectory(path)
+    directory = ServiceDirectory(path, settings.stored_at())
     if has_failed and directory.run.log_path.exists():
         training = Past.of(read_run_log(directory.run.log_path).entries).executors
         _suspect(training, Handover(directory.store_path))
@@ -104,13 +105,19 @@ def _go_on(
         past = Past.of(log.entries)
         if log.header is not None:
             past = replace(past, move=site.move(spec, past, ledger))
-        shelf = None if settings.publish is None else Shelf.at(settings.publish, "publish")
-        place = _Place(admission, directory, site, spec, shelf)
+        given = (("publish", settings.publish), ("artifacts", settings.artifacts))
+        shelves = tuple(Shelf.at(url, field) for field, url in given if url is not None)
+        place = _Place(admission, directory, site, spec, shelves)
         studies = _Studies(header, ledger, handover, place)
         studies.recall(log)
         files = TaskFiles(studies.start_of, directory.study_of_task, studies.fail)
         to_train = RunToTrain(
-            spec=spec, inbox=studies, files=files, path=directory.path, past=past, ledger=ledger
+            spec=spec,
+            inbox=studies,
+            files=files,
+            directory=directory.run,
+            past=past,
+            ledger=ledger,
         )
         with site.backend(to_train) as backend:
 
@@ -160,7 +167,7 @@ class _Place:
     directory: ServiceDirectory
     site: Site
     spec: ExecutorSpec
-    shelf: Shelf | None
+    shelves: tuple[Shelf, ...]
 
     def placed(self, task: Task) -> Task:
         """On as many GPUs as each task has by now."""
@@ -168,13 +175,12 @@ class _Place:
 
     def publish(self, number: int) -> str | None:
         """What kept the study's results from being published."""
-        if self.shelf is None:
-            return None
-        directory, shelf = self.directory.study(number), self.shelf.below(study_id(number))
+        directory = self.directory.study(number)
         try:
             study = directory.study_path.read_text(encoding="utf-8")
-            shelf.claim(study, study.__eq__)
-            shelf.publish(directory)
+            for shelf in (each.below(study_id(number)) for each in self.shelves):
+                shelf.claim(study, study.__eq__)
+                shelf.publish(directory)
         except UserError as error:
             return f"trained, but not published: {error}"
         return None
@@ -279,7 +285,9 @@ class _Studies:
         if this is None or this.task != task:
             self.fail(task.id, _CHANGED)
             return None
-        return Start(this, study.executor, self._directory.study(number))
+        directory = self._directory.study(number)
+        this.tell_lengths(directory)
+        return Start(this, study.executor, directory)
 
     def _has_not_begun(self, task: Task) -> bool:
         return len(self._cluster.jobs(task.id, Status.QUEUED)) == len(task.jobs)
@@ -304,6 +312,7 @@ class _Studies:
         directory = self._directory.study(study.number)
         header = replace(self._header, gpus=tuple(study.gpus.values()))
         history = follow(RunLog(header, tuple(study.entries)))
+        collect_work(directory)
         result = write_result(directory, history)
         state, error = State.DONE, None
         if row.cancelled:
@@ -320,7 +329,7 @@ class _Studies:
         self._prepared.pop(study.number, None)
         if state is State.DONE:
             error = self._place.publish(study.number)
-        shutil.rmtree(directory.path / "checkpoints", ignore_errors=True)
+        tidy(directory)
         self._handover.end(study.number, state, error)
 
     def _line(self, study: StudyFile) -> tuple[int, int, str]:

@@ -72,7 +72,7 @@ class LeadingRank:
     @contextmanager
     def backend(self, run: RunToTrain) -> Iterator[TrainingBackend]:
         claim(run.ledger, run.files.directory_of)
-        self._ranks.tell(str(run.path.absolute()))
+        self._ranks.tell(str(run.directory.path.absolute()))
         self.has_begun = True
         loader = loader_of(self._ranks, self._starts)
         member = Member(self._ranks, self._jobs, loader)
@@ -105,7 +105,7 @@ class LeadingRank:
             helped.append(load_shards(one, study.executor, self._ranks, spread))
             return helped[0]
 
-        found = compare(study, prepared, result, load)
+        found = compare(study, prepared, result.best, load)
         self._release(helped)
         return found
 
@@ -123,7 +123,7 @@ def follow(ranks: Ranks) -> None:
     """Train what the leader says, until it says no more."""
     told = ranks.tell()
     if told:
-        directory = RunDirectory(Path(told))
+        directory = RunDirectory.known(Path(told))
         study = load_study(directory.study_path)
         prepared = prepare(study)
         starts = {one.task.id: Start(one, study.executor, directory) for one in prepared}

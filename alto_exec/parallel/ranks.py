@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 
 from alto_exec.bank_memory import Recordings
+from alto_exec.parallel.meeting import STORED, meet
 
 __all__ = [
     "LOST_RANK_STATUS",
@@ -110,7 +111,8 @@ class Ranks:
 
 
 def join_ranks(rank: int, size: int, address: str, device: torch.device) -> Ranks:
-    """Meet the other processes at `address`, such as `tcp://127.0.0.1:29500` or `env://`.
+    """Meet the other processes at `address`, such as `tcp://127.0.0.1:29500` or `env://`, or as a
+    `stored_meeting`.
 
     From then on this process exits, with one line and LOST_RANK_STATUS, if one of them dies.
     """
@@ -124,9 +126,13 @@ def join_ranks(rank: int, size: int, address: str, device: torch.device) -> Rank
     )
     if is_here:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    dist.init_process_group(
-        backend, init_method=address, rank=rank, world_size=size, timeout=_PATIENCE
-    )
+    if address.startswith(STORED):
+        at = meet(address, rank, size)
+        dist.init_process_group(backend, store=at, rank=rank, world_size=size, timeout=_PATIENCE)
+    else:
+        dist.init_process_group(
+            backend, init_method=address, rank=rank, world_size=size, timeout=_PATIENCE
+        )
     watch = dist.new_group(backend="gloo", timeout=_PATIENCE)
     assert dist.group.WORLD is not None
     ranks = Ranks(rank, size, device, dist.group.WORLD, watch)

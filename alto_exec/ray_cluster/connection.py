@@ -2,9 +2,10 @@
 
 import logging
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -21,11 +22,12 @@ from alto_exec.ray_cluster.nurseries import Nurseries
 from alto_exec.ray_cluster.remote import Patience
 from alto_exec.ray_cluster.roster import Roster
 from alto_exec.site import RunToTrain, TrainingBackend
-from alto_policy.types import Gpu
+from alto_policy.types import Gpu, TaskId
 from alto_policy.view import ClusterView
 from alto_runs.comparison import Comparison
 from alto_runs.errors import UserError
-from alto_runs.result import Result
+from alto_runs.leaderboard import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Standing
+from alto_runs.result import Best, Result
 from alto_runs.study import ExecutorSpec, Study
 
 __all__ = ["LOCAL", "RayCluster", "connected"]
@@ -71,7 +73,7 @@ class RayCluster:
 
     @contextmanager
     def backend(self, run: RunToTrain) -> Iterator[TrainingBackend]:
-        self._fleet = Fleet(run.path, self._patience, self._nurseries)
+        self._fleet = Fleet(run.directory, self._patience, self._nurseries)
         devices = Devices(
             run.past.move.after(run.ledger.gpus),
             run.spec.gpus or 1,
@@ -90,12 +92,13 @@ class RayCluster:
     ) -> tuple[Comparison, ...]:
         """Here, or in a process of the cluster where its GPUs are wanted and none is here."""
         if study.executor.device == "cpu" or torch.cuda.is_available():
-            return _compare_each(study, prepared, result)
+            return _compare_each(study, prepared, result.best)
         import ray
 
         if self._fleet is not None:
             self._fleet.close()  # what an executor has left is needed here
-        compared = ray.remote(num_gpus=1)(_compare).remote(study, prepared, result.directory.path)
+        winners = {one.task.id: _packed(result.best(one.task.id)) for one in prepared}
+        compared = ray.remote(num_gpus=1)(_compare).remote(study, prepared, winners)
         found: tuple[Comparison, ...] = ray.get(compared)
         return found
 
@@ -138,21 +141,44 @@ def _knock(address: str) -> None:
     socket.create_connection((host, int(port)), _KNOCK_SECONDS).close()
 
 
-def _compare(study: Study, prepared: Sequence[PreparedTask], path: Path) -> tuple[Comparison, ...]:
+Packed = tuple[Standing, Mapping[str, bytes]]  # and the adapter's files
+
+
+def _packed(best: Best | None) -> Packed | None:
+    """The other process may be on a node that does not see the run's folder."""
+    if best is None or best.adapter is None:
+        return None
+    names = (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
+    return best.standing, {name: (best.adapter / name).read_bytes() for name in names}
+
+
+def _compare(
+    study: Study, prepared: Sequence[PreparedTask], winners: Mapping[TaskId, Packed | None]
+) -> tuple[Comparison, ...]:
     """In a process of the cluster."""
     assert study.executor.threads is not None
     torch.set_num_threads(study.executor.threads)
-    return _compare_each(study, prepared, Result(path))
+    with TemporaryDirectory(prefix="alto-") as folder:
+
+        def best_of(task: TaskId) -> Best | None:
+            if (packed := winners[task]) is None:
+                return None
+            standing, files = packed
+            for name, content in files.items():
+                (Path(folder) / name).write_bytes(content)
+            return Best(standing, Path(folder))
+
+        return _compare_each(study, prepared, best_of)
 
 
 def _compare_each(
-    study: Study, prepared: Sequence[PreparedTask], result: Result
+    study: Study, prepared: Sequence[PreparedTask], best_of: Callable[[TaskId], Best | None]
 ) -> tuple[Comparison, ...]:
     """On one GPU, which may be too small for what several have trained."""
     found: list[Comparison] = []
     for one in prepared:
         try:
-            found += compare(study, [one], result)
+            found += compare(study, [one], best_of)
         except torch.OutOfMemoryError:
             log.warning("task %s: not compared, its backbone does not fit one GPU", one.task.id)
     return tuple(found)

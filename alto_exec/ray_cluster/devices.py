@@ -15,7 +15,7 @@ from alto_policy.types import Gpu, GpuId, TaskId
 from alto_policy.view import ClusterView
 from alto_runs.study import ExecutorSpec
 
-__all__ = ["Devices", "Node", "Share", "gpus_of", "move_of", "nodes"]
+__all__ = ["Devices", "Node", "Share", "address_of", "gpus_of", "move_of", "nodes"]
 
 _GPU, _ACCELERATOR = "GPU", "accelerator_type:"
 _CPU = "cpu"
@@ -72,6 +72,13 @@ def nodes() -> tuple[Node, ...]:
             kind = kinds[0] if has_gpus and kinds else _CPU
             found.append(Node(one["NodeID"], name, kind, count, has_gpus))
     return tuple(sorted(found, key=lambda node: node.name))
+
+
+def address_of(node: str) -> str:
+    """Under which others reach the node with this id."""
+    import ray
+
+    return next(str(one["NodeManagerAddress"]) for one in ray.nodes() if one["NodeID"] == node)
 
 
 def gpus_of(

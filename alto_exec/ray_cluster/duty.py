@@ -4,7 +4,6 @@ import os
 import threading
 import traceback
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -31,11 +30,10 @@ __all__ = ["Duty"]
 
 @dataclass(frozen=True, slots=True)
 class Duty:
-    """To train a task of the run in the folder `place`; alone, or as one of several ranks, as the
-    variables say that torchrun sets too."""
+    """To train a task of a run; alone, or as one of several ranks, as the variables say that
+    torchrun sets too."""
 
     start: Start
-    place: Path
     hold_seconds: float
 
     def begin(self) -> Worker | None:
@@ -67,7 +65,7 @@ class Duty:
             [
                 (jobs[job], step)
                 for job, step in self.start.reported
-                if kept_step(self.start.directory.checkpoint_path(job)) < step
+                if kept_step(self.start.directory.checkpoint(job)) < step
             ]
         )
         return crew, memory
@@ -89,8 +87,9 @@ class Duty:
         return ranks, Member(ranks, {job.id: job for job in task.jobs}, loader)
 
     def _check_place(self) -> None:
-        if not self.place.is_dir():
+        directory = self.start.directory
+        if directory.stored_at is None and not directory.path.is_dir():
             raise UserError(
-                f"{self.place}: is not seen from every node of the cluster, expected a folder on "
-                "a disk that all share"
+                f"{directory.path}: is not seen from every node of the cluster, expected a folder "
+                "on a disk that all share, or a URL that all reach (--artifacts)"
             )

@@ -6,10 +6,10 @@ All that it makes on the cluster bears a name that begins with that of the run.
 import time
 from collections.abc import Collection
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from alto_exec.claims import claimant
 from alto_exec.ray_cluster.devices import Node, Share
 from alto_exec.ray_cluster.duty import Duty
 from alto_exec.ray_cluster.nurseries import Nurseries
@@ -17,6 +17,7 @@ from alto_exec.ray_cluster.quarters import NAMESPACE, Quarters, find_quarters, m
 from alto_exec.ray_cluster.remote import Patience, RemoteExecutor
 from alto_exec.site import Start
 from alto_policy.types import TaskId
+from alto_runs.directory import RunDirectory
 
 __all__ = ["Fleet"]
 
@@ -29,13 +30,17 @@ class Fleet:
     """The executors of one run, and their quarters: the next executor moves in where one has
     moved out."""
 
-    def __init__(self, place: Path, patience: Patience, nurseries: Nurseries) -> None:
-        """Of the run in the folder `place`."""
-        self._place = place.resolve()
+    def __init__(self, directory: RunDirectory, patience: Patience, nurseries: Nurseries) -> None:
+        """Of the run there. Where a store has its artifacts, heads of other nodes know it too: but
+        not what was begun before the log was recovered from its copy, which may have lacked what
+        that had told."""
+        self._directory = directory
         self._patience = patience
         self._nurseries = nurseries
-        digest = blake2b(str(self._place).encode(), digest_size=8).hexdigest()
+        place = directory.stored_at or str(directory.path.resolve())
+        digest = blake2b(place.encode(), digest_size=8).hexdigest()
         self._run = f"alto/{digest}/"
+        self._own = self._run + (f"{claimant(directory)}/" if directory.stored_at else "")
         self._left: dict[str, Quarters] | None = None  # by an earlier head, by tenant
         self._vacant: dict[str, tuple[Quarters, float]] = {}  # by name; since when
 
@@ -49,12 +54,12 @@ class Fleet:
 
         quarters = self._vacant_for(share)
         if quarters is None:
-            name = f"{self._run}{uuid4().hex}"
+            name = f"{self._own}{uuid4().hex}"
             quarters = make_quarters(name, share, self._patience.orphan, _HEADLESS_SECONDS)
-        duty = Duty(start, self._place, self._patience.hold)
+        duty = Duty(start, self._patience.hold)
         tenant = _tenant(task, number)
         nurseries = [self._nurseries.of(node) for node in share.nodes]
-        quarters.house(nurseries, tenant, ray.cloudpickle.dumps(duty), self._place)
+        quarters.house(nurseries, tenant, ray.cloudpickle.dumps(duty), self._directory)
         return RemoteExecutor(tenant, quarters, self._patience)
 
     def vacate(self, quarters: Quarters) -> None:
@@ -129,6 +134,8 @@ class Fleet:
 
         left: dict[str, Quarters] = {}
         for name in {name.partition("#")[0] for name in self._names_of_actors()}:
+            if not name.startswith(self._own):
+                continue  # it knows more than the log, which was recovered
             if (quarters := find_quarters(name)) is not None:
                 try:
                     tenant = ray.get(quarters.berths[0].tenant.remote(), timeout=_KNOCK_SECONDS)

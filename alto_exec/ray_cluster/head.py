@@ -203,8 +203,7 @@ class RayBackend(TrainingBackend):
     def _forget_if_ended(self, job: JobId) -> None:
         """Remove what was kept of a job that will not train again."""
         if self._view.status(job) is Status.ENDED:
-            directory = self._files.directory_of(self._view.task_of(job).id)
-            directory.checkpoint_path(job).unlink(missing_ok=True)
+            self._files.directory_of(self._view.task_of(job).id).drop_checkpoint(job)
 
     def _hear(self, news: News, task_id: TaskId) -> None:
         """Make news an event; what the log has already is none."""

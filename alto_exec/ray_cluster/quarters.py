@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from alto_exec.ray_cluster.berth import Berth
-from alto_exec.ray_cluster.devices import Share
+from alto_exec.parallel.meeting import MEETINGS, stored_meeting
+from alto_exec.ray_cluster.berth import MEETING, Berth
+from alto_exec.ray_cluster.devices import Share, address_of
 from alto_exec.ray_cluster.nurseries import actor_of
+from alto_runs.artifacts import StoredArtifact
+from alto_runs.directory import RunDirectory
 
 __all__ = ["NAMESPACE", "Quarters", "find_quarters", "make_quarters"]
 
@@ -23,20 +26,29 @@ class Quarters:
     group: Any
     berths: tuple[Any, ...]
 
-    def house(self, nurseries: Sequence[Any], tenant: str, duty: bytes, folder: Path) -> None:
+    def house(
+        self, nurseries: Sequence[Any], tenant: str, duty: bytes, directory: RunDirectory
+    ) -> None:
         """Have a process on each device, from the nursery of its node; those before have ended
-        then. Those of several nodes meet in the folder, which all see."""
+        then. Those of several nodes meet in the run's folder, which all see, or by its store."""
         import ray
 
-        nodes, is_one = self.share.nodes, len(set(self.share.nodes)) == 1
-        meets = self.berths[0].meeting.remote(None if is_one else str(folder))
-        meeting = meets if len(nodes) > 1 else {}
+        nodes = self.share.nodes
+        meeting = self._meeting(directory) if len(nodes) > 1 else {}
         devices = [berth.device.remote() for berth in self.berths]
         duty_of_all = ray.put(duty)
         for rank, (berth, nursery) in enumerate(zip(self.berths, nurseries, strict=True)):
             seen = [d for d, node in zip(devices, nodes, strict=True) if node == nodes[rank]]
             house = berth.house.options(concurrency_group="orders")
             house.remote(nursery, tenant, duty_of_all, meeting, _launched(self.share, rank), *seen)
+
+    def _meeting(self, directory: RunDirectory) -> Any:
+        nodes = self.share.nodes
+        if len(set(nodes)) == 1 or directory.stored_at is None:
+            shared = None if len(set(nodes)) == 1 else str(directory.path.absolute())
+            return self.berths[0].meeting.remote(shared)
+        file = StoredArtifact(directory.stored_at) / MEETINGS / uuid4().hex
+        return {MEETING: stored_meeting(address_of(nodes[0]), file)}
 
     def order(self, message: str) -> None:
         self.berths[0].order.options(concurrency_group="orders").remote(message)

@@ -9,7 +9,7 @@ import pytest
 from alto_policy.events import TaskArrived
 from alto_policy.policies import SETTINGS
 from alto_policy.runlog import dump_entry
-from alto_policy.types import Task
+from alto_policy.types import JobId, Task
 from alto_runs.directory import RunDirectory
 from tests.cli.typed import files_below, mistake, study_file, typed
 from tests.runs.cases import entry, fates, job, save, task
@@ -336,7 +336,7 @@ def cut_short(tuned: Path, folder: Path) -> RunDirectory:
 def test_a_corrupt_checkpoint(content: bytes, tuned: Path, tmp_path: Path, capsys: Capture) -> None:
     run = cut_short(tuned, tmp_path)
     for number in (0, 1):
-        path = run.checkpoint_path(f"small-0{number}")  # type: ignore[arg-type]
+        path = Path(str(run.checkpoint(JobId(f"small-0{number}"))))
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
     told = mistake(capsys, "tune", tuned / "study.yaml", "--out", run.path, "--resume")

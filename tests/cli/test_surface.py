@@ -18,6 +18,7 @@ VERBS = {
         "--resume",
         "--cluster ADDRESS",
         "--publish URL",
+        "--artifacts URL",
         "--dry-run",
         "--json",
     ],

@@ -86,8 +86,9 @@ def test_a_lost_node_is_a_lost_executor(
 def test_another_head_takes_it_over(
     nodes: Any, study: Study, expected: Result, tmp_path: Path
 ) -> None:
-    out = tmp_path / "run"
-    head = begin(across(study, 4), out, nodes.address)
+    """Its ranks share no disk: they meet by way of a store."""
+    out, there = tmp_path / "run", f"file://{tmp_path}/there"
+    head = begin(across(study, 4), out, nodes.address, there)
     try:
         wait_for_log(out, len(expected.log.entries) // 3, head)
     finally:
@@ -95,6 +96,7 @@ def test_another_head_takes_it_over(
         head.join()
     result = tune(across(study, 4), out, resume=True, cluster=nodes.address, console=SILENT)
     assert_same_outcome(result, expected)
+    assert not (tmp_path / "there" / "meetings").exists()
     assert starts(result) == [(0, 1, 2, 3)]
 
 

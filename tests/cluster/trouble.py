@@ -19,6 +19,7 @@ from rich.console import Console
 from alto_exec import tune
 from alto_policy.decisions import StartExecutor
 from alto_policy.events import ExecutorDown, ExecutorUp
+from alto_runs import mirror
 from alto_runs.result import Result
 from alto_runs.study import Study, load_study
 from tests.cluster.nodes import add_node
@@ -75,9 +76,9 @@ def study_of(folder: Path, samples: int = 48) -> Study:
     return load_study(write_study(folder, STUDY.replace("{samples}", str(samples))))
 
 
-def begin(study: Study, out: Path, address: str) -> BaseProcess:
+def begin(study: Study, out: Path, address: str, artifacts: str | None = None) -> BaseProcess:
     """A head in a process of its own."""
-    process = forked(_train, study, out, address)
+    process = forked(_train, study, out, address, artifacts)
     process.start()
     return process
 
@@ -110,8 +111,8 @@ def wait_for_log(out: Path, num_lines: int, head: BaseProcess) -> None:
     _wait_on(head, lambda: _num_lines(out) >= num_lines)
 
 
-def wait_for_event(out: Path, kind: type, head: BaseProcess) -> None:
-    _wait_on(head, lambda: _count(out, kind) > 0)
+def wait_for_event(out: Path, kind: type, head: BaseProcess, count: int = 1) -> None:
+    _wait_on(head, lambda: _count(out, kind) >= count)
 
 
 def kill_a_rank(cluster: Any, rank: int) -> None:
@@ -142,8 +143,10 @@ def undisturbed(study: Study, out: Path) -> Result:
     return tune(study, out, console=Console(quiet=True))
 
 
-def _train(study: Study, out: Path, address: str) -> None:
-    tune(study, out, resume=True, cluster=address, console=Console(quiet=True))
+def _train(study: Study, out: Path, address: str, artifacts: str | None) -> None:
+    mirror._LEAST_SECONDS = 0.1
+    silent = Console(quiet=True)
+    tune(study, out, resume=True, cluster=address, console=silent, artifacts=artifacts)
 
 
 def _strike(

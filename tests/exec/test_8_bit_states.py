@@ -58,7 +58,7 @@ def test_a_pause_loses_no_code(tmp_path: Path) -> None:
     through = trained(tmp_path / "through", in_8_bits=True)
     for each in JOBS:
         assert_same_training(paused.losses(each.id), through.losses(each.id), what=each.id)
-    path = RunDirectory(tmp_path / "paused").checkpoint_path(JOBS[0].id)
+    path = Path(str(RunDirectory(tmp_path / "paused").checkpoint(JOBS[0].id)))
     with safe_open(path, "pt") as file:
         assert file.get_slice("mean").get_dtype() == "U8"
         assert file.get_tensor("root_scale").any()

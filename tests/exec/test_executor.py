@@ -99,7 +99,7 @@ def assert_came_to_the_same(story: Story, folder: Path, expected: tuple[Story, P
         assert steps == [report.step for report in other.reports[each.id]]
         assert_same_training(story.losses(each.id), other.losses(each.id), what=each.id)
         ours, theirs = (
-            load_file(RunDirectory(path).checkpoint_path(each.id))
+            load_file(str(RunDirectory(path).checkpoint(each.id)))
             for path in (folder, other_folder)
         )
         for name, tensor in theirs.items():
@@ -216,7 +216,7 @@ def test_a_damaged_checkpoint_is_told_in_one_line(share: float, tmp_path: Path) 
     executor = new_executor(tmp_path)
     executor.launch(STEADY)
     executor.leave(STEADY.id, keep=True)
-    path = RunDirectory(tmp_path).checkpoint_path(STEADY.id)
+    path = Path(str(RunDirectory(tmp_path).checkpoint(STEADY.id)))
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     refuses(tmp_path, STEADY, "not a checkpoint of a job, or damaged")
@@ -235,7 +235,7 @@ def refuses(folder: Path, launched: Job, says: str) -> None:
         executor.launch(launched)
     message = str(caught.value)
     assert says in message
-    assert str(RunDirectory(folder).checkpoint_path(launched.id)) in message
+    assert str(RunDirectory(folder).checkpoint(launched.id)) in message
     assert "\n" not in message
     assert not executor.residents
     assert not executor.bank.value_RC.any()

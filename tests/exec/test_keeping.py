@@ -15,6 +15,7 @@ from alto_exec.executor import Executor
 from alto_exec.peft_format import read_adapter, write_adapter
 from alto_exec.step import train_pass
 from alto_policy.events import Departure
+from alto_runs.artifacts import Artifact
 from alto_runs.directory import RunDirectory
 from tests.exec.comparing import assert_close, assert_same_training
 from tests.exec.test_executor import JOBS, STEADY, Story, finish, job, new_executor, undisturbed
@@ -145,7 +146,7 @@ def test_jobs_catch_up_side_by_side_and_all_of_it_is_on_disk(
     assert not heir.residents
     assert heir.bank.num_taken_rows == 0
     for each, step in behind:
-        assert kept_step(RunDirectory(folder).checkpoint_path(each.id)) == step
+        assert kept_step(RunDirectory(folder).checkpoint(each.id)) == step
     assert_goes_on_as_undisturbed(heir, story, folder, tmp_path / "undisturbed", expected)
 
 
@@ -164,8 +165,8 @@ def test_the_best_adapter_is_on_disk_when_its_job_is_past_it(
     disk_is_free = threading.Event()
     if is_slow:
 
-        def write_slowly(folder: Path, *arguments: Any) -> None:
-            assert turning.id in folder.name or disk_is_free.wait(60)
+        def write_slowly(folder: Artifact, *arguments: Any) -> None:
+            assert str(folder).endswith(turning.id) or disk_is_free.wait(60)
             write_adapter(folder, *arguments)
 
         monkeypatch.setattr(keeping, "write_adapter", write_slowly)
@@ -198,7 +199,7 @@ def test_a_report_waits_for_nothing_and_its_adapter_is_on_disk_once_it_is_secure
     monkeypatch.setattr(keeping, "_SHARE", 1e12)
     disk_is_free, written = threading.Event(), list[int]()
 
-    def write_checkpoint(path: Path, state: Checkpoint) -> None:
+    def write_checkpoint(file: Artifact, state: Checkpoint) -> None:
         assert disk_is_free.wait(20)
         written.append(state.progress.step)
 
@@ -280,9 +281,9 @@ def test_who_leaves_for_good_waits_for_no_state_that_nobody_has_begun(
     monkeypatch.setattr(keeping, "_SHARE", 1e12)
     disk_is_free, written = threading.Event(), list[tuple[str, int]]()
 
-    def write_checkpoint(path: Path, state: Checkpoint) -> None:
+    def write_checkpoint(file: Artifact, state: Checkpoint) -> None:
         assert disk_is_free.wait(20)
-        written.append((path.stem, state.progress.step))
+        written.append((Path(str(file)).stem, state.progress.step))
 
     def write_slowly(*arguments: Any) -> None:
         time.sleep(0.3)
@@ -320,6 +321,6 @@ def test_no_state_is_kept_of_a_job_at_its_end(
         finish(executor, story, passes=0)
         story.hear(executor.advance()[0])
         executor.keeper.settle(short.id)
-        assert kept_step(RunDirectory(tmp_path).checkpoint_path(short.id)) == 1
+        assert kept_step(RunDirectory(tmp_path).checkpoint(short.id)) == 1
     assert [report.step for report in story.reports[short.id]] == [1, 2]
     assert (RunDirectory(tmp_path).job_folder(short.id) / "adapter_config.json").exists()

@@ -16,7 +16,7 @@ from alto_exec.parallel.launched import LeadingRank, follow
 from alto_exec.parallel.placing import spread_of
 from alto_exec.parallel.ranks import LOST_RANK_STATUS, Ranks
 from alto_exec.preparation import prepare
-from alto_exec.tuning import tune_at
+from alto_exec.tuning import Options, tune_at
 from alto_policy.layout import Layout, Spread
 from alto_policy.policies.fifo import FifoSettings
 from alto_runs.replaying import replay_run
@@ -36,7 +36,7 @@ def train_in_shards(study: Study, ranks: Ranks, folder: Path) -> None:
         follow(ranks)
         return
     site = LeadingRank(ranks, Spread(layout=Layout.SHARDS, whole_layers=1))
-    tune_at(site, study, folder / "run", resume=True, console=QUIET)
+    tune_at(site, study, folder / "run", Options(resume=True, console=QUIET))
     site.dismiss()
 
 

@@ -136,7 +136,7 @@ def test_as_on_one_device_whatever_happens_to_the_jobs(folder: Path) -> None:
         ]
         assert_same_training(found.losses(each.id), expected.losses(each.id), what=each.id)
         ours, theirs = (
-            load_file(RunDirectory(path).checkpoint_path(each.id))
+            load_file(str(RunDirectory(path).checkpoint(each.id)))
             for path in (folder / "ranks", folder / "one")
         )
         for name, tensor in theirs.items():

@@ -110,7 +110,9 @@ def test_a_url_is_no_folder(url: str, tmp_path: Path, monkeypatch: pytest.Monkey
     """A folder `s3:` here would be taken for what is in the store."""
     monkeypatch.chdir(tmp_path)
     for begin in (RunDirectory.create, RunDirectory.reopen):
-        with pytest.raises(UserError, match="is a URL, expected a folder on a disk; results are"):
+        with pytest.raises(
+            UserError, match="is a URL, expected a folder on a disk; what jobs write"
+        ):
             begin(Path(url))
     assert not list(tmp_path.iterdir())
 
@@ -137,7 +139,7 @@ def test_names_of_the_files(tmp_path: Path) -> None:
         run.metrics_path,
         run.job_folder(job),
         run.best_folder(task),
-        run.checkpoint_path(job),
+        Path(str(run.checkpoint(job))),
     ]
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
         "run.jsonl",
@@ -183,7 +185,7 @@ def test_a_name_cannot_lead_out_of_its_folder(name: str, tmp_path: Path) -> None
     with pytest.raises(UserError, match=expected):
         run.best_folder(TaskId(name))
     with pytest.raises(UserError, match=expected):
-        run.checkpoint_path(JobId(name))
+        run.checkpoint(JobId(name))
 
 
 @pytest.mark.parametrize("name", ["a", "_", "7", "GSM8K-8B_v1.2", "x" * 100, "a..b"])

@@ -86,23 +86,22 @@ def test_cut_off_at_any_file_the_leaderboard_is_not_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shelf, count = shelf_in_memory(), 0
-    put: Any = MemoryFileSystem.put_file
+    move: Any = MemoryFileSystem.mv
 
-    def cut(self: Any, here: str, there: str) -> None:
+    def cut(self: Any, partial: str, there: str) -> None:
         nonlocal count
         count += 1
         if count == number:
-            self.pipe_file(there, Path(here).read_bytes()[:1])
-            raise OSError("the\nline is dead")
-        put(self, here, there)
+            raise PermissionError("the\nline is dead")
+        move(self, partial, there)
 
     shelf.claim(STUDY, nothing)
     with monkeypatch.context() as patch:
-        patch.setattr(MemoryFileSystem, "put_file", cut)
+        patch.setattr(MemoryFileSystem, "mv", cut)
         with pytest.raises(UserError) as told:
             shelf.publish(directory)
     assert str(told.value) == (
-        "--publish: value 'memory://shelf/runs/': cannot write there: the line is dead"
+        "--publish: value 'memory://shelf/runs': cannot write there: the line is dead"
     )
     there = in_memory(memory)
     assert "leaderboard.json" not in there

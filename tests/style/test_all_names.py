@@ -79,6 +79,7 @@ def test_the_ways_in() -> None:
         "console",
         "cluster",
         "publish",
+        "artifacts",
     ]
     assert simulate.__all__ == ["play", "simulate"]
     parameters = inspect.signature(simulate.simulate).parameters

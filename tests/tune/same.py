@@ -4,7 +4,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from alto_policy.types import JobId
+from alto_runs.leaderboard import ADAPTER_STEP, ADAPTER_WEIGHTS
 from alto_runs.result import Result
+from alto_runs.tensor_header import told_with
 
 __all__ = ["assert_same_outcome", "assert_same_values"]
 
@@ -25,10 +28,15 @@ def assert_same_outcome(result: Result, expected: Result) -> None:
         if ours.best_val_loss is not None and theirs.best_val_loss is not None:
             assert_same_values(ours.best_val_loss, theirs.best_val_loss)
         if ours.adapter is not None:
-            weights = [
-                load_file(r.directory.path / ours.adapter / "adapter_model.safetensors")
-                for r in (result, expected)
-            ]
-            for name, tensor in weights[0].items():
-                assert_same_values(tensor, weights[1][name])
-    assert not list(result.directory.path.glob("checkpoints/*"))
+            (found, step), (known, known_step) = (_adapter(r, ours.job) for r in (result, expected))
+            assert step == known_step
+            for name, tensor in found.items():
+                assert_same_values(tensor, known[name])
+    assert not result.directory.checkpoints.names()
+
+
+def _adapter(result: Result, job: JobId) -> tuple[dict[str, Tensor], str]:
+    """Its weights, and which step of the job they tell of."""
+    file = result.directory.adapter(job) / ADAPTER_WEIGHTS
+    with file.fetched() as path:
+        return load_file(path), told_with(file)[ADAPTER_STEP]

@@ -1,0 +1,217 @@
+"""What a run's jobs have come to: files in its folder, or on any path that fsspec knows."""
+
+import logging
+import os
+import posixpath
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Protocol, TypeVar
+from uuid import uuid4
+
+from alto_runs.errors import UserError
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+__all__ = ["Artifact", "FolderArtifact", "StoredArtifact", "write_atomically"]
+
+_Found = TypeVar("_Found")
+
+log = logging.getLogger(__name__)
+
+_TEMPORARY, _PARTIAL = ".tmp", ".partial"
+_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between attempts: a store may be away for a moment
+_CERTAIN = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
+
+Data = str | bytes | Iterable[str | bytes | memoryview]
+
+
+class Artifact(Protocol):
+    """A file, or a folder of them. A file is whole or not there; it is read and written by whoever
+    trains the job, on any node. Raises OSError, of which FileNotFoundError is one."""
+
+    def __truediv__(self, name: str) -> "Artifact": ...
+
+    def write(self, data: Data) -> None:
+        """Replace the file at once: a reader finds the old content or the new one."""
+        ...
+
+    def fetched(self) -> AbstractContextManager[Path]:
+        """A file of this machine with its content."""
+        ...
+
+    def beginning(self, count: int) -> bytes:
+        """The first bytes, so many at most."""
+        ...
+
+    def remove(self) -> None:
+        """With all that is below; nothing happens where it is not there."""
+        ...
+
+    def names(self) -> frozenset[str]:
+        """Of the files below, such as `a/adapter_config.json`."""
+        ...
+
+
+def write_atomically(path: Path, data: Data) -> None:
+    """Write under a temporary name and rename: a reader finds the old content or the new one.
+
+    The data may come in parts. Makes the folder if need be.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
+    try:
+        with temporary.open("wb") as file:
+            for part in _parts(data):
+                file.write(part)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class FolderArtifact:
+    """On a disk of this machine, which other nodes may see as well."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __truediv__(self, name: str) -> "FolderArtifact":
+        return FolderArtifact(self.path / name)
+
+    def write(self, data: Data) -> None:
+        write_atomically(self.path, data)
+
+    @contextmanager
+    def fetched(self) -> Iterator[Path]:
+        yield self.path
+
+    def beginning(self, count: int) -> bytes:
+        with self.path.open("rb") as file:
+            return file.read(count)
+
+    def remove(self) -> None:
+        if self.path.is_dir():
+            shutil.rmtree(self.path, ignore_errors=True)
+        else:
+            self.path.unlink(missing_ok=True)
+
+    def names(self) -> frozenset[str]:
+        files = (path for path in self.path.rglob("*") if path.is_file())
+        return frozenset(path.relative_to(self.path).as_posix() for path in files)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArtifact:
+    """At a URL of fsspec's. A file is written under a name of its own, and then gets its name.
+
+    What fails is tried again for a while, unless it cannot succeed.
+    """
+
+    url: str
+
+    @classmethod
+    def at(cls, url: str, field: str) -> "StoredArtifact":
+        """Raises UserError, which begins with `field`, for a URL that fsspec does not know. A path
+        on this machine is made absolute: other processes begin elsewhere."""
+        from fsspec.core import url_to_fs
+        from fsspec.implementations.local import LocalFileSystem
+
+        try:
+            files, path = url_to_fs(url)
+        except (ImportError, ValueError, OSError) as error:
+            line = " ".join(str(error).split())
+            raise UserError(f"{field}: value {url!r}: {line}") from error
+        if isinstance(files, LocalFileSystem):
+            url = f"file://{path}" if "://" in url else str(path)
+        return cls(url.rstrip("/"))
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __truediv__(self, name: str) -> "StoredArtifact":
+        return StoredArtifact(f"{self.url}/{name}")
+
+    def write(self, data: Data) -> None:
+        parts = list(_parts(data))  # of which another attempt has need
+
+        def attempt(files: "AbstractFileSystem", path: str) -> None:
+            folder, name = posixpath.split(path)
+            partial = f"{folder}/.{name}.{uuid4().hex}{_PARTIAL}"
+            files.makedirs(folder, exist_ok=True)  # where folders are something to be made
+            try:
+                with files.open(partial, "wb") as file:
+                    for part in parts:
+                        file.write(part)
+                files.mv(partial, path)
+            except BaseException:
+                with suppress(Exception):  # what went wrong is told, not what came of it
+                    files.rm(partial)
+                raise
+
+        self._do(attempt)
+
+    @contextmanager
+    def fetched(self) -> Iterator[Path]:
+        with TemporaryDirectory(prefix="alto-") as folder:
+            here = Path(folder) / posixpath.basename(self.url)
+            self._do(lambda files, path: files.get_file(path, str(here)))
+            yield here
+
+    def beginning(self, count: int) -> bytes:
+        found: bytes = self._do(lambda files, path: files.cat_file(path, start=0, end=count))
+        return found
+
+    def remove(self) -> None:
+        with suppress(FileNotFoundError):
+            self._do(lambda files, path: files.rm(path, recursive=True))
+
+    def names(self) -> frozenset[str]:
+        return frozenset(name for name in self._all_names() if not name.endswith(_PARTIAL))
+
+    def remove_partial(self) -> None:
+        """What killed processes were still writing, below this. Nobody writes now."""
+        for name in self._all_names():
+            if name.endswith(_PARTIAL):
+                (self / name).remove()
+
+    def _all_names(self) -> frozenset[str]:
+        def attempt(files: "AbstractFileSystem", path: str) -> frozenset[str]:
+            files.invalidate_cache()  # others write there
+            found: list[str] = files.find(path)
+            return frozenset(each.removeprefix(path).lstrip("/") for each in found)
+
+        return self._do(attempt)
+
+    def _resolved(self) -> tuple["AbstractFileSystem", str]:
+        """Each thread has a connection of its own, which fsspec keeps."""
+        from fsspec.core import url_to_fs
+
+        files, path = url_to_fs(self.url)
+        return files, str(path)
+
+    def _do(self, attempt: Callable[["AbstractFileSystem", str], _Found]) -> _Found:
+        for pause in (*_PAUSES, None):
+            try:
+                return attempt(*self._resolved())
+            except _CERTAIN:
+                raise
+            except Exception as error:  # stores have errors of their own
+                if pause is None:
+                    raise OSError(f"{self.url}: {' '.join(str(error).split())}") from error
+                log.warning("%s: %s; another attempt follows", self.url, error)
+                time.sleep(pause)
+        raise AssertionError
+
+
+def _parts(data: Data) -> Iterator[bytes | memoryview]:
+    for part in [data] if isinstance(data, str | bytes) else data:
+        yield part.encode() if isinstance(part, str) else part

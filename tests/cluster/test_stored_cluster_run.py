@@ -1,0 +1,49 @@
+"""A run of a cluster whose nodes share no disk: its jobs write to a store."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from alto_policy.events import ExecutorUp
+from alto_runs.replaying import replay_run
+from alto_runs.result import Result
+from tests.cluster.nodes import add_node
+from tests.cluster.trouble import (
+    begin,
+    free_gpus,
+    kill_a_node,
+    study_of,
+    undisturbed,
+    wait_for_event,
+    wait_for_log,
+)
+from tests.tune.same import assert_same_outcome
+
+
+def test_a_lost_node_and_then_the_heads_own_disk(nodes: Any, tmp_path: Path) -> None:
+    """What trains meanwhile knows more than the copied log: others go on, where that ends."""
+    study = study_of(tmp_path / "study", samples=96)
+    expected = undisturbed(study, tmp_path / "alone")
+    out, there = tmp_path / "run", tmp_path / "there"
+    head = begin(study, out, nodes.address, f"local://{there}")
+    try:
+        wait_for_log(out, len(expected.log.entries) // 4, head)
+        kill_a_node(nodes)
+        add_node(nodes)
+        wait_for_event(out, ExecutorUp, head, count=2)
+        wait_for_log(out, len(expected.log.entries) // 2, head)
+    finally:
+        head.kill()
+        head.join()
+    assert not {"jobs", "checkpoints", "writer"} & {path.name for path in out.iterdir()}
+    lines = (there / "run.jsonl").read_bytes().splitlines(keepends=True)
+    (there / "run.jsonl").write_bytes(b"".join(lines[:-6]))
+    shutil.rmtree(out)
+    head = begin(study, tmp_path / "other", nodes.address, f"local://{there}")
+    head.join(200)
+    assert head.exitcode == 0
+    result = Result(tmp_path / "other")
+    assert_same_outcome(result, expected)
+    assert replay_run(tmp_path / "other")[1] is None
+    free, total = free_gpus(nodes.address)
+    assert free == total
