@@ -141,9 +141,9 @@ def exhibit(folder: Path = RECORDED, batches: Path = _BATCHES, sizes: Path = _SI
             f"Over tasks, ranks and amounts of training the best batch is {smallest} in "
             f"{by_cell.count(smallest)} of {len(by_cell)} cells.",
             *(told_amounts(name, found) for name, found in amounts.items() if len(found) > 1),
-            f"From the best batch to the worst the loss moves by {min(row.worst for row in whole):.1%} "
-            f"to {max(row.worst for row in whole):.1%} (paper, by the ticks of its axes, 1.1 to "
-            "7.1 %).",
+            f"From the best batch to the worst the loss moves by "
+            f"{min(row.worst for row in whole):.1%} to {max(row.worst for row in whole):.1%} "
+            "(paper, by the ticks of its axes, 1.1 to 7.1 %).",
             "Each batch size has its own best learning rate in the grid; without that, large "
             "batches look worse than they are.",
         ),
