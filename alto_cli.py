@@ -154,10 +154,12 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from alto_runs.directory import seeds_of
     from alto_runs.export import TableFormat, write_exports
     from alto_runs.report.page import write_report
 
-    runs, out = options.run_directories, options.out or options.run_directories[0]
+    given = options.run_directories
+    runs, out = [run for each in given for run in seeds_of(each)], options.out or given[0]
     print(write_report(runs, out))
     wanted = {TableFormat.CSV: options.csv, TableFormat.PARQUET: options.parquet}
     forms = [form for form, is_wanted in wanted.items() if is_wanted]

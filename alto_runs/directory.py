@@ -18,12 +18,15 @@ __all__ = [
     "is_plain_name",
     "read_run_log",
     "runs_below",
+    "seed_folder",
+    "seeds_of",
     "write_atomically",
 ]
 
 _TEMPORARY = ".tmp"
 _LOG, _STORED_AT = "run.jsonl", "artifacts"
 _JOBS, _CHECKPOINTS = "jobs", "checkpoints"
+_SEED = "seed-"  # and its number
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # as a path has it, of whose slashes one is left
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
@@ -186,6 +189,17 @@ def runs_below(folder: Path) -> list[Path]:
     """The folders of runs, however deep, in the order of their paths."""
     runs = {path.parent for path in folder.rglob(f"{_LOG}*")}
     return sorted(run for run in runs if RunDirectory(run).log_path.is_file())
+
+
+def seeds_of(folder: Path) -> list[Path]:
+    """The runs of `simulate --seeds` in it, or else the folder itself."""
+    seeds = {run: run.name.removeprefix(_SEED) for run in folder.glob(f"{_SEED}*")}
+    found = [run for run, seed in seeds.items() if seed.isdecimal()]
+    return sorted(found, key=lambda run: int(seeds[run])) or [folder]
+
+
+def seed_folder(folder: Path, seed: int) -> Path:
+    return folder / f"{_SEED}{seed}"
 
 
 def checked_name(name: str) -> str:

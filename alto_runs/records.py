@@ -81,14 +81,17 @@ class _MisfitError(ValueError):
     """A field of a record is not what its shape asks for."""
 
 
-def read_records(path: Path) -> list[Record]:
+def read_records(path: Path, field: str = "data") -> list[Record]:
     """All records of a JSONL or Parquet file; the columns of the first one tell their shape.
 
-    Raises UserError that names the file, the line or row, the field and what was found there.
+    Raises UserError that names the file, the line or row, the field and what was found there; or
+    the study's `field` that names the file, where there is none.
     """
     if not os.path.isfile(path):  # unlike Path's own, takes names that are too long
-        what = "is a folder, not a file" if os.path.isdir(path) else "no such file"
-        raise UserError(f"{path}: {what}")
+        what = "is a folder" if os.path.isdir(path) else "no such file"
+        raise UserError(
+            f"{field}: value {str(path)!r}: {what}, expected a file of records, .jsonl or .parquet"
+        )
     parse: Callable[[Row], Record] | None = None
     records: list[Record] = []
     for place, row in _rows_of(path):

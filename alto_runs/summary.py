@@ -68,7 +68,7 @@ def print_seeds(results: Sequence[Result], console: Console) -> None:
     console.print(_totals_table(results))
     _print_cautions(results[0], console)
     folder = results[0].directory.path.parent
-    console.print(Text(f"alto report {folder}/seed-* tells more"), soft_wrap=True)
+    console.print(Text(f"alto report {folder} tells more"), soft_wrap=True)
 
 
 def _print_cautions(result: Result, console: Console) -> None:

@@ -109,16 +109,21 @@ def _load(path: Path, seed: int, machine: _Machine, mix: TaskMix | None) -> Load
         lengths = read_lengths(directory.lengths_path)
         return _again(run, replace(recorded(run, work), lengths=lengths), machine)
     if path.suffix.lower() in _STUDY:
-        from alto_runs.study import load_study  # with pydantic half of the time to start
-
-        study = load_study(path)
-        choices = _choices(study.executor)
-        return _drawn(_trace_of(study), study.policy, seed, machine, choices, _ESTIMATED_LENGTHS)
+        return _of_study(path, seed, machine)
     run = read_run_log(path)
     _check_arrivals(run, path)
     if any(not isinstance(entry.event, TaskArrived | TaskCancelled) for entry in run.entries):
         return _again(run, recorded(run), machine)
     return _drawn(run, _policy_of(run), seed, machine)
+
+
+def _of_study(path: Path, seed: int, machine: _Machine) -> Loaded:
+    from alto_runs.study import load_study, naming  # with pydantic half of the time to start
+
+    study = load_study(path)
+    choices = _choices(study.executor)
+    with naming(path):
+        return _drawn(_trace_of(study), study.policy, seed, machine, choices, _ESTIMATED_LENGTHS)
 
 
 def _again(run: RunLog, workload: Workload, machine: _Machine) -> Loaded:
@@ -205,7 +210,12 @@ def _trace_of(study: "Study") -> RunLog:
 
     tasks = []
     for name, spec in study.tasks.items():
-        size = estimated_size(spec.data)
+        try:
+            size = estimated_size(spec.data)
+        except UserError as error:
+            if len(study.tasks) == 1:
+                raise
+            raise UserError(f"tasks.{name}: {error}") from error
         task = expand(name, spec, num_samples=size.samples, max_length=size.longest)
         gpus, widths = study.executor.gpus or 1, study.executor.widths
         tasks.append(replace(task, tokens=size.tokens, num_gpus=gpus, widths=widths))

@@ -9,7 +9,7 @@ from pathlib import Path
 from alto_policy.policies import Settings
 from alto_policy.types import Gpu
 from alto_runs.costs.step_profile import StepProfile
-from alto_runs.directory import RunDirectory
+from alto_runs.directory import RunDirectory, seed_folder
 from alto_runs.errors import UserError
 from alto_runs.garbage import uncollected
 from alto_runs.own_policy import blaming, check_loaded, own_policy, source_of
@@ -72,7 +72,7 @@ class Simulation:
 
         if not (self._load().is_drawn or self._conditions().is_drawn):
             raise UserError("--seeds: nothing is drawn in this workload, every seed gives the same")
-        folders = [out / f"seed-{seed}" for seed in range(count)]
+        folders = [seed_folder(out, seed) for seed in range(count)]
         RunDirectory.create(out)
         workers = min(count, os.cpu_count() or 1)
         with ProcessPoolExecutor(

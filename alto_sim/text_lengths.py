@@ -31,11 +31,12 @@ class DataSize:
 
 def estimated_size(spec: "DataSpec") -> DataSize:
     """As `alto tune` would count it after reading, cutting off and limiting. Raises UserError."""
-    train = [_sequences(record, spec.max_length) for record in read_records(spec.train)]
+    train = [
+        _sequences(record, spec.max_length) for record in read_records(spec.train, "data.train")
+    ]
     if spec.validation is not None:
-        validation = [
-            _sequences(record, spec.max_length) for record in read_records(spec.validation)
-        ]
+        records = read_records(spec.validation, "data.validation")
+        validation = [_sequences(record, spec.max_length) for record in records]
     else:
         held_out = math.ceil(len(train) * spec.validation_fraction)
         train, validation = train[held_out:] or train, train[:held_out]

@@ -88,9 +88,9 @@ def load_dataset(
 
 
 def _sides(spec: "DataSpec") -> tuple[list[Record], list[Record]]:
-    records = list(read_records(Path(spec.train)))
+    records = list(read_records(Path(spec.train), "data.train"))
     if spec.validation is not None:
-        return records, list(read_records(Path(spec.validation)))
+        return records, list(read_records(Path(spec.validation), "data.validation"))
     held_out = _held_out(records, spec.validation_fraction)
     sides: tuple[list[Record], list[Record]] = ([], [])
     for record in records:

@@ -57,11 +57,15 @@ def of_study(path: Path, capsys: Capture) -> str:
             id="unknown layer",
         ),
         pytest.param(
-            ("train.jsonl", "gone.jsonl"), "FOLDER/gone.jsonl: no such file", id="missing data"
+            ("train.jsonl", "gone.jsonl"),
+            "FOLDER/study.yaml: data.train: value 'FOLDER/gone.jsonl': no such file, expected a "
+            "file of records, .jsonl or .parquet",
+            id="missing data",
         ),
         pytest.param(
             ("validation.jsonl", "gone.jsonl"),
-            "FOLDER/gone.jsonl: no such file",
+            "FOLDER/study.yaml: data.validation: value 'FOLDER/gone.jsonl': no such file, expected "
+            "a file of records, .jsonl or .parquet",
             id="missing validation data",
         ),
         pytest.param(

@@ -9,6 +9,7 @@ import pytest
 from alto_policy.events import TaskArrived
 from alto_policy.runlog import dump_entry
 from alto_policy.types import Task
+from alto_runs.directory import seeds_of
 from alto_runs.result import Result
 from tests.cli.typed import files_below, mistake, study_file, typed
 from tests.runs.cases import entry, fates, job, save, task
@@ -41,8 +42,17 @@ def test_seeds_run_side_by_side(tmp_path: Path, capsys: Capture) -> None:
     alone = tmp_path / "alone"
     assert typed(capsys, "simulate", path, "--gpus", "2", "--out", alone).status == 0
     assert (alone / "run.jsonl").read_bytes() == (out / "seed-0" / "run.jsonl").read_bytes()
-    page = typed(capsys, "report", out / "seed-0", out / "seed-1", "--out", tmp_path / "page")
-    assert page.status == 0
+    page, all_page = tmp_path / "page", tmp_path / "all"
+    assert typed(capsys, "report", *(run.directory.path for run in runs), "--out", page).status == 0
+    assert typed(capsys, "report", out, "--out", all_page).status == 0
+    assert (page / "report.html").read_bytes() == (all_page / "report.html").read_bytes()
+
+
+def test_seeds_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for name in ("seed-10", "seed-2", "seed-x", "other"):
+        (tmp_path / name).mkdir()
+    assert [run.name for run in seeds_of(tmp_path)] == ["seed-2", "seed-10"]
+    assert seeds_of(tmp_path / "other") == [tmp_path / "other"]
 
 
 def test_a_terminal_shows_a_bar(
@@ -158,3 +168,11 @@ def test_profiles_that_are_not_there(tmp_path: Path, capsys: Capture) -> None:
     told = mistake(capsys, "profile", "--check", path)
     assert told == f"{path}: cannot read this profile: No such file or directory"
     assert "one of the arguments --check --out is required" in mistake(capsys, "profile")
+
+
+def test_the_study_that_is_simulated_is_named_with_its_field(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    path = study_file(tmp_path, ("train.jsonl", "gone.jsonl"))
+    told = mistake(capsys, "simulate", path, "--out", tmp_path / "run")
+    assert told.startswith(f"{path}: data.train: value '{tmp_path / 'gone.jsonl'}': no such file, ")

@@ -295,19 +295,33 @@ def test_records_that_are_not_of_their_shape(
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("gone.jsonl", "no such file"),
-        ("x" * 300, "no such file"),
-        ("folder", "is a folder, not a file"),
         ("d.csv", "unknown extension '.csv', expected .jsonl or .parquet"),
         ("d.json", "unknown extension '.json', expected .jsonl or .parquet"),
         ("plain", "unknown extension '', expected .jsonl or .parquet"),
     ],
 )
 def test_files_that_are_not_read(name: str, what: str, tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
     for other in ("d.csv", "d.json", "plain"):
         written(tmp_path, "text\na\n", other)
     assert told(tmp_path / name) == what
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("gone.jsonl", "no such file"),
+        ("x" * 300, "no such file"),
+        ("folder", "is a folder"),
+    ],
+)
+def test_files_that_are_not_there(name: str, what: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError) as caught:
+        read_records(tmp_path / name, "data.train")
+    assert str(caught.value) == (
+        f"data.train: value '{tmp_path / name}': {what}, expected a file of records, .jsonl or "
+        ".parquet"
+    )
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
