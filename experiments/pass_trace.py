@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 
@@ -20,12 +20,13 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from alto_exec.bank import AdapterBank
+from alto_exec.data.samples import Sample
 from alto_exec.decoder import Decoder
 from alto_exec.profiling.synthetic import config_of, equal_jobs, random_samples, residents
 from alto_exec.step import Lookahead, train_pass
 from experiments.random_backbone import with_layers_made_in_turn
 
-__all__ = ["Launch", "Total", "busy_microseconds", "totals"]
+__all__ = ["Launch", "Total", "busy_microseconds", "totals", "with_targets"]
 
 _RANK, _SAMPLES = 16, 64
 _WARM_UPS = 3
@@ -101,6 +102,16 @@ def seconds_in_a_row(work: Callable[[], object], seconds: float) -> tuple[list[f
     return [after - before for before, after in pairwise(ends)], told
 
 
+def with_targets(samples: Sequence[Sample], share: float) -> list[Sample]:
+    """The last of their tokens."""
+
+    def of(sample: Sample) -> Sample:
+        first = max(1, round((1 - share) * len(sample.tokens)))
+        return replace(sample, is_target=tuple(i >= first for i in range(len(sample.tokens))))
+
+    return [of(sample) for sample in samples]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", required=True, help="a known shape, or a folder")
@@ -108,14 +119,24 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--seconds", type=float, default=10.0, help="of passes in a row")
+    parser.add_argument("--targets", type=float, default=1.0, help="of a sequence's tokens")
+    parser.add_argument("--optimizer-states", choices=("float32", "int8"), default="float32")
     parser.add_argument("--kernels", type=int, default=30, help="so many names are told")
     options = parser.parse_args()
     device, config = torch.device("cuda"), config_of(options.model)
     model = Decoder(with_layers_made_in_turn(config, device, torch.bfloat16))
-    bank = AdapterBank(model.shapes, device, rows=options.jobs * _RANK, dtype=model.dtype)
+    bank = AdapterBank(
+        model.shapes,
+        device,
+        rows=options.jobs * _RANK,
+        dtype=model.dtype,
+        in_8_bits=options.optimizer_states == "int8",
+    )
     jobs = equal_jobs(options.jobs, rank=_RANK, batch_size=options.batch_size)
     here = residents(jobs, bank)
-    data = random_samples(_SAMPLES, options.length, config.vocab_size)
+    data = with_targets(
+        random_samples(_SAMPLES, options.length, config.vocab_size), options.targets
+    )
     ahead = Lookahead()
 
     def one_pass() -> int:
@@ -126,7 +147,8 @@ def main() -> None:
     times, told = seconds_in_a_row(one_pass, options.seconds)
     tenth = max(1, len(times) // 10)
     print(
-        f"{options.model}, {options.jobs} jobs of batch size {options.batch_size}, {tokens} tokens "
+        f"{options.model}, {options.jobs} jobs of batch size {options.batch_size}, {tokens} tokens"
+        f", {options.targets:.0%} of them targets, moments in {options.optimizer_states}, "
         f"on {torch.cuda.get_device_name()}: first tenth {1e3 * median(times[:tenth]):.1f} ms, "
         f"last tenth {1e3 * median(times[-tenth:]):.1f} ms, "
         f"{tokens / median(times):,.0f} tokens/s"
