@@ -14,6 +14,7 @@ from alto_kernels.lora_linear.kernel.mask import GOLDEN, mix
 
 _TILE = 4096
 _SUM_BLOCK = 1024
+LOG2_10: tl.constexpr = tl.constexpr(3.321928094887362)
 
 
 def adamw_step(bank: Bank, updates: Sequence[Update], losses: Tensor | None = None) -> None:
@@ -50,7 +51,8 @@ def adamw_step(bank: Bank, updates: Sequence[Update], losses: Tensor | None = No
         bank.value_RC.stride(0), copy.stride(0), mean_scale.stride(0), largest,
         HAS_COPY=bank.copy_RC is not None, GUARDED=losses is not None, CLIPS=clips,
         IN_8_BITS=in_8_bits,
-        GROUPS=_TILE // BLOCK, BLOCK=BLOCK, MEAN_PARTS=MEAN_PARTS, ROOT_PARTS=ROOT_PARTS,
+        GROUPS=_TILE // BLOCK, BLOCK=BLOCK,
+        MEAN_LAST=MEAN_PARTS.bit_length() - 1, ROOT_LAST=ROOT_PARTS.bit_length() - 1,
         num_warps=8,
     )  # fmt: skip
 
@@ -100,7 +102,7 @@ def _step_kernel(
     value, grad, mean, square, mean_scale, root_scale, copy, rows, factors, scales, losses,
     columns, bank_r, copy_r, scale_r, largest, HAS_COPY: tl.constexpr, GUARDED: tl.constexpr,
     CLIPS: tl.constexpr, IN_8_BITS: tl.constexpr, GROUPS: tl.constexpr, BLOCK: tl.constexpr,
-    MEAN_PARTS: tl.constexpr, ROOT_PARTS: tl.constexpr,
+    MEAN_LAST: tl.constexpr, ROOT_LAST: tl.constexpr,
 ):  # fmt: skip
     """GROUPS blocks of one row."""
     entry = rows + 3 * tl.program_id(1)
@@ -122,10 +124,10 @@ def _step_kernel(
     v = tl.load(value + at, mask=in_c, other=0.0)
     m, q = tl.load(mean + at, mask=in_c, other=0), tl.load(square + at, mask=in_c, other=0)
     if IN_8_BITS:
-        size = _share(m.to(tl.int32) & 127, MEAN_PARTS)
+        size = _share(m.to(tl.int32) & 127, MEAN_LAST)
         size *= tl.load(mean_scale + scale_at, mask=in_block, other=0.0)
         m = tl.where(m >= 128, -size, size)
-        root = _share(q.to(tl.int32), ROOT_PARTS)
+        root = _share(q.to(tl.int32), ROOT_LAST)
         root *= tl.load(root_scale + scale_at, mask=in_block, other=0.0)
         q = root * root
     m += w1 * (g - m)
@@ -137,11 +139,11 @@ def _step_kernel(
         key = tl.load(entry + 2).to(tl.uint32, bitcast=True)
         bits = mix(key + c.to(tl.uint32) * GOLDEN)
         size, top = tl.abs(m), tl.max(tl.abs(m), axis=1, keep_dims=True)
-        code = _code(size, top, bits & 0xFFFF, MEAN_PARTS)
+        code = _code(size, top, bits & 0xFFFF, MEAN_LAST)
         tl.store(mean + at, (code + 128 * (m < 0)).to(tl.uint8), mask=in_c)
         tl.store(mean_scale + scale_at, top, mask=in_block)
         top = tl.max(root, axis=1, keep_dims=True)
-        code = _code(root, top, bits >> 16, ROOT_PARTS)
+        code = _code(root, top, bits >> 16, ROOT_LAST)
         code = tl.where(root > 0, tl.maximum(code, 1), code)
         tl.store(square + at, code.to(tl.uint8), mask=in_c)
         tl.store(root_scale + scale_at, top, mask=in_block)
@@ -153,30 +155,34 @@ def _step_kernel(
         tl.store(copy + row * copy_r + c, finite.to(copy.dtype.element_ty), mask=in_c)
 
 
+# Within a decade of `codes.py` both ways are a line. Its slope and start are powers of the decade's
+# number: chosen among those of all decades, they would take three times as long as the memory does.
 @triton.jit
-def _share(code, PARTS: tl.constexpr):
-    """Of the largest in the block, as `codes.py` says."""
-    share = code.to(tl.float32) * 0.0
-    for e in tl.static_range(8):
-        if PARTS >> e > 0:
-            part = (code - (PARTS >> e) + 1).to(tl.float32) / (PARTS >> e)
-            is_in = (code >= PARTS >> e) & (code < 2 * (PARTS >> e))
-            share = tl.where(is_in, (0.1 + 0.9 * part) * 10.0**-e, share)
-    return share
+def _share(code, LAST: tl.constexpr):
+    """Of the largest in the block; so many decades are behind the first."""
+    number = code.to(tl.float32)
+    power = number.to(tl.int32, bitcast=True) >> 23  # of two, 127 above the highest bit's
+    one_part = ((254 - power) << 23).to(tl.float32, bitcast=True)
+    # 0 for the code 0, whose power is that of no number.
+    decade = tl.exp2((power - (127 + LAST)).to(tl.float32) * LOG2_10)
+    return decade * (0.1 + 0.9 * (number * one_part + (one_part - 1.0)))
 
 
 @triton.jit
-def _code(size, top, dice, PARTS: tl.constexpr):
+def _code(size, top, dice, LAST: tl.constexpr):
     """int32; `dice` has 16 bits."""
-    share = size / tl.where(top > 0, top, 1.0)
-    # Division on a card is not exact: the largest may come out above one, where no code is.
+    share = size * (1.0 / tl.where(top > 0, top, 1.0))
+    # Which is not exact: the largest may come out above one, where no code is.
     share = tl.minimum(tl.where(share == share, share, 0.0), 1.0)
-    place = share * 0.0
-    for e in tl.static_range(8):
-        if PARTS >> e > 0:
-            inside = share * 10.0**e
-            if PARTS >> e > 1:
-                inside = (inside - 0.1) / 0.9 * (PARTS >> e)
-            place = tl.where(share <= 10.0**-e, (PARTS >> e) - 1 + inside, place)
-    code = tl.floor(place + dice.to(tl.float32) / 65536).to(tl.int32)
-    return tl.minimum(code, 2 * PARTS - 1)
+    # That of the power of two above, or the next.
+    power = share.to(tl.int32, bitcast=True) >> 23
+    decade = tl.minimum(((126 - power).to(tl.float32) * (1.0 / LOG2_10)).to(tl.int32), LAST)
+    is_next = share <= tl.exp2((decade + 1).to(tl.float32) * (-LOG2_10))
+    decade = tl.minimum(tl.where(is_next, decade + 1, decade), LAST)
+    parts = ((127 + LAST - decade) << 23).to(tl.float32, bitcast=True)
+    slope = tl.exp2(decade.to(tl.float32) * (LOG2_10 - 1.0)) * ((1 << LAST) / 0.9)
+    is_last = decade == LAST  # which begins at zero
+    place = share * tl.where(is_last, 10.0**LAST, slope)
+    place += tl.where(is_last, 0.0, parts * (8.0 / 9.0) - 1.0)
+    code = (place + dice.to(tl.float32) / 65536).to(tl.int32)
+    return tl.minimum(code, (2 << LAST) - 1)
