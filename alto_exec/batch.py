@@ -48,6 +48,7 @@ class PackedBatch:
     targets_N: Tensor
     targets_per_share: tuple[int, ...]
     plan: Plan
+    predicting_plan: Plan | None = None  # of the N rows alone, where those can be told apart
 
     def share_sums(self, of_targets_N: Tensor) -> Tensor:
         """(shares,) what stands for each target, summed over those of each share."""
@@ -68,16 +69,16 @@ def pack(shares: Sequence[Share], device: torch.device) -> PackedBatch:
     tokens_T, positions_T, predicting_rows, targets_N = on_device(
         (tokens, positions, target_rows - 1, tokens[target_rows]), device
     )
+    per_share = [sum(sample.num_targets for sample in share.samples) for share in shares]
     return PackedBatch(
         tokens_T=tokens_T,
         positions_T=positions_T,
         lengths=CumulativeLengths.of(lengths.tolist(), device),
         predicting_rows=predicting_rows,
         targets_N=targets_N,
-        targets_per_share=tuple(
-            sum(sample.num_targets for sample in share.samples) for share in shares
-        ),
-        plan=_plan(shares, len(tokens)),
+        targets_per_share=tuple(per_share),
+        plan=_plan(shares, [sum(len(s.tokens) for s in share.samples) for share in shares]),
+        predicting_plan=_plan(shares, per_share) if _predict_apart(shares, per_share) else None,
     )
 
 
@@ -92,10 +93,18 @@ def on_device(arrays: Sequence[NDArray[Any]], device: torch.device) -> tuple[Ten
     return torch.split(whole, [len(part) for part in parts])[::2]
 
 
-def _plan(shares: Sequence[Share], num_rows: int) -> Plan:
+def _predict_apart(shares: Sequence[Share], targets: Sequence[int]) -> bool:
+    """Masks of dropout are those of whole sequences, and of an adapter without rows no gradients
+    are written."""
+    adapted = [(s, count) for s, count in zip(shares, targets, strict=True) if s.slot is not None]
+    return all(share.dropout == 0 and count > 0 for share, count in adapted)
+
+
+def _plan(shares: Sequence[Share], counts: Sequence[int]) -> Plan:
+    """Of so many rows of each share."""
     segments, row = [], 0
-    for share in shares:
-        end = row + sum(len(sample.tokens) for sample in share.samples)
+    for share, count in zip(shares, counts, strict=True):
+        end = row + count
         if share.slot is not None:
             segments.append(
                 Segment(
@@ -111,4 +120,4 @@ def _plan(shares: Sequence[Share], num_rows: int) -> Plan:
                 )
             )
         row = end
-    return Plan(num_rows, tuple(segments))
+    return Plan(row, tuple(segments))

@@ -6,7 +6,7 @@ another as one. Suffixes: T tokens of the batch, H hidden, d half of a head, O o
 
 from collections.abc import Iterator, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -23,7 +23,13 @@ from alto_exec.peft_format import BaseModel
 from alto_exec.replay import Replayed, Replays
 from alto_exec.weighing import FixedWeights, Weigh
 from alto_kernels.linear_cross_entropy import linear_cross_entropy, take_rows
-from alto_kernels.lora_linear import AdaptedGroup, has_kernels, lora_linear_group, path_alone_for
+from alto_kernels.lora_linear import (
+    AdaptedGroup,
+    Plan,
+    has_kernels,
+    lora_linear_group,
+    path_alone_for,
+)
 from alto_kernels.lora_mlp import lora_mlp
 from alto_kernels.rms_norm import add_rms_norm
 from alto_kernels.swiglu import swiglu
@@ -54,6 +60,7 @@ class Context:
 
     bank: AdapterBank
     batch: PackedBatch
+    plan: Plan  # of the rows that its linears are given
     cos_Td: Tensor
     sin_Td: Tensor
     travels: bool  # whether tokens travel to the weights that others keep a part of
@@ -109,6 +116,7 @@ class Decoder:
         self.row_bytes = kept * len(self._layers)  # that a training pass takes at most
         # Nothing is kept for a backward pass; the widest moment is within one layer.
         self.evaluated_row_bytes = 2 * layer_bytes
+        self._cuts_last = True  # to the rows that predict targets
         self._replays = Replays(self._train, self.row_bytes)
         self._evaluations = Replays(self.losses, self.evaluated_row_bytes, varies=False)
 
@@ -117,7 +125,7 @@ class Decoder:
         through it launches what is launched for every layer."""
         assert self._keeper is None
         one = copy(self)
-        one._layers = self._layers[:1]
+        one._layers, one._cuts_last = self._layers[:1], False
         one.activations = Activations(1, recompute=self.activations.recompute)
         one._replays = Replays(one._train, one.row_bytes)
         one._evaluations = Replays(one.losses, one.evaluated_row_bytes, varies=False)
@@ -191,24 +199,29 @@ class Decoder:
     def _predicting_states(
         self, bank: AdapterBank, batch: PackedBatch, layers_again: int = 0
     ) -> Tensor:
-        """(N, H): the last layer's output where a target is predicted. The first layers are those
+        """(N, H): the last layer's output where a target is predicted; behind its attention, whose
+        keys and values are those of all rows, it computes no others. The first layers are those
         that are computed again: when it is their turn, what the others kept is gone."""
         context = self._context(bank, batch)
+        cut = self._cut(context)
         h_TH = self._embedding[batch.tokens_T]
         delta_TH: Tensor | None = None
         for number, layer in enumerate(self._layers):
             if self._keeper is not None:
                 h_TH, delta_TH = cross(self._keeper, h_TH, delta_TH)
+            behind = cut if number + 1 == len(self._layers) else context
             if number < layers_again:
                 h_TH, delta_TH = checkpoint(
-                    self._run_layer, layer, h_TH, delta_TH, context, use_reentrant=False
+                    self._run_layer, layer, h_TH, delta_TH, context, behind, use_reentrant=False
                 )
             else:
-                h_TH, delta_TH = self._run_layer(layer, h_TH, delta_TH, context)
+                h_TH, delta_TH = self._run_layer(layer, h_TH, delta_TH, context, behind)
         if self._keeper is not None:
             h_TH, delta_TH = cross(self._keeper, h_TH, delta_TH, is_last=True)
         assert delta_TH is not None
-        h_NH = take_rows(h_TH + delta_TH, batch.predicting_rows)
+        h_NH = h_TH + delta_TH
+        if cut is context:
+            h_NH = take_rows(h_NH, batch.predicting_rows)
         _, x_NH = add_rms_norm(h_NH, None, self._norm_H, self._epsilon)
         return x_NH
 
@@ -235,22 +248,39 @@ class Decoder:
         return fits and self.activations.layers_again(bank, batch) == 0
 
     def _run_layer(
-        self, layer: Layer, h_TH: Tensor, delta_TH: Tensor | None, context: Context
+        self,
+        layer: Layer,
+        h_TH: Tensor,
+        delta_TH: Tensor | None,
+        context: Context,
+        behind: Context,
     ) -> tuple[Tensor, Tensor]:
-        """The residual stream, and what is still to be added to it: norms add as they read."""
+        """The residual stream, and what is still to be added to it: norms add as they read. What is
+        `behind` attention may be of the predicting rows alone."""
         h_TH, x_TH = add_rms_norm(h_TH, delta_TH, layer.attention_norm_H, self._epsilon)
         q_TD, k_TD, v_TD = _apply(layer.qkv, x_TH, context)
         cos_Td, sin_Td, size = context.cos_Td, context.sin_Td, self._head_size
         mixed_TD = varlen_attention(q_TD, k_TD, v_TD, cos_Td, sin_Td, context.batch.lengths, size)
-        (delta_TH,) = _apply(layer.out, mixed_TD, context)
+        if behind is not context:
+            rows = context.batch.predicting_rows
+            h_TH, mixed_TD = take_rows(h_TH, rows), take_rows(mixed_TD, rows)
+        (delta_TH,) = _apply(layer.out, mixed_TD, behind)
         h_TH, x_TH = add_rms_norm(h_TH, delta_TH, layer.mlp_norm_H, self._epsilon)
-        return h_TH, _mlp(layer, x_TH, context)
+        return h_TH, _mlp(layer, x_TH, behind)
+
+    def _cut(self, context: Context) -> Context:
+        """That of the predicting rows; the same where tokens travel, of which all ranks know."""
+        plan = context.batch.predicting_plan
+        if plan is None or context.travels or not self._cuts_last:
+            return context
+        return replace(context, plan=plan)
 
     def _context(self, bank: AdapterBank, batch: PackedBatch) -> Context:
         angles_Td = batch.positions_T[:, None] * self._frequencies_d
         return Context(
             bank=bank,
             batch=batch,
+            plan=batch.plan,
             cos_Td=angles_Td.cos() * self._rotary_scale,
             sin_Td=angles_Td.sin() * self._rotary_scale,
             travels=self._keeper is not None and self._keeper.travels,
@@ -274,7 +304,7 @@ def _apply(split: Split, x_TI: Tensor, context: Context) -> tuple[Tensor, ...]:
             y_TO = torch.nn.functional.linear(x_TI, group.weight_OI, group.bias_O)
             outputs += y_TO.split(list(group.outputs), dim=1)
         else:
-            outputs += lora_linear_group(x_TI, _adapted(group, context.bank), context.batch.plan)
+            outputs += lora_linear_group(x_TI, _adapted(group, context.bank), context.plan)
     return tuple(outputs[place] for place in split.order)
 
 
@@ -284,7 +314,7 @@ def _mlp(layer: Layer, x_TH: Tensor, context: Context) -> Tensor:
     is_here = not context.travels or all(group.travel is None for group in groups)
     if is_here and len(groups) == 2 and all(group.number is not None for group in groups):
         gate_up, down = (_adapted(group, context.bank) for group in groups)
-        return lora_mlp(x_TH, gate_up, down, context.batch.plan)
+        return lora_mlp(x_TH, gate_up, down, context.plan)
     return _apply(layer.down, swiglu(*_apply(layer.gate_up, x_TH, context)), context)[0]
 
 
@@ -298,7 +328,7 @@ def _travelled(
         biased_TO = y_TO if group.bias_O is None else y_TO + group.bias_O
         return torch.split(biased_TO, sizes, dim=1)
     adapted = _adapted(group, context.bank)
-    own = lora_linear_group(x_TI, adapted, context.batch.plan, path_alone_for(x_TI, adapted))
+    own = lora_linear_group(x_TI, adapted, context.plan, path_alone_for(x_TI, adapted))
     return [y + part for y, part in zip(torch.split(y_TO, sizes, dim=1), own, strict=True)]
 
 

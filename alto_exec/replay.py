@@ -7,7 +7,7 @@ buffers with some room, and all those that fit the same buffers share a recordin
 
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -55,6 +55,7 @@ class PassShape:
     longest: int
     tables: TablesShape
     weigh: WeighShape
+    predicts_apart: bool  # the last layer ends with the rows that predict targets
 
     @classmethod
     def around(cls, batch: PackedBatch, weigh: Weigh, spare: float = 0.0) -> "PassShape":
@@ -69,6 +70,7 @@ class PassShape:
             longest=longest,
             tables=TablesShape.around(batch.plan.tables(batch.tokens_T.device), rows),
             weigh=weigh.shape(spare),
+            predicts_apart=batch.predicting_plan is not None,
         )
 
     def takes(self, batch: PackedBatch, shape: "PassShape") -> bool:
@@ -84,6 +86,7 @@ class PassShape:
             and self.tables.rank_width >= shape.tables.rank_width
             and self.tables.has_dropout == shape.tables.has_dropout
             and self.weigh.takes(shape.weigh)
+            and self.predicts_apart == shape.predicts_apart
         )
 
 
@@ -107,6 +110,9 @@ class Room:
     def __init__(self, shape: PassShape, batch: PackedBatch, weigh: Weigh) -> None:
         self._shape = shape
         device = batch.tokens_T.device
+        apart = batch.predicting_plan
+        if apart is not None:
+            apart = apart.with_room(replace(shape.tables, num_rows=shape.targets), device)
         self.batch = PackedBatch(
             tokens_T=batch.tokens_T.new_zeros(shape.rows),
             positions_T=batch.positions_T.new_zeros(shape.rows),
@@ -115,6 +121,7 @@ class Room:
             targets_N=batch.targets_N.new_zeros(shape.targets),
             targets_per_share=(shape.targets,),
             plan=batch.plan.with_room(shape.tables, device),
+            predicting_plan=apart,
         )
         self.weigh = weigh.with_room(shape.weigh, shape.targets)
         self._fill_batch(batch)
@@ -127,6 +134,8 @@ class Room:
     def _fill_batch(self, batch: PackedBatch) -> None:
         room = self.batch
         room.plan.refill(batch.plan, batch.tokens_T.device)
+        if room.predicting_plan is not None and batch.predicting_plan is not None:
+            room.predicting_plan.refill(batch.predicting_plan, batch.tokens_T.device)
         room.lengths.ends.copy_(self._lengths(batch).ends)
         _fill(room.tokens_T, batch.tokens_T)
         _fill(room.positions_T, batch.positions_T)

@@ -120,7 +120,9 @@ def _lay_out(
     weigh = objective.weigh(backbone)
     parts = np.array(batch.targets_per_share[: len(shares)])
     (job_of_N,) = on_device([np.repeat(np.arange(len(places)), parts)], backbone.device)
-    batch.plan.tables(backbone.device)  # so that they are on their way
+    for plan in (batch.plan, batch.predicting_plan):
+        if plan is not None:
+            plan.tables(backbone.device)  # so that they are on their way
     return _Pass(_key(places), shares, batch, objective, weigh, job_of_N)
 
 

@@ -14,7 +14,7 @@ __all__ = ["a_batch"]
 
 
 def a_batch(
-    slots: Sequence[Slot], lengths: Sequence[int], device: torch.device
+    slots: Sequence[Slot], lengths: Sequence[int], device: torch.device, dropout: float = 0.1
 ) -> tuple[PackedBatch, FixedWeights]:
     """And the weights of its targets."""
     dice = torch.Generator().manual_seed(sum(lengths))
@@ -22,6 +22,6 @@ def a_batch(
     for number, (slot, length) in enumerate(zip(slots, lengths, strict=True)):
         tokens = torch.randint(3, VOCABULARY_SIZE, (length,), generator=dice).tolist()
         sample = Sample(tuple(tokens), (False, *(i % 3 < 2 for i in range(length - 1))))
-        shares.append(Share((sample,), slot, 2.0, 0.1 * number, number, 0))
+        shares.append(Share((sample,), slot, 2.0, dropout * number, number, 0))
     batch = pack(shares, device)
     return batch, FixedWeights(torch.rand(len(batch.targets_N), generator=dice).to(device))

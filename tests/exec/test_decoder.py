@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from alto_exec import decoder
 from alto_exec.backbone import Backbone
 from alto_exec.bank import AdapterBank
 from alto_exec.batch import PackedBatch, Share, pack
@@ -14,6 +15,8 @@ from alto_exec.data.samples import Sample
 from alto_exec.decoder import Decoder, can_be_written_out
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.weighing import FixedWeights
+from alto_kernels.lora_linear import AdaptedGroup, Plan
+from alto_kernels.lora_mlp import lora_mlp
 from tests.exec.comparing import assert_close
 from tests.exec.tiny_models import TINY_MODELS, VOCABULARY_SIZE, tiny_llama, tiny_qwen2
 
@@ -27,7 +30,9 @@ def sample(length: int, seed: int) -> Sample:
     return Sample(tuple(tokens), (False, *(i % 3 > 0 for i in range(length - 1))))
 
 
-def filled(model: FrozenModel, ranks: tuple[int, ...]) -> tuple[AdapterBank, PackedBatch]:
+def filled(
+    model: FrozenModel, ranks: tuple[int, ...], dropout: float = 0.1
+) -> tuple[AdapterBank, PackedBatch]:
     """A bank of adapters that do something, and a batch of all of them and the frozen model."""
     bank = AdapterBank(model.shapes, CPU, dtype=model.dtype)
     shares = [Share((sample(7, 0),), None)]
@@ -38,13 +43,15 @@ def filled(model: FrozenModel, ranks: tuple[int, ...]) -> tuple[AdapterBank, Pac
             b_rO.normal_(generator=dice, std=0.1)
         slot = bank.join(state)
         samples = (sample(5 + number, 10 + number), sample(9, 20 + number))
-        shares.append(Share(samples, slot, 2.0, 0.1 * number, number, 0))
+        shares.append(Share(samples, slot, 2.0, dropout * number, number, 0))
     return bank, pack(shares, CPU)
 
 
-def run(model: FrozenModel, ranks: tuple[int, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+def run(
+    model: FrozenModel, ranks: tuple[int, ...], dropout: float = 0.1
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss sums, and the gradients of all adapters by the names of their linears."""
-    bank, batch = filled(model, ranks)
+    bank, batch = filled(model, ranks, dropout)
     of_shares = torch.arange(1.0, 1 + len(batch.targets_per_share))
     weights_N = of_shares.repeat_interleave(torch.tensor(batch.targets_per_share))
     sums = batch.share_sums(model.train(bank, batch, FixedWeights(weights_N)))
@@ -61,17 +68,58 @@ def run(model: FrozenModel, ranks: tuple[int, ...]) -> tuple[Tensor, dict[str, T
 @pytest.mark.parametrize("targets", TARGETS, ids=str)
 @pytest.mark.parametrize("make", [tiny_llama, tiny_qwen2])
 @pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("dropout", [0.1, 0.0], ids=["dropout", "without"])
 def test_same_losses_and_gradients(
     make: Callable[[], tuple[PreTrainedModel, object]],
     targets: str | tuple[str, ...],
     recompute: bool,
+    dropout: float,
 ) -> None:
-    plain = run(Backbone(make()[0], targets), (4, 2, 8))
-    written_out = run(Decoder(make()[0], targets, recompute=recompute), (4, 2, 8))
+    plain = run(Backbone(make()[0], targets), (4, 2, 8), dropout)
+    written_out = run(Decoder(make()[0], targets, recompute=recompute), (4, 2, 8), dropout)
     assert_close(written_out[0], plain[0], "loss sums")
     assert written_out[1].keys() == plain[1].keys()
     for name, gradient in plain[1].items():
         assert_close(written_out[1][name], gradient, name)
+
+
+@pytest.mark.parametrize(("dropout", "is_cut"), [(0.0, True), (0.1, False)])
+def test_behind_its_attention_the_last_layer_computes_rows_that_predict_targets_alone(
+    dropout: float, is_cut: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for dropout, whose masks are those of whole sequences."""
+    seen: list[int] = []
+
+    def watched(x_TH: Tensor, gate_up: AdaptedGroup, down: AdaptedGroup, plan: Plan) -> Tensor:
+        assert len(x_TH) == plan.num_rows
+        seen.append(len(x_TH))
+        return lora_mlp(x_TH, gate_up, down, plan)
+
+    monkeypatch.setattr(decoder, "lora_mlp", watched)
+    model = Decoder(tiny_llama()[0])
+    bank, batch = filled(model, (4, 2), dropout)
+    rows, targets = len(batch.tokens_T), len(batch.targets_N)
+    assert targets < rows
+    model.train(bank, batch, FixedWeights(torch.ones(targets)))
+    assert seen == [rows, targets if is_cut else rows]
+
+
+def test_an_adapter_without_targets_has_no_gradients_of_a_step_before() -> None:
+    """It would have no rows where the last layer ends, and nothing would write them."""
+    model = Decoder(tiny_llama()[0])
+    bank = AdapterBank(model.shapes, CPU, dtype=model.dtype)
+    slots = [bank.join(bank.fresh(4, seed=number)) for number in range(2)]
+    bank.grad_RC.fill_(3.0)
+    silent = Sample((3, 4, 5), (False,) * 3)
+    shares = [
+        Share((one,), slot, starts_gradients=True)
+        for one, slot in zip((silent, sample(9, 0)), slots, strict=True)
+    ]
+    batch = pack(shares, CPU)
+    model.train(bank, batch, FixedWeights(torch.ones(len(batch.targets_N))))
+    assert not bank.grad_RC[slots[0].rows].any()
+    assert bank.grad_RC[slots[1].rows].any()
+    assert not (bank.grad_RC[slots[1].rows] == 3.0).any()
 
 
 def test_same_logits_facts_and_names() -> None:

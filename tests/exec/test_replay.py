@@ -15,7 +15,7 @@ from alto_exec.batch import PackedBatch
 from alto_exec.decoder import Decoder
 from alto_exec.replay import PassShape, Recording, Replays, Room
 from alto_exec.weighing import FixedWeights, Weigh
-from alto_kernels.lora_linear import room_for
+from alto_kernels.lora_linear import Plan, room_for
 from alto_policy import memory
 from tests.exec.batches import a_batch
 from tests.exec.comparing import assert_close, assert_identical
@@ -36,20 +36,27 @@ def adapters(model: Decoder, rows: int = 12) -> tuple[AdapterBank, tuple[Slot, .
     return bank, tuple(bank.join(bank.fresh(4, seed)) for seed in range(len(NOW)))
 
 
-def batch_of(slots: Sequence[Slot], lengths: tuple[int, ...]) -> tuple[PackedBatch, FixedWeights]:
-    return a_batch(slots, lengths, DEVICE)
+def batch_of(
+    slots: Sequence[Slot], lengths: tuple[int, ...], dropout: float = 0.1
+) -> tuple[PackedBatch, FixedWeights]:
+    return a_batch(slots, lengths, DEVICE, dropout)
 
 
-def test_both_batches_have_one_shape() -> None:
+DROPOUTS = pytest.mark.parametrize("dropout", [0.1, 0.0], ids=["dropout", "without"])
+
+
+@DROPOUTS
+def test_both_batches_have_one_shape(dropout: float) -> None:
     _, slots = adapters(a_model())
-    shapes = {PassShape.around(*batch_of(slots, lengths)) for lengths in (BEFORE, NOW)}
-    assert len(shapes) == 1
+    shapes = {PassShape.around(*batch_of(slots, lengths, dropout)) for lengths in (BEFORE, NOW)}
+    assert [shape.predicts_apart for shape in shapes] == [dropout == 0]
 
 
-def test_room_changes_neither_losses_nor_gradients() -> None:
+@DROPOUTS
+def test_room_changes_neither_losses_nor_gradients(dropout: float) -> None:
     model = a_model()
     (bank, slots), (same_bank, _) = adapters(model), adapters(model)
-    batch, weigh = batch_of(slots, NOW)
+    batch, weigh = batch_of(slots, NOW, dropout)
     room = Room(PassShape.around(batch, weigh), batch, weigh)
     found_N = model.train(bank, room.batch, room.weigh)
     expected_N = model.train(same_bank, batch, weigh)
@@ -60,9 +67,15 @@ def test_room_changes_neither_losses_nor_gradients() -> None:
     assert same_bank.grad_RC.any()
 
 
-def test_nothing_is_left_of_the_batch_before() -> None:
+def plans_of(batch: PackedBatch) -> tuple[Plan, ...]:
+    plans = (batch.plan, batch.predicting_plan)
+    return tuple(plan for plan in plans if plan is not None)
+
+
+@DROPOUTS
+def test_nothing_is_left_of_the_batch_before(dropout: float) -> None:
     _, slots = adapters(a_model())
-    before, now = batch_of(slots, BEFORE), batch_of(slots, NOW)
+    before, now = (batch_of(slots, lengths, dropout) for lengths in (BEFORE, NOW))
     used = Room(PassShape.around(*before), *before)
     used.fill(*now)
     new = Room(PassShape.around(*now), *now)
@@ -70,10 +83,12 @@ def test_nothing_is_left_of_the_batch_before() -> None:
     assert_identical(used.batch.lengths.ends, new.batch.lengths.ends)
     for field in ("tokens_T", "positions_T", "predicting_rows", "targets_N"):
         assert_identical(getattr(used.batch, field), getattr(new.batch, field), field)
-    found, expected = (room.batch.plan.tables(DEVICE) for room in (used, new))
-    for name in (field.name for field in dataclasses.fields(found)):
-        one, other = getattr(found, name), getattr(expected, name)
-        assert torch.equal(one, other) if isinstance(one, Tensor) else one == other, name
+    plans = [plans_of(room.batch) for room in (used, new)]
+    assert [len(each) for each in plans] == [1 if dropout else 2] * 2
+    for found, expected in zip(*([p.tables(DEVICE) for p in each] for each in plans), strict=True):
+        for name in (field.name for field in dataclasses.fields(found)):
+            one, other = getattr(found, name), getattr(expected, name)
+            assert torch.equal(one, other) if isinstance(one, Tensor) else one == other, name
 
 
 class Graph:
@@ -267,13 +282,15 @@ def test_a_shape_takes_what_its_launches_can_compute() -> None:
         assert not dataclasses.replace(roomy, tables=tables).takes(batch, own), field
     tables = dataclasses.replace(own.tables, has_dropout=not own.tables.has_dropout)
     assert not dataclasses.replace(roomy, tables=tables).takes(batch, own)
+    assert not dataclasses.replace(roomy, predicts_apart=True).takes(batch, own)
     crowded = dataclasses.replace(roomy, sequences=len(NOW))
     assert not crowded.takes(batch, own), "no place for the rows left over"
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not ON_GPU, reason="CUDA graphs")
-def test_a_recorded_pass_is_a_launched_one(monkeypatch: pytest.MonkeyPatch) -> None:
+@DROPOUTS
+def test_a_recorded_pass_is_a_launched_one(dropout: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also after the bank has moved, and after its slots have moved within it."""
     monkeypatch.setattr(decoder, "most_recorded_tokens", lambda _: 1 << 20)
     model, fresh = (a_model(torch.bfloat16) for _ in range(2))
@@ -281,7 +298,7 @@ def test_a_recorded_pass_is_a_launched_one(monkeypatch: pytest.MonkeyPatch) -> N
 
     def gradients(of: Decoder, into: AdapterBank, lengths: tuple[int, ...]) -> tuple[Tensor, ...]:
         into.grad_RC.zero_()
-        batch, weigh = batch_of(slots, lengths)
+        batch, weigh = batch_of(slots, lengths, dropout)
         losses_N = of.train(into, batch, weigh).clone()
         return losses_N, into.grad_RC[:12].clone()
 
