@@ -51,12 +51,15 @@ def main() -> None:
     q_TD, k_TD, v_TD = qkv_TD.split(widths, dim=1)
     sequences = CumulativeLengths.of(case.lengths, qkv_TD.device)
 
+    angles_Td = torch.rand(rows, case.size // 2, device="cuda")
+    cos_Td, sin_Td = angles_Td.cos(), angles_Td.sin()
+
     def forward() -> tuple[Tensor, Tensor]:
-        return attention_fwd(q_TD, k_TD, v_TD, sequences, case.size)
+        """Which turns the queries once more each time."""
+        return attention_fwd(q_TD, k_TD, v_TD, cos_Td, sin_Td, sequences, case.size)
 
     mixed_TD, lse_hT = forward()
     dmixed_TD = torch.randn_like(mixed_TD)
-    cos_Td, sin_Td = (torch.rand(rows, case.size // 2, device="cuda") for _ in range(2))
 
     def backward() -> object:
         return attention_bwd(

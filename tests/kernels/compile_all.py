@@ -22,7 +22,7 @@ from alto_kernels.linear_cross_entropy.kernel import softmax_losses
 from alto_kernels.lora_linear import fused
 from alto_kernels.lora_linear.path import Path
 from alto_kernels.rms_norm.kernel import add_rms_norm_bwd, add_rms_norm_fwd
-from alto_kernels.rope.kernel import rotate
+from alto_kernels.rope.kernel import rotate, turn
 from alto_kernels.swiglu.kernel import swiglu_bwd, swiglu_fwd
 from alto_kernels.varlen_attention import CumulativeLengths, tiles
 from alto_kernels.varlen_attention.kernel.backward import attention_bwd
@@ -96,6 +96,7 @@ def others() -> None:
     parts = (halves(4, 64), halves(4, 32), halves(4, 32))
     for backwards in (False, True):
         rotate(parts, torch.ones(4, 8), torch.ones(4, 8), backwards=backwards)
+    turn(parts[0], torch.ones(4, 8), torch.ones(4, 8))
     for needs_gradient in (False, True):
         targets = torch.zeros(4, dtype=torch.int64)
         softmax_losses(halves(4, 500), targets, torch.zeros(4), needs_gradient)
@@ -106,8 +107,8 @@ def attentions() -> None:
     for size in tiles.MIXED:
         q_TD, k_TD, v_TD = halves(70, 8 * size).split([4 * size, 2 * size, 2 * size], dim=1)
         lengths = CumulativeLengths.of((50, 20), q_TD.device)
-        mixed_TD, lse_hT = attention_fwd(q_TD, k_TD, v_TD, lengths, size)
         cos_Td = sin_Td = torch.ones(70, size // 2)
+        mixed_TD, lse_hT = attention_fwd(q_TD, k_TD, v_TD, cos_Td, sin_Td, lengths, size)
         attention_bwd(mixed_TD, q_TD, k_TD, v_TD, mixed_TD, lse_hT, cos_Td, sin_Td, lengths, size)
 
 

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-__all__ = ["rotate"]
+__all__ = ["rotate", "turn"]
 
 
 def rotate(
@@ -27,6 +27,23 @@ def rotate(
         )  # fmt: skip
     q_TD, k_TD, v_TD = out.split(widths, dim=1)
     return q_TD, k_TD, v_TD
+
+
+def turn(x_TD: Tensor, cos_Td: Tensor, sin_Td: Tensor) -> None:
+    """Heads rotated where they are."""
+    (T, d), half = cos_Td.shape, x_TD.shape[1] // 2
+    if T:
+        _turn_kernel[(T,)](
+            x_TD, cos_Td, sin_Td, half, x_TD.stride(0),
+            HALF=d, BLOCK=triton.next_power_of_2(half), num_warps=4,
+        )  # fmt: skip
+
+
+@triton.jit
+def _turn_kernel(x, cos, sin, width, x_t, HALF: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    x += row * x_t
+    _turn(x, x, cos + row * HALF, sin + row * HALF, width, 1.0, HALF, BLOCK)
 
 
 @triton.jit

@@ -23,7 +23,8 @@ def varlen_attention(
     head_size: int,
 ) -> Tensor:
     """(T, D): each token attends to itself and to those before it in its own sequence, queries and
-    keys turned by their positions' angles (`rope`).
+    keys turned by their positions' angles (`rope`): by our kernels in place, so what is given for
+    them is written over.
 
     Rows may lie apart, columns may not. Off the GPU and for wider types than 16 bits by PyTorch's
     own product for each sequence; for other sizes of heads by its flash attention.
@@ -53,11 +54,11 @@ class VarlenAttention(torch.autograd.Function):
         lengths: CumulativeLengths,
         head_size: int,
     ) -> Tensor:
-        from alto_kernels.rope.kernel import rotate
+        from alto_kernels.rope.kernel import turn
         from alto_kernels.varlen_attention.kernel.forward import attention_fwd
 
-        q_TD, k_TD, v_TD = rotate((q_TD, k_TD, v_TD), cos_Td, sin_Td, backwards=False)
-        mixed_TD, lse_hT = attention_fwd(q_TD, k_TD, v_TD, lengths, head_size)
+        turn(k_TD, cos_Td, sin_Td)
+        mixed_TD, lse_hT = attention_fwd(q_TD, k_TD, v_TD, cos_Td, sin_Td, lengths, head_size)
         ctx.save_for_backward(q_TD, k_TD, v_TD, mixed_TD, lse_hT, cos_Td, sin_Td)
         ctx.lengths, ctx.head_size = lengths, head_size
         return mixed_TD

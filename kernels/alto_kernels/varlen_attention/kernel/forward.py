@@ -14,9 +14,16 @@ _LOG2_E = 1.4426950408889634
 
 
 def attention_fwd(
-    q_TD: Tensor, k_TD: Tensor, v_TD: Tensor, lengths: CumulativeLengths, head_size: int
+    q_TD: Tensor,
+    k_TD: Tensor,
+    v_TD: Tensor,
+    cos_Td: Tensor,
+    sin_Td: Tensor,
+    lengths: CumulativeLengths,
+    head_size: int,
 ) -> tuple[Tensor, Tensor]:
-    """(T, D), and the logarithms (heads, T) in fp32."""
+    """(T, D), and the logarithms (heads, T) in fp32. Keys are turned by their positions' angles;
+    queries are turned here, where each is read once, and written back as they are then."""
     (T, width), tiles = q_TD.shape, MIXED[head_size]
     heads, key_heads = width // head_size, k_TD.shape[1] // head_size
     mixed_TD = q_TD.new_empty(T, width)
@@ -24,7 +31,8 @@ def attention_fwd(
     grid = (heads, len(lengths.lengths), tiles.query_blocks(lengths.longest))
     if T:
         _fwd_kernel[grid](
-            q_TD, k_TD, v_TD, mixed_TD, lse_hT, lengths.ends, T, log2_scale(head_size),
+            q_TD, k_TD, v_TD, cos_Td, sin_Td, mixed_TD, lse_hT, lengths.ends, T,
+            log2_scale(head_size),
             q_TD.stride(0), k_TD.stride(0), v_TD.stride(0), mixed_TD.stride(0),
             GROUP=heads // key_heads, SIZE=head_size, QUERIES=tiles.queries, KEYS=tiles.keys,
             num_warps=tiles.warps, num_stages=tiles.stages,
@@ -39,7 +47,7 @@ def log2_scale(head_size: int) -> float:
 
 @triton.jit(do_not_specialize=["T"])
 def _fwd_kernel(
-    q, k, v, mixed, lse, ends, T, scale, q_t, k_t, v_t, mixed_t,
+    q, k, v, cos, sin, mixed, lse, ends, T, scale, q_t, k_t, v_t, mixed_t,
     GROUP: tl.constexpr, SIZE: tl.constexpr, QUERIES: tl.constexpr, KEYS: tl.constexpr,
 ):  # fmt: skip
     """QUERIES rows of one head, over all keys up to them; the keys beside them are masked."""
@@ -52,8 +60,8 @@ def _fwd_kernel(
     row, d = start + tl.arange(0, QUERIES), tl.arange(0, SIZE)
     n = tl.arange(0, KEYS)
     in_t = (row < length)[:, None]
-    q_td = q + first * q_t + row.to(tl.int64)[:, None] * q_t + (head * SIZE + d)[None, :]
-    b_q = tl.load(q_td, mask=in_t, other=0.0)
+    q += first * q_t + head * SIZE
+    b_q = _turned(q, cos + first * (SIZE // 2), sin + first * (SIZE // 2), row, q_t, in_t, SIZE)
     k_nd = k + first * k_t + n[:, None] * k_t + (head // GROUP * SIZE + d)[None, :]
     v_nd = v + first * v_t + n[:, None] * v_t + (head // GROUP * SIZE + d)[None, :]
     acc = tl.zeros([QUERIES, SIZE], tl.float32)
@@ -74,6 +82,24 @@ def _fwd_kernel(
     mixed_td += (head * SIZE + d)[None, :]
     tl.store(mixed_td, acc.to(mixed.dtype.element_ty), mask=in_t)
     tl.store(lse + head.to(tl.int64) * T + first + row, most + tl.log2(total), mask=row < length)
+
+
+@triton.jit
+def _turned(q, cos, sin, row, q_t, in_t, SIZE: tl.constexpr):
+    """Queries turned by their angles, in the tensor as well: each column with the one half a head
+    beside it, which is read a second time, out of the cache."""
+    HALF: tl.constexpr = SIZE // 2
+    d, wide = tl.arange(0, SIZE), row.to(tl.int64)[:, None]
+    angle = wide * HALF + (d % HALF)[None, :]
+    b_cos = tl.load(cos + angle, mask=in_t, other=1.0)
+    b_sin = tl.load(sin + angle, mask=in_t, other=0.0)
+    b_q = tl.load(q + wide * q_t + d[None, :], mask=in_t, other=0.0)
+    beside = tl.load(q + wide * q_t + ((d + HALF) % SIZE)[None, :], mask=in_t, other=0.0)
+    tl.debug_barrier()  # nothing is written before all is read
+    sign = tl.where(d < HALF, -1.0, 1.0)[None, :]
+    turned = (b_q.to(tl.float32) * b_cos + sign * beside.to(tl.float32) * b_sin).to(b_q.dtype)
+    tl.store(q + wide * q_t + d[None, :], turned, mask=in_t)
+    return turned
 
 
 @triton.jit
