@@ -57,7 +57,7 @@ class AdapterBank:
         """The bank is in the default dtype, fp32, its moments in 8 bits if asked for; batches read
         a copy in `dtype` if that is narrower."""
         self.shapes = tuple(shapes)
-        self._groups, self._columns, self.num_columns = _layout(self.shapes)
+        self._groups, self.columns, self.num_columns = _layout(self.shapes)
         self._device = device
         self._slots: list[Slot] = []  # in the order of their rows
         self.memory = BankMemory(rows, self.num_columns, device, dtype, in_8_bits=in_8_bits)
@@ -187,7 +187,7 @@ class AdapterBank:
         """A new adapter, a function of (seed, linear): A uniform within 1/sqrt(inputs) as PEFT
         draws it, B zero."""
         value_rC = torch.zeros(rank, self.num_columns, pin_memory=self._device.type == "cuda")
-        for number, (shape, (a, _)) in enumerate(zip(self.shapes, self._columns, strict=True)):
+        for number, (shape, (a, _)) in enumerate(zip(self.shapes, self.columns, strict=True)):
             generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
             bound = shape.inputs**-0.5
             value_rC[:, a].uniform_(-bound, bound, generator=generator)
@@ -195,7 +195,7 @@ class AdapterBank:
 
     def matrices(self, value_rC: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Each linear's name, A (r, inputs) and B transposed (r, outputs), as views."""
-        for shape, (a, b) in zip(self.shapes, self._columns, strict=True):
+        for shape, (a, b) in zip(self.shapes, self.columns, strict=True):
             yield shape.name, value_rC[:, a], value_rC[:, b]
 
 

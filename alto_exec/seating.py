@@ -49,12 +49,18 @@ class Seating:
         """These are about to train beside those that are seated: the bank moves once for all. Where
         memory runs out, that is seen when they are seated."""
         new = sum(job.hyperparameters.rank for job in jobs if job.id not in self._parked)
+        keep = {job.id for job in jobs}
         try:
             if self._space is not None:
                 most = self._space.most_rows([*(resident.job for resident in seated), *jobs])
-                self._shrink(new, most, seated, keep={job.id for job in jobs})
-            if not self._bank.num_taken_rows:
-                self._bank.reserve(new)
+                self._shrink(new, most, seated, keep=keep)
+            others = [job for job in self._parked if job not in keep]
+            others_rows = sum(self._parked[job].slot.rank for job in others)
+            needed = self._bank.num_taken_rows - others_rows + new
+            if needed > self._bank.num_rows:  # also when those who have paused have left
+                for job in others:
+                    self._write_out(job)
+                self._bank.reserve(needed)
         except torch.OutOfMemoryError:
             self.is_short = True
 

@@ -5,12 +5,13 @@ are written as they lie in memory, and beside training.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
-__all__ = ["file_parts"]
+__all__ = ["file_header", "file_parts"]
 
 _NAMES = {torch.float32: "F32", torch.float64: "F64", torch.uint8: "U8"}
 _ALIGNMENT = 8
@@ -24,17 +25,25 @@ def file_parts(
     Wide types come first: so all are aligned.
     """
     tensors = dict(sorted(tensors.items(), key=lambda item: -item[1].element_size()))
+    shapes = ((name, tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items())
+    yield file_header(shapes, metadata)
+    for tensor in tensors.values():
+        yield tensor.contiguous().numpy().data.cast("B")
+
+
+def file_header(
+    shapes: Iterable[tuple[str, torch.dtype, tuple[int, ...]]], metadata: Mapping[str, str]
+) -> bytes:
+    """Of a file in which the tensors lie one after another."""
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     end = 0
-    for name, tensor in tensors.items():
-        start, end = end, end + tensor.nbytes
+    for name, dtype, shape in shapes:
+        start, end = end, end + math.prod(shape) * dtype.itemsize
         header[name] = {
-            "dtype": _NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
+            "dtype": _NAMES[dtype],
+            "shape": list(shape),
             "data_offsets": [start, end],
         }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % _ALIGNMENT)
-    yield len(text).to_bytes(8, "little") + text
-    for tensor in tensors.values():
-        yield tensor.contiguous().numpy().data.cast("B")
+    return len(text).to_bytes(8, "little") + text

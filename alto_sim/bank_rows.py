@@ -39,18 +39,19 @@ class BankRows:
                     break
                 del self.parked[other]
             self.rows = min(self.rows, taken + self._parked + coming)
-        if not taken + self._parked:
-            self.rows = max(self.rows, coming)
-        has_grown = False
+        others = [parked for parked in self.parked if parked not in ids]
+        needed = taken + self._parked - sum(self.parked[other] for other in others) + coming
+        if needed > self.rows:
+            for other in others:
+                del self.parked[other]
+            self.rows = needed
         for job in jobs:
             taken += _rank(job)
             if self.parked.pop(job.id, None) is not None:
                 continue
             while self.parked and self.rows < taken + self._parked:
                 del self.parked[next(iter(self.parked))]
-            has_grown |= self.rows < taken + self._parked
-            self.rows = max(self.rows, taken + self._parked)
-        return has_grown or self.rows != before
+        return self.rows != before
 
     @property
     def _parked(self) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from alto_exec import bank_memory
 from alto_exec.bank import AdapterBank, LinearShape
+from alto_exec.bank_memory import BankMemory
 from alto_exec.data.dataset import Dataset, Dropped
 from alto_exec.decoder import Decoder
 from alto_exec.executor import Executor
@@ -133,6 +134,35 @@ def test_a_bank_in_pieces_is_put_together_and_does_not_grow(tmp_path: Path) -> N
         executor.leave(each.id, keep=False)
     executor.launch(job("wide", rank=8))
     assert executor.bank.num_rows == 16
+
+
+def test_the_bank_grows_once_for_all_that_are_launched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside those who train; who has paused leaves first, but not who is among them."""
+    executor = an_executor(tmp_path, None)
+    trains, pauses, returns = (job(name, rank=4) for name in ("trains", "pauses", "returns"))
+    for each in (trains, pauses, returns):
+        executor.launch(each)
+    for each in (pauses, returns):
+        executor.leave(each.id, keep=True)
+    sizes: list[int] = []
+    resize = BankMemory.resize
+
+    def resized(memory: BankMemory, rows: int) -> None:
+        sizes.append(rows)
+        resize(memory, rows)
+
+    monkeypatch.setattr(BankMemory, "resize", resized)
+    group = [*(job(f"job-{number}", rank=rank) for number, rank in enumerate((4, 2, 8))), returns]
+    executor.expect(group)
+    kept = executor._seating._parked
+    assert list(kept) == [returns.id]
+    for each in group:
+        executor.launch(each)
+    assert sizes == [4 + 4 + 2 + 8 + 4]
+    assert executor.launch(pauses) is None
+    assert sizes == [22, 26]
 
 
 def test_when_memory_has_run_out_only_those_who_train_have_rows(
