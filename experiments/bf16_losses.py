@@ -1,16 +1,21 @@
-"""A job's losses in bfloat16: packed with 31 others against alone, beside PyTorch's own spread.
+"""A job's losses in bfloat16 beside other jobs and alone, beside PyTorch's own spread.
 
-    python -m experiments.bf16_losses --out losses.csv
+    python -m experiments.bf16_losses --out losses.csv --seeds 8
 
-Two runs of PEFT and AdamW that differ in the shape of their batches alone (four sequences at once;
-twice two, accumulated) say how far roundings lead one job astray in 200 steps. Whether a job stands
-alone or beside 31 others may lead it no further. A model of the width of SmolLM2-135M with random
-weights learns sequences in which each token has few that may follow.
+Runs of PEFT and AdamW that differ in the shape of their batches alone (four sequences at once,
+twice two, four times one, accumulated) say how far roundings lead one job astray in 200 steps.
+Whether a job stands alone, beside 7 others or beside 31 may lead it no further. A model of the
+width of SmolLM2-135M with random weights learns sequences in which each token has few that may
+follow; a seed draws the job's adapter and the order of its data. Seeds run side by side.
 """
 
 import argparse
 import csv
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +31,9 @@ from alto_policy.types import Hyperparameters, Job, JobId
 from alto_runs.sample_order import batch_indices
 
 SAMPLES, LENGTH, FOLLOWERS = 256, 64, 4
-NUM_OTHERS = 31
-NAMES = ("packed", "alone", "peft_4", "peft_2x2")
+NUM_OTHERS = (31, 7, 0)
+PARTS = (1, 2, 4)  # passes of PyTorch's that make up a step
+OURS, TORCHS = ("packed", "beside_7", "alone"), ("peft_4", "peft_2x2", "peft_1x4")
 
 
 def main() -> None:
@@ -35,32 +41,45 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=8)
     options = parser.parse_args()
+    seeds, run = (
+        range(options.seeds),
+        partial(losses_of, steps=options.steps, layers=options.layers),
+    )
+    processes = max(1, min(options.seeds, len(os.sched_getaffinity(0)) // 2))
+    with (
+        ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool,
+        options.out.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("seed", "step", *OURS, *TORCHS))
+        for seed, losses in zip(seeds, pool.map(run, seeds), strict=True):
+            for step, row in enumerate(losses, 1):
+                writer.writerow((seed, step, *(f"{loss:.8g}" for loss in row)))
+            print(f"seed {seed}: last losses", *(f"{loss:.4f}" for loss in losses[-1]), flush=True)
+
+
+def losses_of(seed: int, *, steps: int, layers: int) -> list[tuple[float, ...]]:
+    """Of each step, one job's loss in each run, in the order of the columns."""
+    torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config = config_of("SmolLM2-135M")
-    config.num_hidden_layers = options.layers
+    config.num_hidden_layers = layers
     data = sequences(config.vocab_size)
-    job = a_job(0, options.steps, rank=16, batch_size=4)
+    job = a_job(0, steps, seed, rank=16, batch_size=4)
     others = [
-        a_job(number, options.steps, rank=(4, 8, 16, 64)[number % 4], batch_size=1 + number % 3)
-        for number in range(1, 1 + NUM_OTHERS)
+        a_job(number, steps, seed, rank=(4, 8, 16, 64)[number % 4], batch_size=1 + number % 3)
+        for number in range(1, 1 + max(NUM_OTHERS))
     ]
     backbone = Decoder(random_model(config, device, torch.bfloat16))
-    first = AdapterBank(backbone.shapes, device, rows=0).fresh(16, seed=0)
-    runs = [
-        list(trained(backbone, [job, *others], data)),
-        list(trained(backbone, [job], data)),
-        list(trained_by_peft(config, device, job, data, backbone, first, parts=1)),
-        list(trained_by_peft(config, device, job, data, backbone, first, parts=2)),
+    first = AdapterBank(backbone.shapes, device, rows=0).fresh(16, seed=job.hyperparameters.seed)
+    runs = [list(trained(backbone, [job, *others[:count]], data)) for count in NUM_OTHERS]
+    runs += [
+        list(trained_by_peft(config, device, job, data, backbone, first, parts=parts))
+        for parts in PARTS
     ]
-    with options.out.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("step", *NAMES))
-        writer.writerows((step, *losses) for step, losses in enumerate(zip(*runs, strict=True), 1))
-    for (ours, theirs), what in (((0, 1), "packed against alone"), ((2, 3), "PyTorch against it")):
-        apart = [abs(a / b - 1) for a, b in zip(runs[ours], runs[theirs], strict=True)]
-        print(f"{what}: mean {sum(apart) / len(apart):.2e}, largest {max(apart):.2e}")
-    print("last losses:", *(f"{name} {run[-1]:.4f}" for name, run in zip(NAMES, runs, strict=True)))
+    return list(zip(*runs, strict=True))
 
 
 def sequences(vocabulary: int) -> list[Sample]:
@@ -76,9 +95,13 @@ def sequences(vocabulary: int) -> list[Sample]:
     return samples
 
 
-def a_job(number: int, steps: int, *, rank: int, batch_size: int) -> Job:
+def a_job(number: int, steps: int, seed: int, *, rank: int, batch_size: int) -> Job:
     h = Hyperparameters(
-        rank=rank, alpha=2 * rank, learning_rate=1e-3, batch_size=batch_size, seed=number
+        rank=rank,
+        alpha=2 * rank,
+        learning_rate=1e-3,
+        batch_size=batch_size,
+        seed=1000 * seed + number,
     )
     return Job(id=JobId(f"job-{number}"), hyperparameters=h, steps=steps, reports=1)
 
