@@ -167,12 +167,13 @@ def _told_recorded(runs: Sequence[Recorded]) -> Iterator[str]:
         own = _of_policy(runs, policy)
         if own:
             least, most = (pick(own, key=lambda run: run.ratio) for pick in (min, max))
+            begun = least.peft / (least.seconds - least.start)
             yield (
                 f"Recorded, `{policy}`, {len(own)} searches on one H100: {least.ratio:.0f} to "
                 f"{most.ratio:.0f} times PEFT's, by its measured passes. The least, {least.name}, "
                 f"took {least.seconds:.1f} s for {least.peft:,.0f}, of which {least.start:.1f} s "
-                f"until its executor was up; the most, {most.name}, {most.seconds:.1f} s for "
-                f"{most.peft:,.0f}."
+                f"until its executor was up ({begun:.0f} times without them); the most, "
+                f"{most.name}, {most.seconds:.1f} s for {most.peft:,.0f}."
             )
 
 
