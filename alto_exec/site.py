@@ -14,6 +14,7 @@ from alto_exec.moving import Move
 from alto_exec.preparation import PreparedTask
 from alto_policy.controller import Backend
 from alto_policy.decisions import Decision
+from alto_policy.policies import Settings, chooses_widths
 from alto_policy.types import Gpu, JobId, Task, TaskId
 from alto_policy.view import ClusterView
 from alto_runs.comparison import Comparison
@@ -29,6 +30,7 @@ __all__ = [
     "TaskFiles",
     "ThisMachine",
     "TrainingBackend",
+    "check_widths",
 ]
 
 
@@ -75,6 +77,15 @@ class TrainingBackend(Backend, Protocol):
         """The log is about to tell of these: what it then counts on must be on disk first. Raises
         UndecidedError where that cannot be: whoever asked goes on from where the log ends."""
         ...
+
+
+def check_widths(spec: ExecutorSpec, policy: Settings) -> None:
+    """Raises UserError where tasks may have more GPUs than their least and nobody would say so."""
+    if len(spec.widths) > 1 and not chooses_widths(policy):
+        raise UserError(
+            f"executor.max_gpus: value {spec.max_gpus}: this policy leaves each task on "
+            f"{spec.widths[0]} GPU(s), expected policy: elastic, or one of your own that resizes"
+        )
 
 
 class Site(Protocol):

@@ -14,7 +14,7 @@ from alto_exec.parallel.ranks import num_launched_ranks
 from alto_exec.preparation import PreparedTask, prepare
 from alto_exec.progress import Progress
 from alto_exec.sending import collect_work
-from alto_exec.site import RunToTrain, Site, Start, TaskFiles, ThisMachine
+from alto_exec.site import RunToTrain, Site, Start, TaskFiles, ThisMachine, check_widths
 from alto_exec.sweeping import sweep_checkpoints, tidy
 from alto_exec.undecided import Perseverance, UndecidedError
 from alto_policy.cluster import Cluster
@@ -90,6 +90,7 @@ def tune_at(site: Site, study: Study | str | Path, out: str | Path, options: Opt
     study = study if isinstance(study, Study) else load_study(Path(study))
     given = (("--publish", options.publish), ("--artifacts", options.artifacts))
     shelves = [Shelf.at(url, flag) for flag, url in given if url is not None]
+    check_widths(study.executor, study.policy)
     directory = _opened(Path(out), options)
     study = _settled(study, directory, site)
     prepared = prepare(study)

@@ -136,6 +136,9 @@ class Cluster(Records):
         if record.largest_capacity is not None:
             memory = replace(memory, capacity=min(memory.capacity, record.largest_capacity))
         record.executor = Executor(executor.gpus, status, memory)
+        if memory.widths:
+            record.holding_widths = memory.widths
+            record.task = self._tasks[event.task] = record.on_holding(record.task)
         return True
 
     def _go_down(self, event: ExecutorDown) -> None:

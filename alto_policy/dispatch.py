@@ -1,6 +1,7 @@
 """What all policies share: an executor for each task, kept packed while jobs wait."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import assert_never
 
 from alto_policy.decisions import (
@@ -8,6 +9,7 @@ from alto_policy.decisions import (
     ExitReason,
     Launch,
     Pause,
+    Resize,
     StartExecutor,
     Stop,
     StopExecutor,
@@ -106,11 +108,13 @@ class Dispatch:
             return (WakeAt(event.t),) if self.hears_all else self._start_executors(cluster)
         if isinstance(event, ExecutorUp):
             task = cluster.tasks()[event.task]
-            return self._attend(task, cluster, self._due(task, cluster))
+            wider = _wider(task, cluster, self.gangs(cluster)) if task.widths else ()
+            return wider or self._attend(task, cluster, self._due(task, cluster))
         if isinstance(event, _STARTING):
             if isinstance(event, _RETURNING) and cluster.is_waiting(event.task):
                 self._wait(cluster.tasks()[event.task], cluster)
-            return self._start_executors(cluster)
+            starts = self._start_executors(cluster)
+            return _outgrown(event, cluster) + starts
         if isinstance(event, TaskCancelled):
             ends = tuple(_cancel(cluster.tasks()[event.task], cluster))
             return (*ends, *self._start_executors(cluster))
@@ -255,6 +259,27 @@ def _going(job: JobId, cluster: ClusterView) -> Going:
     spec, history = cluster.spec(job), cluster.history(job)
     steps = spec.steps - (history[-1].step if history else 0)
     return Going(spec, steps * spec.hyperparameters.accumulation)
+
+
+def _wider(task: Task, cluster: ClusterView, gangs: Gangs) -> tuple[Resize, ...]:
+    """Where the executor that has come up does not hold jobs that one on more GPUs does. It ends
+    when that is told."""
+    gpus, memory = _executor(task, cluster)
+    if not memory.widths or len(gpus) in memory.widths:
+        return ()
+    can = (width for width in memory.widths if gangs.can_hold(width, task.kinds))
+    return tuple([Resize(task.id, width) for width in islice(can, 1)])
+
+
+def _outgrown(event: Event, cluster: ClusterView) -> tuple[StopExecutor, ...]:
+    """Where an executor that holds nothing has other GPUs than its task is to have by now."""
+    if type(event) is not TaskResized or (executor := cluster.executor(event.task)) is None:
+        return ()
+    is_empty = not any(cluster.residents(gpu) for gpu in executor.gpus)
+    is_up = executor.status is ExecutorStatus.UP
+    if is_empty and is_up and len(executor.gpus) != cluster.tasks()[event.task].num_gpus:
+        return (StopExecutor(event.task),)
+    return ()
 
 
 def _too_large(task: Task, cluster: ClusterView) -> Sequence[Stop]:

@@ -16,6 +16,7 @@ __all__ = [
     "Logits",
     "MeasuredPasses",
     "MemoryModel",
+    "holding_widths",
     "joined",
     "load_of",
     "recorded_rows",
@@ -177,6 +178,8 @@ class MemoryModel:
     max_jobs: int | None = None  # jobs at once, whatever the memory
     passes: MeasuredPasses | None = None
     kept: KeptActivations | None = None  # where they may be: see `layers_again`
+    # Of the numbers of GPUs that its task may take those that hold as many of its jobs as any.
+    widths: tuple[int, ...] = field(default=(), metadata=LEFT_OUT)  # none: all do, or nobody knows
 
     def __post_init__(self) -> None:
         if self.max_jobs is not None and self.max_jobs < 1:
@@ -262,6 +265,16 @@ def saving_pays(
         return False
     few, many = (model.num_fitting(task.jobs, task.max_length) for model in (keeping, again))
     return many > few or tokens_per_second(again) > _GAIN * tokens_per_second(keeping)
+
+
+def holding_widths(task: Task, memory_on: Callable[[int], MemoryModel]) -> tuple[int, ...]:
+    """Those of a task's `widths`, for its memory; none where it makes no difference."""
+    counts = {
+        width: memory_on(width).num_fitting(task.jobs, task.max_length) for width in task.widths
+    }
+    most = max(counts.values(), default=0)
+    found = tuple(width for width, count in counts.items() if count == most)
+    return () if len(found) == len(counts) else found
 
 
 def joined(keeping: MemoryModel, again: MemoryModel) -> MemoryModel:

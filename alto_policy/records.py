@@ -27,10 +27,18 @@ class TaskRecord:
     executor: Executor | None = None
     largest_capacity: int | None = None  # bytes; what out-of-memory errors have taught
     is_cancelled: bool = False
+    holding_widths: tuple[int, ...] = ()  # by the last executor; none: all widths do
 
     @property
     def is_over(self) -> bool:
         return len(self.by_status.get(_ENDED, _NOBODY)) == len(self.task.jobs)
+
+    def on_holding(self, task: Task) -> Task:
+        """With the choices that hold its jobs, and what it has now."""
+        if not self.holding_widths:
+            return task
+        allowed = (*self.holding_widths, task.num_gpus)
+        return replace(task, widths=tuple(width for width in task.widths if width in allowed))
 
 
 @dataclass(slots=True)
@@ -170,5 +178,7 @@ def _resize(
         task = replace(record.task, num_gpus=event.num_gpus, widths=widths)
     except ValueError as error:
         raise ImpossibleEventError(f"TaskResized: task {event.task}: {error}") from error
-    record.task = tasks[event.task] = task
+    if event.widths is not None:
+        record.holding_widths = ()  # other GPUs may be there
+    record.task = tasks[event.task] = record.on_holding(task)
     return not (record.is_over or record.is_cancelled)

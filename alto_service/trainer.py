@@ -10,7 +10,7 @@ from alto_exec.backend import Past
 from alto_exec.inbox import Cancellation, Request, Submission
 from alto_exec.machine import facts
 from alto_exec.sending import collect_work
-from alto_exec.site import RunToTrain, Site, Start, TaskFiles, ThisMachine
+from alto_exec.site import RunToTrain, Site, Start, TaskFiles, ThisMachine, check_widths
 from alto_exec.sweeping import tidy
 from alto_exec.undecided import Perseverance
 from alto_policy.cluster import Cluster
@@ -89,6 +89,7 @@ def _go_on(
     roots: tuple[Path, ...],
 ) -> None:
     """From where the log ends."""
+    check_widths(settings.executor, settings.policy)
     handover = Handover(directory.store_path)
     admission = Admission.of(roots, settings.policy)
     with _log_writer(directory) as writer:

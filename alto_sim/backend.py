@@ -78,7 +78,7 @@ class SimBackend:
                 self._executors.launch(self._trainees[job], decision.task, decision.gpu)
         elif isinstance(decision, StartExecutor):
             task, gpus = self._tasks[decision.task], decision.gpus
-            self._executors.start(task.on(len(gpus)), gpus)
+            self._executors.start(task, gpus)
         elif isinstance(decision, StopExecutor):
             self._executors.stop(decision.task)
         elif isinstance(decision, Pause):

@@ -1,7 +1,7 @@
 """The executors of a simulated cluster, and what becomes of the jobs in them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from alto_policy.events import (
@@ -14,6 +14,7 @@ from alto_policy.events import (
     NodeDown,
     NodeUp,
 )
+from alto_policy.memory import holding_widths
 from alto_policy.types import Gpu, GpuId, JobId, Task, TaskId
 from alto_runs.costs.kinds import KindCosts
 from alto_sim.clock import Clock
@@ -68,7 +69,9 @@ class Executors:
         self._home: dict[JobId, tuple[_Executor, AnyLane]] = {}  # of those that hold memory
         self._paused_in: dict[JobId, Lane] = {}  # where jobs have paused last
 
-    def start(self, task: Task, gpus: tuple[GpuId, ...]) -> None:
+    def start(self, known: Task, gpus: tuple[GpuId, ...]) -> None:
+        """The task may have a choice of how many GPUs it takes; the executor has not."""
+        task = known.on(len(gpus))
         dice, latencies = self._dice, self._latencies
         hardware, mixture = self._hardware, self._workload.mixture
         costs = None if mixture is None else mixture.of_gang(hardware.kinds(gpus), task)
@@ -78,9 +81,10 @@ class Executors:
 
         def come_up() -> None:
             if self._executors.get(task.id) is executor:
-                memory = (
-                    self._workload.memory_of(task) if costs is None else costs.memory_model(task)
-                )
+                memory_of = self._workload.memory_of if costs is None else costs.memory_model
+                memory = memory_of(task)
+                if found := holding_widths(known, lambda width: memory_of(known.on(width))):
+                    memory = replace(memory, widths=found)
                 self._tell(ExecutorUp(self._clock.now, task.id, memory))
 
         self._clock.after(seconds, come_up)

@@ -6,20 +6,21 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from alto_exec.decoder import Decoder, can_be_written_out
-from alto_exec.machine import dtype_of
+from alto_exec.machine import device_of, dtype_of
 from alto_exec.models.load import load_backbone
-from alto_exec.parallel.ranks import Ranks
+from alto_exec.parallel.ranks import Ranks, ranks_in_one_memory
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.preparation import PreparedTask, bank_of
 from alto_policy.exchange import LAYERS_AT_HAND, ShardedLinears
 from alto_policy.layout import Layout, PassCosts, Spread, choose_layout, count_whole_layers
+from alto_policy.memory import MemoryModel, holding_widths
 from alto_runs.costs.recording import most_recorded_in_shards, most_recorded_tokens
 from alto_runs.study import ExecutorSpec
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["load_shards", "spread_of"]
+__all__ = ["load_shards", "spread_of", "widths_of"]
 
 _MARGIN = 0.9  # of the memory, as when a model of it is measured
 
@@ -27,43 +28,90 @@ _MARGIN = 0.9  # of the memory, as when a model of it is measured
 def spread_of(prepared: PreparedTask, spec: ExecutorSpec, ranks: Ranks) -> Spread:
     """Chosen from the shapes of the model alone, before any weight is read. What is packed in few
     bits is copied."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(
-        prepared.model, local_files_only=True, trust_remote_code=False
-    )
-    if spec.frozen_weights != "plain" or not can_be_written_out(config):
+    if (counted := _Counted.of(prepared, spec, ranks.device)) is None:
         return Spread(layout=Layout.COPIES)
-    with torch.device("meta"):
-        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype_of(spec))
-    sizes = _Sizes.of(model)
-    decoder = Decoder(cast("PreTrainedModel", model), prepared.spec.targets)
-    counted = prepared.memory(decoder, bank_of(decoder, spec), spec)
-    if ranks.device.type == "cuda" and spec.memory_gb is None:
-        counted = replace(counted, capacity=int(_MARGIN * torch.cuda.mem_get_info()[1]))
-    linears = ShardedLinears(
-        num_gpus=ranks.size,
-        layers=sizes.layers,
-        groups=decoder.group_sizes,
-        item_bytes=decoder.dtype.itemsize,
-        reads_peers=ranks.reach_one_another,
-    )
-    exchanged = 0 if spec.recompute is True else linears.most_exchanged_bytes()
-    copies = replace(counted, fixed=sizes.weights)
-    shards = replace(counted, fixed=sizes.on_one_of(ranks.size) + exchanged)
+    linears = counted.linears(ranks.size, reads_peers=ranks.reach_one_another)
+    shards = counted.shards(linears)
     can_record = ranks.device.type == "cuda"
     costs = PassCosts.estimated(
         linears,
-        sizes.parameters,
+        counted.sizes.parameters,
         recorded_alone=most_recorded_tokens(linears.groups) if can_record else 0,
         recorded_together=most_recorded_in_shards(linears) if can_record else 0,
         recomputes=spec.recompute is True,
     )
-    layout = choose_layout(prepared.task, copies, shards, costs)
+    layout = choose_layout(prepared.task, counted.copies(), shards, costs)
     if layout is Layout.COPIES:
         return Spread(layout=layout)
-    room = count_whole_layers(prepared.task, shards, sizes.more_for_whole_layer(ranks.size))
-    return Spread(layout=layout, whole_layers=min(room, sizes.layers))
+    more = counted.sizes.more_for_whole_layer(ranks.size)
+    room = count_whole_layers(prepared.task, shards, more)
+    return Spread(layout=layout, whole_layers=min(room, counted.sizes.layers))
+
+
+def widths_of(prepared: PreparedTask, spec: ExecutorSpec) -> tuple[int, ...]:
+    """Of the numbers of GPUs that the task may take those that hold as many of its jobs as any, the
+    backbone copied or split; none where all do, or where it is always copied."""
+    widths, device = spec.widths, device_of(spec)
+    if not widths or (counted := _Counted.of(prepared, spec, device)) is None:
+        return ()
+    task, copies = replace(prepared.task, num_gpus=widths[0], widths=widths), counted.copies()
+
+    def memory_on(width: int) -> MemoryModel:
+        capacity = copies.capacity // ranks_in_one_memory(device, width)
+        layouts = [copies]
+        if width > 1:
+            layouts.append(counted.shards(counted.linears(width, reads_peers=False)))
+        on_each = [replace(layout, capacity=capacity) for layout in layouts]
+        return max(on_each, key=lambda one: one.num_fitting(task.jobs, task.max_length))
+
+    return holding_widths(task, memory_on)
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """What a backbone that can be split holds, by its shapes."""
+
+    sizes: "_Sizes"
+    decoder: Decoder
+    memory: MemoryModel
+    recomputes: bool
+
+    @classmethod
+    def of(
+        cls, prepared: PreparedTask, spec: ExecutorSpec, device: torch.device
+    ) -> "_Counted | None":
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        config = AutoConfig.from_pretrained(
+            prepared.model, local_files_only=True, trust_remote_code=False
+        )
+        if spec.frozen_weights != "plain" or not can_be_written_out(config):
+            return None
+        with torch.device("meta"):
+            model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype_of(spec))
+        sizes = _Sizes.of(model)  # of which a decoder takes what it needs
+        decoder = Decoder(cast("PreTrainedModel", model), prepared.spec.targets)
+        memory = prepared.memory(decoder, bank_of(decoder, spec), spec)
+        if device.type == "cuda" and spec.memory_gb is None:
+            memory = replace(memory, capacity=int(_MARGIN * torch.cuda.mem_get_info()[1]))
+        return cls(sizes, decoder, memory, spec.recompute is True)
+
+    def linears(self, num_gpus: int, *, reads_peers: bool) -> ShardedLinears:
+        return ShardedLinears(
+            num_gpus=num_gpus,
+            layers=self.sizes.layers,
+            groups=self.decoder.group_sizes,
+            item_bytes=self.decoder.dtype.itemsize,
+            reads_peers=reads_peers,
+        )
+
+    def copies(self) -> MemoryModel:
+        return replace(self.memory, fixed=self.sizes.weights)
+
+    def shards(self, linears: ShardedLinears) -> MemoryModel:
+        exchanged = 0 if self.recomputes else linears.most_exchanged_bytes()
+        fixed = self.sizes.on_one_of(linears.num_gpus) + exchanged
+        return replace(self.memory, fixed=fixed)
 
 
 def load_shards(

@@ -23,6 +23,7 @@ __all__ = [
     "join_launched_ranks",
     "join_ranks",
     "num_launched_ranks",
+    "ranks_in_one_memory",
 ]
 
 LOST_RANK_STATUS = 3  # of a process that exits because another one is gone
@@ -175,6 +176,11 @@ def join_launched_ranks(device: torch.device, address: str = "env://") -> Ranks:
     if num_launched_ranks() == 1:
         return join_ranks(0, 1, "tcp://127.0.0.1:0", device)
     return join_ranks(int(os.environ["RANK"]), num_launched_ranks(), address, device)
+
+
+def ranks_in_one_memory(device: torch.device, size: int) -> int:
+    """Of so many ranks those that share what a device has: of a CPU all of them."""
+    return size if device.type == "cpu" else 1
 
 
 def _watch(ranks: Ranks) -> None:

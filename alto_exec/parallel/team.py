@@ -21,7 +21,7 @@ from alto_exec.parallel.commands import (
     Start,
 )
 from alto_exec.parallel.member import Member
-from alto_exec.parallel.ranks import Ranks
+from alto_exec.parallel.ranks import Ranks, ranks_in_one_memory
 from alto_policy.events import Departure
 from alto_policy.layout import Spread
 from alto_policy.memory import MemoryModel
@@ -82,7 +82,7 @@ class Team:
         """Come up with the task's backbone; what each of the ranks can hold."""
         models = [answer.memory for answer in self._all(Start(task, spread))]
         found = [model for model in models if model is not None]
-        here = self._ranks.size if self._ranks.device.type == "cpu" else 1  # ranks share its memory
+        here = ranks_in_one_memory(self._ranks.device, self._ranks.size)
         return replace(
             max(found, key=lambda model: model.fixed),
             capacity=min(model.capacity for model in found) // here,

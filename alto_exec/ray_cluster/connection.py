@@ -1,6 +1,7 @@
 """A Ray cluster as the place where a run trains."""
 
 import logging
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -124,8 +125,13 @@ def connected(address: str) -> Iterator[RayCluster]:
             _knock(address)
             ray.init(address=address, **JOINING)
     except (OSError, ValueError) as error:
+        # Ray takes its token along to a cluster that it finds by itself, never to a named one.
+        why = (
+            "" if "RAY_AUTH_MODE" in os.environ else "; if it asks for a token, RAY_AUTH_MODE=token"
+        )
         raise UserError(
-            f"--cluster: value {address!r}: no Ray cluster there, expected local, auto or HOST:PORT"
+            f"--cluster: value {address!r}: no Ray cluster there, or none that takes this process, "
+            f"expected local, auto or HOST:PORT{why}"
         ) from error
     try:
         yield RayCluster(threads=threads)

@@ -3,7 +3,7 @@
 import os
 import threading
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -11,7 +11,7 @@ from alto_exec.backend import StartedExecutor
 from alto_exec.checkpoint import kept_step
 from alto_exec.parallel.launched import loader_of
 from alto_exec.parallel.member import Member
-from alto_exec.parallel.placing import spread_of
+from alto_exec.parallel.placing import spread_of, widths_of
 from alto_exec.parallel.ranks import (
     Ranks,
     is_launched_beside_another,
@@ -68,7 +68,8 @@ class Duty:
                 if kept_step(self.start.directory.checkpoint(job)) < step
             ]
         )
-        return crew, memory
+        widths = widths_of(self.start.prepared, self.start.spec)
+        return crew, replace(memory, widths=widths) if widths else memory
 
     def _follow(self) -> None:
         """Until the leader is gone, or this rank fails, which the others notice."""

@@ -21,7 +21,7 @@ from alto_policy.policies.srtf import Srtf, SrtfSettings
 from alto_policy.policies.tuners import TunerSettings, build_tuner
 from alto_policy.view import Policy
 
-__all__ = ["SETTINGS", "Settings", "build"]
+__all__ = ["SETTINGS", "Settings", "build", "chooses_widths"]
 
 # Orders of the tasks; their jobs train to their ends.
 SchedulerSettings = (
@@ -47,6 +47,12 @@ SETTINGS: dict[str, type[BuiltInSettings]] = {
     "hyperband": HyperbandSettings,
     "median": MedianSettings,
 }
+
+
+def chooses_widths(settings: Settings) -> bool:
+    """Whether the policy says on how many GPUs a task trains: a user's own may. Those that take
+    turns do not: whoever waits has its turn soon, and to begin anew costs as much as a turn."""
+    return isinstance(settings, ElasticSettings | OwnSettings)
 
 
 def build(

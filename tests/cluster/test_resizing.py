@@ -12,6 +12,7 @@ from alto_policy.events import TaskResized
 from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.elastic import ElasticSettings
+from alto_policy.policies.las import LasSettings
 from alto_runs.errors import UserError
 from alto_runs.own_policy import own_policy, source_of
 from alto_runs.replaying import replay_run
@@ -155,6 +156,26 @@ def test_an_elastic_policy_uses_what_idles(
     assert_same_outcome(result, expected)
     assert 2 in widths(result)
     assert replay_run(tmp_path / "run")[1] is None
+
+
+def test_nobody_is_resized_to_what_does_not_hold_its_jobs(
+    nodes: Any, study: Study, expected: Result, tmp_path: Path
+) -> None:
+    """Ranks of a CPU share its memory: two of them hold none of these jobs, though their policy
+    would have two."""
+    tight = study.executor.model_copy(update={"memory_gb": 0.0014})
+    tight_study = study.model_copy(update={"executor": tight})
+    result = tune(up_to(tight_study, 2), tmp_path / "run", cluster=nodes.address, console=SILENT)
+    assert_same_outcome(result, expected)
+    assert widths(result) == [1]
+    assert replay_run(tmp_path / "run")[1] is None
+
+
+def test_a_policy_that_never_resizes_is_told_so(study: Study, tmp_path: Path) -> None:
+    taking_turns = up_to(study, 2, LasSettings())
+    with pytest.raises(UserError, match=r"^executor.max_gpus: value 2: this policy leaves each"):
+        tune(taking_turns, tmp_path / "run", console=SILENT)
+    assert not (tmp_path / "run").exists()
 
 
 def test_one_device_has_no_choice(study: Study, tmp_path: Path) -> None:

@@ -13,7 +13,12 @@ from alto_policy.runlog import RunLog
 from alto_policy.types import GpuId, Hyperparameters, JobId
 from alto_runs.directory import RunDirectory
 from alto_runs.history import follow
-from alto_runs.leaderboard import leaderboard_json, rank_jobs
+from alto_runs.leaderboard import (
+    ADAPTER_STEP,
+    ADAPTER_WEIGHTS,
+    leaderboard_json,
+    rank_jobs,
+)
 from tests.runs.cases import T, entry, fates, job, launch, log_of, task, up
 
 
@@ -97,6 +102,37 @@ def test_an_adapter_counts_when_its_weights_are_there(tmp_path: Path) -> None:
     assert adapters.pop(JobId("weak")) == "jobs/weak"
     assert set(adapters.values()) == {None}
     assert all(s.adapter is None for s in rank_jobs(follow(fates())))
+
+
+@pytest.mark.parametrize(
+    ("step", "loss", "adapter"),
+    [
+        pytest.param("4", 1.0, "jobs/a", id="of its best report"),
+        pytest.param("2", 3.0, "jobs/a", id="of an earlier one: the best was lost"),
+        pytest.param("6", 1.0, None, id="of a loss that is not finite"),
+        pytest.param("8", 1.0, None, id="of a report that nobody has heard"),
+        pytest.param(None, 1.0, "jobs/a", id="as older runs wrote it"),
+    ],
+)
+def test_an_adapter_stands_beside_its_own_loss(
+    step: str | None, loss: float, adapter: str | None, tmp_path: Path
+) -> None:
+    log = log_of(
+        entry(TaskArrived(0.0, task("t", [job("a")])), StartExecutor(T, (GpuId(0),))),
+        entry(up(1.0), launch("a")),
+        *(
+            entry(LossReported(2.0 + at, JobId("a"), at, 9.0, val))
+            for at, val in ((2, 3.0), (4, 1.0), (6, math.nan))
+        ),
+    )
+    run = RunDirectory(tmp_path)
+    told = {} if step is None else {ADAPTER_STEP: step}
+    header = json.dumps({"__metadata__": {"format": "pt", **told}}).encode()
+    folder = run.job_folder(JobId("a"))
+    folder.mkdir(parents=True)
+    (folder / ADAPTER_WEIGHTS).write_bytes(len(header).to_bytes(8, "little") + header)
+    (standing,) = rank_jobs(follow(log), run)
+    assert (standing.best_val_loss, standing.adapter) == (loss, adapter)
 
 
 def test_the_file_is_json_of_flat_rows() -> None:

@@ -9,9 +9,18 @@ from hypothesis import strategies as st
 
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, replay, run
-from alto_policy.decisions import Decision, Resize, StartExecutor
+from alto_policy.decisions import Decision, Resize, StartExecutor, Stop
 from alto_policy.dispatch import Dispatch
-from alto_policy.events import Event, ExecutorDown, ExecutorUp, JobLeft, TaskArrived, TaskCancelled
+from alto_policy.events import (
+    Departure,
+    Event,
+    ExecutorDown,
+    ExecutorUp,
+    JobLeft,
+    TaskArrived,
+    TaskCancelled,
+)
+from alto_policy.memory import MemoryModel
 from alto_policy.policies import Settings, build
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.elastic import ElasticSettings
@@ -152,11 +161,12 @@ def simulated(
     payback: float = 5.0,
     policy: Settings | None = None,
     step_time: StepTime | None = None,
+    kind: type[Workload] = Workload,
 ) -> list[Entry]:
     """Tasks of an arrival, a name, so many jobs and so many steps of a second, on four GPUs. The
     name begins with that of the tenant. The first job has all its steps, the others a fifth of
     them where they are negative."""
-    work = Workload(
+    work = kind(
         arrivals=tuple(
             TaskArrived(t, replace(task(name, jobs), widths=widths, tenant=name[0]))
             for t, name, count, steps in tasks
@@ -250,6 +260,30 @@ def test_an_executor_is_as_wide_as_its_gpus() -> None:
 
     simulated((0.0, "a", 4, 9), step_time=Noted(per_pass=1.0, per_token=0.0, per_evaluation=0.0))
     assert set(seen) == {4}
+
+
+class Split(Workload):
+    """Of backbones that are split over their GPUs: one of them alone holds no job."""
+
+    def memory_of(self, task: Task) -> MemoryModel:
+        return replace(MEMORY, capacity=12, fixed=12 // task.num_gpus)
+
+
+def test_nobody_is_narrowed_to_gpus_that_do_not_hold_its_jobs() -> None:
+    tasks = [(0.0, "a", 8, 200), *((50.0, name, 4, 50) for name in "bcd")]
+    assert ("a", 1) in starts(simulated(*tasks))
+    assert ("a", 1) not in starts(simulated(*tasks, kind=Split))
+
+
+def test_who_came_up_on_too_few_begins_anew_on_more() -> None:
+    """And no job of it is lost."""
+    entries = simulated((0.0, "a", 8, 20), policy=FifoSettings(), kind=Split)
+    assert starts(entries) == [("a", 1), ("a", 2)]
+    ends = [entry.event.how for entry in entries if isinstance(entry.event, JobLeft)]
+    assert set(ends) == {Departure.FINISHED}
+    alone = simulated((0.0, "a", 8, 20), policy=FifoSettings(), kind=Split, widths=())
+    decisions = [decision for entry in alone for decision in entry.decisions]
+    assert sum(isinstance(one, Stop) for one in decisions) == 8
 
 
 def test_no_more_gpus_than_there_are_jobs() -> None:
