@@ -31,6 +31,7 @@ from tests.kernels.lora_linear.cases import Case, draw, ours
 from tests.kernels.lora_mlp.block import Block
 
 BF16 = torch.bfloat16
+_MADE = {"inside": "MAKES_S", "along": "ALONG"}
 
 
 class _NoCard:
@@ -56,8 +57,8 @@ def compile_ahead() -> set[str]:
         assert warmup
         kernel = run(self, *args, grid=grid, warmup=warmup, **options)  # type: ignore[no-untyped-call]
         assert isinstance(kernel, FutureKernel)
-        inside = " with s made inside" if options.get("MAKES_S") else ""
-        found.add(f"{self.fn.__module__}.{self.fn.__name__}{inside}")
+        made = [word for word, name in _MADE.items() if options.get(name)]
+        found.add(" with s made ".join((f"{self.fn.__module__}.{self.fn.__name__}", *made)))
         return kernel
 
     setattr(JITFunction, "run", noticed)  # noqa: B010 - a method is none of its types
@@ -78,6 +79,9 @@ def lora_linears() -> None:
         for case in (narrow, wide):
             ours(case, draw(case, BF16), BF16, Path.FUSED)
     ours(wide, draw(wide, BF16), BF16, Path.ADDED)
+    vars(fused)["_makes_s_inside"] = lambda *_: False
+    vars(fused)["_makes_s_along"] = lambda *_: True
+    ours(narrow, draw(narrow, BF16), BF16, Path.FUSED)
 
 
 def gated_block() -> None:

@@ -46,7 +46,9 @@ def forward(
     tables, outputs = plan.tables(x_TI.device), group.weight_OI.shape[0]
     a_RC = group.a_RMI.flatten(1)
     inside = path is Path.FUSED and _makes_s_inside(x_TI, group, tables)
-    if inside:
+    along = path is Path.FUSED and not inside and gated_TF is None
+    along = along and _makes_s_along(x_TI, group, tables)
+    if inside or along:
         s_PJ = x_TI.new_empty(tables.num_pairs * TILE_ROWS, tables.rank_width * len(group.outputs))
     else:
         s_PJ = shrink(x_TI, a_RC, _input_spans(group), tables, shared=True, number=group.number)
@@ -61,7 +63,7 @@ def forward(
     _product(
         y_TO, x_TI, weight, group.bias_O, s_PJ, group.b_RO, ends if gated_TF is None else None,
         tables, w_is_nk=is_oi, members=len(group.outputs), block_n=_block_n(group.outputs),
-        **({"a_RC": a_RC} if inside else {}),
+        **({"a_RC": a_RC, "along": along} if inside or along else {}),
         **({} if gated_TF is None else {"gated_TF": gated_TF}),
     )  # fmt: skip
     return y_TO, s_PJ
@@ -75,12 +77,28 @@ def stores_gated(x_TI: Tensor, group: AdaptedGroup) -> bool:
 
 def _makes_s_inside(x_TI: Tensor, group: AdaptedGroup, tables: Tables) -> bool:
     """Whether the product of y makes s itself, beside its first tiles, and is faster for it."""
-    if not _runs_in_gluon(x_TI) or tables.has_dropout or _block_n(group.outputs) != _WIDEST:
+    if not _may_make_s(x_TI, group, tables):
         return False
     from alto_kernels.lora_linear.kernel.hopper_shrink import producers_of
 
     members, outputs = len(group.outputs), group.weight_OI.shape[0]
     return producers_of(tables, members, group.inputs, outputs, num_programs(x_TI.device)) > 0
+
+
+def _makes_s_along(x_TI: Tensor, group: AdaptedGroup, tables: Tables) -> bool:
+    """Whether it makes s along with the first tiles of its first programs, and is faster for it."""
+    if not _may_make_s(x_TI, group, tables):
+        return False
+    from alto_kernels.lora_linear.kernel.hopper_shrink import along_pays, fits_along
+
+    members = len(group.outputs)
+    fits = fits_along(tables, members, num_programs(x_TI.device))
+    return fits and along_pays(tables, members, group.inputs)
+
+
+def _may_make_s(x_TI: Tensor, group: AdaptedGroup, tables: Tables) -> bool:
+    is_wide = _block_n(group.outputs) == _WIDEST
+    return _runs_in_gluon(x_TI) and not tables.has_dropout and is_wide
 
 
 def backward(

@@ -7,7 +7,8 @@ import torch
 
 from alto_kernels.lora_linear import Path, Plan, Segment, fused
 from alto_kernels.lora_linear.fused import hides_both
-from alto_kernels.lora_linear.kernel.hopper_shrink import producers_of
+from alto_kernels.lora_linear.kernel.device import num_programs
+from alto_kernels.lora_linear.kernel.hopper_shrink import along_pays, fits_along, producers_of
 from tests.kernels.comparing import DEVICE, DTYPES, ON_GPU, assert_as_exact_as_torch
 from tests.kernels.lora_linear.cases import NAMES, Case, by_autograd, draw, group_of, ours
 
@@ -28,6 +29,22 @@ CASES = [
     ),
     pytest.param(
         Case((4000, 190, 0, 3000, 1002), (16,) * 5, inputs=4096, outputs=(4096,)), id="many-tiles"
+    ),
+]
+ALONG = [
+    pytest.param(
+        Case((1, 130, 0, 7, 300), (8, 16, 4, 8, 16), inputs=264, outputs=(256,), bias=True),
+        id="ragged-with-an-empty-segment-and-bias",
+    ),
+    pytest.param(
+        Case((4000, 190, 0, 3000, 1002), (16,) * 5, inputs=2048, outputs=(2048,)), id="many-tiles"
+    ),
+    pytest.param(
+        Case((256,) * 60 + (31,) * 20, (16,) * 80, inputs=512, outputs=(1024, 256, 256), tail=7),
+        id="three-members-and-as-many-rows-of-tiles-as-there-are-programs",
+    ),
+    pytest.param(
+        Case((3000, 2000, 60), (64, 40, 33), inputs=2048, outputs=(512,), tail=1), id="ranks-to-64"
     ),
 ]
 needs_hopper = [
@@ -65,6 +82,30 @@ class TestOnHopper:
         assert not broken["y"].isfinite().all()
 
 
+class TestAlongOnHopper:
+    """Made along with first tiles, whether that is faster or not."""
+
+    pytestmark = needs_hopper
+
+    @pytest.mark.parametrize("dtype", DTYPES[-1:], ids=str)
+    @pytest.mark.parametrize("case", ALONG)
+    def test_values_and_gradients(
+        self, case: Case, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(fused, "_makes_s_inside", lambda *_: False)
+        t = draw(case, dtype)
+        group, tables = group_of(case, t, dtype), case.plan().tables(DEVICE)
+        assert fits_along(tables, len(group.outputs), num_programs(DEVICE))
+        monkeypatch.setattr(fused, "_makes_s_along", lambda *_: True)
+        got, torchs = ours(case, t, dtype, Path.FUSED), by_autograd(case, t, dtype)
+        exact = by_autograd(case, t, torch.float64)
+        for name in NAMES:
+            assert_as_exact_as_torch(got[name], torchs[name], exact[name])
+        for _ in range(8):
+            again = ours(case, t, dtype, Path.FUSED)
+            assert all(torch.equal(got[name], again[name]) for name in NAMES)
+
+
 def uniform(jobs: int, rows: int, rank: int) -> Plan:
     return Plan(
         jobs * rows,
@@ -88,6 +129,31 @@ def test_s_is_made_inside_where_that_is_hidden(
 ) -> None:
     tables = plan.tables(torch.device("cpu"))
     assert producers_of(tables, 1, inputs, outputs, 132) == programs
+
+
+@pytest.mark.parametrize(
+    ("plan", "members", "inputs", "pays"),
+    [
+        pytest.param(uniform(32, 256, 16), 1, 2048, True, id="one-member"),
+        pytest.param(uniform(32, 256, 16), 3, 2048, True, id="three-members"),
+        pytest.param(uniform(8, 1024, 64), 1, 14336, True, id="ranks-of-64-and-long-rows"),
+        pytest.param(uniform(512, 16, 16), 1, 2048, False, id="many-segments-in-a-tile"),
+    ],
+)
+def test_s_is_made_along_where_that_is_cheaper(
+    plan: Plan, members: int, inputs: int, pays: bool
+) -> None:
+    tables = plan.tables(torch.device("cpu"))
+    assert fits_along(tables, members, 132)
+    assert along_pays(tables, members, inputs) is pays
+
+
+def test_s_is_made_along_of_few_ranks_and_rows() -> None:
+    device = torch.device("cpu")
+    assert not fits_along(uniform(8, 1024, 128).tables(device), 1, 132)
+    assert not fits_along(uniform(8, 1024, 32).tables(device), 3, 132)
+    assert not fits_along(uniform(32, 1024, 16).tables(device), 1, 132)
+    assert not fits_along(Plan(0, ()).tables(device), 1, 132)
 
 
 @pytest.mark.parametrize(

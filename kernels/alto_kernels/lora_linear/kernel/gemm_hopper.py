@@ -3,8 +3,9 @@
 The fetching warp walks over the same tiles and K steps and runs ahead of the others by the depth
 of a ring of buffers. The adapters' steps pass through that ring like all others, and the first
 steps of the next tile are fetched while the last one is being stored. `s` may be made inside of
-this kernel as well (`hopper_shrink.py`); where it is not, programs begin while its last parts are
-made, for x and the weight were there before that began, and wait where they first meet it.
+this kernel as well (`hopper_shrink.py`, `hopper_along.py`); where it is not, programs begin while
+its last parts are made, for x and the weight were there before that began, and wait where they
+first meet it.
 What it stores beside or in place of its tiles where gate and up are near: `hopper_gates.py`.
 """
 
@@ -25,6 +26,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from alto_kernels.lora_linear.kernel.device import num_programs
+from alto_kernels.lora_linear.kernel.hopper_along import fetch_along, multiply_along
 from alto_kernels.lora_linear.kernel.hopper_flags import (
     thread_barrier,
     wait_for,
@@ -32,11 +34,16 @@ from alto_kernels.lora_linear.kernel.hopper_flags import (
 )
 from alto_kernels.lora_linear.kernel.hopper_gates import fetch_gates, store, store_gradients
 from alto_kernels.lora_linear.kernel.hopper_shrink import (
-    OUTSIDE,
     chunks_of,
     fetch_shrink,
     multiply_shrink,
     producers_of,
+)
+from alto_kernels.lora_linear.kernel.hopper_tiles import (
+    fetch_bank,
+    fetch_weight,
+    members_of,
+    tile_of,
 )
 from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
 
@@ -60,6 +67,7 @@ def gemm_hopper(
     members: int,
     block_n: int,
     a_RC: Tensor | None = None,
+    along: bool = False,
     gated_TF: Tensor | None = None,
     gates_TO: Tensor | None = None,
 ) -> None:
@@ -67,8 +75,8 @@ def gemm_hopper(
     `gated_TF` last silu(gate) * up, of y's two halves. With `gates_TO`, gate and up side by side,
     what is computed is the gradient of silu(gate) * up, and y becomes those of gate and of up.
 
-    For the first `block_n` must be 256, and `producers_of` more than 0; for the others `block_n`
-    must divide the columns of gate.
+    For the first `block_n` must be 256, and `producers_of` more than 0, or, `along` the product,
+    `fits_along`; for the others `block_n` must divide the columns of gate.
     """
     (T, K), N = x_TK.shape, y_TN.shape[1] if gates_TO is None else y_TN.shape[1] // 2
     step, device = tables.rank_step, x_TK.device
@@ -77,16 +85,18 @@ def gemm_hopper(
     # No more programs than their rounds of tiles need: what runs beside finds room.
     programs = triton.cdiv(tiles, triton.cdiv(tiles, most))
     a_desc = flags = None
-    producers, chunks, columns = 0, 0, _BLOCK_K
+    producers, chunks, columns, items = 0, 0, _BLOCK_K, 0
     gated = gated_TF is not None
     piece = block_n // 2 if gated else block_n  # columns of one copy
     gates = gated_TF if gates_TO is None else gates_TO
     gates_desc = None if gates is None else _descriptor(gates, (TILE_ROWS, block_n // 2))
     if a_RC is not None:
-        programs, producers = most, producers_of(tables, members, K, N, most)
         chunks, columns = chunks_of(tables, members)
+        items = tables.num_tiles if along else tables.num_pairs * chunks
+        producers = 0 if along else producers_of(tables, members, K, N, most)
+        programs = max(programs, tables.num_tiles) if along else most
         a_desc = _descriptor(a_RC, (step, _BLOCK_K))
-        flags = torch.zeros(tables.num_pairs * chunks, dtype=torch.int32, device=device)
+        flags = torch.zeros(items, dtype=torch.int32, device=device)
     _gemm_kernel[(programs,)](
         _descriptor(x_TK, (TILE_ROWS, _BLOCK_K)),
         _descriptor(w, (piece, _BLOCK_K) if w_is_nk else (_BLOCK_K, piece)),
@@ -95,11 +105,11 @@ def gemm_hopper(
         _descriptor(y_TN, (TILE_ROWS, block_n // 2)),
         a_desc, gates_desc, bias_N, s_PJ, flags, ends, tables.tile_pairs, tables.pairs,
         tables.segments, tables.factors, T, N, K, members, tables.rank_width, s_PJ.stride(0),
-        tables.num_pairs * chunks, chunks, producers,
+        items, chunks, producers,
         W_IS_NK=w_is_nk, HAS_BIAS=bias_N is not None, HAS_ENDS=ends is not None, STEP=step,
         BLOCK_M=TILE_ROWS, BLOCK_N=block_n, BLOCK_K=_BLOCK_K, GROUP_M=_GROUP_M, STAGES=_STAGES,
-        MAKES_S=a_RC is not None, COLUMNS=columns, GATED=gated, GATES=gates_TO is not None,
-        FETCH_REGISTERS=_FETCH_REGISTERS,
+        MAKES_S=a_RC is not None and not along, ALONG=along, COLUMNS=columns, GATED=gated,
+        GATES=gates_TO is not None, FETCH_REGISTERS=_FETCH_REGISTERS,
         num_warps=_WARPS, launch_pdl=True,
     )  # fmt: skip
 
@@ -116,27 +126,6 @@ def _layout(block: tuple[int, int], dtype: torch.dtype) -> gl.NVMMASharedLayout:
 
 
 @gluon.jit
-def _tile_of(tile, tiles_m, tiles_n, GROUP_M: gl.constexpr):
-    """Row and column of a tile: GROUP_M rows share their columns of W while those are cached."""
-    group = tile // (GROUP_M * tiles_n)
-    rows = gl.minimum(tiles_m - group * GROUP_M, GROUP_M)
-    inside = tile % (GROUP_M * tiles_n)
-    return group * GROUP_M + inside % rows, inside // rows
-
-
-@gluon.jit
-def _members_of(column, ends, members, HAS_ENDS: gl.constexpr):
-    """First and end member that add to the columns from `column`."""
-    first = 0
-    end = members
-    if HAS_ENDS:
-        for member in range(members - 1):
-            first += (column >= gl.load(ends + member)).to(gl.int32)
-        end = first + 1
-    return first, end
-
-
-@gluon.jit
 def _wait_for_s(flags, tiles_done, first, end, items, MAKES_S: gl.constexpr):
     """Made inside, for the first tile's own items, for all with the second: asking takes a
     microsecond. Else for the launches that made it."""
@@ -150,42 +139,9 @@ def _wait_for_s(flags, tiles_done, first, end, items, MAKES_S: gl.constexpr):
 
 
 @gluon.jit
-def _fetch_weight(
-    w_desc, buffer, full, k, column, N,
-    W_IS_NK: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GATED: gl.constexpr,
-):  # fmt: skip
-    """BLOCK_K inputs of a tile's columns."""
-    if GATED:
-        halves = buffer._reinterpret(w_desc.dtype, [2, BLOCK_N // 2, BLOCK_K], w_desc.layout)
-        for i in gl.static_range(2):
-            tma.async_copy_global_to_shared(
-                w_desc, [column + i * (N // 2), k], full, halves.index(i)
-            )
-    elif W_IS_NK:
-        tma.async_copy_global_to_shared(w_desc, [column, k], full, buffer)
-    else:
-        tma.async_copy_global_to_shared(w_desc, [k, column], full, buffer)
-
-
-@gluon.jit
-def _fetch_bank(
-    bank_desc, buffer, full, rank_row, column, member, N,
-    STEP: gl.constexpr, BLOCK_N: gl.constexpr, GATED: gl.constexpr,
-):  # fmt: skip
-    """STEP ranks of B; of a gated product zeros for the half that is the other member's."""
-    dtype: gl.constexpr = bank_desc.dtype
-    if GATED:
-        halves = buffer._reinterpret(dtype, [2, STEP, BLOCK_N // 2], bank_desc.layout)
-        for i in gl.static_range(2):
-            half_row = rank_row
-            if i != member:
-                half_row = OUTSIDE
-            tma.async_copy_global_to_shared(
-                bank_desc, [half_row, column + i * (N // 2)], full, halves.index(i)
-            )
-    else:
-        right = buffer._reinterpret(dtype, [STEP, BLOCK_N], bank_desc.layout)
-        tma.async_copy_global_to_shared(bank_desc, [rank_row, column], full, right)
+def _wait_if(IS_HERE: gl.constexpr):
+    if IS_HERE:
+        wait_for_launches()
 
 
 @gluon.jit
@@ -195,15 +151,15 @@ def _fetch(
     T, N, K, members, width, s_p, items, chunks, producers,
     W_IS_NK: gl.constexpr, HAS_BIAS: gl.constexpr, HAS_ENDS: gl.constexpr, STEP: gl.constexpr,
     BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr,
-    STAGES: gl.constexpr, MAKES_S: gl.constexpr, COLUMNS: gl.constexpr, GATED: gl.constexpr,
-    GATES: gl.constexpr,
+    STAGES: gl.constexpr, MAKES_S: gl.constexpr, ALONG: gl.constexpr, COLUMNS: gl.constexpr,
+    GATED: gl.constexpr, GATES: gl.constexpr,
 ):  # fmt: skip
     """One warp: operands of every step into the ring."""
     tiles_m, tiles_n = gl.cdiv(T, BLOCK_M), gl.cdiv(N, BLOCK_N)
     dtype: gl.constexpr = x_desc.dtype
     turn = 0
+    _wait_if(MAKES_S or ALONG)
     if MAKES_S:
-        wait_for_launches()
         turn = fetch_shrink(
             x_desc, a_desc, x_ring, w_ring, stored, full, empty, pairs, segments, K, members,
             items, chunks, producers, STEP, BLOCK_M, STAGES, COLUMNS,
@@ -212,23 +168,29 @@ def _fetch(
     # that make s.
     last = gl.num_programs(0) - 1
     for tile in range(last - gl.program_id(0), tiles_m * tiles_n, last + 1):
-        m, n = _tile_of(tile, tiles_m, tiles_n, GROUP_M)
+        m, n, makes = tile_of(tile, tiles_m, tiles_n, GROUP_M, ALONG)
         row, column = m * BLOCK_M, n * (BLOCK_N // 2 if GATED else BLOCK_N)
-        for k in range(0, K, BLOCK_K):
+        first_pair, end_pair = gl.load(tile_pairs + m), gl.load(tile_pairs + m + 1)
+        k_done = 0
+        if ALONG:
+            k_done, turn = fetch_along(
+                x_desc, w_desc, a_desc, x_ring, w_ring, stored, full, empty, pairs, makes,
+                first_pair, end_pair, row, column, K, members, turn,
+                W_IS_NK, STEP, BLOCK_M, BLOCK_N, STAGES, COLUMNS,
+            )  # fmt: skip
+        for k in range(k_done, K, BLOCK_K):
             at = turn % STAGES
             mbarrier.wait(empty.index(at), ((turn // STAGES) & 1) ^ 1)
             mbarrier.expect(full.index(at), (BLOCK_M + BLOCK_N) * BLOCK_K * 2)
             tma.async_copy_global_to_shared(x_desc, [row, k], full.index(at), x_ring.index(at))
-            _fetch_weight(
+            fetch_weight(
                 w_desc, w_ring.index(at), full.index(at), k, column, N,
                 W_IS_NK, BLOCK_N, BLOCK_K, GATED,
             )  # fmt: skip
             turn += 1
-        first_member, end_member = _members_of(column, ends, members, HAS_ENDS)
-        first_pair, end_pair = gl.load(tile_pairs + m), gl.load(tile_pairs + m + 1)
-        _wait_for_s(
-            flags, tile // (last + 1), first_pair * chunks, end_pair * chunks, items, MAKES_S
-        )
+        first_member, end_member = members_of(column, ends, members, HAS_ENDS)
+        first_item, end_item = (m, m + 1) if ALONG else (first_pair * chunks, end_pair * chunks)
+        _wait_for_s(flags, tile // (last + 1), first_item, end_item, items, MAKES_S or ALONG)
         for pair in range(first_pair, end_pair):
             first_rank, rank = gl.load(pairs + 3 * pair + 1), gl.load(pairs + 3 * pair + 2)
             for member in range(first_member, end_member):
@@ -243,7 +205,7 @@ def _fetch(
                     tma.async_copy_global_to_shared(
                         s_desc, [pair * BLOCK_M, member * width + r], full.index(at), left
                     )
-                    _fetch_bank(
+                    fetch_bank(
                         bank_desc, w_ring.index(at), full.index(at), first_rank + r, bank_column,
                         member, N, STEP, BLOCK_N, GATED,
                     )  # fmt: skip
@@ -269,8 +231,8 @@ def _multiply(
     T, N, K, members, width, s_p, items, chunks, producers,
     W_IS_NK: gl.constexpr, HAS_BIAS: gl.constexpr, HAS_ENDS: gl.constexpr, STEP: gl.constexpr,
     BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr,
-    STAGES: gl.constexpr, MAKES_S: gl.constexpr, COLUMNS: gl.constexpr, GATED: gl.constexpr,
-    GATES: gl.constexpr,
+    STAGES: gl.constexpr, MAKES_S: gl.constexpr, ALONG: gl.constexpr, COLUMNS: gl.constexpr,
+    GATED: gl.constexpr, GATES: gl.constexpr,
 ):  # fmt: skip
     """The other warps: the products and the store."""
     tiles_m, tiles_n = gl.cdiv(T, BLOCK_M), gl.cdiv(N, BLOCK_N)
@@ -282,18 +244,26 @@ def _multiply(
     # The columns of a tile's right half, behind those of its left.
     right_at = N // 2 if GATED else half
     turn = 0
+    _wait_if(MAKES_S or ALONG)
     if MAKES_S:
-        wait_for_launches()
         turn = multiply_shrink(
             x_desc, x_ring, w_ring, stored, full, empty, s, s_p, flags, pairs, segments, factors, K,
             members, width, items, chunks, producers, STEP, BLOCK_M, STAGES, COLUMNS,
         )  # fmt: skip
     last = gl.num_programs(0) - 1
     for tile in range(last - gl.program_id(0), tiles_m * tiles_n, last + 1):
-        m, n = _tile_of(tile, tiles_m, tiles_n, GROUP_M)
+        m, n, makes = tile_of(tile, tiles_m, tiles_n, GROUP_M, ALONG)
         row, column = m * BLOCK_M, n * (half if GATED else BLOCK_N)
+        first_pair, end_pair = gl.load(tile_pairs + m), gl.load(tile_pairs + m + 1)
         acc = gl.zeros([BLOCK_M, BLOCK_N], gl.float32, layout)
-        for k in range(0, K, BLOCK_K):
+        k_done = 0
+        if ALONG:
+            acc, k_done, turn = multiply_along(
+                acc, x_desc, x_ring, w_ring, stored, full, empty, s, s_p, flags + m, pairs,
+                segments, factors, makes, first_pair, end_pair, K, members, width, turn,
+                W_IS_NK, STEP, BLOCK_M, STAGES, COLUMNS,
+            )  # fmt: skip
+        for k in range(k_done, K, BLOCK_K):
             at = turn % STAGES
             mbarrier.wait(full.index(at), (turn // STAGES) & 1)
             w = w_ring.index(at).permute((1, 0)) if W_IS_NK else w_ring.index(at)
@@ -304,8 +274,8 @@ def _multiply(
             mbarrier.arrive(empty.index((turn + STAGES - 1) % STAGES), pred=k > 0)
             turn += 1
 
-        first_member, end_member = _members_of(column, ends, members, HAS_ENDS)
-        for pair in range(gl.load(tile_pairs + m), gl.load(tile_pairs + m + 1)):
+        first_member, end_member = members_of(column, ends, members, HAS_ENDS)
+        for pair in range(first_pair, end_pair):
             rank = gl.load(pairs + 3 * pair + 2)
             for _ in range(first_member, end_member):
                 for _ in range(0, rank, STEP):
@@ -321,8 +291,8 @@ def _multiply(
         acc = warpgroup_mma_wait(num_outstanding=0, deps=(acc,))
         thread_barrier()
         mbarrier.arrive(empty.index((turn + STAGES - 1) % STAGES))
-        if not MAKES_S:
-            wait_for_launches()  # they may still read what was where y comes to lie
+        # They may still read what was where y comes to lie.
+        _wait_if(not (MAKES_S or ALONG))
 
         if HAS_BIAS:
             acc += gl.expand_dims(_bias_of(bias, column, right_at, N, BLOCK_N, layout), 0)
@@ -346,8 +316,8 @@ def _gemm_kernel(
     T, N, K, members, width, s_p, items, chunks, producers,
     W_IS_NK: gl.constexpr, HAS_BIAS: gl.constexpr, HAS_ENDS: gl.constexpr, STEP: gl.constexpr,
     BLOCK_M: gl.constexpr, BLOCK_N: gl.constexpr, BLOCK_K: gl.constexpr, GROUP_M: gl.constexpr,
-    STAGES: gl.constexpr, MAKES_S: gl.constexpr, COLUMNS: gl.constexpr, GATED: gl.constexpr,
-    GATES: gl.constexpr,
+    STAGES: gl.constexpr, MAKES_S: gl.constexpr, ALONG: gl.constexpr, COLUMNS: gl.constexpr,
+    GATED: gl.constexpr, GATES: gl.constexpr,
     FETCH_REGISTERS: gl.constexpr,
 ):  # fmt: skip
     dtype: gl.constexpr = x_desc.dtype
@@ -369,14 +339,14 @@ def _gemm_kernel(
                 stored, full, empty, bias, s, flags, ends, tile_pairs, pairs, segments, factors,
                 T, N, K, members, width, s_p, items, chunks, producers,
                 W_IS_NK, HAS_BIAS, HAS_ENDS, STEP, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, STAGES,
-                MAKES_S, COLUMNS, GATED, GATES,
+                MAKES_S, ALONG, COLUMNS, GATED, GATES,
             )),
             (_fetch, (
                 x_desc, w_desc, s_desc, bank_desc, y_desc, a_desc, gates_desc, x_ring, w_ring,
                 stored, full, empty, bias, s, flags, ends, tile_pairs, pairs, segments, factors,
                 T, N, K, members, width, s_p, items, chunks, producers,
                 W_IS_NK, HAS_BIAS, HAS_ENDS, STEP, BLOCK_M, BLOCK_N, BLOCK_K, GROUP_M, STAGES,
-                MAKES_S, COLUMNS, GATED, GATES,
+                MAKES_S, ALONG, COLUMNS, GATED, GATES,
             )),
         ],
         [1],

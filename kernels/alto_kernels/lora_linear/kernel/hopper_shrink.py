@@ -17,16 +17,24 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 
 from alto_kernels.lora_linear.kernel.hopper_flags import publish, thread_barrier
+from alto_kernels.lora_linear.kernel.hopper_tiles import OUTSIDE
 from alto_kernels.lora_linear.tables import TILE_ROWS, Tables
 
-__all__ = ["OUTSIDE", "chunks_of", "fetch_shrink", "multiply_shrink", "producers_of"]
+__all__ = [
+    "along_pays",
+    "chunks_of",
+    "fetch_shrink",
+    "fits_along",
+    "multiply_shrink",
+    "producers_of",
+]
 
 _MOST_COLUMNS = 64
 _PART = gl.constexpr(64)  # columns of x that one copy brings
-OUTSIDE = gl.constexpr(1 << 30)  # a row of no bank: zeros, and nothing is read
 # Microseconds, bytes and operations a microsecond of one program, bytes of a pass of its own, as
 # measured on an H100.
 _ITEM_US, _ITEM_RATE, _TILE_RATE, _PASS_US, _PASS_RATE = 3.0, 50e3, 6e6, 3.0, 2.5e6
+_LEAST_ALONG = 32  # columns of a tile: a narrower product takes as long
 
 
 def chunks_of(tables: Tables, members: int) -> tuple[int, int]:
@@ -43,12 +51,31 @@ def producers_of(tables: Tables, members: int, inputs: int, outputs: int, progra
     """
     chunks, _ = chunks_of(tables, members)
     idle = programs - tables.num_tiles * triton.cdiv(outputs, 256) % programs
+    item_us, tile_us, before_us = _microseconds(tables, inputs)
+    inside_us = triton.cdiv(tables.num_pairs * chunks, idle) * item_us - tile_us
+    return idle if inside_us < before_us else 0
+
+
+def fits_along(tables: Tables, members: int, programs: int) -> bool:
+    """Whether s can be made along the product (`hopper_along.py`)."""
+    return 0 < tables.num_tiles <= programs and chunks_of(tables, members)[0] == 1
+
+
+def along_pays(tables: Tables, members: int, inputs: int) -> bool:
+    """Along the product s takes a part of one tile's time, and of the others than the first
+    segments of tiles, of which there may be as many, what a pass over x takes one program."""
+    item_us, tile_us, before_us = _microseconds(tables, inputs)
+    part = max(_LEAST_ALONG, chunks_of(tables, members)[1]) / 256
+    others = (tables.num_pairs - tables.num_tiles) / tables.num_tiles
+    return bool(others <= 1 and _ITEM_US + tile_us * part + others * item_us < before_us)
+
+
+def _microseconds(tables: Tables, inputs: int) -> tuple[float, float, float]:
+    """An item; a tile; s in a pass of its own."""
     rows_bytes = TILE_ROWS * inputs * 2
     item_us = _ITEM_US + rows_bytes / _ITEM_RATE
     tile_us = 2 * TILE_ROWS * 256 * inputs / _TILE_RATE
-    inside_us = triton.cdiv(tables.num_pairs * chunks, idle) * item_us - tile_us
-    before_us = _PASS_US + tables.num_pairs * rows_bytes / _PASS_RATE
-    return idle if inside_us < before_us else 0
+    return item_us, tile_us, _PASS_US + tables.num_pairs * rows_bytes / _PASS_RATE
 
 
 @gluon.jit
