@@ -6,7 +6,7 @@ import numpy as np
 
 from alto_runs.costs.shapes import shape_of
 from alto_runs.profile import Direction, KernelRow, StepRow
-from experiments.bf16_spread import apart
+from experiments.bf16_spread import apart, no_larger
 from experiments.table2_kernels import ratios, side_by_side
 from experiments.throughput_curve import Point, points_of
 from tests.sim.profiles import MACHINE, step_row
@@ -36,6 +36,14 @@ def test_a_point_is_the_most_jobs_the_job_alone_and_peft() -> None:
 def test_differences_are_relative() -> None:
     losses = {"a": np.array([2.0, 3.0]), "b": np.array([2.0, 4.0])}
     assert apart(losses, "a", "b").tolist() == [0.0, 0.25]
+
+
+def test_a_difference_counts_beyond_what_seeds_differ_by() -> None:
+    theirs = np.array([1.0, 2.0, 3.0])
+    assert no_larger(theirs, theirs)
+    assert no_larger(theirs + np.array([0.5, -0.5, 0.3]), theirs)
+    assert not no_larger(theirs + np.array([0.5, 0.4, 0.6]), theirs)
+    assert no_larger(theirs - np.array([0.5, 0.4, 0.6]), theirs)
 
 
 def kernel_row(

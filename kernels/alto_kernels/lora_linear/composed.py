@@ -85,9 +85,7 @@ def _dropped(x_tI: Tensor, s: Segment, kept_tI: Tensor | None) -> Tensor:
 
 
 def _put_product(total: Tensor, left: Tensor, right: Tensor, segment: Segment) -> None:
-    """total (+)= left @ right; the total is fp32, the factors may be narrower."""
-    if left.dtype != total.dtype:
-        product = left @ right
-        total.copy_(product if segment.starts_gradients else total + product)
-    else:
-        total.addmm_(left, right, beta=0 if segment.starts_gradients else 1)
+    """total (+)= left @ right, in the total's fp32: the factors may be narrower, of whose width a
+    product would be rounded."""
+    left, right = left.to(total.dtype), right.to(total.dtype)
+    total.addmm_(left, right, beta=0 if segment.starts_gradients else 1)

@@ -91,9 +91,8 @@ def _makes_s_along(x_TI: Tensor, group: AdaptedGroup, tables: Tables) -> bool:
         return False
     from alto_kernels.lora_linear.kernel.hopper_shrink import along_pays, fits_along
 
-    members = len(group.outputs)
-    fits = fits_along(tables, members, num_programs(x_TI.device))
-    return fits and along_pays(tables, members, group.inputs)
+    fits = fits_along(tables, len(group.outputs), num_programs(x_TI.device))
+    return fits and along_pays(tables, group.inputs)
 
 
 def _may_make_s(x_TI: Tensor, group: AdaptedGroup, tables: Tables) -> bool:

@@ -35,6 +35,11 @@ def test_values_and_gradients(case: Case, dtype: torch.dtype, path: Path | None)
     Block(case, dtype).assert_exact(path)
 
 
+def test_gradients_of_pytorchs_products_are_not_rounded_to_bfloat16() -> None:
+    case = Case((40, 30), (16, 24), outputs=(256, 256))
+    Block(case, torch.bfloat16).assert_exact(Path.COMPOSED)
+
+
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # the interpreter's arithmetic
 def test_what_is_not_finite_in_one_job_stays_there() -> None:
     block = Block(Case((30, 20), (16, 4), outputs=(256, 256)), HALF)  # in one tile

@@ -170,9 +170,9 @@ def _fetch(
     for tile in range(last - gl.program_id(0), tiles_m * tiles_n, last + 1):
         m, n, makes = tile_of(tile, tiles_m, tiles_n, GROUP_M, ALONG)
         row, column = m * BLOCK_M, n * (BLOCK_N // 2 if GATED else BLOCK_N)
-        first_pair, end_pair = gl.load(tile_pairs + m), gl.load(tile_pairs + m + 1)
         k_done = 0
         if ALONG:
+            first_pair, end_pair = gl.load(tile_pairs + m), gl.load(tile_pairs + m + 1)
             k_done, turn = fetch_along(
                 x_desc, w_desc, a_desc, x_ring, w_ring, stored, full, empty, pairs, makes,
                 first_pair, end_pair, row, column, K, members, turn,
@@ -189,14 +189,14 @@ def _fetch(
             )  # fmt: skip
             turn += 1
         first_member, end_member = members_of(column, ends, members, HAS_ENDS)
+        if not ALONG:
+            first_pair, end_pair = gl.load(tile_pairs + m), gl.load(tile_pairs + m + 1)
         first_item, end_item = (m, m + 1) if ALONG else (first_pair * chunks, end_pair * chunks)
         _wait_for_s(flags, tile // (last + 1), first_item, end_item, items, MAKES_S or ALONG)
         for pair in range(first_pair, end_pair):
             first_rank, rank = gl.load(pairs + 3 * pair + 1), gl.load(pairs + 3 * pair + 2)
             for member in range(first_member, end_member):
-                bank_column = column
-                if not HAS_ENDS and not GATED:
-                    bank_column = column + member * N
+                bank_column = column if HAS_ENDS or GATED else column + member * N
                 for r in range(0, rank, STEP):
                     at = turn % STAGES
                     left = x_ring.index(at)._reinterpret(dtype, [BLOCK_M, STEP], s_desc.layout)
@@ -217,11 +217,16 @@ def _fetch(
 
 
 @gluon.jit
-def _bias_of(bias, column, right_at, N, BLOCK_N: gl.constexpr, layout: gl.constexpr):
-    """Of a tile's columns, whose right half may lie apart."""
-    j = gl.arange(0, BLOCK_N, layout=gl.SliceLayout(0, layout))
-    c = column + j % (BLOCK_N // 2) + j // (BLOCK_N // 2) * right_at
-    return gl.load(bias + c, mask=c < N, other=0.0).to(gl.float32)
+def _biased(
+    acc, bias, column, right_at, N, HAS_BIAS: gl.constexpr, BLOCK_N: gl.constexpr,
+    layout: gl.constexpr,
+):  # fmt: skip
+    """With that of a tile's columns, whose right half may lie apart."""
+    if HAS_BIAS:
+        j = gl.arange(0, BLOCK_N, layout=gl.SliceLayout(0, layout))
+        c = column + j % (BLOCK_N // 2) + j // (BLOCK_N // 2) * right_at
+        acc += gl.expand_dims(gl.load(bias + c, mask=c < N, other=0.0).to(gl.float32), 0)
+    return acc
 
 
 @gluon.jit
@@ -254,10 +259,10 @@ def _multiply(
     for tile in range(last - gl.program_id(0), tiles_m * tiles_n, last + 1):
         m, n, makes = tile_of(tile, tiles_m, tiles_n, GROUP_M, ALONG)
         row, column = m * BLOCK_M, n * (half if GATED else BLOCK_N)
-        first_pair, end_pair = gl.load(tile_pairs + m), gl.load(tile_pairs + m + 1)
         acc = gl.zeros([BLOCK_M, BLOCK_N], gl.float32, layout)
         k_done = 0
         if ALONG:
+            first_pair, end_pair = gl.load(tile_pairs + m), gl.load(tile_pairs + m + 1)
             acc, k_done, turn = multiply_along(
                 acc, x_desc, x_ring, w_ring, stored, full, empty, s, s_p, flags + m, pairs,
                 segments, factors, makes, first_pair, end_pair, K, members, width, turn,
@@ -275,6 +280,8 @@ def _multiply(
             turn += 1
 
         first_member, end_member = members_of(column, ends, members, HAS_ENDS)
+        if not ALONG:
+            first_pair, end_pair = gl.load(tile_pairs + m), gl.load(tile_pairs + m + 1)
         for pair in range(first_pair, end_pair):
             rank = gl.load(pairs + 3 * pair + 2)
             for _ in range(first_member, end_member):
@@ -294,8 +301,7 @@ def _multiply(
         # They may still read what was where y comes to lie.
         _wait_if(not (MAKES_S or ALONG))
 
-        if HAS_BIAS:
-            acc += gl.expand_dims(_bias_of(bias, column, right_at, N, BLOCK_N, layout), 0)
+        acc = _biased(acc, bias, column, right_at, N, HAS_BIAS, BLOCK_N, layout)
         left, right = acc.reshape([BLOCK_M, 2, half]).permute(0, 2, 1).split()
         if GATES:
             turn = store_gradients(

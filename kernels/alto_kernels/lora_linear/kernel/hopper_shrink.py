@@ -34,7 +34,8 @@ _PART = gl.constexpr(64)  # columns of x that one copy brings
 # Microseconds, bytes and operations a microsecond of one program, bytes of a pass of its own, as
 # measured on an H100.
 _ITEM_US, _ITEM_RATE, _TILE_RATE, _PASS_US, _PASS_RATE = 3.0, 50e3, 6e6, 3.0, 2.5e6
-_LEAST_ALONG = 32  # columns of a tile: a narrower product takes as long
+# Along a tile: of as many columns of s, microseconds, and its share of the tile's time.
+_ALONG_COLUMNS, _ALONG_US, _ALONG_SHARE = 16, 6.0, 0.4
 
 
 def chunks_of(tables: Tables, members: int) -> tuple[int, int]:
@@ -57,17 +58,18 @@ def producers_of(tables: Tables, members: int, inputs: int, outputs: int, progra
 
 
 def fits_along(tables: Tables, members: int, programs: int) -> bool:
-    """Whether s can be made along the product (`hopper_along.py`)."""
-    return 0 < tables.num_tiles <= programs and chunks_of(tables, members)[0] == 1
+    """Whether s can be made along the product (`hopper_along.py`). Of 48 columns it took as long as
+    in a pass of its own."""
+    return 0 < tables.num_tiles <= programs and tables.rank_width * members <= _ALONG_COLUMNS
 
 
-def along_pays(tables: Tables, members: int, inputs: int) -> bool:
-    """Along the product s takes a part of one tile's time, and of the others than the first
-    segments of tiles, of which there may be as many, what a pass over x takes one program."""
+def along_pays(tables: Tables, inputs: int) -> bool:
+    """What is made of others than the first segments of tiles, of which there may be as many, takes
+    what a pass over x takes one program."""
     item_us, tile_us, before_us = _microseconds(tables, inputs)
-    part = max(_LEAST_ALONG, chunks_of(tables, members)[1]) / 256
     others = (tables.num_pairs - tables.num_tiles) / tables.num_tiles
-    return bool(others <= 1 and _ITEM_US + tile_us * part + others * item_us < before_us)
+    along_us = _ALONG_US + _ALONG_SHARE * tile_us + others * item_us
+    return bool(others <= 1 and along_us < before_us)
 
 
 def _microseconds(tables: Tables, inputs: int) -> tuple[float, float, float]:
