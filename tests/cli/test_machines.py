@@ -74,8 +74,8 @@ def test_a_machine_without_a_data_sheet_has_the_memory_that_the_study_says(
     profile.write_text(dump_rows(own))
     asked = ("simulate", study, "--profile", profile, "--out", tmp_path / "run")
     assert mistake(capsys, *asked) == (
-        "executor.memory_gb: missing, expected in the study: no data sheet tells the memory of "
-        "'a CPU'"
+        f"{study}: executor.memory_gb: missing, expected in the study: no data sheet tells the "
+        "memory of 'a CPU'"
     )
     study.write_text(STUDY + "executor: { memory_gb: 20 }\n")
     assert typed(capsys, *asked).status == 0
