@@ -53,18 +53,16 @@ def _tune(options: argparse.Namespace) -> int:
             return _print_forecast(study)
     if options.out is None:
         raise UserError("--out: missing, expected a new or empty folder for the run")
+    if options.cluster == "local":
+        from alto_exec.ray_cluster.zygote import fork_ahead
+
+        fork_ahead()  # while this process has done nothing else
     from alto_exec import tune
     from alto_exec.parallel.ranks import is_launched_beside_another
 
+    names = ("resume", "cluster", "publish", "artifacts")
     with naming(options.study), blaming(study.policy):
-        result = tune(
-            study,
-            options.out,
-            resume=options.resume,
-            cluster=options.cluster,
-            publish=options.publish,
-            artifacts=options.artifacts,
-        )
+        result = tune(study, options.out, **{name: getattr(options, name) for name in names})
     if not is_launched_beside_another():
         _print_result(result, options)
         result.check_room()

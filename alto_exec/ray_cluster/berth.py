@@ -14,14 +14,15 @@ import tempfile
 import threading
 import time
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
-__all__ = ["DEVICES", "MEETING", "NVML_CHECK", "Berth", "Nursery"]
+__all__ = ["DEVICES", "MEETING", "NVML_CHECK", "ZYGOTE", "Berth", "Nursery"]
 
 DEVICES = "CUDA_VISIBLE_DEVICES"  # how Ray tells a process which ones are its own
 NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"  # torch looks for GPUs without beginning to use them
 MEETING = "ALTO_MEETING"  # where the ranks of an executor meet, for `join_ranks`
+ZYGOTE = "ALTO_ZYGOTE"  # the socket of one that the head has forked from itself, for its own node
 _LOOK_SECONDS = 0.5  # between two looks at the process
 _MEET_SECONDS = 60.0  # that a process which has been forked may take to connect
 
@@ -33,17 +34,15 @@ class Nursery:
         import ray
 
         self._node = ray.get_runtime_context().get_node_id()
-        self._zygote = _zygote(self._node)
+        self._requests, self._answers = _forked_by_the_head() or _zygote(self._node)
 
     def bear(self, meeting: str, environment: dict[str, str]) -> None:
         """A process that comes to the socket `meeting`, as soon as everything is imported."""
-        assert self._zygote.stdin is not None
-        assert self._zygote.stdout is not None
         with contextlib.suppress(BrokenPipeError):
-            self._zygote.stdin.write(json.dumps([meeting, environment]) + "\n")
-            self._zygote.stdin.flush()
-        if not self._zygote.stdout.readline():
-            self._zygote = _zygote(self._node)
+            self._requests.write(json.dumps([meeting, environment]) + "\n")
+            self._requests.flush()
+        if not self._answers.readline():
+            self._requests, self._answers = _zygote(self._node)
             raise RuntimeError("the process that forks executors was gone")
 
     def ping(self) -> None:
@@ -215,8 +214,20 @@ def _forked(nursery: Any, environment: dict[str, str]) -> _Process:
         return _Process(life, Connection(orders.detach()), Connection(pulses.detach()))
 
 
-def _zygote(node: str) -> "subprocess.Popen[str]":
-    """Sees no GPU: one that was asked for anything would be lost to what is forked."""
+def _forked_by_the_head() -> tuple[IO[str], IO[str]] | None:
+    """How to ask the one that this machine's head has left ready, once; it says from now on what it
+    says where we do."""
+    path = os.environ.get(ZYGOTE, "")
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
+        line.connect(path)
+        socket.send_fds(line, [b"0"], [1, 2])
+        return line.makefile("w"), line.makefile("r")
+    return None
+
+
+def _zygote(node: str) -> tuple[IO[str], IO[str]]:
+    """How to ask one that is begun now. It sees no GPU: one that was asked for anything would be
+    lost to what is forked."""
     environment = os.environ | {
         DEVICES: "",
         NVML_CHECK: "1",
@@ -230,4 +241,6 @@ def _zygote(node: str) -> "subprocess.Popen[str]":
         text=True,
     )
     process.wait()  # it goes on without a parent: Ray kills children of those who have ended
-    return process
+    assert process.stdin is not None
+    assert process.stdout is not None
+    return process.stdin, process.stdout

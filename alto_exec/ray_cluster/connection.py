@@ -18,7 +18,7 @@ from alto_exec.preparation import PreparedTask
 from alto_exec.ray_cluster.devices import Devices, gpus_of, move_of, nodes
 from alto_exec.ray_cluster.fleet import Fleet
 from alto_exec.ray_cluster.head import RayBackend
-from alto_exec.ray_cluster.local import JOINING, begin
+from alto_exec.ray_cluster.local import JOINING, begin, end
 from alto_exec.ray_cluster.nurseries import Nurseries
 from alto_exec.ray_cluster.remote import Patience
 from alto_exec.ray_cluster.roster import Roster
@@ -117,25 +117,26 @@ def connected(address: str) -> Iterator[RayCluster]:
             "--cluster: Ray is missing, expected the package alto-lora[cluster]"
         ) from error
     # Before Ray's own processes, and the imports of ours, take the cores that would be timed.
-    threads = best_thread_count() if address == LOCAL else None
+    threads, hint = best_thread_count() if address == LOCAL else None, ""
     try:
         if address == LOCAL:
             begin()
         else:
             _knock(address)
+            if address != "auto" and "RAY_AUTH_MODE" not in os.environ:
+                # Ray takes its token along to a cluster that it finds itself, never to a named one.
+                hint = " (one that asks for a token needs RAY_AUTH_MODE=token here)"
             ray.init(address=address, **JOINING)
     except (OSError, ValueError) as error:
-        # Ray takes its token along to a cluster that it finds by itself, never to a named one.
-        why = (
-            "" if "RAY_AUTH_MODE" in os.environ else "; if it asks for a token, RAY_AUTH_MODE=token"
-        )
         raise UserError(
-            f"--cluster: value {address!r}: no Ray cluster there, or none that takes this process, "
-            f"expected local, auto or HOST:PORT{why}"
+            f"--cluster: value {address!r}: no Ray cluster there{hint}, expected local, auto or "
+            "HOST:PORT"
         ) from error
     try:
         yield RayCluster(threads=threads)
     finally:
+        if address == LOCAL:
+            end()
         ray.shutdown()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from alto_exec.ray_cluster.quarters import NAMESPACE
 
-__all__ = ["JOINING", "begin"]
+__all__ = ["JOINING", "begin", "end"]
 
 JOINING: dict[str, Any] = {  # whatever the cluster
     "namespace": NAMESPACE,
@@ -52,3 +52,12 @@ def begin() -> None:
         ray_constants.ENABLE_RAY_CLUSTER = for_several
     node: Any = worker._global_node
     node.kill_log_monitor(check_alive=False)  # it looks for lines ten times a second
+
+
+def end() -> None:
+    """Nobody trains any more: Ray would wait a second for each of its processes to say so."""
+    from ray._private import worker
+
+    node: Any = worker._global_node
+    if node is not None:
+        node.kill_all_processes(check_alive=False, allow_graceful=False)

@@ -11,9 +11,11 @@ import json
 import os
 import pickle
 import selectors
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable
@@ -24,14 +26,14 @@ from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from alto_exec.ray_cluster.berth import DEVICES, NVML_CHECK
+from alto_exec.ray_cluster.berth import DEVICES, NVML_CHECK, ZYGOTE
 from alto_exec.ray_cluster.messages import CALL, ORDERS, PULSE
 
 if TYPE_CHECKING:
     from alto_exec.ray_cluster.duty import Duty
     from alto_exec.ray_cluster.worker import Worker
 
-__all__ = ["Child", "load", "main", "serve"]
+__all__ = ["Child", "fork_ahead", "load", "main", "serve"]
 
 # What torch and transformers leave to be imported when a model is loaded.
 _LATE = (
@@ -42,6 +44,7 @@ _LATE = (
     "transformers.models.llama.modeling_llama",
 )
 _DIE_WITH_PARENT, _SET_NAME = 1, 15  # PR_SET_PDEATHSIG, PR_SET_NAME
+_NURSERY_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,46 @@ def main() -> None:
     os.setsid()
     load()
     serve(sys.stdin, sys.stdout, _live)
+
+
+def fork_ahead() -> None:
+    """From a process that has begun nothing, and needs the same libraries: for the nursery of its
+    own node, which so need not import them once more. Whoever is begun from now on finds it; it
+    ends if nobody has asked in time."""
+    load()
+    folder = tempfile.mkdtemp(prefix="alto-")
+    os.environ[ZYGOTE] = os.path.join(folder, "zygote")
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(os.environ[ZYGOTE])
+    server.listen(1)
+    if (pid := os.fork()) == 0:
+        try:
+            _wait_for_a_nursery(server, folder)
+        finally:
+            os._exit(1)
+    server.close()
+    os.waitpid(pid, 0)
+
+
+def _wait_for_a_nursery(server: socket.socket, folder: str) -> None:
+    if os.fork():
+        os._exit(0)  # so that whoever has begun it may end
+    os.setsid()
+    os.environ.pop(ZYGOTE)
+    os.environ.update({DEVICES: "", NVML_CHECK: "1"})
+    server.settimeout(_NURSERY_SECONDS)
+    try:
+        line = server.accept()[0]
+    finally:
+        server.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    line.settimeout(None)
+    _, descriptors, _, _ = socket.recv_fds(line, 1, 2)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for number, descriptor in enumerate(descriptors, start=1):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    serve(line.makefile("r"), line.makefile("w"), _live)
 
 
 def load() -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from alto_exec.ray_cluster.zygote import serve
 from tests.forked import forked
+from tests.style.sources import ROOT
 
 SECONDS = 30
 LOOK_FOR_GPUS = """\
@@ -151,3 +152,32 @@ def test_it_goes_on_without_a_parent_and_what_it_imports_asks_for_no_gpu() -> No
             line.close()
         begun.stdin.close()
         assert begun.stdout.read() == "[]\n"
+
+
+AHEAD = """
+import json, os, socket, tempfile
+from alto_exec.ray_cluster import berth, zygote
+zygote.fork_ahead()
+nursery = berth._forked_by_the_head()
+assert nursery is not None
+assert berth._forked_by_the_head() is None, "it is there for one nursery"
+requests, answers = nursery
+with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
+    meeting = os.path.join(folder, "meeting")
+    server.bind(meeting)
+    server.listen()
+    requests.write(json.dumps([meeting, {"RANK": "3"}]) + "\\n")
+    requests.flush()
+    told = answers.readline()
+    lines = [server.accept()[0] for _ in range(3)]
+    lines[0].shutdown(socket.SHUT_WR)
+    is_there = os.path.exists(os.environ[berth.ZYGOTE])
+    print(json.dumps([told.strip() == meeting, lines[0].recv(1).decode(), is_there]))
+"""
+
+
+def test_a_head_leaves_one_ready_for_its_own_node() -> None:
+    """In a process that has done nothing before."""
+    command = [sys.executable, "-c", AHEAD]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert json.loads(told.stdout.splitlines()[-1]) == [True, "", False]
