@@ -130,6 +130,9 @@ def _measured(
         fixed=fixed,
         capacity=counted.capacity,
         recorded_tokens=recorded_tokens,
+        # The highest of any job: then the last layer has all rows, where it else has those that
+        # predict targets.
+        dropout=max(job.hyperparameters.dropout for job in task.jobs),
     )
     probes = tuple(found)
     passes = MeasuredPasses(

@@ -44,16 +44,17 @@ def probe_passes(
     fixed: int,
     capacity: int,
     recorded_tokens: int,
+    dropout: float,
 ) -> Iterator[Probe]:
     """Passes over 1, 2, 4, ... times the sample until one holds `most` tokens, or until the next
     would not fit into `capacity` bytes. `fixed` bytes are held beside them and the bank. Passes of
-    up to `recorded_tokens` are replayed from their third on."""
+    up to `recorded_tokens` are replayed from their third on. With `dropout` they hold more."""
     slots: list[Slot] = []
     count, last = 1, Probe(0, 0, 0.0)
     while True:
         while len(slots) < min(count, _JOBS):
             slots.append(bank.join(random_state(bank, PROBE_RANK)))
-        residents = [_resident(slot, count // len(slots)) for slot in slots]
+        residents = [_resident(slot, count // len(slots), dropout) for slot in slots]
         is_replayed = count * len(sample.tokens) <= recorded_tokens
         passes = _PASSES if is_replayed else _LAUNCHED_PASSES
         found = _probe(backbone, bank, sample, residents, fixed, passes)
@@ -115,6 +116,6 @@ def _peak_beside(bank: AdapterBank, fixed: int) -> int:
     return torch.cuda.max_memory_allocated() - fixed - bank.num_rows * bank.bytes_per_rank
 
 
-def _resident(slot: Slot, batch_size: int) -> Resident:
-    h = Hyperparameters(rank=slot.rank, learning_rate=0.0, batch_size=batch_size)
+def _resident(slot: Slot, batch_size: int, dropout: float) -> Resident:
+    h = Hyperparameters(rank=slot.rank, learning_rate=0.0, batch_size=batch_size, dropout=dropout)
     return Resident(Job(id=JobId("probe"), hyperparameters=h, steps=9, reports=1), slot, Progress())

@@ -1,12 +1,13 @@
 """What a device holds, measured in a few passes and predicted for all others."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from alto_exec import memory
+from alto_exec import memory, probing
 from alto_exec.bank import AdapterBank, Slot
 from alto_exec.batch import PackedBatch, Share, pack
 from alto_exec.data.samples import Sample
@@ -14,10 +15,11 @@ from alto_exec.decoder import Decoder
 from alto_exec.probing import PROBE_RANK, Probe
 from alto_exec.profiling.synthetic import equal_jobs
 from alto_exec.replay import PassShape
+from alto_exec.residence import Resident
 from alto_exec.weighing import FixedWeights
 from alto_kernels.lora_linear.tables import TILE_ROWS
 from alto_policy.memory import SPARE, MemoryModel
-from alto_policy.types import Task, TaskId
+from alto_policy.types import Job, JobId, Task, TaskId
 
 CPU = torch.device("cpu")
 VOCABULARY, LAYERS, LINEARS, ITEM_BYTES = 8_000, 2, 7, 4
@@ -65,8 +67,18 @@ def probes(length: int, most: int) -> Iterator[Probe]:
         count *= 2
 
 
-def measured(length: int, most: int, monkeypatch: pytest.MonkeyPatch) -> MemoryModel:
-    """As an executor of a task with samples of so many tokens measures them."""
+def measured(
+    length: int, most: int, monkeypatch: pytest.MonkeyPatch, jobs: Sequence[Job] = ()
+) -> MemoryModel:
+    """As an executor of a task with samples of so many tokens measures them; it has one job, or
+    these."""
+    monkeypatch.setattr(memory, "probe_passes", lambda *_, **__: probes(length, most))
+    return measured_as_it_is(length, most, monkeypatch, jobs)
+
+
+def measured_as_it_is(
+    length: int, most: int, monkeypatch: pytest.MonkeyPatch, jobs: Sequence[Job]
+) -> MemoryModel:
     config = LlamaConfig(
         hidden_size=32,
         intermediate_size=48,
@@ -78,12 +90,11 @@ def measured(length: int, most: int, monkeypatch: pytest.MonkeyPatch) -> MemoryM
     backbone = Decoder(LlamaForCausalLM(config).requires_grad_(False))
     monkeypatch.setattr(Decoder, "most_recorded_tokens", RECORDED_TOKENS)
     monkeypatch.setattr(memory, "chunk_rows", lambda _: MOST_TARGETS)
-    monkeypatch.setattr(memory, "probe_passes", lambda *_, **__: probes(length, most))
     monkeypatch.setattr(memory, "evaluation_bytes", lambda *_: 0)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 0)
     bank = AdapterBank(backbone.shapes, CPU, rows=0)
-    jobs = equal_jobs(1, rank=PROBE_RANK, batch_size=-(-most // length))
-    task = Task(id=TaskId("t"), jobs=jobs, backbone="b", max_length=length)
+    jobs = jobs or equal_jobs(1, rank=PROBE_RANK, batch_size=-(-most // length))
+    task = Task(id=TaskId("t"), jobs=tuple(jobs), backbone="b", max_length=length)
     return memory.measured_memory_model(
         backbone, bank, [sample_of(length)], task, recompute=False, capacity=1 << 40
     )
@@ -124,3 +135,24 @@ def test_what_short_samples_were_measured_for_holds_for_long_ones(
     for jobs, rank in [(1, 16), (1, 128), (2, 64), (3, 16), (8, 16), (32, 16), (64, 16)]:
         if jobs * length <= 16_384:
             assert 0 <= over(model, jobs, rank, 1, length) < 0.05, (jobs, rank)
+
+
+def test_probes_drop_as_the_jobs_that_drop_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With dropout the last layer has all rows, and so the pass holds more."""
+    found: set[float] = set()
+
+    def train_pass(
+        backbone: Decoder, bank: AdapterBank, samples: Sequence[Sample], here: Sequence[Resident]
+    ) -> int:
+        found.update(resident.job.hyperparameters.dropout for resident in here)
+        return 512 * len(here)
+
+    monkeypatch.setattr(probing, "train_pass", train_pass)
+    for name in ("reset_peak_memory_stats", "synchronize", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda: 1 << 30)
+    plain, *_ = equal_jobs(1, rank=PROBE_RANK, batch_size=1)
+    dropping = replace(
+        plain, id=JobId("dropping"), hyperparameters=replace(plain.hyperparameters, dropout=0.1)
+    )
+    measured_as_it_is(512, 2_048, monkeypatch, [dropping, plain])
+    assert found == {0.1}
