@@ -13,7 +13,12 @@ from alto_policy.runlog import Entry
 from alto_policy.types import GpuId, Job, JobId, Task, TaskId
 from alto_runs.executor_work import EvaluationWork, TrainingWork, Work
 from alto_sim.calibrate_between import Beside
-from alto_sim.calibrate_replays import fit_replays, recordings_of, seconds_of
+from alto_sim.calibrate_replays import (
+    fit_replays,
+    launched_sizes,
+    recordings_of,
+    seconds_of,
+)
 from alto_sim.calibrate_rounds import Rounds, fit_rounds
 from alto_sim.least_squares import solved, weighed
 from alto_sim.overheads import NO_OVERHEADS, Overheads, size_class
@@ -38,9 +43,12 @@ def fit_work(
 ) -> Fitted | None:
     """What executors told of their work in runs of one machine: steady times of all but the first
     passes of each size, and what those took more; None if they trained nothing. `longest` are the
-    longest sequences of tasks; those that train on `pairs` are set apart where there are others."""
+    longest sequences of tasks. Runs that train on `pairs` are set apart where there are others, and
+    so are those with passes too large to be recorded, around which memory is full: evaluations
+    after these have to get theirs, and took three times as long."""
     told = [tuple(run) for run in runs]
     plain = [run for run in told if not any(row.task in pairs for row in run)] or told
+    plain = [run for run in plain if not _fills_memory(run)] or plain
     training = [[row for row in run if isinstance(row, TrainingWork)] for run in plain]
     rounds = [[row for row in run if isinstance(row, EvaluationWork)] for run in plain]
     if not any(training):
@@ -65,6 +73,11 @@ def fit_work(
     )
 
 
+def _fills_memory(run: Iterable[Work]) -> bool:
+    training = [row for row in run if isinstance(row, TrainingWork)]
+    return any(row.replayed for row in training) and bool(launched_sizes(training))
+
+
 def trained_beside(
     work: Sequence[Work], fitted: Fitted, longest: Mapping[TaskId, int]
 ) -> list[Beside | None]:
@@ -72,11 +85,12 @@ def trained_beside(
     rows, and where nobody told what passes computed."""
     recording, is_known = fitted.overheads.recording, fitted.step_time.rows is not None
     found: list[Beside | None] = []
+    counts = iter(recordings_of([row for row in work if isinstance(row, TrainingWork)]))
     for row in work:
         if not is_known or not isinstance(row, TrainingWork):
             found.append(None)
             continue
-        steady, count = seconds_of(row, longest, fitted.step_time), recordings_of(row)
+        steady, count = seconds_of(row, longest, fitted.step_time), next(counts)
         more = row.seconds - steady - recording * count
         found.append(Beside(more, None if count else steady / row.passes))
     return found

@@ -1,6 +1,7 @@
 """Learns from what executors told how long passes take that are recorded and replayed."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, median_low
@@ -8,10 +9,12 @@ from statistics import median, median_low
 from alto_policy.types import TaskId
 from alto_runs.executor_work import TrainingWork
 from alto_sim.least_squares import LEAST_SECONDS, weighed
+from alto_sim.overheads import size_class
 from alto_sim.step_time import RowTimes, StepTime
 
-__all__ = ["Replays", "fit_replays", "recordings_of", "seconds_of"]
+__all__ = ["Replays", "fit_replays", "launched_sizes", "recordings_of", "seconds_of"]
 
+_ONCE = 2  # passes until one is replayed
 _FILLING = [1 << power for power in range(9, 15)]  # rows, of which one bends the times best
 
 
@@ -26,7 +29,9 @@ def fit_replays(runs: Sequence[Sequence[TrainingWork]], longest: Mapping[TaskId,
     """A replay takes as long as what was recorded. Most recordings take about as long; what the
     first of a run take more is the compilation of kernels, which most runs find on the disk."""
     rows = [row for run in runs for row in run]
-    steady = [row for row in rows if not recordings_of(row)] or rows
+    counts = [recordings_of(run) for run in runs]
+    recorded = [count for of_run in counts for count in of_run]
+    steady = [row for row, count in zip(rows, recorded, strict=True) if not count] or rows
     times = min(
         (_with_bend(steady, longest, filling) for filling in _FILLING),
         key=lambda times: math.fsum(_missed(row, longest, times) for row in steady),
@@ -34,10 +39,10 @@ def fit_replays(runs: Sequence[Sequence[TrainingWork]], longest: Mapping[TaskId,
     more = [
         [
             (row.seconds - seconds_of(row, longest, times), count)
-            for row in run
-            if (count := recordings_of(row))
+            for row, count in zip(run, of_run, strict=True)
+            if count
         ]
-        for run in runs
+        for run, of_run in zip(runs, counts, strict=True)
     ]
     each = [seconds / count for of_run in more for seconds, count in of_run]
     recording = max(0.0, median(each or [0.0]))
@@ -46,11 +51,24 @@ def fit_replays(runs: Sequence[Sequence[TrainingWork]], longest: Mapping[TaskId,
     return Replays(times, recording, max(0.0, compiling))
 
 
-def recordings_of(row: TrainingWork) -> float:
-    """Of a new size the first pass is launched as ever, and the second one recorded; sizes that
-    are never recorded are launched always."""
-    launched = row.passes - row.replayed
-    return 0 if launched == row.passes > 2 else launched / 2
+def recordings_of(rows: Sequence[TrainingWork]) -> list[float]:
+    """In each of the rows of a run. Of a new size the first pass is launched as ever, and the
+    second one recorded; sizes that are never recorded are launched always."""
+    launched = launched_sizes(rows)
+    return [0 if _size(row) in launched else (row.passes - row.replayed) / 2 for row in rows]
+
+
+def launched_sizes(rows: Sequence[TrainingWork]) -> set[int]:
+    """Classes of passes that came again and were never replayed."""
+    passes: Counter[int] = Counter()
+    for row in rows:
+        passes[_size(row)] += row.passes
+    replayed = {_size(row) for row in rows if row.replayed}
+    return {size for size, count in passes.items() if count > _ONCE} - replayed
+
+
+def _size(row: TrainingWork) -> int:
+    return size_class(row.tokens / row.passes)
 
 
 def _with_bend(

@@ -59,7 +59,7 @@ def real_parts(run: Recording) -> Parts:
     )
     told = math.fsum(row.seconds for row in run.work)
     return Parts(
-        count=math.fsum(recordings_of(row) for row in training),
+        count=math.fsum(recordings_of(training)),
         recordings=recordings,
         replays=math.fsum(row.seconds for row in training) - recordings,
         evaluations=math.fsum(row.seconds for row in rounds) - firsts,
@@ -72,7 +72,9 @@ def real_parts(run: Recording) -> Parts:
 def _real_recordings(rows: Sequence[TrainingWork], longest: Mapping[TaskId, int]) -> float:
     times = fit_replays([rows], longest).times
     return math.fsum(
-        row.seconds - seconds_of(row, longest, times) for row in rows if recordings_of(row)
+        row.seconds - seconds_of(row, longest, times)
+        for row, count in zip(rows, recordings_of(rows), strict=True)
+        if count
     )
 
 

@@ -20,6 +20,7 @@ from alto_sim.calibrate_between import (
     seconds_to_start,
     stops_of_paused,
 )
+from alto_sim.calibrate_replays import recordings_of
 from alto_sim.curves import Losses
 from alto_sim.overheads import NO_OVERHEADS, Leaving
 from alto_sim.step_time import DEFAULT_STEP_TIME, RowTimes, StepTime, forward_passes
@@ -136,6 +137,25 @@ def test_sizes_that_are_never_recorded_take_as_long_as_their_tokens() -> None:
     assert found.step_time.rows is not None
     assert found.step_time.rows.seconds(20_480) == pytest.approx(times.seconds(20_480))
     assert found.overheads.recording == 0
+
+
+def test_passes_that_are_launched_again_and_again_are_no_recordings() -> None:
+    """However few of them a row tells of; and their runs, whose memory is full, are set apart."""
+    launched = replace(STEADY[-1], passes=1, replayed=0, replayed_rows=0, tokens=90_000)
+    plain: list[Work] = [*STEADY, evaluated(2.0), evaluated(2.0), evaluated(2.0)]
+    full: list[Work] = [
+        *STEADY,
+        launched,
+        *(each for _ in range(4) for each in (launched, evaluated(6.0))),
+    ]
+    assert recordings_of([*STEADY, launched, launched]) == [*[0.0] * len(STEADY), 0.5, 0.5]
+    assert set(recordings_of([row for row in full if isinstance(row, TrainingWork)])) == {0.0}
+    assert fit_work(plain, full) == fit_work(plain)
+    assert fit_work(full) != fit_work(plain)
+
+
+def evaluated(seconds: float) -> EvaluationWork:
+    return EvaluationWork(task=TASK.id, jobs=1, first_reports=0, tokens=100, seconds=seconds)
 
 
 def test_what_executors_told_is_fitted_and_first_times_are_set_apart() -> None:
