@@ -64,9 +64,9 @@ class RunDirectory:
             raise UserError(f"{path}: cannot make this folder: {error.strerror}") from error
         if is_used:
             raise UserError(f"{path}: the folder is not empty, expected a new or empty one")
-        if stored_at is not None:
-            write_atomically(path / _STORED_AT, stored_at)
-        return cls(path, stored_at)
+        directory = cls(path, stored_at)
+        directory.note_store()
+        return directory
 
     @classmethod
     def reopen(cls, path: Path, stored_at: str | None = None) -> "RunDirectory":
@@ -104,6 +104,11 @@ class RunDirectory:
             name = directory.log_path.name
             raise UserError(f"{path}: no run here, expected a folder with the file {name}")
         return directory
+
+    def note_store(self) -> None:
+        """For whoever reads the run later, and knows its folder alone."""
+        if self.stored_at is not None:
+            write_atomically(self.path / _STORED_AT, self.stored_at)
 
     def absolute(self) -> "RunDirectory":
         """For processes that may begin elsewhere."""

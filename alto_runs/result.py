@@ -43,10 +43,13 @@ class Best:
 class Result:
     """Reads a run that has ended or still goes on; raises UserError if there is none."""
 
-    def __init__(self, path: str | Path, history: RunHistory | None = None) -> None:
-        self.directory = (
-            RunDirectory.open(Path(path)) if history is None else RunDirectory.known(Path(path))
-        )
+    def __init__(self, path: str | Path | RunDirectory, history: RunHistory | None = None) -> None:
+        if isinstance(path, RunDirectory):
+            self.directory = path
+        elif history is None:
+            self.directory = RunDirectory.open(Path(path))
+        else:
+            self.directory = RunDirectory.known(Path(path))
         self._history = history  # known before anything is read
 
     @cached_property
@@ -162,7 +165,7 @@ def write_result(directory: RunDirectory, history: RunHistory | None = None) -> 
 
     From the log, unless its history is at hand.
     """
-    result = Result(directory.path, history)
+    result = Result(directory, history)
     standings = rank_jobs(result.history, directory)  # not kept: a trace may have 100,000 jobs
     write_atomically(directory.leaderboard_path, leaderboard_json(standings))
     trained = dict.fromkeys(each.task for each in standings if each.adapter)

@@ -106,7 +106,7 @@ def _go_on(
         past = Past.of(log.entries)
         if log.header is not None:
             past = replace(past, move=site.move(spec, past, ledger))
-        given = (("publish", settings.publish), ("artifacts", settings.artifacts))
+        given = (("artifacts", settings.artifacts), ("publish", settings.publish))
         shelves = tuple(Shelf.at(url, field) for field, url in given if url is not None)
         place = _Place(admission, directory, site, spec, shelves)
         studies = _Studies(header, ledger, handover, place)
@@ -288,6 +288,7 @@ class _Studies:
             return None
         directory = self._directory.study(number)
         this.tell_lengths(directory)
+        directory.note_store()
         return Start(this, study.executor, directory)
 
     def _has_not_begun(self, task: Task) -> bool:

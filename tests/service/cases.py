@@ -120,6 +120,7 @@ class Workers:
 
 def assert_same_board(directory: RunDirectory, expected: tuple[Standing, ...]) -> None:
     """As the file of the command, but for the name of the study before those of its jobs."""
+    there = RunDirectory.known(directory.path).artifacts
     board = json.loads(directory.leaderboard_path.read_text())
     assert [row["job"].partition(".")[2].rpartition("-")[2] for row in board] == [
         standing.job.rpartition("-")[2] for standing in expected
@@ -130,5 +131,5 @@ def assert_same_board(directory: RunDirectory, expected: tuple[Standing, ...]) -
         assert (row["best_val_loss"] is None) == (standing.best_val_loss is None)
         if standing.best_val_loss is not None:
             assert_same_values(row["best_val_loss"], standing.best_val_loss)
-        assert row["adapter"] is None or (directory.path / row["adapter"]).is_dir()
+        assert row["adapter"] is None or (there / row["adapter"]).names()
     assert not (directory.path / "checkpoints").exists()

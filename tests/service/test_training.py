@@ -65,7 +65,8 @@ def is_over(row: StudyRow) -> bool:
 def test_studies_end_as_under_the_command(workers: Workers, tuned: Result, tmp_path: Path) -> None:
     shelf = tmp_path / "shelf"
     (shelf / "s2" / "study.yaml").mkdir(parents=True)
-    workers.settings = SETTINGS.model_copy(update={"publish": f"file://{shelf}"})
+    places = {"publish": f"file://{shelf}", "artifacts": f"file://{tmp_path}/store"}
+    workers.settings = SETTINGS.model_copy(update=places)
     submit(workers.front, "small", "other")
     workers.start()
     for number in (1, 2):
@@ -76,6 +77,10 @@ def test_studies_end_as_under_the_command(workers: Workers, tuned: Result, tmp_p
         (comparison,) = read_comparisons(directory.comparison_path)
         assert_same_values(comparison.val_loss, tuned.leaderboard[0].best_val_loss or 0.0)
         assert (directory.best_folder(comparison.task) / "adapter_model.safetensors").is_file()
+        assert not (directory.path / "jobs").exists()
+        there = {path.name for path in (tmp_path / "store" / f"s{number}").iterdir()}
+        assert {"jobs", "best", "leaderboard.json", "study.yaml"} <= there
+        assert "checkpoints" not in there
     workers.kill()
     assert_published(workers.front, shelf)
     client = client_of(workers.front)
