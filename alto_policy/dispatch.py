@@ -114,7 +114,7 @@ class Dispatch:
             if isinstance(event, _RETURNING) and cluster.is_waiting(event.task):
                 self._wait(cluster.tasks()[event.task], cluster)
             starts = self._start_executors(cluster)
-            return _outgrown(event, cluster) + starts
+            return starts if type(event) is not TaskResized else _outgrown(event, cluster) + starts
         if isinstance(event, TaskCancelled):
             ends = tuple(_cancel(cluster.tasks()[event.task], cluster))
             return (*ends, *self._start_executors(cluster))
@@ -271,9 +271,9 @@ def _wider(task: Task, cluster: ClusterView, gangs: Gangs) -> tuple[Resize, ...]
     return tuple([Resize(task.id, width) for width in islice(can, 1)])
 
 
-def _outgrown(event: Event, cluster: ClusterView) -> tuple[StopExecutor, ...]:
+def _outgrown(event: TaskResized, cluster: ClusterView) -> tuple[StopExecutor, ...]:
     """Where an executor that holds nothing has other GPUs than its task is to have by now."""
-    if type(event) is not TaskResized or (executor := cluster.executor(event.task)) is None:
+    if (executor := cluster.executor(event.task)) is None:
         return ()
     is_empty = not any(cluster.residents(gpu) for gpu in executor.gpus)
     is_up = executor.status is ExecutorStatus.UP

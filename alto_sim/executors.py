@@ -83,8 +83,9 @@ class Executors:
             if self._executors.get(task.id) is executor:
                 memory_of = self._workload.memory_of if costs is None else costs.memory_model
                 memory = memory_of(task)
-                if found := holding_widths(known, lambda width: memory_of(known.on(width))):
-                    memory = replace(memory, widths=found)
+                if known.widths:
+                    found = holding_widths(known, lambda width: memory_of(known.on(width)))
+                    memory = replace(memory, widths=found) if found else memory
                 self._tell(ExecutorUp(self._clock.now, task.id, memory))
 
         self._clock.after(seconds, come_up)

@@ -35,15 +35,15 @@ class Row:
     def number(self, field: str) -> float | None:
         """None where nothing stands."""
         text = self.values[self.places[field]]
+        if text in _ABSENT:
+            return None
         try:
             value = float(text)
         except ValueError:
             value = math.nan
-        if value - value == 0:  # finite, as nearly always: what is absent is no such number
-            return value
-        if text in _ABSENT:
-            return None
-        raise self.error(field, "a number")
+        if not math.isfinite(value):
+            raise self.error(field, "a number")
+        return value
 
     def whole(self, field: str) -> int | None:
         text = self.values[self.places[field]]
