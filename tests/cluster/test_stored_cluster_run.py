@@ -28,7 +28,7 @@ def reported(result: Result) -> set[tuple[JobId, int]]:
 
 def test_a_lost_node_and_then_the_heads_own_disk(nodes: Any, tmp_path: Path) -> None:
     """What trains meanwhile knows more than the copied log: others go on, where that ends."""
-    study = study_of(tmp_path / "study", samples=96)
+    study = study_of(tmp_path / "study", samples=192)
     expected = undisturbed(study, tmp_path / "alone")
     out, there = tmp_path / "run", tmp_path / "there"
     head = begin(study, out, nodes.address, f"local://{there}")
