@@ -5,10 +5,11 @@ The paper: one run of each configuration; error bars are not given.
 Here: full grids of the same jobs, data and seeds, recorded twice on an H100, by kernels that add up
 in another order: the first recordings (`traces/repeated`) are the older ones, and whatever was
 recorded twice since then by the same kernels came out the same to the last digit, whichever the
-host and the day. Roundings of bfloat16 differ with the shapes of passes, and training carries them
-on; they differ as much between a search with exits and its full grid. *Apart*: the best losses of a
-job in both, relative; *winner behind*: how far the one recording's best job is behind the best of
-the other, the larger of both ways. Regrets below that are not told apart from roundings.
+host and the day (of batches of 16 to 64 not the jobs that diverge). Roundings of bfloat16 differ
+with the shapes of passes, and training carries them on; they differ as much between a search with
+exits and its full grid. *Apart*: the best losses of a job in both, relative; *winner behind*: how
+far the one recording's best job is behind the best of the other, the larger of both ways. Regrets
+below that are not told apart from roundings.
 """
 
 from collections.abc import Iterator, Sequence
