@@ -19,6 +19,7 @@ from tests.cluster.six_tasks import six_tasks
 from tests.tune.same import assert_same_outcome
 
 SILENT = Console(quiet=True)
+_TIMES = 2
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def result(nodes: Any, folder: Path) -> Result:
-    return tune(six_tasks(folder), folder / "run", cluster=nodes.address, console=SILENT)
+    return tune(six_tasks(folder, _TIMES), folder / "run", cluster=nodes.address, console=SILENT)
 
 
 def placements(entries: Iterable[Entry]) -> list[tuple[TaskId, tuple[GpuId, ...]]]:
@@ -72,7 +73,7 @@ def test_its_log_replays_byte_for_byte(result: Result) -> None:
 
 def test_its_leaderboard_is_that_of_one_device(result: Result, folder: Path) -> None:
     """Alone, with the tasks one after another: packed otherwise, trained the same."""
-    alone = tune(six_tasks(folder), folder / "alone", console=SILENT)
+    alone = tune(six_tasks(folder, _TIMES), folder / "alone", console=SILENT)
     assert_same_outcome(result, alone)
 
 
