@@ -22,6 +22,7 @@ from alto_policy.controller import Controller, run
 from alto_policy.policies import build
 from alto_policy.runlog import Entry, Header
 from alto_policy.types import Task, TaskId
+from alto_runs.artifacts import StoredArtifact
 from alto_runs.comparison import write_comparisons
 from alto_runs.directory import LogWriter, RunDirectory, read_run_log, write_atomically
 from alto_runs.errors import UserError
@@ -32,6 +33,8 @@ from alto_runs.result import Result, write_result
 from alto_runs.study import Study, elsewhere, first_difference, is_of_run, load_study, resolved_yaml
 
 __all__ = ["Options", "tune", "tune_at"]
+
+_ARTIFACTS = "--artifacts"
 
 
 def tune(
@@ -88,10 +91,13 @@ def _tune_together(study: Study | str | Path, out: str | Path, options: Options)
 def tune_at(site: Site, study: Study | str | Path, out: str | Path, options: Options) -> Result:
     """As `tune`, where the site is known."""
     study = study if isinstance(study, Study) else load_study(Path(study))
-    given = (("--publish", options.publish), ("--artifacts", options.artifacts))
-    shelves = [Shelf.at(url, flag) for flag, url in given if url is not None]
+    shelves = [] if options.publish is None else [Shelf.at(options.publish, "--publish")]
     check_widths(study.executor, study.policy)
     directory = _opened(Path(out), options)
+    if directory.stored_at is not None:
+        shelves.append(Shelf.at(directory.stored_at, _ARTIFACTS))
+        if options.resume and recover(directory, shelves[-1]):
+            claim_folder(directory)
     study = _settled(study, directory, site)
     prepared = prepare(study)
     text = resolved_yaml(study)
@@ -111,14 +117,10 @@ def tune_at(site: Site, study: Study | str | Path, out: str | Path, options: Opt
 
 
 def _opened(path: Path, options: Options) -> RunDirectory:
-    if not options.resume:
-        return RunDirectory.create(path, options.artifacts)
-    directory = RunDirectory.reopen(path, options.artifacts)
-    if directory.stored_at is None:
-        return directory
-    if recover(directory, Shelf.at(directory.stored_at, "--artifacts")):
-        claim_folder(directory)
-    return directory
+    given = options.artifacts
+    stored_at = None if given is None else StoredArtifact.at(given, _ARTIFACTS).url
+    begin = RunDirectory.reopen if options.resume else RunDirectory.create
+    return begin(path, stored_at)
 
 
 def _settled(study: Study, directory: RunDirectory, site: Site) -> Study:

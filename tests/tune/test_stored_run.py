@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from alto_exec import keeping, tune
 from alto_policy.events import LossReported
 from alto_runs import mirror
+from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
 from alto_runs.executor_work import read_work
 from alto_runs.replaying import replay_run
@@ -114,6 +115,24 @@ def test_whoever_has_lost_its_folder_goes_on_from_the_store(
     train(study, tmp_path / "other", there)
     assert_same_outcome(Result(tmp_path / "other"), expected)
     assert replay_run(tmp_path / "other")[1] is None
+
+
+def test_results_follow_where_the_flag_is_not_given_again(
+    study: Study, expected: Result, tmp_path: Path
+) -> None:
+    out, there = tmp_path / "run", tmp_path / "there"
+    cut(study, out, there, len(expected.log.entries) // 2)
+    tune(study, out, resume=True, console=SILENT)
+    assert (there / "leaderboard.json").read_bytes() == (out / "leaderboard.json").read_bytes()
+
+
+def test_a_path_is_the_same_for_whoever_begins_elsewhere(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tune(study, tmp_path / "run", console=SILENT, artifacts="there")
+    monkeypatch.chdir(tmp_path.parent)
+    assert RunDirectory.open(tmp_path / "run").stored_at == str(tmp_path / "there")
 
 
 def test_what_the_copied_log_lacks_is_made_again(
