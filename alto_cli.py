@@ -60,9 +60,15 @@ def _tune(options: argparse.Namespace) -> int:
     from alto_exec import tune
     from alto_exec.parallel.ranks import is_launched_beside_another
 
-    names = ("resume", "cluster", "publish", "artifacts")
     with naming(options.study), blaming(study.policy):
-        result = tune(study, options.out, **{name: getattr(options, name) for name in names})
+        result = tune(
+            study,
+            options.out,
+            resume=options.resume,
+            cluster=options.cluster,
+            publish=options.publish,
+            artifacts=options.artifacts,
+        )
     if not is_launched_beside_another():
         _print_result(result, options)
         result.check_room()
@@ -372,9 +378,7 @@ def _add_tune(verbs: "argparse._SubParsersAction[_Parser]") -> None:
         "--publish", metavar="URL", help="copy the results there: a path or a URL that fsspec knows"
     )
     tune.add_argument(
-        "--artifacts",
-        metavar="URL",
-        help="likewise; states and adapters of jobs, results and a copy of the log live there",
+        "--artifacts", metavar="URL", help="likewise: for states, adapters, results and the log"
     )
     tune.add_argument(
         "--dry-run", action="store_true", help="print jobs, memory and predicted time only"

@@ -34,7 +34,7 @@ from alto_policy.types import Task, TokenCounts
 from alto_runs.data_lengths import append_lengths
 from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
-from alto_runs.study import ExecutorSpec, Study, TaskSpec, expand
+from alto_runs.study import ExecutorSpec, Study, TaskSpec, expand, naming_task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -185,12 +185,8 @@ def prepare(study: Study) -> Sequence[PreparedTask]:
         quantizer(study.executor.frozen_weights)
     prepared = []
     for name, spec in study.tasks.items():
-        try:
+        with naming_task(name, study):
             prepared.append(_prepare(name, spec, study.executor))
-        except UserError as error:
-            if len(study.tasks) == 1:
-                raise
-            raise UserError(f"tasks.{name}: {error}") from error
     return prepared
 
 

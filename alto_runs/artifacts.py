@@ -108,6 +108,11 @@ class FolderArtifact:
         files = (path for path in self.path.rglob("*") if path.is_file())
         return frozenset(path.relative_to(self.path).as_posix() for path in files)
 
+    def remove_partial(self) -> None:
+        """What killed processes were still writing, below this. Nobody writes now."""
+        for leftover in self.path.rglob(f".*{_TEMPORARY}"):
+            leftover.unlink()
+
 
 @dataclass(frozen=True, slots=True)
 class StoredArtifact:

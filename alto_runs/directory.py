@@ -14,6 +14,7 @@ from alto_runs.logfile import LogWriter, read_run_log
 __all__ = [
     "LogWriter",
     "RunDirectory",
+    "adapter_place",
     "checked_name",
     "is_plain_name",
     "read_run_log",
@@ -23,7 +24,6 @@ __all__ = [
     "write_atomically",
 ]
 
-_TEMPORARY = ".tmp"
 _LOG, _STORED_AT = "run.jsonl", "artifacts"
 _JOBS, _CHECKPOINTS = "jobs", "checkpoints"
 _SEED = "seed-"  # and its number
@@ -116,8 +116,7 @@ class RunDirectory:
 
     def sweep(self) -> None:
         """Remove what a killed process was still writing. For the process that holds the log."""
-        for leftover in self.path.rglob(f".*{_TEMPORARY}"):
-            leftover.unlink()
+        FolderArtifact(self.path).remove_partial()
 
     @property
     def log_path(self) -> Path:
@@ -162,7 +161,7 @@ class RunDirectory:
 
     def adapter(self, job: JobId) -> Artifact:
         """The job's adapter of the best validation loss, a folder in PEFT's format."""
-        return self.jobs / checked_name(job)
+        return self.artifacts / adapter_place(job)
 
     @property
     def checkpoints(self) -> Artifact:
@@ -179,7 +178,7 @@ class RunDirectory:
 
     def job_folder(self, job: JobId) -> Path:
         """Where the job's adapter is, if artifacts are in the run's folder."""
-        return self.path / _JOBS / checked_name(job)
+        return self.path / adapter_place(job)
 
     @property
     def best_path(self) -> Path:
@@ -188,6 +187,11 @@ class RunDirectory:
     def best_folder(self, task: TaskId) -> Path:
         """The task's best adapter, in PEFT's format."""
         return self.best_path / checked_name(task)
+
+
+def adapter_place(job: JobId) -> str:
+    """Of the job's adapter, seen from where the run's artifacts are."""
+    return f"{_JOBS}/{checked_name(job)}"
 
 
 def runs_below(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from alto_policy.decisions import ExitReason
 from alto_policy.frozen import quick
 from alto_policy.types import Hyperparameters, JobId, TaskId
-from alto_runs.directory import RunDirectory, checked_name
+from alto_runs.directory import RunDirectory, adapter_place, checked_name
 from alto_runs.errors import UserError
 from alto_runs.fields import encode_fields
 from alto_runs.history import JobHistory, Outcome, RunHistory
@@ -146,7 +146,7 @@ def _held(job: JobHistory, step: str | None) -> _Held:
     if step is not None and losses.get(step) not in finite:
         return _Held(best, None)
     loss = best if step is None else losses[step]
-    return _Held(loss, f"jobs/{job.spec.id}")
+    return _Held(loss, adapter_place(job.spec.id))
 
 
 def _told(directory: RunDirectory) -> Mapping[JobId, _Held]:

@@ -63,6 +63,7 @@ __all__ = [
     "is_of_run",
     "load_study",
     "naming",
+    "naming_task",
     "parse_study",
     "resolved_yaml",
 ]
@@ -245,6 +246,17 @@ def naming(path: Path) -> Iterator[None]:
         if field not in {*Study.model_fields, *TaskSpec.model_fields}:
             raise
         raise UserError(f"{path}: {error}") from error
+
+
+@contextmanager
+def naming_task(name: str, study: Study) -> Iterator[None]:
+    """The task is told with what is wrong in it, where the study has several."""
+    try:
+        yield
+    except UserError as error:
+        if len(study.tasks) == 1:
+            raise
+        raise UserError(f"tasks.{name}: {error}") from error
 
 
 def resolved_yaml(study: Study) -> str:

@@ -206,16 +206,12 @@ def _policy_of(run: RunLog) -> Settings:
 
 def _trace_of(study: "Study") -> RunLog:
     """All tasks of the study at time zero."""
-    from alto_runs.study import expand
+    from alto_runs.study import expand, naming_task
 
     tasks = []
     for name, spec in study.tasks.items():
-        try:
+        with naming_task(name, study):
             size = estimated_size(spec.data)
-        except UserError as error:
-            if len(study.tasks) == 1:
-                raise
-            raise UserError(f"tasks.{name}: {error}") from error
         task = expand(name, spec, num_samples=size.samples, max_length=size.longest)
         gpus, widths = study.executor.gpus or 1, study.executor.widths
         tasks.append(replace(task, tokens=size.tokens, num_gpus=gpus, widths=widths))
