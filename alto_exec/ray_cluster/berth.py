@@ -220,6 +220,8 @@ def _forked_by_the_head() -> tuple[IO[str], IO[str]] | None:
     path = os.environ.get(ZYGOTE, "")
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
         line.connect(path)
+        if not line.recv(1):
+            return None  # it has been asked already, and ends the lines of whoever waits behind
         socket.send_fds(line, [b"0"], [1, 2])
         return line.makefile("w"), line.makefile("r")
     return None

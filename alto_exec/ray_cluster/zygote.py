@@ -93,6 +93,7 @@ def _wait_for_a_nursery(server: socket.socket, folder: str) -> None:
     finally:
         server.close()
         shutil.rmtree(folder, ignore_errors=True)
+    line.sendall(b"0")  # nobody else is answered from now on
     line.settimeout(None)
     _, descriptors, _, _ = socket.recv_fds(line, 1, 2)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
