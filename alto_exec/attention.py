@@ -15,13 +15,14 @@ from alto_runs.errors import UserError
 __all__ = ["packed_attention", "use_packed_attention"]
 
 _NAME = "alto_packed"
-_UNSUPPORTED = ("s_aux", "position_bias")
+_LOOK_TOKENS = 8  # of each sequence in a look at whether they feel each other
 
 
 def use_packed_attention(model: Any) -> None:
     """Switch a transformers causal LM to packed attention.
 
-    Raises UserError for architectures that compute attention in a way of their own.
+    Raises UserError for architectures that compute attention in a way of their own, and for those
+    in which tokens meet elsewhere.
     """
     from transformers import AttentionInterface
 
@@ -32,6 +33,39 @@ def use_packed_attention(model: Any) -> None:
         )
     AttentionInterface.register(_NAME, packed_attention)
     model.set_attn_implementation(_NAME)
+    if _leaks(model):
+        raise UserError(
+            f"model: {type(model).__name__} mixes tokens outside attention (by a convolution or a "
+            "recurrence), so sequences cannot be packed; choose a transformer without"
+        )
+
+
+@torch.no_grad()
+def _leaks(model: Any) -> bool:
+    """Whether a sequence feels that the one beside it is not a number."""
+    lengths = (_LOOK_TOKENS,) * 3
+    tokens = torch.arange(sum(lengths), device=model.device)[None] % _LOOK_TOKENS
+
+    def is_number(poison: float) -> Tensor:
+        def poisoned(module: Any, inputs: Any, embedded: Tensor) -> Tensor:
+            embedded = embedded.clone()
+            embedded[:, _LOOK_TOKENS : 2 * _LOOK_TOKENS] += poison
+            return embedded
+
+        hook = model.get_input_embeddings().register_forward_hook(poisoned)
+        try:
+            output = model(
+                input_ids=tokens,
+                position_ids=tokens,
+                use_cache=False,
+                sequence_lengths=lengths,
+            )
+        finally:
+            hook.remove()
+        first, _, last = output.logits[0].isfinite().all(dim=1).split(lengths)
+        return torch.stack((first, last))
+
+    return not torch.equal(is_number(0.0), is_number(torch.nan))
 
 
 def packed_attention(  # noqa: PLR0913 - transformers calls it with these
@@ -45,18 +79,19 @@ def packed_attention(  # noqa: PLR0913 - transformers calls it with these
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: Tensor | None = None,  # (heads,) of GPT-OSS: a score that nothing is seen for
     **others: Any,
 ) -> tuple[Tensor, None]:
     """(1, T, heads, head size), and no weights."""
-    if unsupported := [name for name in _UNSUPPORTED if others.get(name) is not None]:
-        raise UserError(f"model: attention with {unsupported[0]} is not supported")
+    if others.get("position_bias") is not None:
+        raise UserError("model: attention with position_bias is not supported")
     grouped = query.shape[1] != key.shape[1]
     outputs = []  # (1, heads, t, head size) of each sequence
     parts = (torch.split(t, list(sequence_lengths), dim=2) for t in (query, key, value))
     for q, k, v in zip(*parts, strict=True):
         windowed = sliding_window is not None and q.shape[2] > sliding_window
-        if softcap is not None:
-            outputs.append(_capped(q, k, v, scaling, sliding_window, softcap))
+        if softcap is not None or s_aux is not None:
+            outputs.append(_by_scores(q, k, v, scaling, sliding_window, softcap, s_aux))
         elif windowed:
             mask = _window_mask(q.shape[2], sliding_window, q.device)
             outputs.append(
@@ -79,13 +114,27 @@ def _window_mask(length: int, window: int | None, device: torch.device) -> Tenso
     return causal if window is None else causal.triu(1 - window)
 
 
-def _capped(
-    q: Tensor, k: Tensor, v: Tensor, scaling: float | None, window: int | None, softcap: float
+def _by_scores(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scaling: float | None,
+    window: int | None,
+    softcap: float | None,
+    sinks: Tensor | None,
 ) -> Tensor:
-    """Attention whose scores pass through softcap * tanh(score / softcap), as in Gemma 2."""
+    """Attention whose scores pass through softcap * tanh(score / softcap), as in Gemma 2, or share
+    their weight with a sink of each head, as in GPT-OSS."""
     repeats = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
-    scale = scaling if scaling is not None else q.shape[-1] ** -0.5
-    scores = softcap * torch.tanh(q @ k.mT * scale / softcap)
+    scores = q @ k.mT * (scaling if scaling is not None else q.shape[-1] ** -0.5)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
     scores = scores.masked_fill(~_window_mask(q.shape[2], window, q.device), -torch.inf)
-    return torch.softmax(scores, dim=-1, dtype=torch.float32).to(v.dtype) @ v
+    if sinks is not None:
+        beside = sinks.to(scores.dtype).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
+        scores = torch.cat([scores, beside], dim=-1)
+    # Gemma 2's weights are fp32 in transformers even where all else is wider.
+    own = torch.float32 if sinks is None else torch.promote_types(scores.dtype, torch.float32)
+    weights = scores.softmax(dim=-1, dtype=own)
+    return weights[..., : k.shape[2]].to(v.dtype) @ v

@@ -84,7 +84,7 @@ def train_plainly(
     The sequences of a batch pass one by one, or together and padded.
     """
     h = job.hyperparameters
-    if model.config.model_type != "gemma2":  # sdpa knows no softcap
+    if model.config.model_type not in ("gemma2", "gpt_oss"):  # sdpa knows neither softcap nor sinks
         model.set_attn_implementation("sdpa")
     peft = as_peft(model, h, first)
     dropouts = _give_dropout(peft, h)

@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import Gemma2Config, MistralConfig, MistralForCausalLM
+from transformers import (
+    Gemma2Config,
+    Lfm2Config,
+    Lfm2ForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from alto_exec.attention import packed_attention, use_packed_attention
 from alto_exec.backbone import Backbone
@@ -17,7 +23,7 @@ from alto_exec.data.samples import Sample
 from alto_runs.errors import UserError
 from tests.exec.comparing import assert_close, assert_identical
 from tests.exec.packed_loop import ragged_samples, tiny_model
-from tests.exec.tiny_models import SIZES, TINY_MODELS, tiny_gpt2
+from tests.exec.tiny_models import OTHER_MODELS, SIZES, TINY_MODELS, other_model, tiny_gpt2
 
 SAMPLES = [
     Sample(s.tokens, (False, *[True] * (len(s.tokens) - 1))) for s in ragged_samples(6, longest=40)
@@ -36,6 +42,8 @@ def mistral() -> Any:
 def model_of(family: str) -> Any:
     if family == "gpt2":
         return tiny_gpt2()[0]
+    if family in OTHER_MODELS:
+        return other_model(family)
     return mistral() if family == "mistral" else tiny_model(family)
 
 
@@ -48,9 +56,9 @@ def packed_logits(family: str, samples: list[Sample]) -> list[Tensor]:
     return list(logits.split([sum(s.is_target) for s in samples]))
 
 
-@pytest.mark.parametrize("family", [*TINY_MODELS, "mistral", "gpt2"])
+@pytest.mark.parametrize("family", [*TINY_MODELS, *OTHER_MODELS, "mistral", "gpt2"])
 def test_packed_sequences_meet_what_eager_attention_computes_of_each_alone(family: str) -> None:
-    """Grouped heads, windows shorter than sequences, capped scores, learned positions."""
+    """Grouped heads, windows shorter than sequences, capped scores, sinks, learned positions."""
     model = model_of(family)
     model.set_attn_implementation("eager")
     for sample, found in zip(SAMPLES, packed_logits(family, SAMPLES), strict=True):
@@ -113,14 +121,30 @@ def test_a_cap_bounds_the_scores() -> None:
 
 
 def test_what_is_not_computed_is_refused() -> None:
-    with pytest.raises(UserError, match="attention with s_aux is not supported"):
-        attend((4,), 2, 2, s_aux=torch.zeros(2))
+    with pytest.raises(UserError, match="attention with position_bias is not supported"):
+        attend((4,), 2, 2, position_bias=torch.zeros(2))
 
     class Own:
         _supports_attention_backend = False
 
     with pytest.raises(UserError, match="Own computes attention by itself"):
         use_packed_attention(Own())
+
+
+def test_a_model_that_mixes_tokens_outside_attention_is_refused() -> None:
+    """Its short convolutions go over the whole row."""
+    config = Lfm2Config(
+        **SIZES, intermediate_size=48, num_key_value_heads=2, full_attn_idxs=[1], conv_L_cache=2
+    )
+    with pytest.raises(UserError, match="Lfm2ForCausalLM mixes tokens outside attention"):
+        use_packed_attention(Lfm2ForCausalLM(config).eval())
+
+
+def test_weights_that_are_no_numbers_are_not_taken_for_a_mixture() -> None:
+    model: Any = tiny_model("llama")
+    with torch.no_grad():
+        model.get_input_embeddings().weight[3] = torch.nan
+    use_packed_attention(model)
 
 
 def test_the_tiny_gemma2_has_a_window_and_a_cap() -> None:

@@ -10,32 +10,48 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers, t
 from tokenizers.models import BPE, WordLevel
 from transformers import (
     AutoModelForCausalLM,
+    Cohere2Config,
+    DeepseekV3Config,
     Gemma2Config,
+    Gemma3TextConfig,
     GemmaConfig,
+    Glm4Config,
     GPT2Config,
     GPTNeoXConfig,
+    GptOssConfig,
+    GraniteConfig,
     LlamaConfig,
+    MixtralConfig,
+    Olmo2Config,
+    Phi3Config,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3Config,
+    Qwen3MoeConfig,
+    SmolLM3Config,
 )
 
 __all__ = [
     "CHATML",
     "CHATML_MARKED",
+    "OTHER_MODELS",
     "TINY_MODELS",
     "VOCABULARY_SIZE",
     "byte_tokenizer",
     "chat_tokens",
     "decode",
+    "other_model",
     "save_tiny",
     "tiny_gemma",
     "tiny_gemma2",
     "tiny_gpt2",
     "tiny_gpt_neox",
+    "tiny_gpt_oss",
     "tiny_llama",
     "tiny_qwen2",
+    "tiny_qwen3",
     "tiny_tokenizer",
 ]
 
@@ -123,12 +139,70 @@ def tiny_gpt2(seed: int = 0) -> tuple[PreTrainedModel, GPT2Config]:
     return _random_model(config, seed), config
 
 
+def tiny_qwen3(seed: int = 0, layers: int = 2) -> tuple[PreTrainedModel, Qwen3Config]:
+    """Norms of each head's queries and keys; heads wider than the hidden size over their number."""
+    sizes = SIZES | {"num_hidden_layers": layers, "head_dim": 16}
+    config = Qwen3Config(**sizes, intermediate_size=48, num_key_value_heads=2)
+    return _random_model(config, seed), config
+
+
+def tiny_gpt_oss(seed: int = 0) -> tuple[PreTrainedModel, GptOssConfig]:
+    """A sink beside each head's scores; experts; every other layer sees eight tokens back."""
+    config = GptOssConfig(
+        **_GROUPED,
+        head_dim=16,
+        sliding_window=8,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+    )
+    return _random_model(config, seed), config
+
+
+def other_model(family: str, seed: int = 0) -> PreTrainedModel:
+    """Of `OTHER_MODELS`."""
+    kind, sizes = OTHER_MODELS[family]
+    return _random_model(kind(**_GROUPED | sizes), seed)
+
+
 TINY_MODELS: dict[str, Callable[[], tuple[PreTrainedModel, PretrainedConfig]]] = {
     "llama": tiny_llama,
     "qwen2": tiny_qwen2,
     "gemma": tiny_gemma,
     "gemma2": tiny_gemma2,
     "gpt_neox": tiny_gpt_neox,
+    "gpt_oss": tiny_gpt_oss,
+    "qwen3": tiny_qwen3,
+}
+_GROUPED: dict[str, Any] = SIZES | {"intermediate_size": 48, "num_key_value_heads": 2}
+_EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 16}
+
+# Families which transformers' modules compute in other ways again.
+OTHER_MODELS: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
+    "cohere2": (Cohere2Config, {}),
+    "deepseek_v3": (
+        DeepseekV3Config,
+        {
+            **_EXPERTS,
+            "num_key_value_heads": 4,
+            "n_routed_experts": 4,
+            "n_group": 1,
+            "topk_group": 1,
+            "q_lora_rank": 16,
+            "kv_lora_rank": 16,
+            "qk_rope_head_dim": 8,
+            "qk_nope_head_dim": 8,
+            "v_head_dim": 8,
+        },
+    ),
+    "gemma3": (Gemma3TextConfig, {"head_dim": 16, "sliding_window": 8}),
+    "glm4": (Glm4Config, {"head_dim": 8}),
+    "granite": (GraniteConfig, {"residual_multiplier": 0.5, "logits_scaling": 2.0}),
+    "mixtral": (MixtralConfig, {"num_local_experts": 4}),
+    "olmo2": (Olmo2Config, {}),
+    "phi3": (Phi3Config, {}),
+    "qwen3_moe": (Qwen3MoeConfig, {**_EXPERTS, "head_dim": 16, "num_experts": 4}),
+    "smollm3": (SmolLM3Config, {}),
 }
 
 
