@@ -22,6 +22,7 @@ from alto_exec.modules import ALL_LINEAR, end_tokens_of, short_names, target_nam
 from alto_exec.peft_format import BaseModel
 from alto_exec.replay import Replayed, Replays
 from alto_exec.weighing import FixedWeights, Weigh
+from alto_kernels.head_norm import head_norm
 from alto_kernels.linear_cross_entropy import linear_cross_entropy, take_rows
 from alto_kernels.lora_linear import (
     AdaptedGroup,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Context", "Decoder", "can_be_written_out"]
 
-_FAMILY = ("llama", "mistral", "qwen2")
+_FAMILY = ("llama", "mistral", "qwen2", "qwen3")
 
 
 def can_be_written_out(config: Any) -> bool:
@@ -113,6 +114,7 @@ class Decoder:
         layer_bytes = sum(i + o for i, o in self.group_sizes) * self.dtype.itemsize
         self._worth_recording = most_recorded_tokens(self.group_sizes)
         kept = kept_bytes_per_row(self.group_sizes, self.dtype.itemsize)
+        kept += self._layers[0].num_normed * self.dtype.itemsize
         self.row_bytes = kept * len(self._layers)  # that a training pass takes at most
         # Nothing is kept for a backward pass; the widest moment is within one layer.
         self.evaluated_row_bytes = 2 * layer_bytes
@@ -259,6 +261,8 @@ class Decoder:
         `behind` attention may be of the predicting rows alone."""
         h_TH, x_TH = add_rms_norm(h_TH, delta_TH, layer.attention_norm_H, self._epsilon)
         q_TD, k_TD, v_TD = _apply(layer.qkv, x_TH, context)
+        if (norms := layer.head_norms) is not None:
+            q_TD, k_TD = head_norm(q_TD, k_TD, norms.query_d, norms.key_d, self._epsilon)
         cos_Td, sin_Td, size = context.cos_Td, context.sin_Td, self._head_size
         mixed_TD = varlen_attention(q_TD, k_TD, v_TD, cos_Td, sin_Td, context.batch.lengths, size)
         if behind is not context:
@@ -289,9 +293,7 @@ class Decoder:
     def _weights(self) -> Iterator[Tensor]:
         yield from (self._embedding, self._head_VH, self._norm_H)
         for layer in self._layers:
-            yield from (layer.attention_norm_H, layer.mlp_norm_H)
-            for group in layer.groups:
-                yield from (t for t in (group.weight_OI, group.bias_O) if t is not None)
+            yield from layer.weights
 
 
 def _apply(split: Split, x_TI: Tensor, context: Context) -> tuple[Tensor, ...]:

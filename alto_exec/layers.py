@@ -16,7 +16,7 @@ from alto_exec.bank import LinearShape
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["FrozenLinear", "Layer", "Split", "Travel", "layer_of", "shapes_of"]
+__all__ = ["FrozenLinear", "HeadNorms", "Layer", "Split", "Travel", "layer_of", "shapes_of"]
 
 Travel = Callable[[Tensor, int], Tensor]  # a product, from x and the number of outputs
 _ATTENTION, _MLP = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
@@ -43,13 +43,39 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadNorms:
+    """What each head's queries and keys are weighed with, once they are normed."""
+
+    query_d: Tensor
+    key_d: Tensor
+
+    def to(self, device: torch.device) -> "HeadNorms":
+        return HeadNorms(self.query_d.to(device), self.key_d.to(device))
+
+
+@dataclass(frozen=True, slots=True)
 class Layer:
     attention_norm_H: Tensor
     qkv: Split
+    head_norms: HeadNorms | None
     out: Split
     mlp_norm_H: Tensor
     gate_up: Split
     down: Split
+
+    @property
+    def num_normed(self) -> int:
+        """Numbers of a row's queries and keys that are there twice: normed, and as they were."""
+        outputs = [width for group in self.qkv.groups for width in group.outputs]
+        return 0 if self.head_norms is None else sum(outputs[i] for i in self.qkv.order[:2])
+
+    @property
+    def weights(self) -> Iterator[Tensor]:
+        yield from (self.attention_norm_H, self.mlp_norm_H)
+        if self.head_norms is not None:
+            yield from (self.head_norms.query_d, self.head_norms.key_d)
+        for group in self.groups:
+            yield from (t for t in (group.weight_OI, group.bias_O) if t is not None)
 
     @property
     def splits(self) -> tuple[Split, ...]:
@@ -78,6 +104,7 @@ class Layer:
         return Layer(
             attention_norm_H=self.attention_norm_H.to(device),
             qkv=of(self.qkv),
+            head_norms=None if self.head_norms is None else self.head_norms.to(device),
             out=of(self.out),
             mlp_norm_H=self.mlp_norm_H.to(device),
             gate_up=of(self.gate_up),
@@ -92,11 +119,18 @@ def layer_of(layer: Any, path: str, numbers: dict[str, int]) -> Layer:
     return Layer(
         attention_norm_H=layer.input_layernorm.weight.detach(),
         qkv=_split(attention, _ATTENTION, f"{path}self_attn.", numbers),
+        head_norms=_head_norms(attention),
         out=_split(attention, ("o_proj",), f"{path}self_attn.", numbers),
         mlp_norm_H=layer.post_attention_layernorm.weight.detach(),
         gate_up=_split(mlp, _MLP, f"{path}mlp.", numbers),
         down=_split(mlp, ("down_proj",), f"{path}mlp.", numbers),
     )
+
+
+def _head_norms(attention: Any) -> HeadNorms | None:
+    if not hasattr(attention, "q_norm"):
+        return None
+    return HeadNorms(attention.q_norm.weight.detach(), attention.k_norm.weight.detach())
 
 
 def _split(parent: Any, children: Sequence[str], path: str, numbers: dict[str, int]) -> Split:

@@ -18,7 +18,7 @@ from alto_exec.weighing import FixedWeights
 from alto_kernels.lora_linear import AdaptedGroup, Plan
 from alto_kernels.lora_mlp import lora_mlp
 from tests.exec.comparing import assert_close
-from tests.exec.tiny_models import TINY_MODELS, VOCABULARY_SIZE, tiny_llama, tiny_qwen2
+from tests.exec.tiny_models import TINY_MODELS, VOCABULARY_SIZE, tiny_llama, tiny_qwen2, tiny_qwen3
 
 CPU = torch.device("cpu")
 TARGETS = ("all-linear", ("q_proj", "v_proj"), ("k_proj", "up_proj", "down_proj"))
@@ -66,7 +66,7 @@ def run(
 
 
 @pytest.mark.parametrize("targets", TARGETS, ids=str)
-@pytest.mark.parametrize("make", [tiny_llama, tiny_qwen2])
+@pytest.mark.parametrize("make", [tiny_llama, tiny_qwen2, tiny_qwen3])
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("dropout", [0.1, 0.0], ids=["dropout", "without"])
 def test_same_losses_and_gradients(
@@ -122,8 +122,11 @@ def test_an_adapter_without_targets_has_no_gradients_of_a_step_before() -> None:
     assert not (bank.grad_RC[slots[1].rows] == 3.0).any()
 
 
-def test_same_logits_facts_and_names() -> None:
-    plain, written_out = Backbone(tiny_llama()[0]), Decoder(tiny_llama()[0])
+@pytest.mark.parametrize("make", [tiny_llama, tiny_qwen3])
+def test_same_logits_facts_and_names(
+    make: Callable[[], tuple[PreTrainedModel, object]],
+) -> None:
+    plain, written_out = Backbone(make()[0]), Decoder(make()[0])
     with torch.no_grad():
         found = written_out.target_logits(*filled(written_out, (4,)))
         assert_close(found, plain.target_logits(*filled(plain, (4,))))
@@ -135,4 +138,4 @@ def test_same_logits_facts_and_names() -> None:
 @pytest.mark.parametrize("family", TINY_MODELS)
 def test_only_the_family_of_llama_is_written_out(family: str) -> None:
     _, config = TINY_MODELS[family]()
-    assert can_be_written_out(config) == (family in ("llama", "qwen2"))
+    assert can_be_written_out(config) == (family in ("llama", "qwen2", "qwen3"))

@@ -1,6 +1,7 @@
 """A backbone packed in few bits computes with what its codes stand for, in their memory."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from alto_runs.errors import UserError
 from alto_runs.study import load_study
 from tests.exec.comparing import assert_identical
 from tests.exec.packed_loop import ragged_samples
-from tests.exec.tiny_models import tiny_llama
+from tests.exec.tiny_models import tiny_llama, tiny_qwen3
 from tests.tune.small_study import STUDY, write_study
 
 CPU = torch.device("cpu")
@@ -26,9 +27,9 @@ FORMATS = [pytest.param("int8", id="int8"), pytest.param("nf4", id="nf4")]
 KEPT = ("embed_tokens", "lm_head")  # as they are
 
 
-def unpacked_model(kind: Format) -> Any:
+def unpacked_model(kind: Format, make: Callable[[], Any] = tiny_llama) -> Any:
     """transformers' model with the values that the codes stand for; those of one group together."""
-    model, library = tiny_llama()[0], quantizer(kind)
+    model, library = make()[0], quantizer(kind)
     for layer in model.model.layers:
         attention, mlp = layer.self_attn, layer.mlp
         for linears in (
@@ -68,9 +69,12 @@ def passes(model: Decoder) -> list[Tensor]:
 
 @pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
 @pytest.mark.parametrize("kind", FORMATS)
-def test_it_trains_as_the_unpacked_model(kind: Format, recompute: bool) -> None:
-    packed = Decoder(tiny_llama()[0], recompute=recompute, keeper=QuantizedLayers(kind, CPU))
-    plain = Decoder(unpacked_model(kind), recompute=recompute)
+@pytest.mark.parametrize("make", [tiny_llama, tiny_qwen3])
+def test_it_trains_as_the_unpacked_model(
+    make: Callable[[], Any], kind: Format, recompute: bool
+) -> None:
+    packed = Decoder(make()[0], recompute=recompute, keeper=QuantizedLayers(kind, CPU))
+    plain = Decoder(unpacked_model(kind, make), recompute=recompute)
     for found, expected in zip(passes(packed), passes(plain), strict=True):
         assert_identical(found, expected)
         assert expected.any()

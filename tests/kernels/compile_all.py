@@ -18,6 +18,7 @@ from triton.runtime.jit import JITFunction
 from alto_kernels.adamw import Bank, Moments, Update
 from alto_kernels.adamw.kernel import adamw_step
 from alto_kernels.ahead import compiled_ahead
+from alto_kernels.head_norm.kernel import head_norm_bwd, head_norm_fwd
 from alto_kernels.linear_cross_entropy.kernel import softmax_losses
 from alto_kernels.lora_linear import fused
 from alto_kernels.lora_linear.path import Path
@@ -95,6 +96,9 @@ def others() -> None:
     for delta in (None, halves(4, 96)):
         new_TH, _, scale_T = add_rms_norm_fwd(halves(4, 96), delta, halves(96), 1e-5)
         add_rms_norm_bwd(delta, halves(4, 96), new_TH, scale_T, halves(96))
+    q_TD, k_TD, _ = halves(4, 8 * 32).split([4 * 32, 2 * 32, 2 * 32], dim=1)
+    normed = head_norm_fwd(q_TD, k_TD, halves(32), halves(32), 1e-6)
+    head_norm_bwd(*normed, q_TD, k_TD, halves(32), halves(32), 1e-6)
     swiglu_fwd(halves(4, 96), halves(4, 96), halves(4, 96))
     swiglu_bwd(halves(4, 96), halves(4, 96), halves(4, 96), halves(4, 192))
     parts = (halves(4, 64), halves(4, 32), halves(4, 32))

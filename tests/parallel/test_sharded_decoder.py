@@ -23,7 +23,7 @@ from alto_policy.exchange import Way
 from alto_policy.types import Job, Schedule
 from tests.exec.comparing import Trajectory, assert_same_training, in_double_precision
 from tests.exec.packed_loop import PackedRun, a_job, ragged_samples
-from tests.exec.tiny_models import tiny_llama, tiny_qwen2
+from tests.exec.tiny_models import tiny_llama, tiny_qwen2, tiny_qwen3
 from tests.parallel.ranks_of_processes import outcomes
 from tests.parallel.traffic import Traffic
 
@@ -58,8 +58,12 @@ class Told:
 
 def model_of(family: str) -> PreTrainedModel:
     """In the precision that new tensors have."""
-    make: Callable[..., tuple[nn.Module, object]] = tiny_llama if family == "llama" else tiny_qwen2
-    return cast(PreTrainedModel, make(layers=LAYERS)[0].to(torch.get_default_dtype()))
+    makers: dict[str, Callable[..., tuple[nn.Module, object]]] = {
+        "llama": tiny_llama,
+        "qwen2": tiny_qwen2,
+        "qwen3": tiny_qwen3,
+    }
+    return cast(PreTrainedModel, makers[family](layers=LAYERS)[0].to(torch.get_default_dtype()))
 
 
 def run_on(model: FrozenModel, jobs: list[Job]) -> PackedRun:
@@ -107,11 +111,12 @@ def train_sharded(
     )
 
 
-@pytest.fixture(scope="module", params=[("llama", 2), ("qwen2", 4)], ids=["2", "4"])
+@pytest.fixture(scope="module", params=[("qwen3", 2), ("qwen2", 4)], ids=["2", "4"])
 def told(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[str, list[Told]]:
-    """Llama on two ranks; Qwen 2, with its biases and its tied head, on four, with whole layers."""
+    """Qwen 3, with its norms of heads, on two ranks; Qwen 2, with its biases and its tied head, on
+    four, with whole layers."""
     family, size = request.param
     scene = partial(train_sharded, family, Way.GATHERED, ALL_LINEAR)
     return family, outcomes(scene, size, tmp_path_factory.mktemp("sharded") / "ranks")
