@@ -45,5 +45,6 @@ class HeadNorm(torch.autograd.Function):
     def backward(ctx: Any, dq_TD: Tensor, dk_TD: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         from alto_kernels.head_norm.kernel import head_norm_bwd
 
-        head_norm_bwd(dq_TD, dk_TD, *ctx.saved_tensors, ctx.epsilon)
+        q_TD, k_TD, q_weight_d, k_weight_d = ctx.saved_tensors
+        head_norm_bwd(dq_TD, dk_TD, q_TD, k_TD, q_weight_d, k_weight_d, ctx.epsilon)
         return dq_TD, dk_TD, None, None, None

@@ -21,4 +21,5 @@ def _normed(x_TD: Tensor, weight_d: Tensor, epsilon: float) -> Tensor:
     wide_Thd = x_Thd.to(torch.promote_types(x_Thd.dtype, torch.float32))
     mean_Th1 = wide_Thd.square().mean(2, keepdim=True)
     normed_Thd = wide_Thd * torch.rsqrt(mean_Th1 + epsilon)
-    return (weight_d * normed_Thd.to(x_TD.dtype)).flatten(1)
+    weighed_Thd: Tensor = weight_d * normed_Thd.to(x_TD.dtype)
+    return weighed_Thd.flatten(1)

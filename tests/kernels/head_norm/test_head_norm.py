@@ -25,7 +25,8 @@ def test_values_and_gradients(
     def run(dtype: torch.dtype, ours: bool) -> list[Tensor]:
         leaf = qkv.to(dtype).requires_grad_()
         q, k, _ = leaf.split(widths, dim=1)
-        normed = (HeadNorm.apply if ours else head_norm_ref)(q, k, *weights.to(dtype), EPSILON)
+        q_weight, k_weight = weights.to(dtype)
+        normed = (HeadNorm.apply if ours else head_norm_ref)(q, k, q_weight, k_weight, EPSILON)
         given = dqkv.to(dtype, copy=True).split(widths, dim=1)[:2]
         gradients = torch.autograd.grad(normed, (q, k), given)
         return [*(part.detach() for part in normed), *gradients]
