@@ -15,6 +15,7 @@ from torch import Tensor
 from alto_exec.bank import AdapterBank
 from alto_exec.batch import PackedBatch, Share, on_device, pack
 from alto_exec.data.samples import Example, Pair, Sample
+from alto_exec.dropping import step_key
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.objective import (
     Objective,
@@ -27,7 +28,6 @@ from alto_exec.optimizer import update_of
 from alto_exec.residence import Resident
 from alto_exec.weighing import Weigh
 from alto_kernels.adamw import adamw
-from alto_kernels.lora_linear import dropout_key
 from alto_policy.types import JobId
 from alto_runs.sample_order import batch_indices
 
@@ -229,7 +229,7 @@ def _share(place: _Place, drawn: Sequence[Example]) -> Share:
         slot=place.resident.slot,
         scale=h.scale,
         dropout=h.dropout,
-        dropout_key=dropout_key(h.seed, place.step),
+        dropout_key=step_key(h, place.step),
         first_token=place.step_tokens,
         starts_gradients=place.passes == 0,
     )

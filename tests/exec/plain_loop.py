@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, get_scheduler
 
 from alto_exec.data.samples import Sample
-from alto_kernels.lora_linear import Segment, dropout_key, keep_mask
+from alto_exec.dropping import step_key
+from alto_kernels.lora_linear import Segment, keep_mask
 from alto_policy.types import Hyperparameters, Job, Schedule
 from alto_runs.sample_order import batch_indices
 from tests.exec.comparing import Trajectory
@@ -31,15 +32,15 @@ _SCHEDULES = {
 class GivenDropout(nn.Module):
     """Drops what ALTO's mask drops: of one linear, for the tokens that a job's step comes to."""
 
-    def __init__(self, p: float, seed: int, number: int) -> None:
+    def __init__(self, h: Hyperparameters, number: int) -> None:
         super().__init__()
-        self.p, self._seed, self._number = p, seed, number
+        self.p, self._h, self._number = h.dropout, h, number
         self.step = self.first_token = 0
 
     def forward(self, x: Tensor) -> Tensor:
         rows, columns = x.shape[-2:]
         assert x.numel() == rows * columns, "one sequence at a time"
-        key = dropout_key(self._seed, self.step)
+        key = step_key(self._h, self.step)
         segment = Segment(0, rows, 0, 1, 1.0, self.p, key, self.first_token)
         return x * keep_mask(segment, self._number, columns, x.device) / (1 - self.p)
 
@@ -151,7 +152,7 @@ def _give_dropout(peft: PeftModel, h: Hyperparameters) -> list[GivenDropout]:
         return []
     given = []
     for number, layer in enumerate(m for m in peft.modules() if isinstance(m, LoraLayer)):
-        given.append(GivenDropout(h.dropout, h.seed, number))
+        given.append(GivenDropout(h, number))
         layers: Any = layer.lora_dropout
         layers["default"] = given[-1]
     return given
