@@ -5,11 +5,16 @@ Triton reads the variable when a kernel is defined, so it stands before any test
 
 import os
 
+import hypothesis
 import pytest
 import torch
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+
+# The same examples each time, however long one takes: a machine that stalls breaks no property.
+# `--hypothesis-profile default` looks for others.
+hypothesis.settings.load_profile("ci")
 
 # Whose files train once for many tests, and whose tests are the longest: groups begin first.
 _TOGETHER = {"parallel", "service", "tune"}

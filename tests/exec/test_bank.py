@@ -35,7 +35,7 @@ def assert_holds(bank: AdapterBank, slot: Slot, state: AdapterState) -> None:
         assert_identical(found.moments.tensors[name], moment, name)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 8), st.lists(st.tuples(st.booleans(), st.integers(1, 9)), max_size=20))
 def test_whoever_joins_and_leaves_every_job_keeps_its_own(
     rows: int, script: list[tuple[bool, int]]

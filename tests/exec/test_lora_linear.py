@@ -123,7 +123,7 @@ def test_all_products_are_as_exact_as_pytorchs_own(name: str, bias: bool) -> Non
         assert_no_worse_than(three[0], three[1], three[2], what)
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(

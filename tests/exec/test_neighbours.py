@@ -61,8 +61,6 @@ def test_other_families_side_by_side_train_as_alone(family: str) -> None:
 @pytest.mark.usefixtures("double_precision")
 @settings(
     max_examples=20,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(

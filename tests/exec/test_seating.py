@@ -58,8 +58,6 @@ def test_rows_that_passes_need_are_not_the_banks() -> None:
 
 @settings(
     max_examples=40,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(

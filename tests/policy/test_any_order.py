@@ -40,7 +40,7 @@ def test_the_case_has_every_kind_of_fate() -> None:
     assert last == {"pause", "underperformed", "diverged", "non-finite loss"}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     seed=st.integers(0, 2**32),
     capacity=st.integers(3, 12),
@@ -55,7 +55,7 @@ def test_alto_decides_the_same_for_each_job(
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32), crashes=st.integers(0, 3))
 def test_every_policy_ends_every_job_and_can_be_replayed(
     name: str, seed: int, crashes: int

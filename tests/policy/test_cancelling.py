@@ -127,7 +127,7 @@ TASKS = [
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 2**32),
     crashes=st.integers(0, 2),

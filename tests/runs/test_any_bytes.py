@@ -74,7 +74,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("any")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(content=damaged(STUDY) | st.binary(max_size=40))
 def test_a_damaged_study(content: bytes, folder: Path) -> None:
     path = folder / "study.yaml"
@@ -88,7 +88,7 @@ def test_a_damaged_study(content: bytes, folder: Path) -> None:
         assert load_study(path) == study
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(content=damaged(RECORDS) | st.binary(max_size=40))
 def test_damaged_data(content: bytes, folder: Path) -> None:
     path = folder / "data.jsonl"
@@ -100,7 +100,7 @@ def test_damaged_data(content: bytes, folder: Path) -> None:
         told(error, path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(content=damaged(LOG) | st.binary(max_size=40))
 def test_a_damaged_log(content: bytes, folder: Path) -> None:
     path = folder / "run.jsonl"
@@ -111,7 +111,7 @@ def test_a_damaged_log(content: bytes, folder: Path) -> None:
         told(error, path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(content=damaged(compressed(LOG)) | damaged(LOG).map(compressed) | st.binary(max_size=40))
 def test_a_damaged_compressed_log(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("compressed") / "run.jsonl.gz"

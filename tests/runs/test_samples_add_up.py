@@ -78,7 +78,7 @@ def assert_conserved(measures: TaskMetrics, untrained: int) -> None:
     assert 0 <= measures.busy_gpu_seconds <= measures.gpu_seconds + 1e-9
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(workload=workloads(), policy=st.sampled_from([*SETTINGS]))
 def test_samples_and_seconds_add_up(workload: Workload, policy: str) -> None:
     history = played(workload, SETTINGS[policy]())
@@ -106,7 +106,7 @@ def test_samples_and_seconds_add_up(workload: Workload, policy: str) -> None:
     assert metrics.overall.gpu_seconds <= 2 * metrics.overall.makespan_seconds + 1e-9
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(workload=workloads())
 def test_without_exits_nothing_is_saved(workload: Workload) -> None:
     measures = measure(played(workload, SETTINGS["fifo"]())).overall

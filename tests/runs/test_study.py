@@ -303,7 +303,7 @@ STUDIES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(document=STUDIES)
 def test_a_resolved_study_loads_back_as_an_equal_one(
     document: dict[str, Any], tmp_path_factory: pytest.TempPathFactory

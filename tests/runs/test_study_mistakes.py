@@ -145,6 +145,7 @@ def test_fields_of_the_study(field: str, line: str, tmp_path: Path) -> None:
             "the grid has 10002 jobs, expected 10000 at most",
         ),
     ],
+    ids=lambda text: text[:40],
 )
 def test_fields_of_the_search(search: str, line: str, tmp_path: Path) -> None:
     assert mistake(f"{WHOLE}search: {search}", tmp_path) == line

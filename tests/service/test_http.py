@@ -105,6 +105,7 @@ def test_a_list_comes_in_pages(alone: Front) -> None:
         ('["say red"]', "[" + "a" * 900_000 + "]"),
         ("prompts:", "tasks: {" + ", ".join(f"t{n}: {{}}" for n in range(60_000)) + "}\nprompts:"),
     ],
+    ids=lambda text: text[:30],
 )
 def test_a_mistake_is_told_in_the_line_of_the_command(
     old: str, new: str, alone: Front, root: Path, tmp_path: Path

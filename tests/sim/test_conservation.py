@@ -96,7 +96,7 @@ FAULTS = st.builds(
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), latencies=LATENCIES, faults=FAULTS)
 def test_nothing_is_over_committed_lost_or_doubled(
     name: str, seed: int, latencies: Latencies, faults: Faults
@@ -109,7 +109,7 @@ def test_nothing_is_over_committed_lost_or_doubled(
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**32))
 def test_without_faults_a_rigid_job_is_served_for_its_duration(name: str, seed: int) -> None:
     given_work = workload(seed)

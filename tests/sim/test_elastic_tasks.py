@@ -85,7 +85,7 @@ def audited(entries: Sequence[Entry], seed: int) -> None:
     assert all(len({gpu // 3 for gpu in gang}) == 1 for gang in starts)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**32),
     within=st.sampled_from(WITHIN),
@@ -138,7 +138,7 @@ class Whims(Dispatch):
         return (resize, *yield_gpus(task.id, cluster))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 2**32), latencies=LATENCIES, faults=FAULTS)
 def test_so_it_is_whatever_a_policy_asks_for(
     seed: int, latencies: Latencies, faults: Faults

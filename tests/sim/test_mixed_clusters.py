@@ -74,7 +74,7 @@ def simulated(
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32), latencies=LATENCIES, faults=FAULTS)
 def test_nothing_is_over_committed_lost_doubled_or_where_it_does_not_fit(
     name: str, seed: int, latencies: Latencies, faults: Faults
@@ -95,7 +95,7 @@ def gangs(entries: Sequence[Entry]) -> dict[str, tuple[int, ...]]:
     }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32))
 def test_a_rigid_job_lasts_as_its_slowest_gpu_lets_it(seed: int) -> None:
     given_work, audit = workload(seed), Audit(len(MIXED), kinds=KIND_OF, bytes=BYTES)
