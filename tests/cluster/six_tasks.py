@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alto_runs.study import Budget, Study, load_study
+from alto_runs.study import Study, load_study
 from tests.tune.small_study import write_study
 
 __all__ = ["six_tasks"]
@@ -25,12 +25,5 @@ tasks:
 """
 
 
-def six_tasks(folder: Path, times: int = 1) -> Study:
-    """Those that are to end late, so many times as long: who comes up seconds later than others,
-    where the machine is busy, then does not decide which of them ends first."""
-    study = load_study(write_study(folder, STUDY))
-    tasks = dict(study.tasks)
-    for name in ("longest", "long", "middle", "waits"):
-        samples = times * (tasks[name].budget.samples or 0)
-        tasks[name] = tasks[name].model_copy(update={"budget": Budget(samples=samples)})
-    return study.model_copy(update={"tasks": tasks})
+def six_tasks(folder: Path) -> Study:
+    return load_study(write_study(folder, STUDY))
