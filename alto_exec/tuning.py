@@ -26,11 +26,12 @@ from alto_runs.artifacts import StoredArtifact
 from alto_runs.comparison import write_comparisons
 from alto_runs.directory import LogWriter, RunDirectory, read_run_log, write_atomically
 from alto_runs.errors import UserError
+from alto_runs.going_on import elsewhere, first_difference, is_of_run
 from alto_runs.mirror import mirrored, recover
 from alto_runs.publishing import Shelf
 from alto_runs.replaying import catch_up
 from alto_runs.result import Result, write_result
-from alto_runs.study import Study, elsewhere, first_difference, is_of_run, load_study, resolved_yaml
+from alto_runs.study import Study, load_study, resolved_yaml
 
 __all__ = ["Options", "tune", "tune_at"]
 

@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -22,14 +22,19 @@ from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
 from alto_runs.document import dump_document, parse_document, read_document
+from alto_runs.drawn_jobs import drawn
 from alto_runs.errors import UserError
 from alto_runs.faults import first_fault
 from alto_runs.fields import FieldError
 from alto_runs.policy_settings import parse_settings, written_settings
 from alto_runs.search import (
+    MAX_JOBS_OF_TASK,
     PAPER_GRID,
     Axis,
+    Range,
+    check_grid,
     configurations,
+    grid_size,
     parse_jobs,
     parse_search,
     written_jobs,
@@ -50,17 +55,13 @@ from alto_runs.study_values import (
 __all__ = [
     "Budget",
     "DataSpec",
+    "Draw",
     "ExecutorSpec",
     "Objective",
     "PolicySettings",
     "Study",
     "TaskSpec",
-    "choices",
-    "elsewhere",
-    "executor_difference",
     "expand",
-    "first_difference",
-    "is_of_run",
     "load_study",
     "naming",
     "naming_task",
@@ -110,6 +111,13 @@ class Budget(_Spec):
         return math.ceil(round(self.epochs * in_epoch, 6))
 
 
+class Draw(_Spec):
+    """How many jobs of a search are tried, and by which dice."""
+
+    jobs: Annotated[int, Field(strict=True, ge=1, le=MAX_JOBS_OF_TASK)]
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**31)] = 0
+
+
 class ExecutorSpec(_Spec):
     """How to train on this machine; what is None is chosen by the executor."""
 
@@ -146,9 +154,12 @@ class TaskSpec(_Spec):
     objective: Objective = "sft"  # dpo: from pairs of a better and a worse answer
     targets: Targets = "all-linear"
     search: (
-        Annotated[tuple[Axis, ...], PlainValidator(parse_search), PlainSerializer(written_search)]
+        Annotated[
+            tuple[Axis | Range, ...], PlainValidator(parse_search), PlainSerializer(written_search)
+        ]
         | None
     ) = None
+    draw: Draw | None = None  # that many jobs of the search; without it all of its grid
     jobs: (
         Annotated[
             tuple[Hyperparameters, ...], PlainValidator(parse_jobs), PlainSerializer(written_jobs)
@@ -169,6 +180,12 @@ class TaskSpec(_Spec):
     def _is_one_of_both(self) -> Self:
         if self.search is not None and self.jobs is not None:
             raise FieldError(("jobs",), "expected either 'search' or 'jobs', not both")
+        if self.jobs is not None and self.draw is not None:
+            raise FieldError(("draw",), "expected 'search', from which jobs are drawn, not 'jobs'")
+        if self.search is not None and self.draw is None:
+            check_grid(self.search)
+        if self.search is not None and self.draw is not None:
+            drawn(self.search, self.draw.jobs, self.draw.seed)  # there are as many
         if self.objective == "dpo" and not self.data.completion_only:
             raise FieldError(("data", "completion_only"), "expected true with objective dpo")
         return self
@@ -176,11 +193,18 @@ class TaskSpec(_Spec):
     @property
     def configurations(self) -> tuple[Hyperparameters, ...]:
         """One for each job, in order."""
-        return self.jobs if self.jobs is not None else configurations(self.search or ())
+        if self.jobs is not None:
+            return self.jobs
+        axes = self.search or ()
+        if self.draw is not None:
+            return drawn(axes, self.draw.jobs, self.draw.seed)
+        return configurations(axis for axis in axes if isinstance(axis, Axis))
 
     @property
     def num_jobs(self) -> int:
-        return len(self.jobs or ()) or math.prod(len(axis.values) for axis in self.search or ())
+        if self.draw is not None:
+            return self.draw.jobs
+        return len(self.jobs or ()) or grid_size(self.search or ())
 
 
 class Study(_Spec):
@@ -211,8 +235,6 @@ class Study(_Spec):
         return self
 
 
-# May be another when a run goes on.
-_ROOM = ("gpus", "across_nodes", "max_gpus", "max_jobs", "memory_gb")
 _TASK_FIELDS = tuple(TaskSpec.model_fields)
 
 
@@ -263,52 +285,11 @@ def resolved_yaml(study: Study) -> str:
     """The study with every default written out; it loads back as an equal one."""
     document = study.model_dump(mode="python")
     for task in document["tasks"].values():
-        unused = "jobs" if task["jobs"] is None else "search"
-        del task[unused]
+        for name in ("jobs", "search", "draw"):
+            if task[name] is None:
+                del task[name]
         task["budget"] = {name: n for name, n in task["budget"].items() if n is not None}
     return dump_document(_plain(document))
-
-
-def first_difference(study: Study, begun: Study) -> str | None:
-    """Field in which `study` is not what a run was begun with: `other value, not this one`.
-
-    That of an executor is asked of `executor_difference`.
-    """
-    if difference := executor_difference(study.executor, begun.executor):
-        return difference
-    given = _lines(study.model_copy(update={"executor": begun.executor}))
-    for path, value in _lines(begun).items():
-        if path not in given or given[path] != value:
-            return f"{path} {value!r}, not {given.get(path)!r}"
-    return next((f"no {path}" for path in given if path not in _lines(begun)), None)
-
-
-def executor_difference(executor: ExecutorSpec, begun: ExecutorSpec) -> str | None:
-    """The same of executors. What was left open may have been chosen since, and jobs do not feel
-    how many train side by side."""
-    for name, value in choices(executor).items():
-        if name not in _ROOM and value != getattr(begun, name):
-            return f"executor.{name} {getattr(begun, name)!r}, not {value!r}"
-    return None
-
-
-def choices(executor: ExecutorSpec) -> Mapping[str, object]:
-    """What a study or a service says of its executors, and does not leave open."""
-    given = {name: getattr(executor, name) for name in executor.model_fields_set}
-    return {name: value for name, value in given.items() if value not in (None, "auto")}
-
-
-def is_of_run(text: str, study: Study) -> bool:
-    """Whether a study file of this text is that of the run, or was before the run moved."""
-    try:
-        return first_difference(study, parse_study(text, "", Path())) is None
-    except UserError:
-        return False
-
-
-def elsewhere(begun: ExecutorSpec, executor: ExecutorSpec) -> ExecutorSpec:
-    """How a run goes on: as it was begun, with as much room as the `executor` has now."""
-    return begun.model_copy(update={name: getattr(executor, name) for name in _ROOM})
 
 
 def expand(name: str, spec: TaskSpec, *, num_samples: int, max_length: int) -> Task:
@@ -354,23 +335,12 @@ def _task_fields(defaults: dict[str, Any], given: Any) -> Any:
         return given
     kept = dict(defaults)
     if "search" in given or "jobs" in given:
-        kept.pop("search", None), kept.pop("jobs", None)
+        for name in ("search", "jobs", "draw"):
+            kept.pop(name, None)
     fields = {**kept, **given}
     if isinstance(kept.get("data"), dict) and isinstance(given.get("data"), dict):
         fields["data"] = {**kept["data"], **given["data"]}
     return fields
-
-
-def _lines(value: Any, path: str = "") -> dict[str, Any]:
-    """The leaves of a resolved study by their dotted paths."""
-    if isinstance(value, Study):
-        value = value.model_dump(mode="python")
-    if not isinstance(value, dict):
-        return {path: value}
-    leaves: dict[str, Any] = {}
-    for key, part in value.items():
-        leaves |= _lines(part, f"{path}.{key}" if path else str(key))
-    return leaves
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from alto_runs.study import ExecutorSpec, elsewhere, executor_difference
+from alto_runs.going_on import elsewhere, executor_difference
+from alto_runs.study import ExecutorSpec
 
 BEGUN = ExecutorSpec(
     device="cpu", dtype="float32", threads=2, gpus=2, max_jobs=5, optimizer_states="int8"

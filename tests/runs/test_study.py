@@ -320,7 +320,7 @@ def test_a_resolved_study_has_every_default(tmp_path: Path) -> None:
     text = resolved_yaml(study_of(WHOLE, tmp_path))
     for part in (Study, TaskSpec, DataSpec, ExecutorSpec):
         for name in part.model_fields:
-            assert f"{name}:" in text or name == "jobs"
+            assert f"{name}:" in text or name in ("jobs", "draw")
     for hyperparameter in Hyperparameters.__dataclass_fields__:
         assert f"      {hyperparameter}: " in text
 

@@ -13,7 +13,7 @@ HYPERPARAMETERS = (
 )
 A_NAME = "expected 80 letters, digits, '.', '_' and '-' at most, the first no '.' or '-'"
 EXTREME = "9" * 90
-A_GRID = "expected hyper-parameters with a value or a list of values"
+A_GRID = "expected hyper-parameters with a value, a list of values or a range"
 A_POLICY = "expected the name of a policy, or fields with the 'name' of one"
 A_MODEL = "expected a folder, a .gguf file or a name of the hub"
 TARGETS = "expected all-linear or a list of names such as q_proj"
@@ -104,7 +104,45 @@ def test_fields_of_the_study(field: str, line: str, tmp_path: Path) -> None:
             "{dropout: [0, 0.0]}",
             "search.dropout[1]: value 0.0: this value stands twice in the list",
         ),
-        ("{rank: {min: 1}}", "search.rank: value {'min': 1}: expected a whole number"),
+        (
+            "{rank: {min: 1}}",
+            "search.rank.min: value 1: unknown key, expected one of low, high, log",
+        ),
+        ("{rank: {low: 1}}", "search.rank: value {'low': 1}: expected a number as `high`"),
+        ("{rank: {low: a, high: 2}}", "search.rank.low: value 'a': expected a number"),
+        ("{rank: {low: 1.5, high: 2}}", "search.rank.low: value 1.5: expected a whole number"),
+        (
+            "{rank: {low: 1, high: 300}}",
+            "search.rank.high: value 300: rank must be from 1 to 256",
+        ),
+        (
+            "{dropout: {low: 0.1, high: 0.1}}",
+            "search.dropout.high: value 0.1: expected more than `low`, 0.1",
+        ),
+        (
+            "{dropout: {low: 0, high: 0.1, log: true}}",
+            "search.dropout.low: value 0: expected a number above 0, of which there is a logarithm",
+        ),
+        (
+            "{dropout: {low: 0, high: 0.1, log: 1}}",
+            "search.dropout.log: value 1: expected true or false",
+        ),
+        (
+            "{rslora: {low: 0, high: 1}}",
+            "search.rslora: value {'low': 0, 'high': 1}: expected a value or a list of values",
+        ),
+        (
+            "{rank: {low: 1, high: 2}}",
+            "search.rank: value {'low': 1, 'high': 2}: "
+            "a range needs `draw: { jobs: N }`, how many are drawn of the search",
+        ),
+        (
+            "{rank: {low: 1, high: 2}}\ndraw: {jobs: 3}",
+            "draw.jobs: value 3: the search has no more than 2 jobs",
+        ),
+        ("{rank: [1, 2]}\ndraw: {jobs: 0}", "draw.jobs: value 0: expected at least 1"),
+        ("{rank: [1, 2]}\ndraw: {seed: 0}", "draw.jobs: this field is missing"),
+        ("{rank: [1, 2]}\ndraw: 2", "draw: value 2: expected fields with values"),
         ("{rank: [[1]]}", "search.rank[0]: value [1]: expected a whole number"),
         ("{rank: 4.5}", "search.rank: value 4.5: expected a whole number"),
         ("{rank: true}", "search.rank: value true: expected a whole number"),
@@ -162,6 +200,10 @@ def test_fields_of_the_search(search: str, line: str, tmp_path: Path) -> None:
         (
             "[{rank: 4}]\nsearch: {rank: 4}",
             "jobs: value [{'rank': 4}]: expected either 'search' or 'jobs', not both",
+        ),
+        (
+            "[{rank: 4}]\ndraw: {jobs: 1}",
+            "draw: value {'jobs': 1}: expected 'search', from which jobs are drawn, not 'jobs'",
         ),
     ],
 )
@@ -283,7 +325,7 @@ def test_names_and_fields_that_are_needed(text: str, line: str, tmp_path: Path) 
         (
             "tasks: {a: {policy: fifo}}",
             "tasks.a.policy: value 'fifo': unknown key, "
-            "expected one of model, data, objective, targets, search, jobs, budget, reports",
+            "expected one of model, data, objective, targets, search, draw, jobs, budget, reports",
         ),
         (
             "tasks: {a: {search: {rank: 4}, jobs: [{}]}}",
