@@ -10,9 +10,41 @@ from typing import Any
 
 import pytest
 
-from alto_exec.ray_cluster.berth import DEVICES, MEETING, Berth
+from alto_exec.ray_cluster.berth import _LOOK_SECONDS, DEVICES, MEETING, Berth
 
 SECONDS = 30
+
+
+class Clock:
+    """A berth's: it looks again when the test lets time go by, however long it takes for that."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._is_idle = False  # asleep, or over
+        self._changed = threading.Condition()
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        with self._changed:
+            end = self._now + seconds
+            self.rest()
+            self._changed.wait_for(lambda: self._now >= end)
+
+    def rest(self) -> None:
+        with self._changed:
+            self._is_idle = True
+            self._changed.notify_all()
+
+    def go_by(self, seconds: float) -> None:
+        with self._changed:
+            for _ in range(round(seconds / _LOOK_SECONDS)):
+                assert self._changed.wait_for(lambda: self._is_idle, SECONDS)
+                self._is_idle = False
+                self._now += _LOOK_SECONDS
+                self._changed.notify_all()
+            assert self._changed.wait_for(lambda: self._is_idle, SECONDS)
 
 
 class Child:
@@ -49,14 +81,26 @@ class Nursery:
 
 
 @pytest.fixture
-def given_back(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr("alto_exec.ray_cluster.berth.time", found)
+    return found
+
+
+@pytest.fixture
+def given_back(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     import ray
 
     groups = import_module("ray.util.placement_group")  # Ray hides it behind a function
     event = threading.Event()
+
+    def give_back(_: object) -> None:
+        event.set()
+        clock.rest()
+
     monkeypatch.setattr(ray, "get", lambda value: value)
     monkeypatch.setattr(groups, "get_current_placement_group", lambda: None)
-    monkeypatch.setattr(groups, "remove_placement_group", lambda _: event.set())
+    monkeypatch.setattr(groups, "remove_placement_group", give_back)
     return event
 
 
@@ -156,33 +200,46 @@ def test_ranks_see_the_devices_of_all(
 
 
 def test_devices_go_back_when_nobody_has_spoken_to_it(
-    housed: Housed, nursery: Nursery, given_back: threading.Event, caller: ThreadPoolExecutor
+    housed: Housed,
+    nursery: Nursery,
+    clock: Clock,
+    given_back: threading.Event,
+    caller: ThreadPoolExecutor,
 ) -> None:
     berth = housed("one", orphan=2.0)
-    for _ in range(6):
+    for _ in range(3):
         caller.submit(answer, nursery.children[0], "well")
         assert berth.listen("one", "well?") == "well"
-        assert not given_back.wait(0.5)
-    assert given_back.wait(SECONDS)
+        clock.go_by(1.5)
+        assert not given_back.is_set()
+    clock.go_by(0.5)
+    assert given_back.is_set()
 
 
 def test_devices_go_back_when_nobody_moves_in(
-    housed: Housed, nursery: Nursery, given_back: threading.Event
+    housed: Housed, nursery: Nursery, clock: Clock, given_back: threading.Event
 ) -> None:
     """The head that was to close it may be dead."""
     berth = housed("one", vacant=1.0)
-    assert not given_back.wait(2.5)
+    clock.go_by(2.5)
     berth.end()
+    clock.go_by(1.0)
     berth.house(nursery, "two", b"duty", {}, {"RANK": "0"})
-    assert not given_back.wait(2.5)
+    clock.go_by(2.5)
     berth.end()
-    assert given_back.wait(SECONDS)
+    clock.go_by(1.0)
+    assert not given_back.is_set()
+    clock.go_by(0.5)
+    assert given_back.is_set()
 
 
 def test_one_that_follows_is_spoken_to_by_nobody(
-    housed: Housed, nursery: Nursery, given_back: threading.Event
+    housed: Housed, clock: Clock, given_back: threading.Event
 ) -> None:
     berth = housed("one", orphan=2.0, rank=1)
-    assert not given_back.wait(3.0)
+    clock.go_by(3.0)
     berth.end()
-    assert given_back.wait(SECONDS)
+    clock.go_by(1.5)
+    assert not given_back.is_set()
+    clock.go_by(0.5)
+    assert given_back.is_set()
