@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Context", "Decoder", "can_be_written_out"]
 
-_FAMILY = ("llama", "mistral", "qwen2", "qwen3")
+_FAMILY = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 
 
 def can_be_written_out(config: Any) -> bool:
@@ -62,8 +62,8 @@ class Context:
     bank: AdapterBank
     batch: PackedBatch
     plan: Plan  # of the rows that its linears are given
-    cos_Td: Tensor
-    sin_Td: Tensor
+    angles_Td: tuple[Tensor, Tensor]  # their cosines and sines
+    unturned_Td: tuple[Tensor, Tensor]  # of angles of zero
     travels: bool  # whether tokens travel to the weights that others keep a part of
 
 
@@ -263,8 +263,9 @@ class Decoder:
         q_TD, k_TD, v_TD = _apply(layer.qkv, x_TH, context)
         if (norms := layer.head_norms) is not None:
             q_TD, k_TD = head_norm(q_TD, k_TD, norms.query_d, norms.key_d, self._epsilon)
-        cos_Td, sin_Td, size = context.cos_Td, context.sin_Td, self._head_size
-        mixed_TD = varlen_attention(q_TD, k_TD, v_TD, cos_Td, sin_Td, context.batch.lengths, size)
+        cos_Td, sin_Td = context.angles_Td if layer.turns else context.unturned_Td
+        lengths, size = context.batch.lengths, self._head_size
+        mixed_TD = varlen_attention(q_TD, k_TD, v_TD, cos_Td, sin_Td, lengths, size)
         if behind is not context:
             rows = context.batch.predicting_rows
             h_TH, mixed_TD = take_rows(h_TH, rows), take_rows(mixed_TD, rows)
@@ -281,12 +282,16 @@ class Decoder:
 
     def _context(self, bank: AdapterBank, batch: PackedBatch) -> Context:
         angles_Td = batch.positions_T[:, None] * self._frequencies_d
+        turned = angles_Td.cos() * self._rotary_scale, angles_Td.sin() * self._rotary_scale
+        unturned = turned
+        if not all(layer.turns for layer in self._layers):
+            unturned = torch.ones_like(angles_Td), torch.zeros_like(angles_Td)
         return Context(
             bank=bank,
             batch=batch,
             plan=batch.plan,
-            cos_Td=angles_Td.cos() * self._rotary_scale,
-            sin_Td=angles_Td.sin() * self._rotary_scale,
+            angles_Td=turned,
+            unturned_Td=unturned,
             travels=self._keeper is not None and self._keeper.travels,
         )
 

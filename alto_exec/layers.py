@@ -58,6 +58,7 @@ class Layer:
     attention_norm_H: Tensor
     qkv: Split
     head_norms: HeadNorms | None
+    turns: bool  # whether queries and keys by their positions; every fourth of SmolLM 3 does not
     out: Split
     mlp_norm_H: Tensor
     gate_up: Split
@@ -105,6 +106,7 @@ class Layer:
             attention_norm_H=self.attention_norm_H.to(device),
             qkv=of(self.qkv),
             head_norms=None if self.head_norms is None else self.head_norms.to(device),
+            turns=self.turns,
             out=of(self.out),
             mlp_norm_H=self.mlp_norm_H.to(device),
             gate_up=of(self.gate_up),
@@ -120,6 +122,7 @@ def layer_of(layer: Any, path: str, numbers: dict[str, int]) -> Layer:
         attention_norm_H=layer.input_layernorm.weight.detach(),
         qkv=_split(attention, _ATTENTION, f"{path}self_attn.", numbers),
         head_norms=_head_norms(attention),
+        turns=bool(getattr(attention, "use_rope", True)),
         out=_split(attention, ("o_proj",), f"{path}self_attn.", numbers),
         mlp_norm_H=layer.post_attention_layernorm.weight.detach(),
         gate_up=_split(mlp, _MLP, f"{path}mlp.", numbers),

@@ -18,7 +18,14 @@ from alto_exec.weighing import FixedWeights
 from alto_kernels.lora_linear import AdaptedGroup, Plan
 from alto_kernels.lora_mlp import lora_mlp
 from tests.exec.comparing import assert_close
-from tests.exec.tiny_models import TINY_MODELS, VOCABULARY_SIZE, tiny_llama, tiny_qwen2, tiny_qwen3
+from tests.exec.tiny_models import (
+    TINY_MODELS,
+    VOCABULARY_SIZE,
+    tiny_llama,
+    tiny_qwen2,
+    tiny_qwen3,
+    tiny_smollm3,
+)
 
 CPU = torch.device("cpu")
 TARGETS = ("all-linear", ("q_proj", "v_proj"), ("k_proj", "up_proj", "down_proj"))
@@ -66,7 +73,7 @@ def run(
 
 
 @pytest.mark.parametrize("targets", TARGETS, ids=str)
-@pytest.mark.parametrize("make", [tiny_llama, tiny_qwen2, tiny_qwen3])
+@pytest.mark.parametrize("make", [tiny_llama, tiny_qwen2, tiny_qwen3, tiny_smollm3])
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("dropout", [0.1, 0.0], ids=["dropout", "without"])
 def test_same_losses_and_gradients(
@@ -138,4 +145,4 @@ def test_same_logits_facts_and_names(
 @pytest.mark.parametrize("family", TINY_MODELS)
 def test_only_the_family_of_llama_is_written_out(family: str) -> None:
     _, config = TINY_MODELS[family]()
-    assert can_be_written_out(config) == (family in ("llama", "qwen2", "qwen3"))
+    assert can_be_written_out(config) == (family in ("llama", "qwen2", "qwen3", "smollm3"))

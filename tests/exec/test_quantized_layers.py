@@ -19,7 +19,7 @@ from alto_runs.errors import UserError
 from alto_runs.study import load_study
 from tests.exec.comparing import assert_identical
 from tests.exec.packed_loop import ragged_samples
-from tests.exec.tiny_models import tiny_llama, tiny_qwen3
+from tests.exec.tiny_models import tiny_llama, tiny_qwen3, tiny_smollm3
 from tests.tune.small_study import STUDY, write_study
 
 CPU = torch.device("cpu")
@@ -69,7 +69,7 @@ def passes(model: Decoder) -> list[Tensor]:
 
 @pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
 @pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("make", [tiny_llama, tiny_qwen3])
+@pytest.mark.parametrize("make", [tiny_llama, tiny_qwen3, tiny_smollm3])
 def test_it_trains_as_the_unpacked_model(
     make: Callable[[], Any], kind: Format, recompute: bool
 ) -> None:

@@ -52,6 +52,7 @@ __all__ = [
     "tiny_llama",
     "tiny_qwen2",
     "tiny_qwen3",
+    "tiny_smollm3",
     "tiny_tokenizer",
 ]
 
@@ -159,6 +160,13 @@ def tiny_gpt_oss(seed: int = 0) -> tuple[PreTrainedModel, GptOssConfig]:
     return _random_model(config, seed), config
 
 
+def tiny_smollm3(seed: int = 0, layers: int = 2) -> tuple[PreTrainedModel, SmolLM3Config]:
+    """Every other layer knows no positions."""
+    sizes = _GROUPED | {"num_hidden_layers": layers}
+    config = SmolLM3Config(**sizes, no_rope_layer_interval=2)
+    return _random_model(config, seed), config
+
+
 def other_model(family: str, seed: int = 0) -> PreTrainedModel:
     """Of `OTHER_MODELS`."""
     kind, sizes = OTHER_MODELS[family]
@@ -173,6 +181,7 @@ TINY_MODELS: dict[str, Callable[[], tuple[PreTrainedModel, PretrainedConfig]]] =
     "gpt_neox": tiny_gpt_neox,
     "gpt_oss": tiny_gpt_oss,
     "qwen3": tiny_qwen3,
+    "smollm3": tiny_smollm3,
 }
 _GROUPED: dict[str, Any] = SIZES | {"intermediate_size": 48, "num_key_value_heads": 2}
 _EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 16}
@@ -202,7 +211,6 @@ OTHER_MODELS: dict[str, tuple[type[PretrainedConfig], dict[str, Any]]] = {
     "olmo2": (Olmo2Config, {}),
     "phi3": (Phi3Config, {}),
     "qwen3_moe": (Qwen3MoeConfig, {**_EXPERTS, "head_dim": 16, "num_experts": 4}),
-    "smollm3": (SmolLM3Config, {}),
 }
 
 
