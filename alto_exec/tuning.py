@@ -31,7 +31,7 @@ from alto_runs.mirror import mirrored, recover
 from alto_runs.publishing import Shelf
 from alto_runs.replaying import catch_up
 from alto_runs.result import Result, write_result
-from alto_runs.study import Study, load_study, resolved_yaml
+from alto_runs.study import Given, Study, as_study, load_study, resolved_yaml
 
 __all__ = ["Options", "tune", "tune_at"]
 
@@ -39,7 +39,7 @@ _ARTIFACTS = "--artifacts"
 
 
 def tune(
-    study: Study | str | Path,
+    study: Given,
     out: str | Path,
     *,
     resume: bool = False,
@@ -48,7 +48,8 @@ def tune(
     publish: str | None = None,
     artifacts: str | None = None,
 ) -> Result:
-    """Train the tasks of a study, or of a study file, into the folder `out`.
+    """Train the tasks of a study, of a study file, or of the fields that one would have, into the
+    folder `out`.
 
     With `resume` a run that was cut short goes on; one that had not begun yet begins. Progress
     goes to `console`, or to stderr. Trains on the device of this machine; or on the Ray cluster at
@@ -79,19 +80,19 @@ class Options:
     artifacts: str | None = None
 
 
-def _tune_together(study: Study | str | Path, out: str | Path, options: Options) -> Result:
+def _tune_together(study: Given, out: str | Path, options: Options) -> Result:
     from alto_exec.parallel.launched import joined
 
-    study = study if isinstance(study, Study) else load_study(Path(study))
+    study = as_study(study)
     with joined(study) as site:
         if site is not None:
             return tune_at(site, study, out, options)
     return Result(Path(out))
 
 
-def tune_at(site: Site, study: Study | str | Path, out: str | Path, options: Options) -> Result:
+def tune_at(site: Site, study: Given, out: str | Path, options: Options) -> Result:
     """As `tune`, where the site is known."""
-    study = study if isinstance(study, Study) else load_study(Path(study))
+    study = as_study(study)
     shelves = [] if options.publish is None else [Shelf.at(options.publish, "--publish")]
     check_widths(study.executor, study.policy)
     directory = _opened(Path(out), options)

@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -57,10 +57,12 @@ __all__ = [
     "DataSpec",
     "Draw",
     "ExecutorSpec",
+    "Given",
     "Objective",
     "PolicySettings",
     "Study",
     "TaskSpec",
+    "as_study",
     "expand",
     "load_study",
     "naming",
@@ -235,7 +237,18 @@ class Study(_Spec):
         return self
 
 
+Given = Study | Mapping[str, Any] | str | Path
 _TASK_FIELDS = tuple(TaskSpec.model_fields)
+
+
+def as_study(given: Given) -> Study:
+    """A study as it is, of a file, or of the fields that one would have, with paths seen from where
+    this process is. Raises UserError."""
+    if isinstance(given, Study):
+        return given
+    if isinstance(given, Mapping):
+        return _checked(_as_written(given), "the study", Path.cwd())
+    return load_study(Path(given))
 
 
 def load_study(path: Path) -> Study:
@@ -341,6 +354,15 @@ def _task_fields(defaults: dict[str, Any], given: Any) -> Any:
     if isinstance(kept.get("data"), dict) and isinstance(given.get("data"), dict):
         fields["data"] = {**kept["data"], **given["data"]}
     return fields
+
+
+def _as_written(value: Any) -> Any:
+    """As a file would have it."""
+    if isinstance(value, Mapping):
+        return {key: _as_written(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_written(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def _plain(value: Any) -> Any:

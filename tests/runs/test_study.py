@@ -13,12 +13,14 @@ from alto_policy.policies.asha import AshaSettings
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.types import Hyperparameters, Schedule
 from alto_runs.document import dump_document
+from alto_runs.errors import UserError
 from alto_runs.study import (
     Budget,
     DataSpec,
     ExecutorSpec,
     Study,
     TaskSpec,
+    as_study,
     expand,
     load_study,
     resolved_yaml,
@@ -331,3 +333,25 @@ def test_the_most_jobs_that_may_be_written_out_are_not_too_many_to_load(tmp_path
     task = {"model": "m", "data": {"train": "t"}, "jobs": jobs}
     study = Study.model_validate({"name": "s", "tasks": {"a": task}}, context=tmp_path)
     assert 100 * len(resolved_yaml(study)) < 4_000_000
+
+
+def test_fields_from_python_are_those_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths are seen from where one is, and may be Path objects; tuples are lists."""
+    monkeypatch.chdir(tmp_path)
+    fields = {
+        "name": "s",
+        "model": Path("m.gguf"),
+        "data": {"train": Path("t.jsonl")},
+        "search": {"rank": (4, 8), "dropout": {"low": 0, "high": 0.1}},
+        "draw": {"jobs": 3},
+    }
+    text = "search: {rank: [4, 8], dropout: {low: 0, high: 0.1}}\ndraw: {jobs: 3}\n"
+    study = study_of(f"name: s\nmodel: m.gguf\ndata: {{train: t.jsonl}}\n{text}", tmp_path)
+    assert as_study(fields) == study == as_study(study)
+    path = tmp_path / "study.yaml"
+    path.write_text(resolved_yaml(study))
+    assert as_study(path) == as_study(str(path)) == study
+    with pytest.raises(UserError, match=r"the study: search.rank\[1\]: value 0: rank must be"):
+        as_study(fields | {"search": {"rank": (4, 0)}})
