@@ -132,10 +132,11 @@ class Berth:
             self._heard_at = time.monotonic()
 
     def end(self) -> None:
-        """Have the process killed. It is gone when this is done."""
+        """Have the process killed. It is gone when this is done, and so may this berth be, as soon
+        as the head hears of that."""
+        self._forget_meeting()
         if self._process is not None:
             self._process.end()
-        self._forget_meeting()
 
     def _forget_meeting(self) -> None:
         if self._meeting is not None:

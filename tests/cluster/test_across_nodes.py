@@ -14,8 +14,10 @@ from alto_runs.result import Result
 from alto_runs.study import Study
 from tests.cluster.nodes import add_node
 from tests.cluster.trouble import (
+    PATIENCE_SECONDS,
     begin,
     free_gpus,
+    go_on,
     kill_a_node,
     study_of,
     undisturbed,
@@ -65,12 +67,14 @@ def test_a_lost_node_is_a_lost_executor(
     nodes: Any, study: Study, expected: Result, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    head = begin(across(study, 4), out, nodes.address)
+    third = len(expected.log.entries) // 3
+    head = begin(across(study, 4), out, nodes.address, stops_at=third)
     try:
-        wait_for_log(out, len(expected.log.entries) // 3, head)
+        wait_for_log(out, third, head)
         kill_a_node(nodes)
         add_node(nodes)
-        head.join(200)
+        go_on(head)
+        head.join(PATIENCE_SECONDS)
         assert head.exitcode == 0
     finally:
         head.kill()
@@ -88,9 +92,10 @@ def test_another_head_takes_it_over(
 ) -> None:
     """Its ranks share no disk: they meet by way of a store."""
     out, there = tmp_path / "run", f"file://{tmp_path}/there"
-    head = begin(across(study, 4), out, nodes.address, there)
+    third = len(expected.log.entries) // 3
+    head = begin(across(study, 4), out, nodes.address, there, stops_at=third)
     try:
-        wait_for_log(out, len(expected.log.entries) // 3, head)
+        wait_for_log(out, third, head)
     finally:
         head.kill()
         head.join()

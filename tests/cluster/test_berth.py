@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -183,6 +184,25 @@ def test_a_process_that_cannot_be_had_has_ended(housed: Housed, nursery: Nursery
 def test_a_rank_is_told_which_it_is(housed: Housed, nursery: Nursery) -> None:
     housed("one", rank=1)
     assert set(nursery.children[0].environment) >= {MEETING, "RANK"}
+
+
+def test_where_ranks_have_met_is_forgotten_before_a_process_ends(
+    housed: Housed, nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever hears of its end may have the berth killed at once."""
+    berth = housed("one")
+    (child,) = nursery.children
+    meeting, found = Path(child.environment[MEETING].removeprefix("file://")), list[bool]()
+    meeting.touch()
+    end = child.end
+
+    def look_and_end() -> None:
+        found.append(meeting.exists())
+        end()
+
+    monkeypatch.setattr(child, "end", look_and_end)
+    berth.end()
+    assert found == [False]
 
 
 def test_ranks_see_the_devices_of_all(

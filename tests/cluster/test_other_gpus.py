@@ -35,9 +35,10 @@ def test_ends_as_if_never_moved(
     first: int, then: int | None, nodes: Any, study: Study, expected: Result, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    head = begin(wide(study, first), out, nodes.address)
+    third = len(expected.log.entries) // 3
+    head = begin(wide(study, first), out, nodes.address, stops_at=third)
     try:
-        wait_for_log(out, len(expected.log.entries) // 3, head)
+        wait_for_log(out, third, head)
     finally:
         head.kill()
         head.join()

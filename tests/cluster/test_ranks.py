@@ -13,7 +13,16 @@ from alto_runs.errors import UserError
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import Study
-from tests.cluster.trouble import begin, free_gpus, kill_a_rank, study_of, undisturbed, wait_for_log
+from tests.cluster.trouble import (
+    PATIENCE_SECONDS,
+    begin,
+    free_gpus,
+    go_on,
+    kill_a_rank,
+    study_of,
+    undisturbed,
+    wait_for_log,
+)
 from tests.tune.same import assert_same_outcome
 
 SILENT = Console(quiet=True)
@@ -58,11 +67,13 @@ def test_a_lost_rank_is_a_lost_executor(
     rank: int, nodes: Any, study: Study, expected: Result, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    head = begin(wide(study, 2), out, nodes.address)
+    third = len(expected.log.entries) // 3
+    head = begin(wide(study, 2), out, nodes.address, stops_at=third)
     try:
-        wait_for_log(out, len(expected.log.entries) // 3, head)
+        wait_for_log(out, third, head)
         kill_a_rank(nodes, rank)
-        head.join(120)
+        go_on(head)
+        head.join(PATIENCE_SECONDS)
         assert head.exitcode == 0
     finally:
         head.kill()

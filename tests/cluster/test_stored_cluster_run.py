@@ -10,8 +10,10 @@ from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from tests.cluster.nodes import add_node
 from tests.cluster.trouble import (
+    PATIENCE_SECONDS,
     begin,
     free_gpus,
+    go_on,
     kill_a_node,
     study_of,
     undisturbed,
@@ -31,11 +33,13 @@ def test_a_lost_node_and_then_the_heads_own_disk(nodes: Any, tmp_path: Path) -> 
     study = study_of(tmp_path / "study", samples=192)
     expected = undisturbed(study, tmp_path / "alone")
     out, there = tmp_path / "run", tmp_path / "there"
-    head = begin(study, out, nodes.address, f"local://{there}")
+    quarter = len(expected.log.entries) // 4
+    head = begin(study, out, nodes.address, f"local://{there}", stops_at=quarter)
     try:
-        wait_for_log(out, len(expected.log.entries) // 4, head)
+        wait_for_log(out, quarter, head)
         kill_a_node(nodes)
         add_node(nodes)
+        go_on(head)
         wait_for_event(out, ExecutorUp, head, count=2)
         wait_for_log(out, len(Result(out).log.entries) + 14, head)
     finally:
@@ -47,7 +51,7 @@ def test_a_lost_node_and_then_the_heads_own_disk(nodes: Any, tmp_path: Path) -> 
     (there / "run.jsonl").write_bytes(b"".join(lines[:-8]))
     shutil.rmtree(out)
     head = begin(study, tmp_path / "other", nodes.address, f"local://{there}")
-    head.join(200)
+    head.join(PATIENCE_SECONDS)
     assert head.exitcode == 0
     result = Result(tmp_path / "other")
     assert_same_outcome(result, expected)

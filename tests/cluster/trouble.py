@@ -19,7 +19,9 @@ from rich.console import Console
 from alto_exec import tune
 from alto_policy.decisions import StartExecutor
 from alto_policy.events import ExecutorDown, ExecutorUp
+from alto_policy.runlog import Entry
 from alto_runs import mirror
+from alto_runs.directory import LogWriter
 from alto_runs.result import Result
 from alto_runs.study import Study, load_study
 from tests.cluster.nodes import add_node
@@ -27,11 +29,13 @@ from tests.forked import forked
 from tests.tune.small_study import write_study
 
 __all__ = [
+    "PATIENCE_SECONDS",
     "Trouble",
     "Victim",
     "begin",
     "ended",
     "free_gpus",
+    "go_on",
     "kill_a_node",
     "kill_a_rank",
     "study_of",
@@ -76,9 +80,16 @@ def study_of(folder: Path, samples: int = 48) -> Study:
     return load_study(write_study(folder, STUDY.replace("{samples}", str(samples))))
 
 
-def begin(study: Study, out: Path, address: str, artifacts: str | None = None) -> BaseProcess:
-    """A head in a process of its own."""
-    process = forked(_train, study, out, address, artifacts)
+def begin(
+    study: Study,
+    out: Path,
+    address: str,
+    artifacts: str | None = None,
+    stops_at: int | type | None = None,
+) -> BaseProcess:
+    """A head in a process of its own. It may stop where its log has so many lines, or has an event
+    of a kind: nothing more is decided until `go_on`, however late whoever waits for that is."""
+    process = forked(_train, study, out, address, artifacts, stops_at)
     process.start()
     return process
 
@@ -143,8 +154,28 @@ def undisturbed(study: Study, out: Path) -> Result:
     return tune(study, out, console=Console(quiet=True))
 
 
-def _train(study: Study, out: Path, address: str, artifacts: str | None) -> None:
+def go_on(head: BaseProcess) -> None:
+    """As soon as it has stopped."""
+    assert head.pid is not None
+    process = psutil.Process(head.pid)
+    _wait(lambda: process.status() == psutil.STATUS_STOPPED)
+    process.resume()
+
+
+def _train(
+    study: Study, out: Path, address: str, artifacts: str | None, stops_at: int | type | None
+) -> None:
     mirror._LEAST_SECONDS = 0.1
+    write = LogWriter.write_entry
+
+    def write_and_stop(writer: LogWriter, entry: Entry) -> None:
+        write(writer, entry)
+        is_there = entry.event.__class__ is stops_at or _num_lines(out) == stops_at
+        if is_there:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    if stops_at is not None:
+        LogWriter.write_entry = write_and_stop  # type: ignore[method-assign, assignment]
     silent = Console(quiet=True)
     tune(study, out, resume=True, cluster=address, console=silent, artifacts=artifacts)
 
