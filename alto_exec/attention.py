@@ -15,6 +15,9 @@ from alto_runs.errors import UserError
 __all__ = ["packed_attention", "use_packed_attention"]
 
 _NAME = "alto_packed"
+# Sparse attention, biases and sinks of other kinds: what some of transformers' models give beside
+# queries, keys and values. To leave one out would compute another model, in silence.
+_UNSUPPORTED = ("position_bias", "indices", "block_indices", "sinks")
 _LOOK_TOKENS = 8  # of each sequence in a look at whether they feel each other
 
 
@@ -31,6 +34,8 @@ def use_packed_attention(model: Any) -> None:
             f"model: {type(model).__name__} computes attention by itself, so sequences cannot be "
             "packed; choose an architecture with transformers' attention interface"
         )
+    if "chunked_attention" in (getattr(model.config, "layer_types", None) or ()):
+        raise UserError(f"model: {type(model).__name__} attends in chunks, which is not supported")
     AttentionInterface.register(_NAME, packed_attention)
     model.set_attn_implementation(_NAME)
     if _leaks(model):
@@ -83,8 +88,10 @@ def packed_attention(  # noqa: PLR0913 - transformers calls it with these
     **others: Any,
 ) -> tuple[Tensor, None]:
     """(1, T, heads, head size), and no weights."""
-    if others.get("position_bias") is not None:
-        raise UserError("model: attention with position_bias is not supported")
+    if unsupported := [name for name in _UNSUPPORTED if others.get(name) is not None]:
+        raise UserError(f"model: attention with {unsupported[0]} is not supported")
+    if not getattr(module, "is_causal", True) or others.get("is_causal") is False:
+        raise UserError("model: attention to tokens that come later is not supported")
     grouped = query.shape[1] != key.shape[1]
     outputs = []  # (1, heads, t, head size) of each sequence
     parts = (torch.split(t, list(sequence_lengths), dim=2) for t in (query, key, value))

@@ -9,8 +9,12 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import (
     Gemma2Config,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     Lfm2Config,
     Lfm2ForCausalLM,
+    Llama4ForCausalLM,
+    Llama4TextConfig,
     MistralConfig,
     MistralForCausalLM,
 )
@@ -121,8 +125,11 @@ def test_a_cap_bounds_the_scores() -> None:
 
 
 def test_what_is_not_computed_is_refused() -> None:
-    with pytest.raises(UserError, match="attention with position_bias is not supported"):
-        attend((4,), 2, 2, position_bias=torch.zeros(2))
+    for name in ("position_bias", "indices", "block_indices", "sinks"):
+        with pytest.raises(UserError, match=f"attention with {name} is not supported"):
+            attend((4,), 2, 2, **{name: torch.zeros(2)})
+    with pytest.raises(UserError, match="attention to tokens that come later is not supported"):
+        attend((4,), 2, 2, is_causal=False)
 
     class Own:
         _supports_attention_backend = False
@@ -138,6 +145,19 @@ def test_a_model_that_mixes_tokens_outside_attention_is_refused() -> None:
     )
     with pytest.raises(UserError, match="Lfm2ForCausalLM mixes tokens outside attention"):
         use_packed_attention(Lfm2ForCausalLM(config).eval())
+
+
+def test_models_that_see_what_comes_later_or_chunks_are_refused() -> None:
+    """As transformers' modules say it: Gemma's for embeddings, Llama 4's."""
+    sizes = SIZES | {"intermediate_size": 48, "num_key_value_heads": 2, "head_dim": 8}
+    embedding = Gemma3ForCausalLM(Gemma3TextConfig(**sizes, use_bidirectional_attention=True))
+    with pytest.raises(UserError, match="attention to tokens that come later is not supported"):
+        use_packed_attention(embedding)
+    chunked = Llama4ForCausalLM(
+        Llama4TextConfig(**sizes, intermediate_size_mlp=48, num_local_experts=2)
+    )
+    with pytest.raises(UserError, match="Llama4ForCausalLM attends in chunks"):
+        use_packed_attention(chunked)
 
 
 def test_weights_that_are_no_numbers_are_not_taken_for_a_mixture() -> None:
