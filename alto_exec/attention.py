@@ -80,7 +80,7 @@ def packed_attention(  # noqa: PLR0913 - transformers calls it with these
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    sequence_lengths: tuple[int, ...],
+    sequence_lengths: tuple[int, ...] | None = None,
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
@@ -88,6 +88,8 @@ def packed_attention(  # noqa: PLR0913 - transformers calls it with these
     **others: Any,
 ) -> tuple[Tensor, None]:
     """(1, T, heads, head size), and no weights."""
+    if sequence_lengths is None:
+        raise UserError("model: its layers keep from attention where sequences end")
     if unsupported := [name for name in _UNSUPPORTED if others.get(name) is not None]:
         raise UserError(f"model: attention with {unsupported[0]} is not supported")
     if not getattr(module, "is_causal", True) or others.get("is_causal") is False:
