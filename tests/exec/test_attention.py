@@ -128,8 +128,8 @@ def test_what_is_not_computed_is_refused() -> None:
     for name in ("position_bias", "indices", "block_indices", "sinks"):
         with pytest.raises(UserError, match=f"attention with {name} is not supported"):
             attend((4,), 2, 2, **{name: torch.zeros(2)})
+    query, key, value = torch.zeros(3, 1, 2, 4, 8)
     with pytest.raises(UserError, match="its layers keep from attention where sequences end"):
-        query, key, value = torch.zeros(3, 1, 2, 4, 8)
         packed_attention(None, query, key, value, None)
     with pytest.raises(UserError, match="attention to tokens that come later is not supported"):
         attend((4,), 2, 2, is_causal=False)
