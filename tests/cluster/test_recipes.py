@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from importlib.metadata import version
@@ -15,11 +14,11 @@ import yaml
 
 import alto_cli
 from alto_runs.result import Result
+from tests.ports import FIRST_PORT, free_port
 from tests.style.sources import ROOT
 from tests.tune.small_study import write_study
 
 FOLDER = ROOT / "examples" / "cluster"
-FIRST_PORT, NUM_PORTS = 20_000, 10_000  # that the script of Slurm chooses among
 SRUN = """\
 #!/usr/bin/env bash
 if [[ $* == *--exclude* ]]; then sleep 20; fi
@@ -49,15 +48,6 @@ def test_its_command_is_one_that_there_is(name: str) -> None:
         assert options.cluster is not None
 
 
-def free_job_number() -> int:
-    """Of a job whose port is free."""
-    for number in range(os.getpid() % NUM_PORTS, NUM_PORTS):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", FIRST_PORT + number)) != 0:
-                return number
-    raise AssertionError("all ports are taken")
-
-
 def test_the_script_of_slurm_trains_on_two_nodes(tmp_path: Path) -> None:
     """Both of them this machine, the second one late; steps begin as Slurm would begin them."""
     programs = tmp_path / "programs"
@@ -71,7 +61,7 @@ def test_the_script_of_slurm_trains_on_two_nodes(tmp_path: Path) -> None:
             [str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]
         ),
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "kernels")]),
-        "SLURM_JOB_ID": str(free_job_number()),
+        "SLURM_JOB_ID": str(free_port() - FIRST_PORT),
         "SLURM_JOB_NUM_NODES": "2",
         "SLURM_JOB_NODELIST": "both",
         "STEPS": str(steps),

@@ -19,13 +19,12 @@ from rich.console import Console
 from alto_exec import tune
 from alto_policy.decisions import StartExecutor
 from alto_policy.events import ExecutorDown, ExecutorUp
-from alto_policy.runlog import Entry
 from alto_runs import mirror
-from alto_runs.directory import LogWriter
 from alto_runs.result import Result
 from alto_runs.study import Study, load_study
 from tests.cluster.nodes import add_node
 from tests.forked import forked
+from tests.tune.cut import at_line, num_lines_of
 from tests.tune.small_study import write_study
 
 __all__ = [
@@ -85,10 +84,10 @@ def begin(
     out: Path,
     address: str,
     artifacts: str | None = None,
-    stops_at: int | type | None = None,
+    stops_at: int | None = None,
 ) -> BaseProcess:
-    """A head in a process of its own. It may stop where its log has so many lines, or has an event
-    of a kind: nothing more is decided until `go_on`, however late whoever waits for that is."""
+    """A head in a process of its own. It may stop where its log has so many lines: nothing more is
+    decided until `go_on`, however late whoever waits for that is."""
     process = forked(_train, study, out, address, artifacts, stops_at)
     process.start()
     return process
@@ -101,7 +100,7 @@ def ended(study: Study, out: Path, cluster: Any, seed: int, num_lines: int) -> T
     line = dice.randrange(1, num_lines)
     process = begin(study, out, cluster.address)
     with _cleared(process):
-        _wait(lambda: _num_lines(out) >= line or not process.is_alive())
+        _wait(lambda: num_lines_of(out / "run.jsonl") >= line or not process.is_alive())
         time.sleep(dice.uniform(0, 0.3))
         struck = time.monotonic()
         num_up = _count(out, ExecutorUp)
@@ -119,7 +118,7 @@ def ended(study: Study, out: Path, cluster: Any, seed: int, num_lines: int) -> T
 
 
 def wait_for_log(out: Path, num_lines: int, head: BaseProcess) -> None:
-    _wait_on(head, lambda: _num_lines(out) >= num_lines)
+    _wait_on(head, lambda: num_lines_of(out / "run.jsonl") >= num_lines)
 
 
 def wait_for_event(out: Path, kind: type, head: BaseProcess, count: int = 1) -> None:
@@ -163,19 +162,11 @@ def go_on(head: BaseProcess) -> None:
 
 
 def _train(
-    study: Study, out: Path, address: str, artifacts: str | None, stops_at: int | type | None
+    study: Study, out: Path, address: str, artifacts: str | None, stops_at: int | None
 ) -> None:
     mirror._LEAST_SECONDS = 0.1
-    write = LogWriter.write_entry
-
-    def write_and_stop(writer: LogWriter, entry: Entry) -> None:
-        write(writer, entry)
-        is_there = entry.event.__class__ is stops_at or _num_lines(out) == stops_at
-        if is_there:
-            os.kill(os.getpid(), signal.SIGSTOP)
-
     if stops_at is not None:
-        LogWriter.write_entry = write_and_stop  # type: ignore[method-assign, assignment]
+        at_line(stops_at, out, lambda: os.kill(os.getpid(), signal.SIGSTOP))
     silent = Console(quiet=True)
     tune(study, out, resume=True, cluster=address, console=silent, artifacts=artifacts)
 
@@ -249,13 +240,6 @@ def _cleared(process: BaseProcess) -> Iterator[None]:
         if process.is_alive():
             process.kill()
             process.join()
-
-
-def _num_lines(out: Path) -> int:
-    try:
-        return (out / "run.jsonl").read_bytes().count(b"\n")
-    except FileNotFoundError:
-        return 0
 
 
 def _count(out: Path, kind: type) -> int:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -202,21 +203,24 @@ def test_a_search_leaves_the_shipped_files_alone(
 
 
 @pytest.mark.parametrize(
-    ("after", "ending"),
+    ("after", "spent", "ending"),
     [
-        ("raise SystemExit('why')", "FAILED, exit status 1, no answers"),
-        (SLOW, "CUT OFF, no answers"),
+        ("raise SystemExit('why')", 0.0, "FAILED, exit status 1, no answers"),
+        (SLOW, 59.0, "CUT OFF, no answers"),
     ],
+    ids=["failed", "slow"],
 )
 def test_a_search_that_ended_is_kept_without_its_answers(
-    after: str, ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    after: str, spent: float, ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = settled(tmp_path / "data", tmp_path / "out", "any")
     faked(monkeypatch, site, after, [name for name in KEPT if name != "answers.jsonl"])
+    clock = SimpleNamespace(monotonic=iter([0.0, 0.0, spent, 60.0]).__next__)
+    monkeypatch.setattr(record_searches, "time", clock)
     start = time.monotonic()
-    outcome = record_one(ONE, site, None, 3.0)
+    outcome = record_one(ONE, site, None, 60.0)
     assert outcome.ending == ending
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 50
     assert ("why" in outcome.told) == ("FAILED" in ending)
     assert RunDirectory.open(site.out / ONE.path).log_path.name == "run.jsonl.gz"
 

@@ -1,7 +1,6 @@
 """A study on several ranks ends as on one device, also when a rank is killed on the way."""
 
 import os
-import socket
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,8 @@ from alto_runs.result import Result
 from alto_runs.study import Study
 from tests.forked import forked
 from tests.parallel.ranks_of_processes import begin, outcomes, said
-from tests.parallel.test_lost_rank import await_files
+from tests.parallel.test_lost_rank import SECONDS, await_files
+from tests.ports import free_port
 from tests.tune.same import assert_same_outcome
 from tests.tune.small_study import small_study
 
@@ -48,12 +48,6 @@ def train_as_launched(study: Study, port: int, rank: int, size: int, folder: Pat
     tune(study, folder / "run", resume=True, console=QUIET)
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return small_study(tmp_path_factory.mktemp("study"))
@@ -72,7 +66,7 @@ def test_a_killed_rank_costs_nothing(study: Study, expected: Result, tmp_path: P
     try:
         await_files([checkpoints])
         ranks[1].kill()
-        ranks[0].join(30)
+        ranks[0].join(SECONDS)
         assert ranks[0].exitcode == LOST_RANK_STATUS
         *warnings, line = said(folder, 0)
         assert not any("Traceback" in each for each in warnings)
@@ -89,7 +83,7 @@ def test_a_killed_rank_costs_nothing(study: Study, expected: Result, tmp_path: P
     assert task.num_gpus == 2
 
 
-def launch(study: Study, folder: Path, seconds: float = 60) -> Result:
+def launch(study: Study, folder: Path, seconds: float = 240) -> Result:
     """On two processes."""
     port = free_port()
     ranks = [forked(train_as_launched, study, port, rank, 2, folder) for rank in range(2)]
@@ -126,7 +120,7 @@ def assert_most_have_trained(run: Path) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="two GPUs")
 def test_processes_that_torchrun_launches_on_gpus(study: Study, tmp_path: Path) -> None:
-    launch(on_gpus(study), tmp_path, seconds=120)
+    launch(on_gpus(study), tmp_path)
     assert_most_have_trained(tmp_path / "run")
 
 

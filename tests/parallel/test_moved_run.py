@@ -1,8 +1,10 @@
 """A run that is killed goes on with another number of processes, and ends as if it never had."""
 
 import json
+import os
 import random
-import time
+import signal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,9 @@ from alto_runs.result import Result
 from alto_runs.study import Study, load_study
 from alto_sim.seeds import Simulation
 from tests.forked import forked
-from tests.parallel.test_launched import free_port, train_as_launched
-from tests.tune.cut import begun_and_hardly_kept
+from tests.parallel.test_launched import train_as_launched
+from tests.ports import free_port
+from tests.tune.cut import at_line, begun_and_hardly_kept
 from tests.tune.same import assert_same_outcome
 from tests.tune.small_study import small_study
 
@@ -36,21 +39,22 @@ def expected(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Result:
     return tune(study, tmp_path_factory.mktemp("one") / "run", console=QUIET)
 
 
+def train_to(lines: int, study: Study, port: int, rank: int, size: int, folder: Path) -> None:
+    at_line(lines, folder / "run", lambda: os.kill(os.getpid(), signal.SIGKILL))
+    train_as_launched(study, port, rank, size, folder)
+
+
 def train(study: Study, size: int, folder: Path, lines: int | None = None) -> None:
     """On so many ranks; all are killed when the log has so many lines."""
-    port, log = free_port(), folder / "run" / "run.jsonl"
-    ranks = [forked(train_as_launched, study, port, rank, size, folder) for rank in range(size)]
+    work = train_as_launched if lines is None else partial(train_to, lines)
+    port = free_port()
+    ranks = [forked(work, study, port, rank, size, folder) for rank in range(size)]
     for process in ranks:
         process.start()
     try:
-        end = time.monotonic() + SECONDS
-        while lines and not (log.exists() and log.read_bytes().count(b"\n") >= lines):
-            assert time.monotonic() < end
-            time.sleep(0.002)
-        if lines is None:
-            for process in ranks:
-                process.join(SECONDS)
-                assert process.exitcode == 0
+        for process in ranks if lines is None else ranks[:1]:
+            process.join(SECONDS)
+            assert process.exitcode == (0 if lines is None else -signal.SIGKILL)
     finally:
         for process in ranks:
             process.kill()

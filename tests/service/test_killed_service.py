@@ -1,7 +1,6 @@
 """The whole service, killed while it trains and while many hand in studies, and started again."""
 
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import parse_study
 from alto_service.folder import ServiceDirectory
+from tests.ports import free_port
 from tests.service.cases import SETTINGS, STUDY, assert_same_board, submission, write_data
 from tests.style.sources import ROOT
 
@@ -46,12 +46,6 @@ def served(out: Path, root: Path, port: int) -> Iterator["subprocess.Popen[bytes
     finally:
         server.kill()
         server.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def awaited(found: Callable[[], Any]) -> Any:

@@ -1,12 +1,32 @@
-"""Runs that were killed at the worst moment, made of whole ones."""
+"""Runs that end at a line of their log, or were killed at the worst moment, made of whole ones."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from alto_policy.decisions import ExitReason, Stop
+from alto_policy.runlog import Entry
+from alto_runs.directory import LogWriter
 from alto_runs.result import Result
 
-__all__ = ["begun_and_hardly_kept"]
+__all__ = ["at_line", "begun_and_hardly_kept", "num_lines_of"]
+
+
+def at_line(number: int, out: Path, act: Callable[[], object]) -> None:
+    """Where the run's log has so many lines, however late anybody looks at it. For the rest of
+    this process, which is one of the test's own."""
+    write = LogWriter.write_entry
+
+    def write_and_act(writer: LogWriter, entry: Entry) -> None:
+        write(writer, entry)
+        if num_lines_of(out / "run.jsonl") == number:
+            act()
+
+    LogWriter.write_entry = write_and_act  # type: ignore[method-assign, assignment]
+
+
+def num_lines_of(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def begun_and_hardly_kept(whole: Result, out: Path) -> None:

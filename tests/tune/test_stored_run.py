@@ -1,6 +1,8 @@
 """Runs whose jobs write to a store, and go on from there when their own folder is lost."""
 
+import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import Study
 from tests.forked import forked
+from tests.tune.cut import at_line, num_lines_of
 from tests.tune.same import assert_same_outcome
 from tests.tune.small_study import small_study
 
@@ -77,10 +80,18 @@ def test_it_is_read_without_its_store(study: Study, expected: Result, tmp_path: 
     assert replay_run(tmp_path / "run")[1] is None
 
 
-def train_and_copy(study: Study, out: Path, there: Path) -> None:
-    """The log is copied all the time, and states are kept at each report."""
+def train_to(num_lines: int, study: Study, out: Path, there: Path) -> None:
+    """Killed when the log has so many lines, some of it is copied and a state is there. It is
+    copied all the time, and states are kept at each report."""
     mirror._LEAST_SECONDS, mirror._SHARE = 0.02, 1.0
     keeping._SHARE = 1e12
+
+    def die() -> None:
+        while not num_lines_of(there / "run.jsonl") or not any(there.glob("checkpoints/*")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    at_line(num_lines, out, die)
     train(study, out, there)
 
 
@@ -88,21 +99,11 @@ def train(study: Study, out: Path, there: Path) -> None:
     tune(study, out, resume=True, console=SILENT, artifacts=f"file://{there}")
 
 
-def num_lines_of(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
-
-
 def cut(study: Study, out: Path, there: Path, num_lines: int) -> None:
-    """A run that is killed when its log has so many lines."""
-    process = forked(train_and_copy, study, out, there)
+    process = forked(train_to, num_lines, study, out, there)
     process.start()
-    try:
-        while num_lines_of(out / "run.jsonl") < num_lines:
-            assert process.is_alive()
-            time.sleep(0.01)
-    finally:
-        process.kill()
-        process.join()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def test_whoever_has_lost_its_folder_goes_on_from_the_store(
