@@ -1,5 +1,7 @@
 """The service, with its studies trained by executors of a Ray cluster."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import ExecutorSpec, parse_study
 from alto_service.database import State
+from alto_service.handover import Handover
 from alto_service.settings import ServiceSettings
-from tests.cluster.trouble import free_gpus
+from alto_service.trainer import train_studies
+from tests.cluster.trouble import PATIENCE_SECONDS, free_gpus
 from tests.service.cases import (
     SETTINGS,
     STUDY,
@@ -83,12 +87,11 @@ def test_it_goes_on_with_another_number_of_gpus(
     workers = Workers(front(tmp_path / "service", root), on_gpus(first), nodes.address)
     client = client_of(workers.front)
     assert client.post("/studies", json=submission("small")).status_code == 201
-    workers.start()
+    workers.start(train_to_the_first)
     try:
-        workers.wait(lambda row: row.state is State.RUNNING)
         trainer = workers.processes[1]
-        trainer.kill()
-        trainer.join()
+        trainer.join(PATIENCE_SECONDS)
+        assert trainer.exitcode == -signal.SIGKILL
         assert client.post("/studies", json=submission("other")).status_code == 201
         workers.processes = workers.processes[:1]
         workers.wait(lambda row: row.state is State.CHECKED, 2)
@@ -108,6 +111,19 @@ def test_it_goes_on_with_another_number_of_gpus(
     widths = [len(one.gpus) for one in decisions if isinstance(one, StartExecutor)]
     assert widths == [first, then, then]
     assert replay_run(workers.front.directory.path)[1] is None
+
+
+def train_to_the_first(*arguments: Any, **options: Any) -> None:
+    """In a process of its own, which is killed as soon as a study is running."""
+    move = Handover.move
+
+    def move_and_die(handover: Handover, number: int, state: State) -> None:
+        move(handover, number, state)
+        if state is State.RUNNING:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Handover.move = move_and_die  # type: ignore[method-assign, assignment]
+    train_studies(*arguments, **options)
 
 
 def on_gpus(count: int) -> ServiceSettings:

@@ -91,11 +91,11 @@ class Workers:
     cluster: str | None = None  # address of Ray's
     processes: tuple[BaseProcess, ...] = ()
 
-    def start(self) -> None:
+    def start(self, train: Callable[..., None] = train_studies) -> None:
         arguments = (self.front.directory.path, self.settings, self.front.admission.roots)
         self.processes = (
             forked(check_submissions, *arguments),
-            forked(train_studies, *arguments, has_failed=False, cluster=self.cluster),
+            forked(train, *arguments, has_failed=False, cluster=self.cluster),
         )
         for process in self.processes:
             process.start()
