@@ -54,9 +54,9 @@ def _tune(options: argparse.Namespace) -> int:
     if options.out is None:
         raise UserError("--out: missing, expected a new or empty folder for the run")
     if options.cluster == "local":
-        from alto_exec.ray_cluster.zygote import fork_ahead
+        from alto_exec.ray_cluster.local import begin_ahead
 
-        fork_ahead()  # while this process has done nothing else
+        begin_ahead()  # while this process has done nothing else
     from alto_exec import tune
     from alto_exec.parallel.ranks import is_launched_beside_another
 

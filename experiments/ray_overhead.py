@@ -104,19 +104,23 @@ def _timed(study: Path, out: Path, flags: tuple[str, ...]) -> Run:
 
 
 def _look_at(pid: int, taken: dict[tuple[str, int], float]) -> None:
-    """CPU seconds of the command and all below it."""
+    """CPU seconds of the command, all below it, and what it has forked for executors."""
     with suppress(psutil.Error):
         command = psutil.Process(pid)
-        for process in (command, *command.children(recursive=True)):
+        line = command.cmdline()
+        for process in psutil.process_iter():
             with suppress(psutil.Error):
-                kind = "head" if process.pid == pid else _kind_of(process)
+                is_fork = process.cmdline() == line
+                if not is_fork and command not in process.parents():
+                    continue
+                kind = "head" if process.pid == pid else _kind_of(process, is_fork=is_fork)
                 used = process.cpu_times()
                 taken[kind, process.pid] = used.user + used.system
 
 
-def _kind_of(process: psutil.Process) -> str:
+def _kind_of(process: psutil.Process, *, is_fork: bool) -> str:
     line = " ".join(process.cmdline())
-    if "ray_cluster.zygote" in line:
+    if is_fork or "ray_cluster.zygote" in line:
         return "executors" if process.name().startswith("alto-rank") else "zygote"
     return "actors" if "ray::" in line else "Ray"
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
@@ -15,11 +16,13 @@ from alto_exec.comparing import compare
 from alto_exec.machine import best_thread_count, settle
 from alto_exec.moving import Move
 from alto_exec.preparation import PreparedTask
+from alto_exec.ray_cluster import local
 from alto_exec.ray_cluster.devices import Devices, gpus_of, move_of, nodes
 from alto_exec.ray_cluster.fleet import Fleet
 from alto_exec.ray_cluster.head import RayBackend
-from alto_exec.ray_cluster.local import JOINING, begin, end
 from alto_exec.ray_cluster.nurseries import Nurseries
+from alto_exec.ray_cluster.own_node import for_this_machine
+from alto_exec.ray_cluster.quarters import NAMESPACE
 from alto_exec.ray_cluster.remote import Patience
 from alto_exec.ray_cluster.roster import Roster
 from alto_exec.site import RunToTrain, TrainingBackend
@@ -37,6 +40,11 @@ log = logging.getLogger(__name__)
 
 LOCAL = "local"
 _KNOCK_SECONDS = 5.0
+_JOINING: dict[str, Any] = {  # whatever the cluster
+    "namespace": NAMESPACE,
+    "log_to_driver": False,
+    "logging_level": "ERROR",
+}
 
 
 class RayCluster:
@@ -116,18 +124,22 @@ def connected(address: str) -> Iterator[RayCluster]:
         raise UserError(
             "--cluster: Ray is missing, expected the package alto-lora[cluster]"
         ) from error
-    # Before Ray's own processes, and the imports of ours, take the cores that would be timed.
-    threads, hint = best_thread_count() if address == LOCAL else None, ""
+    threads, hint = None, ""
     try:
         if address == LOCAL:
-            begin()
+            found = local.address()
+            with local.paused():
+                threads = best_thread_count()
+            with for_this_machine():
+                ray.init(address=found, **_JOINING)
         else:
             _knock(address)
             if address != "auto" and "RAY_AUTH_MODE" not in os.environ:
                 # Ray takes its token along to a cluster that it finds itself, never to a named one.
                 hint = " (one that asks for a token needs RAY_AUTH_MODE=token here)"
-            ray.init(address=address, **JOINING)
+            ray.init(address=address, **_JOINING)
     except (OSError, ValueError) as error:
+        local.end()
         raise UserError(
             f"--cluster: value {address!r}: no Ray cluster there{hint}, expected local, auto or "
             "HOST:PORT"
@@ -135,8 +147,7 @@ def connected(address: str) -> Iterator[RayCluster]:
     try:
         yield RayCluster(threads=threads)
     finally:
-        if address == LOCAL:
-            end()
+        local.end()
         ray.shutdown()
 
 

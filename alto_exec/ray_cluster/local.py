@@ -1,63 +1,95 @@
 """This machine as a Ray cluster of its own, for one run.
 
-Ray's own processes take from the cores that train, and lend their ports to whoever reaches them.
+Ray's processes are those of a process of its own (`own_node`): they come up while this one imports
+what training needs, which takes as long.
 """
 
+import json
 import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from alto_exec.ray_cluster.quarters import NAMESPACE
+from alto_exec.ray_cluster.berth import ZYGOTE
 
-__all__ = ["JOINING", "begin", "end"]
+__all__ = ["address", "begin_ahead", "end", "paused"]
 
-JOINING: dict[str, Any] = {  # whatever the cluster
-    "namespace": NAMESPACE,
-    "log_to_driver": False,
-    "logging_level": "ERROR",
-}
-_STORE_BYTES = 256 * 2**20  # of shared memory, for the tasks' samples on their way to executors
-_SYSTEM = {
-    "worker_niceness": 0,  # Ray's 15 puts executors behind whatever else runs on this machine
-    "memory_monitor_refresh_ms": 0,  # it ends berths where memory is short, and not who takes it
-    # What nobody looks at here, and processes for tasks that nobody asks for.
-    "prestart_worker_first_driver": False,
-    "enable_metrics_collection": False,
-    "event_stats": False,
-    "task_events_report_interval_ms": 0,
-    "debug_dump_period_milliseconds": 0,
-    "raylet_check_gc_period_milliseconds": 10_000,
-    "kill_idle_workers_interval_ms": 10_000,
-    "object_manager_timer_freq_ms": 1_000,
-}
+_begun: list[subprocess.Popen[str]] = []  # one at most
 
 
-def begin() -> None:
-    """Make it, and connect this process. Raises OSError and ValueError as Ray does."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-    from ray._private import ray_constants, worker
+def begin_ahead() -> None:
+    """In a process that has begun and imported nothing: have it made while this one imports what
+    training needs, and leave a fork of this one ready for its nursery."""
+    door = socket.socket(socket.AF_UNIX)
+    door.bind(os.path.join(tempfile.mkdtemp(prefix="alto-"), "zygote"))
+    door.listen(1)
+    _begin({ZYGOTE: door.getsockname()})
+    from alto_exec.ray_cluster.zygote import fork_ahead
 
-    # Ray takes an address that others reach in place of a loopback one, unless it is for systems on
-    # which it makes no clusters of several machines.
-    for_several, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    fork_ahead(door)
+
+
+def _begin(told: dict[str, str]) -> None:
+    """It is there when `address` returns, and ends with this process."""
+    script = Path(__file__).with_name("own_node.py")
+    command = [sys.executable, "-P", str(script), str(os.getpid())]
+    made = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | told,
+        start_new_session=True,  # so it hears nothing of the keys that interrupt this process
+    )
+    _begun.append(made)
+
+
+def address() -> str:
+    """Where it listens, which this process may join. Raises OSError where it is not made."""
+    if not _begun:
+        _begin({})
+    (process,) = _begun
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    ended = {"error": "Ray's processes ended as they began"}
+    told: dict[str, Any] = json.loads(line) if line else ended
+    if "error" in told:
+        end()
+        raise OSError(told["error"])
+    _take_over(told["environment"])
+    found: str = told["address"]
+    return found
+
+
+def _take_over(environment: dict[str, str]) -> None:
+    """What its processes are told by their environment, as Ray does where it has made them here."""
+    if environment:
+        from ray import _raylet
+
+        compiled: Any = _raylet  # whose types lack it
+        os.environ.update(environment)
+        compiled.Config.initialize("")  # Ray may have read it before
+
+
+@contextmanager
+def paused() -> Iterator[None]:
+    """While this process is timed: Ray's are not done with their imports when it listens."""
+    group = _begun[0].pid
+    os.killpg(group, signal.SIGSTOP)
     try:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            object_store_memory=_STORE_BYTES,
-            _system_config=_SYSTEM,
-            **JOINING,
-        )
+        yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = for_several
-    node: Any = worker._global_node
-    node.kill_log_monitor(check_alive=False)  # it looks for lines ten times a second
+        os.killpg(group, signal.SIGCONT)
 
 
 def end() -> None:
-    """Nobody trains any more: Ray would wait a second for each of its processes to say so."""
-    from ray._private import worker
-
-    node: Any = worker._global_node
-    if node is not None:
-        node.kill_all_processes(check_alive=False, allow_graceful=False)
+    """Nobody trains any more. Ray would wait a second for each of its processes to say so."""
+    while _begun:
+        process = _begun.pop()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -10,12 +10,12 @@ import ctypes
 import json
 import os
 import pickle
+import select
 import selectors
 import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import traceback
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from alto_exec.ray_cluster.berth import DEVICES, NVML_CHECK, ZYGOTE
+from alto_exec.ray_cluster.berth import DEVICES, NVML_CHECK
 from alto_exec.ray_cluster.messages import CALL, ORDERS, PULSE
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ _LATE = (
     "transformers.models.llama.modeling_llama",
 )
 _DIE_WITH_PARENT, _SET_NAME = 1, 15  # PR_SET_PDEATHSIG, PR_SET_NAME
-_NURSERY_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,39 +61,37 @@ def main() -> None:
     serve(sys.stdin, sys.stdout, _live)
 
 
-def fork_ahead() -> None:
+def fork_ahead(door: socket.socket) -> None:
     """From a process that has begun nothing, and needs the same libraries: for the nursery of its
-    own node, which so need not import them once more. Whoever is begun from now on finds it; it
-    ends if nobody has asked in time."""
+    own node, which so need not import them once more. It asks at that door; what is forked ends if
+    this process ends before."""
     load()
-    folder = tempfile.mkdtemp(prefix="alto-")
-    os.environ[ZYGOTE] = os.path.join(folder, "zygote")
-    server = socket.socket(socket.AF_UNIX)
-    server.bind(os.environ[ZYGOTE])
-    server.listen(1)
+    command = os.pidfd_open(os.getpid())
     if (pid := os.fork()) == 0:
         try:
-            _wait_for_a_nursery(server, folder)
+            _wait_for_a_nursery(door, command)
         finally:
             os._exit(1)
-    server.close()
+    door.close()
+    os.close(command)
     os.waitpid(pid, 0)
 
 
-def _wait_for_a_nursery(server: socket.socket, folder: str) -> None:
+def _wait_for_a_nursery(door: socket.socket, command: int) -> None:
     if os.fork():
         os._exit(0)  # so that whoever has begun it may end
     os.setsid()
-    os.environ.pop(ZYGOTE)
     os.environ.update({DEVICES: "", NVML_CHECK: "1"})
-    server.settimeout(_NURSERY_SECONDS)
+    ready, _, _ = select.select([door.fileno(), command], [], [])
     try:
-        line = server.accept()[0]
+        if door.fileno() not in ready:
+            return
+        line = door.accept()[0]
     finally:
-        server.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(os.path.dirname(door.getsockname()), ignore_errors=True)
+        door.close()
+        os.close(command)
     line.sendall(b"0")  # nobody else is answered from now on
-    line.settimeout(None)
     _, descriptors, _, _ = socket.recv_fds(line, 1, 2)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, descriptor in enumerate(descriptors, start=1):

@@ -1,10 +1,13 @@
 """Addresses at which there is no cluster, and what is done before there is one."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
 import ray
 
 from alto_exec.machine import settle
-from alto_exec.ray_cluster import connected, connection
+from alto_exec.ray_cluster import connected, connection, local
 from alto_runs.errors import UserError
 from alto_runs.study import ExecutorSpec
 
@@ -21,23 +24,33 @@ def test_one_clear_line_and_soon(address: str) -> None:
     )
 
 
-def test_threads_are_timed_before_ray_takes_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_timed_while_ray_leaves_the_cores_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Else a run on this machine's own cluster may train with one thread where two are faster."""
     order: list[str] = []
+
+    @contextmanager
+    def paused() -> Iterator[None]:
+        order.append("paused")
+        yield
+        order.append("goes on")
 
     def timed() -> int:
         order.append("threads")
         return 2
 
-    def begun(**_: object) -> None:
+    def joined(**_: object) -> None:
         order.append("ray")
         raise ValueError
 
+    monkeypatch.setattr(local, "address", lambda: "127.0.0.1:1")
+    monkeypatch.setattr(local, "paused", paused)
     monkeypatch.setattr(connection, "best_thread_count", timed)
-    monkeypatch.setattr(ray, "init", begun)
+    monkeypatch.setattr(ray, "init", joined)
     with pytest.raises(UserError), connected("local"):
         pass
-    assert order == ["threads", "ray"]
+    assert order == ["paused", "threads", "goes on", "ray"]
 
 
 def test_what_was_timed_is_taken_unless_a_study_says_otherwise() -> None:

@@ -157,7 +157,12 @@ def test_it_goes_on_without_a_parent_and_what_it_imports_asks_for_no_gpu() -> No
 AHEAD = """
 import json, os, socket, tempfile
 from alto_exec.ray_cluster import berth, zygote
-zygote.fork_ahead()
+waiting = tempfile.mkdtemp()
+os.environ[berth.ZYGOTE] = os.path.join(waiting, "zygote")
+door = socket.socket(socket.AF_UNIX)
+door.bind(os.environ[berth.ZYGOTE])
+door.listen(1)
+zygote.fork_ahead(door)
 nursery = berth._forked_by_the_head()
 assert nursery is not None
 assert berth._forked_by_the_head() is None, "it is there for one nursery"
@@ -171,7 +176,7 @@ with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as s
     told = answers.readline()
     lines = [server.accept()[0] for _ in range(3)]
     lines[0].shutdown(socket.SHUT_WR)
-    is_there = os.path.exists(os.environ[berth.ZYGOTE])
+    is_there = os.path.exists(waiting)
     print(json.dumps([told.strip() == meeting, lines[0].recv(1).decode(), is_there]))
 """
 

@@ -1,0 +1,104 @@
+"""Ray's processes for this machine alone, in the hands of one process that does nothing else.
+
+    python -P .../own_node.py PID    # of whoever it is for
+
+It says in a line where they are, or what went wrong. They end when it ends, and it ends with
+whoever it is for, as the kernel sees to, so that a kill at any moment leaves nothing. It imports
+nothing of ours, so that it need not wait for what we import.
+"""
+
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+__all__ = ["for_this_machine", "main"]
+
+_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+_STORE_BYTES = 256 * 2**20  # of shared memory, for the tasks' samples on their way to executors
+# They take from the cores that train.
+_SYSTEM = {
+    "worker_niceness": 0,  # Ray's 15 puts executors behind whatever else runs on this machine
+    "memory_monitor_refresh_ms": 0,  # it ends berths where memory is short, and not who takes it
+    # What nobody looks at here, and processes for tasks that nobody asks for.
+    "prestart_worker_first_driver": False,
+    "enable_metrics_collection": False,
+    "event_stats": False,
+    "task_events_report_interval_ms": 0,
+    "debug_dump_period_milliseconds": 0,
+    "raylet_check_gc_period_milliseconds": 10_000,
+    "kill_idle_workers_interval_ms": 10_000,
+    "object_manager_timer_freq_ms": 1_000,
+}
+# Processes that look for lines, for machines to rent, and for numbers to send to Ray's makers.
+_UNUSED = ("log_monitor", "monitor", "dashboard")
+
+
+def main() -> None:
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != int(sys.argv[1]):
+        return
+    try:
+        told: Mapping[str, Any] = {"address": _begin(), "environment": _authentication()}
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        _tell({"error": f"{type(error).__name__}: {error}"})
+        return
+    _tell(told)
+    while True:
+        signal.pause()
+
+
+def _tell(told: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.flush()
+
+
+def _begin() -> str:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+    from ray._private import worker
+
+    with for_this_machine():
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            object_store_memory=_STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _system_config=_SYSTEM,
+        )
+    node: Any = worker._global_node
+    address: str = node.gcs_address
+    for name in _UNUSED:
+        getattr(node, f"kill_{name}")(check_alive=False)
+    worker._global_node = None  # or the next line would end it
+    ray.shutdown()
+    return address
+
+
+@contextlib.contextmanager
+def for_this_machine() -> Iterator[None]:
+    """Ray takes an address that others reach in place of a loopback one, and so lends its ports to
+    them, unless it is for systems on which it makes no clusters of several machines."""
+    from ray._private import ray_constants
+
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _authentication() -> dict[str, str]:
+    """What Ray wants to be told by whoever joins: whether it asks for this machine's token."""
+    name = "RAY_AUTH_MODE"
+    return {name: os.environ[name]} if name in os.environ else {}
+
+
+if __name__ == "__main__":
+    main()
