@@ -88,8 +88,8 @@ def paused() -> Iterator[None]:
 
 
 def end() -> None:
-    """Nobody trains any more. Ray would wait a second for each of its processes to say so."""
+    """Nobody trains any more. Ray itself would wait a second for each of its processes."""
     while _begun:
         process = _begun.pop()
-        os.killpg(process.pid, signal.SIGKILL)
+        process.terminate()
         process.wait()

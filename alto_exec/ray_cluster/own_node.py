@@ -2,9 +2,9 @@
 
     python -P .../own_node.py PID    # of whoever it is for
 
-It says in a line where they are, or what went wrong. They end when it ends, and it ends with
-whoever it is for, as the kernel sees to, so that a kill at any moment leaves nothing. It imports
-nothing of ours, so that it need not wait for what we import.
+It says in a line where they are, or what went wrong. When it is told to end, or whoever it is for
+has ended, as the kernel sees to, it kills all that came of it first. It imports nothing of ours, so
+that it need not wait for what we import.
 """
 
 import contextlib
@@ -15,11 +15,12 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 __all__ = ["for_this_machine", "main"]
 
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+_SIGNAL_OF_PARENTS_DEATH, _ADOPT_ORPHANS = 1, 36  # PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER
 _STORE_BYTES = 256 * 2**20  # of shared memory, for the tasks' samples on their way to executors
 # They take from the cores that train.
 _SYSTEM = {
@@ -40,17 +41,47 @@ _UNUSED = ("log_monitor", "monitor", "dashboard")
 
 
 def main() -> None:
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    """Ray does with signals as it likes, so that it is in a process below this one."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    libc = ctypes.CDLL(None)
+    libc.prctl(_ADOPT_ORPHANS, 1)
+    libc.prctl(_SIGNAL_OF_PARENTS_DEATH, signal.SIGTERM)
     if os.getppid() != int(sys.argv[1]):
         return
+    made = os.fork()
+    if made == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _hold()
+        os._exit(1)
     try:
-        told: Mapping[str, Any] = {"address": _begin(), "environment": _authentication()}
+        os.waitpid(made, 0)
+    finally:
+        _kill_all()
+
+
+def _hold() -> None:
+    try:
+        _tell({"address": _begin(), "environment": _authentication()})
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         _tell({"error": f"{type(error).__name__}: {error}"})
         return
-    _tell(told)
     while True:
         signal.pause()
+
+
+def _kill_all() -> None:
+    """Workers too, which look for a raylet that has ended for a while. Children of those who are
+    killed become ours."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while children := _children():
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def _children() -> list[int]:
+    tasks = Path("/proc/self/task").iterdir()
+    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
 
 
 def _tell(told: Mapping[str, Any]) -> None:
