@@ -127,11 +127,11 @@ def connected(address: str) -> Iterator[RayCluster]:
     threads, hint = None, ""
     try:
         if address == LOCAL:
-            found = local.address()
-            with local.paused():
+            own = local.made()
+            with own.paused():
                 threads = best_thread_count()
             with for_this_machine():
-                ray.init(address=found, **_JOINING)
+                ray.init(address=own.address, **_JOINING)
         else:
             _knock(address)
             if address != "auto" and "RAY_AUTH_MODE" not in os.environ:

@@ -13,12 +13,29 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alto_exec.ray_cluster.berth import ZYGOTE
 
-__all__ = ["address", "begin_ahead", "end", "paused"]
+__all__ = ["OwnNode", "begin_ahead", "end", "made"]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnNode:
+    address: str
+    group: int  # of its processes, but for the one that ends them
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """While another process is timed: when they listen, they still import."""
+        os.killpg(self.group, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.group, signal.SIGCONT)
+
 
 _begun: list[subprocess.Popen[str]] = []  # one at most
 
@@ -36,21 +53,21 @@ def begin_ahead() -> None:
 
 
 def _begin(told: dict[str, str]) -> None:
-    """It is there when `address` returns, and ends with this process."""
+    """It is there when `made` returns, and ends with this process."""
     script = Path(__file__).with_name("own_node.py")
     command = [sys.executable, "-P", str(script), str(os.getpid())]
-    made = subprocess.Popen(
+    process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | told,
         start_new_session=True,  # so it hears nothing of the keys that interrupt this process
     )
-    _begun.append(made)
+    _begun.append(process)
 
 
-def address() -> str:
-    """Where it listens, which this process may join. Raises OSError where it is not made."""
+def made() -> OwnNode:
+    """As soon as this process may join it. Raises OSError where it cannot be made."""
     if not _begun:
         _begin({})
     (process,) = _begun
@@ -62,8 +79,7 @@ def address() -> str:
         end()
         raise OSError(told["error"])
     _take_over(told["environment"])
-    found: str = told["address"]
-    return found
+    return OwnNode(told["address"], told["group"])
 
 
 def _take_over(environment: dict[str, str]) -> None:
@@ -74,17 +90,6 @@ def _take_over(environment: dict[str, str]) -> None:
         compiled: Any = _raylet  # whose types lack it
         os.environ.update(environment)
         compiled.Config.initialize("")  # Ray may have read it before
-
-
-@contextmanager
-def paused() -> Iterator[None]:
-    """While this process is timed: Ray's are not done with their imports when it listens."""
-    group = _begun[0].pid
-    os.killpg(group, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.killpg(group, signal.SIGCONT)
 
 
 def end() -> None:

@@ -41,8 +41,10 @@ _UNUSED = ("log_monitor", "monitor", "dashboard")
 
 
 def main() -> None:
-    """Ray does with signals as it likes, so that it is in a process below this one."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    """Ray does with signals as it likes, so that it is in a process below this one, which waits for
+    them: one comes for each thread of a parent that is killed."""
+    awaited = {signal.SIGTERM, signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     libc = ctypes.CDLL(None)
     libc.prctl(_ADOPT_ORPHANS, 1)
     libc.prctl(_SIGNAL_OF_PARENTS_DEATH, signal.SIGTERM)
@@ -50,18 +52,18 @@ def main() -> None:
         return
     made = os.fork()
     if made == 0:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.setpgid(0, 0)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, awaited)
         _hold()
         os._exit(1)
-    try:
-        os.waitpid(made, 0)
-    finally:
-        _kill_all()
+    while signal.sigwait(awaited) == signal.SIGCHLD and os.waitpid(made, os.WNOHANG) == (0, 0):
+        pass
+    _kill_all()
 
 
 def _hold() -> None:
     try:
-        _tell({"address": _begin(), "environment": _authentication()})
+        _tell({"address": _begin(), "environment": _authentication(), "group": os.getpgrp()})
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         _tell({"error": f"{type(error).__name__}: {error}"})
         return
@@ -72,7 +74,6 @@ def _hold() -> None:
 def _kill_all() -> None:
     """Workers too, which look for a raylet that has ended for a while. Children of those who are
     killed become ours."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     while children := _children():
         for pid in children:
             os.kill(pid, signal.SIGKILL)

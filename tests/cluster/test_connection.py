@@ -30,11 +30,12 @@ def test_threads_are_timed_while_ray_leaves_the_cores_alone(
     """Else a run on this machine's own cluster may train with one thread where two are faster."""
     order: list[str] = []
 
-    @contextmanager
-    def paused() -> Iterator[None]:
-        order.append("paused")
-        yield
-        order.append("goes on")
+    class Paused(local.OwnNode):
+        @contextmanager
+        def paused(self) -> Iterator[None]:
+            order.append("paused")
+            yield
+            order.append("goes on")
 
     def timed() -> int:
         order.append("threads")
@@ -44,8 +45,7 @@ def test_threads_are_timed_while_ray_leaves_the_cores_alone(
         order.append("ray")
         raise ValueError
 
-    monkeypatch.setattr(local, "address", lambda: "127.0.0.1:1")
-    monkeypatch.setattr(local, "paused", paused)
+    monkeypatch.setattr(local, "made", lambda: Paused("127.0.0.1:1", 0))
     monkeypatch.setattr(connection, "best_thread_count", timed)
     monkeypatch.setattr(ray, "init", joined)
     with pytest.raises(UserError), connected("local"):

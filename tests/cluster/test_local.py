@@ -19,19 +19,19 @@ LOOK = """
 import json, os, psutil, sys, time
 from alto_exec.ray_cluster import local
 is_light = "torch" not in sys.modules
-found = local.address()
+own = local.made()
 from alto_exec.ray_cluster.own_node import for_this_machine
 import ray
 from ray._private import ray_constants
 with for_this_machine():
-    ray.init(address=found, log_to_driver=False, logging_level="ERROR")
+    ray.init(address=own.address, log_to_driver=False, logging_level="ERROR")
 me = psutil.Process()
 ours = [me, *me.children(recursive=True)]
 ports = [line for each in ours for line in each.net_connections("inet") if line.status == "LISTEN"]
 addresses = sorted({line.laddr.ip for line in ports})
 lines = [" ".join(each.cmdline()) for each in ours]
 nice = ray.get(ray.remote(lambda: os.nice(0)).remote())
-with local.paused():
+with own.paused():
     time.sleep(0.2)
     stopped = [each.status() for each in ours if each.name() in ("gcs_server", "raylet")]
 ours += me.children(recursive=True)
