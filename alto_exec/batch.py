@@ -14,6 +14,7 @@ from torch import Tensor
 
 from alto_exec.bank import Slot
 from alto_exec.data.samples import Sample
+from alto_kernels.copying import copied
 from alto_kernels.lora_linear import Plan, Segment
 from alto_kernels.varlen_attention import CumulativeLengths
 
@@ -87,9 +88,7 @@ def on_device(arrays: Sequence[NDArray[Any]], device: torch.device) -> tuple[Ten
     at a multiple of 16 bytes: kernels are compiled for that, and would be again for less."""
     aligned = _ALIGNED_BYTES // arrays[0].itemsize
     parts = [part for array in arrays for part in (array, array[:1].repeat(-len(array) % aligned))]
-    whole = torch.from_numpy(np.concatenate(parts))
-    if device.type == "cuda":
-        whole = whole.pin_memory().to(device, non_blocking=True)
+    whole = copied(torch.from_numpy(np.concatenate(parts)), device)
     return torch.split(whole, [len(part) for part in parts])[::2]
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from alto_kernels.adamw.codes import MEAN_PARTS, ROOT_PARTS, row_keys
 from alto_kernels.adamw.plan import BLOCK, Bank, Update
+from alto_kernels.copying import copied
 from alto_kernels.lora_linear.kernel.mask import GOLDEN, mix
 
 _TILE = 4096
@@ -24,8 +25,8 @@ def adamw_step(bank: Bank, updates: Sequence[Update], losses: Tensor | None = No
     ranks = np.array([u.end_rank - u.first_rank for u in updates])
     in_8_bits = bank.moments.in_8_bits
     table = _row_table(updates, ranks, with_dice=in_8_bits)
-    rows = _on_device(torch.from_numpy(table), device)
-    factors = _on_device(torch.tensor([u.factors for u in updates]), device)
+    rows = copied(torch.from_numpy(table), device)
+    factors = copied(torch.tensor([u.factors for u in updates]), device)
     grid = (tiles, len(rows))
     scales = factors
     clips = any(u.clip is not None for u in updates)
@@ -33,7 +34,7 @@ def adamw_step(bank: Bank, updates: Sequence[Update], losses: Tensor | None = No
         squares = torch.empty(len(rows), tiles, dtype=torch.float32, device=device)
         scales = torch.empty(len(updates), dtype=torch.float32, device=device)
         starts = np.cumsum((0, *ranks), dtype=np.int32)
-        bounds = _on_device(torch.from_numpy(starts), device)
+        bounds = copied(torch.from_numpy(starts), device)
         _squares_kernel[grid](
             bank.grad_RC, rows, squares, columns, tiles, bank.grad_RC.stride(0), TILE=_TILE,
             num_warps=8,
@@ -66,11 +67,6 @@ def _row_table(updates: Sequence[Update], ranks: np.ndarray, *, with_dice: bool)
         counts = zip(updates, ranks, strict=True)
         keys = np.concatenate([row_keys(u.step, int(count)).numpy() for u, count in counts])
     return np.stack((rows, jobs, keys), 1).astype(np.uint32).view(np.int32)
-
-
-def _on_device(table: Tensor, device: torch.device) -> Tensor:
-    """Copied without waiting for what the device is at."""
-    return table.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else table
 
 
 @triton.jit

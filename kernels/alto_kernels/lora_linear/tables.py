@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from alto_kernels.copying import copied
 from alto_kernels.lora_linear.dropout import dropout_key, threshold
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def tables_of(plan: "Plan", device: torch.device) -> Tables:
     # Each begins at an address that kernels are compiled for, whatever the batch: at another one
     # they would be compiled again.
     flat = [value for part in parts for value in (*part, *_filler(part))]
-    whole = _on_device(torch.tensor(flat, dtype=torch.int64).to(torch.int32), device)
+    whole = copied(torch.tensor(flat, dtype=torch.int64).to(torch.int32), device)
     sizes = [size for part in parts for size in (len(part), len(_filler(part)))]
     tile_pairs, _, pair_table, _, segment_table, _, adds_table, _ = torch.split(whole, sizes)
     factors = [(s.scale, 1 / (1 - s.dropout)) for s in segments]
@@ -167,7 +168,7 @@ def tables_of(plan: "Plan", device: torch.device) -> Tables:
         tile_pairs=tile_pairs,
         pairs=pair_table.view(-1, 3),
         segments=segment_table.view(-1, 8),
-        factors=_on_device(torch.tensor(factors, dtype=torch.float32).view(-1, 2), device),
+        factors=copied(torch.tensor(factors, dtype=torch.float32).view(-1, 2), device),
         adds=adds_table,
         num_rows=plan.num_rows,
         num_pairs=len(pairs),
@@ -177,11 +178,6 @@ def tables_of(plan: "Plan", device: torch.device) -> Tables:
         rank_step=rank_step(ranks),
         has_dropout=plan.has_dropout,
     )
-
-
-def _on_device(table: Tensor, device: torch.device) -> Tensor:
-    """Copied without waiting for what the device is at."""
-    return table.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else table
 
 
 def _filler(part: Sequence[int]) -> Sequence[int]:

@@ -11,6 +11,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from alto_kernels.copying import copied
+
 __all__ = ["CumulativeLengths"]
 
 
@@ -28,6 +30,4 @@ class CumulativeLengths:
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device) -> "CumulativeLengths":
         ends = torch.tensor(tuple(accumulate(lengths, initial=0)), dtype=torch.int32)
-        if device.type == "cuda":  # so that the copy does not wait for what the device is at
-            ends = ends.pin_memory()
-        return cls(tuple(lengths), max(lengths), ends.to(device, non_blocking=True))
+        return cls(tuple(lengths), max(lengths), copied(ends, device))
