@@ -42,12 +42,14 @@ def starts(result: Result) -> Counter[TaskId]:
 
 def test_tasks_take_turns_and_train_the_same(tmp_path: Path) -> None:
     study = two_backbones(tmp_path)
-    in_turns = LasSettings(thresholds=tuple(0.4 * n for n in range(1, 100)), round_seconds=0.4)
+    alone = study.model_copy(update={"policy": FifoSettings()})
+    expected = tune(alone, tmp_path / "alone", console=SILENT)
+    seconds = expected.log.entries[-1].event.t / 10  # however fast the machine is
+    thresholds = tuple(seconds * number for number in range(1, 100))
+    in_turns = LasSettings(thresholds=thresholds, round_seconds=seconds)
     shared = tune(
         study.model_copy(update={"policy": in_turns}), tmp_path / "shared", console=SILENT
     )
-    alone = study.model_copy(update={"policy": FifoSettings()})
-    expected = tune(alone, tmp_path / "alone", console=SILENT)
     assert starts(expected) == {"one": 1, "other": 1}
     assert min(starts(shared).values()) > 1
     pauses = [d for e in shared.log.entries for d in e.decisions if isinstance(d, Pause)]
