@@ -26,9 +26,10 @@ log = logging.getLogger(__name__)
 
 _TEMPORARY, _PARTIAL = ".tmp", ".partial"
 _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between attempts: a store may be away for a moment
+_PART_BYTES = 2**24  # of a file, in memory at a time
 _CERTAIN = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
 
-Data = str | bytes | Iterable[str | bytes | memoryview]
+Data = str | bytes | Path | Iterable[str | bytes | memoryview]  # a path stands for that file's
 
 
 class Artifact(Protocol):
@@ -146,7 +147,8 @@ class StoredArtifact:
         return StoredArtifact(f"{self.url}/{name}")
 
     def write(self, data: Data) -> None:
-        parts = list(_parts(data))  # of which another attempt has need
+        # Another attempt has need of it: of parts that are there anyway, or a file to read again.
+        again = data if isinstance(data, str | bytes | Path) else list(_parts(data))
 
         def attempt(files: "AbstractFileSystem", path: str) -> None:
             folder, name = posixpath.split(path)
@@ -154,7 +156,7 @@ class StoredArtifact:
             files.makedirs(folder, exist_ok=True)  # where folders are something to be made
             try:
                 with files.open(partial, "wb") as file:
-                    for part in parts:
+                    for part in _parts(again):
                         file.write(part)
                 files.mv(partial, path)
             except BaseException:
@@ -218,5 +220,10 @@ class StoredArtifact:
 
 
 def _parts(data: Data) -> Iterator[bytes | memoryview]:
+    if isinstance(data, Path):
+        with data.open("rb") as file:
+            while read := file.read(_PART_BYTES):
+                yield read
+        return
     for part in [data] if isinstance(data, str | bytes) else data:
         yield part.encode() if isinstance(part, str) else part

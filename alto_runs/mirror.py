@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from alto_runs.directory import RunDirectory, write_atomically
-from alto_runs.publishing import Shelf, parts_of_file
+from alto_runs.publishing import Shelf
 
 __all__ = ["mirrored", "recover"]
 
@@ -44,7 +44,7 @@ def recover(directory: RunDirectory, shelf: Shelf) -> bool:
         return False
     try:
         with copy.fetched() as found:
-            write_atomically(path, parts_of_file(found))
+            write_atomically(path, found)
     except FileNotFoundError:
         return False
     write_atomically(directory.study_path, study)
@@ -59,7 +59,7 @@ def _copy(directory: RunDirectory, is_over: threading.Event) -> None:
         start = time.monotonic()
         if size != copied:
             try:
-                there.write(parts_of_file(directory.log_path))
+                there.write(directory.log_path)
                 copied = size
             except OSError as error:  # the next copy has all that this one would have had
                 log.warning("the log is not copied: %s", error)

@@ -9,9 +9,7 @@ from alto_runs.artifacts import StoredArtifact
 from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
 
-__all__ = ["Shelf", "parts_of_file"]
-
-_PART_BYTES = 1 << 24
+__all__ = ["Shelf"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ class Shelf:
         with self._telling():
             for path in _results(directory):
                 there = self.root / path.relative_to(directory.path).as_posix()
-                there.write(parts_of_file(path))
+                there.write(path)
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
@@ -73,12 +71,6 @@ class Shelf:
 
 
 _STUDY = RunDirectory(Path()).study_path.name
-
-
-def parts_of_file(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while part := file.read(_PART_BYTES):
-            yield part
 
 
 def _results(directory: RunDirectory) -> Iterator[Path]:

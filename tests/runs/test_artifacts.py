@@ -1,11 +1,13 @@
 """Files of a run's jobs, on a disk or on any path of fsspec's: whole, or not there."""
 
 import logging
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFile, MemoryFileSystem
 
 from alto_runs import artifacts
@@ -123,6 +125,36 @@ def test_a_store_that_is_away_for_a_moment_is_asked_again(
                 file.write("all of it")
             assert not memory.find("/runs")
     assert attempts == 3
+
+
+def test_a_file_is_never_in_memory_whole_and_is_read_again_for_another_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    move: Any = LocalFileSystem.mv
+    attempts = 0
+
+    def failing_once(self: Any, *names: str) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            raise RuntimeError("away")
+        move(self, *names)
+
+    content = bytes(range(256)) * 2**15
+    (tmp_path / "log").write_bytes(content)
+    monkeypatch.setattr(LocalFileSystem, "mv", failing_once)
+    monkeypatch.setattr(artifacts, "_PAUSES", (0.0,))
+    monkeypatch.setattr(artifacts, "_PART_BYTES", 2**16)
+    there = StoredArtifact.at(f"file://{tmp_path}/store", "--artifacts") / "log"
+    tracemalloc.start()
+    try:
+        there.write(tmp_path / "log")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert attempts == 2
+    assert (tmp_path / "store" / "log").read_bytes() == content
+    assert most < len(content) / 4
 
 
 def test_what_cannot_succeed_is_not_tried_again(
