@@ -56,6 +56,7 @@ class Keeper:
         is_durable: bool,
     ) -> None:
         self.is_durable = is_durable
+        self.await_leave: Callable[[], None] = lambda: None  # to write, of whoever leads us
         self._directory = directory
         self._claimant = claimant(directory)
         self._bank = bank
@@ -172,6 +173,7 @@ class Keeper:
                 if each is not None:
                     each.result()
             copied()
+            self.await_leave()
             if claimant(self._directory) == self._claimant:
                 write()
             else:

@@ -3,11 +3,11 @@
 import os
 import threading
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 
-from alto_exec.backend import StartedExecutor
 from alto_exec.checkpoint import kept_step
 from alto_exec.parallel.launched import loader_of
 from alto_exec.parallel.member import Member
@@ -39,15 +39,17 @@ class Duty:
     def begin(self) -> Worker | None:
         """Nobody speaks to a rank that follows another."""
         if num_launched_ranks() == 1:
-            return Worker(lambda: self._caught_up(*self._executor()), self.hold_seconds)
+            return Worker(self._executor, self.hold_seconds)
         if is_launched_beside_another():
             threading.Thread(target=self._follow, name="training", daemon=True).start()
             return None
-        return Worker(lambda: self._caught_up(*self._team()), self.hold_seconds)
+        return Worker(lambda _: self._caught_up(*self._team()), self.hold_seconds)
 
-    def _executor(self) -> StartedExecutor:
+    def _executor(self, await_leave: Callable[[], None]) -> tuple[Crew, MemoryModel]:
         self._check_place()
-        return self.start()
+        executor, memory = self.start()
+        executor.keeper.await_leave = await_leave
+        return self._caught_up(executor, memory)
 
     def _team(self) -> tuple[Team, MemoryModel]:
         self._check_place()
