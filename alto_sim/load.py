@@ -94,7 +94,7 @@ def _load(path: Path, seed: int, machine: _Machine, mix: TaskMix | None) -> Load
             raise UserError(f"{path}: its jobs take as long as they took, whatever the machine")
         trace = read_trace(path)
         for reason, count in trace.dropped.items():
-            log.warning("%s: left out %d jobs: %s", path, count, reason)
+            log.warning("%s: jobs left out: %d, %s", path, count, reason)
         if mix is not None:
             tasks = retune(rigid(trace, AT_ONCE).arrivals, mix, seed=seed)
             log_of_tasks = RunLog(None, tuple(Entry(arrival, ()) for arrival in tasks))
