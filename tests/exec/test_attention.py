@@ -74,13 +74,16 @@ def test_packed_sequences_meet_what_eager_attention_computes_of_each_alone(famil
 @pytest.mark.parametrize("family", [*TINY_MODELS, "mistral"])
 @pytest.mark.parametrize("changed", [0, 3, 5])
 def test_the_tokens_of_a_neighbour_change_not_one_bit(family: str, changed: int) -> None:
+    # Which rows an expert multiplies together depends on all of them: there sums may be in another
+    # order, by the processor.
+    compare = assert_close if family == "gpt_oss" else assert_identical
     other = list(SAMPLES)
     shifted = tuple(3 + (token + 11) % 90 for token in SAMPLES[changed].tokens)
     other[changed] = replace(SAMPLES[changed], tokens=shifted)
     before, after = packed_logits(family, SAMPLES), packed_logits(family, other)
     for number, (one, two) in enumerate(zip(before, after, strict=True)):
         if number != changed:
-            assert_identical(two, one)
+            compare(two, one)
     assert not torch.equal(before[changed], after[changed])
 
 
