@@ -24,6 +24,7 @@ from tests.exec.tiny_models import tiny_llama
 ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda:0" if ON_GPU else "cpu")
 BEFORE, NOW = (30, 41, 50), (49, 33, 20)  # tokens of each job; of one shape
+LONG = (290, 33, 20)
 
 
 def a_model(dtype: torch.dtype = torch.float32) -> Decoder:
@@ -52,11 +53,14 @@ def test_both_batches_have_one_shape(dropout: float) -> None:
     assert [shape.predicts_apart for shape in shapes] == [dropout == 0]
 
 
+@pytest.mark.parametrize("lengths", [NOW, LONG], ids=["short", "long"])
 @DROPOUTS
-def test_room_changes_neither_losses_nor_gradients(dropout: float) -> None:
+def test_room_changes_neither_losses_nor_gradients(
+    dropout: float, lengths: tuple[int, ...]
+) -> None:
     model = a_model()
     (bank, slots), (same_bank, _) = adapters(model), adapters(model)
-    batch, weigh = batch_of(slots, NOW, dropout)
+    batch, weigh = batch_of(slots, lengths, dropout)
     room = Room(PassShape.around(batch, weigh), batch, weigh)
     found_N = model.train(bank, room.batch, room.weigh)
     expected_N = model.train(same_bank, batch, weigh)
@@ -65,6 +69,27 @@ def test_room_changes_neither_losses_nor_gradients(dropout: float) -> None:
     assert_close(found_N[: len(expected_N)], expected_N, "losses")
     assert_close(bank.grad_RC, same_bank.grad_RC, "gradients")
     assert same_bank.grad_RC.any()
+
+
+def test_rows_left_over_are_short_sequences_beside_long_ones() -> None:
+    _, slots = adapters(a_model())
+    batch, weigh = batch_of(slots, LONG)
+    room = Room(PassShape.around(batch, weigh), batch, weigh)
+    assert room.batch.lengths.longest == 512
+    ends = room.batch.lengths.ends
+    assert ends.diff()[:5].tolist() == [*LONG, 128, 512 - sum(LONG) - 128]
+
+
+@pytest.mark.parametrize("rows", [512, 2_048, 8_192, 40_960])
+def test_rows_left_over_are_few_sequences(rows: int) -> None:
+    _, slots = adapters(a_model())
+    batch, weigh = batch_of(slots, NOW)
+    around = PassShape.around(batch, weigh)
+    for longest in (128, 512, 8_192):
+        shape = dataclasses.replace(around, rows=rows, longest=longest)
+        assert shape.rest <= longest
+        assert rows // 2 // shape.rest <= max(32, rows // 2 // longest)
+        assert shape.rest in (128, longest) or rows // shape.rest > 32
 
 
 def plans_of(batch: PackedBatch) -> tuple[Plan, ...]:
