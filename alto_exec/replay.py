@@ -37,7 +37,6 @@ __all__ = [
 ]
 
 _LEAST_LENGTH = 128  # of the longest sequence: attention works on so many rows at a time
-_RESTS = 32  # sequences at most that half of a recording's rows are cut into, as long as its own
 MOST_RECORDINGS = 32  # the one replayed longest ago makes room
 _FREE = 2  # memory, for each byte that is kept for other passes
 _MEMORY = 2  # free for each byte that a pass takes: what is recorded keeps its memory
@@ -67,21 +66,16 @@ class PassShape:
             rows=rows,
             targets=recorded_targets(len(batch.targets_N), spare),
             # An empty sequence costs nothing; half of the rows may be left over.
-            sequences=room_for(len(batch.lengths.lengths)) + -(-rows // (2 * _rest(rows, longest))),
+            sequences=room_for(len(batch.lengths.lengths)) + -(-rows // (2 * longest)),
             longest=longest,
             tables=TablesShape.around(batch.plan.tables(batch.tokens_T.device), rows),
             weigh=weigh.shape(spare),
             predicts_apart=batch.predicting_plan is not None,
         )
 
-    @property
-    def rest(self) -> int:
-        """Rows of a sequence of those that are left over: short ones are done sooner."""
-        return _rest(self.rows, self.longest)
-
     def takes(self, batch: PackedBatch, shape: "PassShape") -> bool:
         """Whether this shape has room for a batch that `shape` is around."""
-        left_over = -(-(self.rows - len(batch.tokens_T)) // self.rest)
+        left_over = -(-(self.rows - len(batch.tokens_T)) // self.longest)
         return (
             self.rows >= shape.rows
             and self.targets >= shape.targets
@@ -152,8 +146,8 @@ class Room:
     def _lengths(self, batch: PackedBatch) -> CumulativeLengths:
         """The rows left over in sequences no longer than the shape's, then empty ones."""
         shape, lengths = self._shape, list(batch.lengths.lengths)
-        whole, rest = divmod(shape.rows - len(batch.tokens_T), shape.rest)
-        lengths += [shape.rest] * whole + [rest] * (rest > 0)
+        whole, rest = divmod(shape.rows - len(batch.tokens_T), shape.longest)
+        lengths += [shape.longest] * whole + [rest] * (rest > 0)
         lengths += [0] * (shape.sequences - len(lengths))
         found = CumulativeLengths.of(lengths, batch.tokens_T.device)
         return CumulativeLengths(found.lengths, shape.longest, found.ends)
@@ -208,15 +202,6 @@ class Replays:
             return least
         self._wasted[least] = 0
         return new
-
-    def make_way(self, needed: int) -> None:
-        """Give the memory back if a pass that is not recorded, of so many bytes, may need it: what
-        is recorded here cannot be its, and `free_bytes` counts it."""
-        if not self._recordings:
-            return
-        own = max(shape.rows for shape in self._recordings) * self._row_bytes
-        if needed + own > free_bytes():
-            self.clear()
 
     def clear(self) -> None:
         """Give the memory back: a pass that is not recorded may need it, or a bank that moves."""
@@ -322,10 +307,6 @@ def spare_bytes(needed: int) -> int:
 def free_bytes() -> int:
     cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
     return torch.cuda.mem_get_info()[0] + cached
-
-
-def _rest(rows: int, longest: int) -> int:
-    return min(longest, max(_LEAST_LENGTH, _power_of_two(-(-rows // (2 * _RESTS)))))
 
 
 def _power_of_two(count: int) -> int:

@@ -24,7 +24,6 @@ from tests.exec.tiny_models import tiny_llama
 ON_GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda:0" if ON_GPU else "cpu")
 BEFORE, NOW = (30, 41, 50), (49, 33, 20)  # tokens of each job; of one shape
-LONG = (290, 33, 20)
 
 
 def a_model(dtype: torch.dtype = torch.float32) -> Decoder:
@@ -53,14 +52,11 @@ def test_both_batches_have_one_shape(dropout: float) -> None:
     assert [shape.predicts_apart for shape in shapes] == [dropout == 0]
 
 
-@pytest.mark.parametrize("lengths", [NOW, LONG], ids=["short", "long"])
 @DROPOUTS
-def test_room_changes_neither_losses_nor_gradients(
-    dropout: float, lengths: tuple[int, ...]
-) -> None:
+def test_room_changes_neither_losses_nor_gradients(dropout: float) -> None:
     model = a_model()
     (bank, slots), (same_bank, _) = adapters(model), adapters(model)
-    batch, weigh = batch_of(slots, lengths, dropout)
+    batch, weigh = batch_of(slots, NOW, dropout)
     room = Room(PassShape.around(batch, weigh), batch, weigh)
     found_N = model.train(bank, room.batch, room.weigh)
     expected_N = model.train(same_bank, batch, weigh)
@@ -69,27 +65,6 @@ def test_room_changes_neither_losses_nor_gradients(
     assert_close(found_N[: len(expected_N)], expected_N, "losses")
     assert_close(bank.grad_RC, same_bank.grad_RC, "gradients")
     assert same_bank.grad_RC.any()
-
-
-def test_rows_left_over_are_short_sequences_beside_long_ones() -> None:
-    _, slots = adapters(a_model())
-    batch, weigh = batch_of(slots, LONG)
-    room = Room(PassShape.around(batch, weigh), batch, weigh)
-    assert room.batch.lengths.longest == 512
-    ends = room.batch.lengths.ends
-    assert ends.diff()[:5].tolist() == [*LONG, 128, 512 - sum(LONG) - 128]
-
-
-@pytest.mark.parametrize("rows", [512, 2_048, 8_192, 40_960])
-def test_rows_left_over_are_few_sequences(rows: int) -> None:
-    _, slots = adapters(a_model())
-    batch, weigh = batch_of(slots, NOW)
-    around = PassShape.around(batch, weigh)
-    for longest in (128, 512, 8_192):
-        shape = dataclasses.replace(around, rows=rows, longest=longest)
-        assert shape.rest <= longest
-        assert rows // 2 // shape.rest <= max(32, rows // 2 // longest)
-        assert shape.rest in (128, longest) or rows // shape.rest > 32
 
 
 def plans_of(batch: PackedBatch) -> tuple[Plan, ...]:
@@ -204,41 +179,6 @@ def test_when_a_pass_is_launched_recorded_and_replayed(monkeypatch: pytest.Monke
     assert counts(NOW) == (9, 6)
     assert replays.replayed.passes == 3, "of six, three were recorded just before"
     assert replays.replayed.rows == 3 * 512
-
-
-@pytest.mark.usefixtures("gpu_memory")
-@pytest.mark.parametrize(
-    ("row_bytes", "free", "stays"),
-    [
-        pytest.param(10, 10 * 512 + 700, True, id="room for both"),
-        pytest.param(10, 10 * 512 + 699, False, id="not for both"),
-        pytest.param(100, 10 * 512 + 700, False, id="what is recorded has as much"),
-    ],
-)
-def test_evaluations_stay_recorded_beside_a_launched_pass_that_has_room(
-    row_bytes: int, free: int, stays: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """To record them again after each such pass takes longer than they do."""
-    model = a_model()
-    bank, slots = adapters(model)
-    calls: list[int] = []
-
-    def losses(_: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
-        calls.append(len(batch.tokens_T))
-        return weigh(torch.empty(0))
-
-    model._evaluations = Replays(losses, row_bytes, varies=False)
-    model.row_bytes = 7
-    monkeypatch.setattr(replay, "free_bytes", lambda: 1 << 40)
-    batch, weigh = batch_of(slots, NOW)
-    for _ in range(2):
-        model._evaluations.train(bank, batch, weigh)
-    monkeypatch.setattr(replay, "free_bytes", lambda: free)
-    hundred = batch_of(slots, (50, 30, 20))
-    model.train(bank, *hundred)
-    monkeypatch.setattr(replay, "free_bytes", lambda: 1 << 40)
-    model._evaluations.train(bank, batch, weigh)
-    assert len(calls) == (2 if stays else 3)
 
 
 @pytest.mark.usefixtures("gpu_memory")
