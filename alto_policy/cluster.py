@@ -124,9 +124,7 @@ class Cluster(Records):
         return True
 
     def _come_up(self, event: ExecutorUp) -> bool:
-        record = self._of_task.get(event.task)
-        if record is None or (executor := record.executor) is None:
-            raise _no_executor(event)
+        record, executor = _present(self._of_task, event)
         if executor.status is _STOPPING:
             return False  # it came up before it was told
         status = NEXT_EXECUTOR_STATUS.get((executor.status, ExecutorUp))
@@ -144,9 +142,7 @@ class Cluster(Records):
         return True
 
     def _go_down(self, event: ExecutorDown) -> None:
-        record = self._of_task.get(event.task)
-        if record is None or (executor := record.executor) is None:
-            raise _no_executor(event)
+        record, executor = _present(self._of_task, event)
         for gpu in executor.gpus:
             if residents := self._residents[gpu]:
                 for job in residents:
@@ -227,9 +223,7 @@ class Cluster(Records):
         self._waiting.pop(start.task, None)
 
     def _stop_executor(self, stop: StopExecutor) -> None:
-        record = self._of_task.get(stop.task)
-        if record is None or (executor := record.executor) is None:
-            raise IllegalDecisionError(f"{stop}: the task has no executor")
+        record, executor = _asked(self._of_task, stop)
         status = NEXT_EXECUTOR_STATUS.get((executor.status, StopExecutor))
         if status is None:
             raise IllegalDecisionError(f"{stop}: its executor is {executor.status.value}")
@@ -239,9 +233,7 @@ class Cluster(Records):
         record.executor = Executor(executor.gpus, status, executor.memory)
 
     def _launch(self, launch: Launch) -> None:
-        record = self._of_task.get(launch.task)
-        if record is None or (executor := record.executor) is None:
-            raise IllegalDecisionError(f"{launch}: the task has no executor")
+        record, executor = _asked(self._of_task, launch)
         gpu, jobs = launch.gpu, launch.jobs
         if executor.status is not _UP:
             raise IllegalDecisionError(f"{launch}: its executor is {executor.status.value}")
@@ -267,8 +259,22 @@ class Cluster(Records):
             starter.move(_RUNNING)
 
 
-def _no_executor(event: ExecutorUp | ExecutorDown) -> ImpossibleEventError:
-    return ImpossibleEventError(f"{type(event).__name__}: task {event.task} has no executor")
+def _present(
+    tasks: dict[TaskId, TaskRecord], event: ExecutorUp | ExecutorDown
+) -> tuple[TaskRecord, Executor]:
+    record = tasks.get(event.task)
+    if record is None or record.executor is None:
+        raise ImpossibleEventError(f"{type(event).__name__}: task {event.task} has no executor")
+    return record, record.executor
+
+
+def _asked(
+    tasks: dict[TaskId, TaskRecord], decision: Launch | StopExecutor
+) -> tuple[TaskRecord, Executor]:
+    record = tasks.get(decision.task)
+    if record is None or record.executor is None:
+        raise IllegalDecisionError(f"{decision}: the task has no executor")
+    return record, record.executor
 
 
 def _check_resize(tasks: dict[TaskId, TaskRecord], resize: Resize) -> None:

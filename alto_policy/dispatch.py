@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
+from typing import assert_never
 
 from alto_policy.decisions import (
     Decision,
@@ -31,7 +32,7 @@ from alto_policy.events import (
 from alto_policy.exits import is_non_finite
 from alto_policy.gangs import Gangs
 from alto_policy.memory import MemoryModel
-from alto_policy.packing import by_batch_size, pack
+from alto_policy.packing import by_batch_size, fits_alone, pack
 from alto_policy.queue import TaskQueue
 from alto_policy.rebalancing import Going, moves
 from alto_policy.types import GpuId, Job, JobId, Task
@@ -99,8 +100,6 @@ class Dispatch:
             return self._on_report(event, cluster)
         if isinstance(event, JobLeft):
             task = cluster.task_of(event.job)
-            if len(cluster.jobs(task.id, _ENDED)) == len(task.jobs):
-                return (StopExecutor(task.id),)  # before all else: each task of a trace ends so
             return self._attend(task, cluster, self._due(task, cluster, event), event.job)
         if isinstance(event, TaskArrived):
             if not self.gangs(cluster).can_hold(event.task.num_gpus, event.task.kinds):
@@ -119,8 +118,9 @@ class Dispatch:
         if isinstance(event, TaskCancelled):
             ends = tuple(_cancel(cluster.tasks()[event.task], cluster))
             return (*ends, *self._start_executors(cluster))
-        _: NodeDown = event  # nothing else is left
-        return ()
+        if isinstance(event, NodeDown):
+            return ()
+        assert_never(event)
 
     def _due(self, task: Task, cluster: ClusterView, left: JobLeft | None = None) -> Sequence[Stop]:
         """Paused and queued jobs that need not train again. Whoever does not fit, or not any more;
@@ -159,6 +159,8 @@ class Dispatch:
     ) -> tuple[Decision, ...]:
         """Stop what need not train, launch what fits, end the executor when all is done."""
         ended = len(cluster.jobs(task.id, _ENDED))
+        if ended == len(task.jobs):
+            return (StopExecutor(task.id),)  # before all else: each task of a trace ends so
         gone = {stop.job for stop in stops} if stops else set()
         if cuts := tuple(self.cut(task, cluster, gone)):
             stops = (*stops, *cuts)
@@ -214,15 +216,19 @@ class Dispatch:
             task = self._queue.pop(free, gangs if self.backfills else None)
             if task is None:
                 break
-            width = task.num_gpus
-            if not cluster.is_waiting(task.id) or cluster.tasks()[task.id].num_gpus != width:
-                continue  # it has been resized since, and is in the queue once more
-            if not (self.backfills or gangs.fits(free, width, task.kinds)):
+            if not _is_as_queued(task, cluster):
+                continue
+            if not (self.backfills or gangs.fits(free, task.num_gpus, task.kinds)):
                 self._wait(task, cluster)
                 break
-            gang, free = gangs.take(free, width, task.kinds)
+            gang, free = gangs.take(free, task.num_gpus, task.kinds)
             starts.append(StartExecutor(task.id, gang))
         return tuple(starts)
+
+
+def _is_as_queued(task: Task, cluster: ClusterView) -> bool:
+    """Whether it still waits, and for as many GPUs."""
+    return cluster.is_waiting(task.id) and cluster.tasks()[task.id].num_gpus == task.num_gpus
 
 
 def _cancel(task: Task, cluster: ClusterView) -> Iterator[Stop | StopExecutor]:
@@ -279,10 +285,9 @@ def _outgrown(event: TaskResized, cluster: ClusterView) -> tuple[StopExecutor, .
 def _too_large(task: Task, cluster: ClusterView) -> Sequence[Stop]:
     """The waiting jobs that would not fit on an empty GPU."""
     _, memory = _executor(task, cluster)
-    capacity, length = memory.capacity, task.max_length
     misfits: set[JobId] = set()
     for job in task.jobs:
-        if memory.bytes((job,), length) > capacity:
+        if not fits_alone(job, memory, task):
             misfits.add(job.id)
     if not misfits:
         return ()

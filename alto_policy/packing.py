@@ -6,7 +6,7 @@ from alto_policy.decisions import Launch
 from alto_policy.memory import Load, MemoryModel, load_of
 from alto_policy.types import GpuId, Job, JobId, Task
 
-__all__ = ["by_batch_size", "pack"]
+__all__ = ["by_batch_size", "fits_alone", "pack"]
 
 
 def by_batch_size(jobs: Iterable[Job], first: int | None = None) -> list[Job]:
@@ -50,6 +50,11 @@ def pack(
         else:
             misfits.add(size)
     return [Launch(task.id, room.gpu, tuple(room.launched)) for room in rooms if room.launched]
+
+
+def fits_alone(job: Job, memory: MemoryModel, task: Task) -> bool:
+    """Whether an empty GPU could hold the job."""
+    return memory.bytes((job,), task.max_length) <= memory.capacity
 
 
 class _Room:

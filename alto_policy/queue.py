@@ -48,7 +48,7 @@ class TaskQueue:
     def pop(self, free: Free, gangs: Gangs | None) -> Task | None:
         """Take the first task for which the free GPUs have a gang, or the first of all."""
         while first := self._first(free, gangs):
-            _, _, added, task = heappop(first)
+            *_, added, task = heappop(first)
             if self._last.get(task.id) == added:
                 del self._last[task.id]
                 return task

@@ -125,14 +125,12 @@ def _standing(job: JobHistory, held: Mapping[JobId, _Held]) -> Standing:
 
 def _looked_up(history: RunHistory, directory: RunDirectory) -> Mapping[JobId, _Held]:
     """Of jobs whose adapter is there: its weights are written last."""
+    names = {checked_name(job): job for job in history.jobs}
     try:
-        there = directory.jobs.names()
+        there = directory.jobs.names()  # where nobody trained, this spares a look for each job
     except OSError as error:
         raise UserError(f"{directory.jobs}: cannot be read: {error}") from error
-    if not there:  # nobody trained
-        return {}
-    names = {checked_name(job): job for job in history.jobs}
-    found = [names[name] for name in names if f"{name}/{ADAPTER_WEIGHTS}" in there]
+    found = [names[name] for name in names if f"{name}/{ADAPTER_WEIGHTS}" in there] if there else []
     files = [directory.adapter(job) / ADAPTER_WEIGHTS for job in found]
     with ThreadPoolExecutor(_READERS) as readers:
         steps = [told.get(ADAPTER_STEP) for told in readers.map(told_with, files)]

@@ -56,9 +56,6 @@ class TaskMetrics:
     reports: int
 
 
-_GPU_SECONDS, _BUSY_SECONDS = attrgetter("gpu_seconds"), attrgetter("busy_gpu_seconds")
-_SAMPLES, _TRAINED = attrgetter("samples_total"), attrgetter("samples_trained")
-_SAVED, _REPORTS = attrgetter("samples_saved"), attrgetter("reports")
 _NUMBERS = attrgetter(*TaskMetrics.__slots__[:7])
 
 
@@ -115,9 +112,8 @@ def _of_task(
 ) -> TaskMetrics:
     total = trained = reports = 0
     for job in jobs:
-        spec = job.spec
-        per_step = spec.hyperparameters.samples_per_step
-        total += spec.steps * per_step
+        per_step = job.spec.hyperparameters.samples_per_step
+        total += job.spec.steps * per_step
         trained += job.steps * per_step
         reports += len(job.reports)
     spans = history.spans.get(task.id, ())
@@ -159,17 +155,17 @@ def _outcomes(jobs: Collection[JobHistory]) -> Mapping[Outcome, int]:
 
 def _overall(tasks: Collection[TaskMetrics], history: RunHistory, makespan: float) -> TaskMetrics:
     savers = [task.saved_by_rule for task in tasks if task.samples_saved]
-    total = sum(map(_SAMPLES, tasks))
-    saved = sum(map(_SAVED, tasks))
+    total = sum(task.samples_total for task in tasks)
+    saved = sum(task.samples_saved for task in tasks)
     return TaskMetrics(
         makespan_seconds=makespan,
-        gpu_seconds=math.fsum(map(_GPU_SECONDS, tasks)),
-        busy_gpu_seconds=math.fsum(map(_BUSY_SECONDS, tasks)),
+        gpu_seconds=math.fsum(task.gpu_seconds for task in tasks),
+        busy_gpu_seconds=math.fsum(task.busy_gpu_seconds for task in tasks),
         samples_total=total,
-        samples_trained=sum(map(_TRAINED, tasks)),
+        samples_trained=sum(task.samples_trained for task in tasks),
         samples_saved=saved,
         saved_share=saved / total if total else 0.0,
         saved_by_rule={rule: sum([by_rule[rule] for by_rule in savers]) for rule in EXIT_RULES},
         jobs_by_outcome=_outcomes(history.jobs.values()),
-        reports=sum(map(_REPORTS, tasks)),
+        reports=sum(task.reports for task in tasks),
     )

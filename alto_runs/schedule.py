@@ -189,10 +189,9 @@ def occupied(stays: Iterable[Residency]) -> Iterator[tuple[float, float]]:
 
 def busy_seconds(task: Task, jobs: Sequence[JobHistory]) -> float:
     """Seconds in which a GPU of the task has a job, summed over its GPUs."""
-    if len(jobs) == 1 and len(jobs[0].residencies) == 1:
-        (stay,) = jobs[0].residencies
-        return task.num_gpus * (stay.end - stay.start)
     stays = _stays(jobs)
+    if len(stays) == 1:
+        return _width(task) * (stays[0].end - stays[0].start)
     return _width(task) * math.fsum(end - start for start, end in occupied(stays))
 
 

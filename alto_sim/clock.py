@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from heapq import heappop, heappush
 from typing import Any
 
@@ -14,11 +15,9 @@ __all__ = ["Clock"]
 class Clock(simpy.Environment):
     """Callbacks of the same moment run in the order in which they were asked for.
 
-    They stand on the heap themselves, with what they are to be called with: an event around each,
-    with a list of those who wait for it, took as long as what it told.
+    They stand on the heap themselves: an event around each, with a list of those who wait for it,
+    took as long as what it told.
     """
-
-    now: float = 0.0  # no property, as SimPy has it: each event is stamped by it
 
     def __init__(self) -> None:
         super().__init__(0.0)
@@ -26,14 +25,13 @@ class Clock(simpy.Environment):
         self._due: deque[Callable[[], None]] = deque()
         self._put_off: list[Callable[[], None]] = []
 
-    def at(self, t: float, callback: Callable[..., None], *arguments: object) -> None:
-        """Call back at t, or now if t is past.
+    def at(self, t: float, callback: Callable[[], None]) -> None:
+        """Run the callback at t, or now if t is past.
 
         SimPy's own `schedule` takes delays alone, and `now + (t - now)` may miss t by a rounding.
         """
-        now = self.now
-        t = t if t > now else now
-        heappush(self._heap, (t, NORMAL, next(self._eid), callback, arguments))
+        now = self._now
+        heappush(self._heap, (t if t > now else now, NORMAL, next(self._eid), callback))
 
     def go_on(self, before: float) -> bool:
         """Run what is due next at this moment, or else go on to the next callback that stands
@@ -45,15 +43,15 @@ class Clock(simpy.Environment):
             for callback in callbacks:
                 callback()
         elif self._heap and self._heap[0][0] < before:
-            self.now, _, _, callback, arguments = heappop(self._heap)
-            callback(*arguments)
+            self._now, _, _, callback = heappop(self._heap)
+            callback()
         else:
             return False
         return True
 
     def each_after(self, seconds: float, callbacks: Sequence[Callable[[], None]]) -> None:
         """Have `go_on` run them one by one: cheaper than a place on the heap for each."""
-        self.after(seconds, self._due.extend, callbacks)
+        self.after(seconds, partial(self._due.extend, callbacks))
 
     def soon(self, callback: Callable[[], None]) -> None:
         """Have `go_on` run it at this moment, after all that is due one by one."""
@@ -61,13 +59,12 @@ class Clock(simpy.Environment):
 
     def advance(self, t: float) -> None:
         """Go on to t, unless it is past; no callback may be due before."""
-        if t > self.now:
-            self.now = t
+        if t > self._now:
+            self._now = t
 
-    def after(self, seconds: float, callback: Callable[..., None], *arguments: object) -> None:
-        """Call back at once if there is nothing to wait for."""
+    def after(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Run the callback at once if there is nothing to wait for."""
         if seconds > 0:
-            t = self.now + seconds
-            heappush(self._heap, (t, NORMAL, next(self._eid), callback, arguments))
+            self.at(self._now + seconds, callback)
         else:
-            callback(*arguments)
+            callback()

@@ -64,7 +64,6 @@ class Executors:
         self._hardware = Hardware(gpus, workload.speeds)
         self._dice = Dice(workload.faults)
         self._has_job_failures = workload.faults.has_job_failures
-        self._are_alike = not (workload.faults.straggler_share or workload.speeds)
         self._outlet = Outlet(self._report, self._left)
         self._executors: dict[TaskId, _Executor] = {}
         self._home: dict[JobId, tuple[_Executor, AnyLane]] = {}  # of those that hold memory
@@ -72,10 +71,11 @@ class Executors:
 
     def start(self, known: Task, gpus: tuple[GpuId, ...]) -> None:
         """The task may have a choice of how many GPUs it takes; the executor has not."""
-        task = known.on(len(gpus)) if known.widths else known
-        dice, latencies, mixture = self._dice, self._latencies, self._workload.mixture
-        costs = None if mixture is None else mixture.of_gang(self._hardware.kinds(gpus), task)
-        slowdown = 1.0 if self._are_alike else dice.slowdown() * self._hardware.slowdown(gpus)
+        task = known.on(len(gpus))
+        dice, latencies = self._dice, self._latencies
+        hardware, mixture = self._hardware, self._workload.mixture
+        costs = None if mixture is None else mixture.of_gang(hardware.kinds(gpus), task)
+        slowdown = dice.slowdown() * hardware.slowdown(gpus)
         executor = self._executors[task.id] = _Executor(task, gpus, slowdown, costs, {}, {}, {})
         seconds = dice.late(latencies.start) + dice.late(latencies.load)
 
@@ -88,17 +88,16 @@ class Executors:
                     memory = replace(memory, widths=found) if found else memory
                 self._tell(ExecutorUp(self._clock.now, task.id, memory))
 
-        if seconds > 0:
-            self._clock.after(seconds, come_up)
-        else:
-            come_up()
+        self._clock.after(seconds, come_up)
 
     def stop(self, task: TaskId) -> None:
-        executor, latency = self._executors[task], self._latencies.stop
-        if latency > 0:
-            self._clock.after(self._dice.late(latency), self._lose, executor)
-        else:
-            self._lose(executor)
+        executor = self._executors[task]
+
+        def go_down() -> None:
+            if self._executors.get(task) is executor:
+                self._lose(executor)
+
+        self._clock.after(self._dice.late(self._latencies.stop), go_down)
 
     def launch(self, trainee: Trainee, task: TaskId, gpu: GpuId) -> None:
         executor, job = self._executors[task], trainee.spec.id
@@ -111,13 +110,13 @@ class Executors:
         executor.trainees[job] = trainee
         self._home[job] = executor, lane
         if self._has_job_failures:
-            seconds = self._dice.until_job_fails()
-            fail = partial(_fail, lane, self._left)
-            self._clock.after(seconds, _if_here, trainee, trainee.stay, fail)
-        if (latency := self._latencies.launch) > 0:
-            self._during(trainee, latency, lane.join)
-        else:
-            lane.join(trainee)
+
+            def fail(trainee: Trainee) -> None:
+                lane.discard(trainee)
+                self._left(trainee, Departure.FAILED)
+
+            self._clock.after(self._dice.until_job_fails(), _if_here(trainee, fail))
+        self._during(trainee, self._latencies.launch, lane.join)
 
     def order(self, trainee: Trainee, how: Departure) -> None:
         """Send the order to leave. Of one that has paused all is on disk, or on its way."""
@@ -181,9 +180,7 @@ class Executors:
         return lane
 
     def _lose(self, executor: _Executor) -> None:
-        """The executor is gone, with all that trains in it, unless it went before."""
-        if self._executors.get(executor.task.id) is not executor:
-            return
+        """The executor is gone, with all that trains in it."""
         for trainee in executor.trainees.values():
             _, lane = self._home.pop(trainee.spec.id)
             if trainee.place is not _AWAY:  # else it is writing its checkpoint
@@ -228,15 +225,15 @@ class Executors:
         if latency == 0:
             act(trainee)
         else:
-            self._clock.after(self._dice.late(latency), _if_here, trainee, trainee.stay, act)
+            self._clock.after(self._dice.late(latency), _if_here(trainee, act))
 
 
-def _fail(lane: AnyLane, left: Callable[[Trainee, Departure], None], trainee: Trainee) -> None:
-    lane.discard(trainee)
-    left(trainee, Departure.FAILED)
-
-
-def _if_here(trainee: Trainee, stay: int, act: Callable[[Trainee], None]) -> None:
+def _if_here(trainee: Trainee, act: Callable[[Trainee], None]) -> Callable[[], None]:
     """Act unless the job has come or gone in the meantime."""
-    if trainee.stay == stay:
-        act(trainee)
+    stay = trainee.stay
+
+    def act_if_here() -> None:
+        if trainee.stay == stay:
+            act(trainee)
+
+    return act_if_here

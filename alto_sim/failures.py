@@ -2,7 +2,6 @@
 
 import math
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 
 __all__ = ["NO_FAULTS", "Dice", "Faults"]
@@ -58,8 +57,6 @@ class Dice:
         self._jobs = random.Random(f"{faults.seed}/jobs")
         self._stragglers = random.Random(f"{faults.seed}/stragglers")
         self._messages = random.Random(f"{faults.seed}/messages")
-        # How long a message takes that takes so many seconds in the median.
-        self.late: Callable[[float], float] = self._late if self.scatters else float
 
     def until_node_fails(self) -> float:
         return _exponential(self._nodes, self._faults.node_mtbf)
@@ -81,8 +78,9 @@ class Dice:
         """Whether two messages of one moment may arrive at two."""
         return self._faults.lateness > 0
 
-    def _late(self, seconds: float) -> float:
-        if seconds == 0:
+    def late(self, seconds: float) -> float:
+        """How long a message takes that takes so many seconds in the median."""
+        if self._faults.lateness == 0 or seconds == 0:
             return seconds
         return seconds * self._messages.lognormvariate(0.0, self._faults.lateness)
 

@@ -35,8 +35,14 @@ class RigidLane:
     def join(self, trainee: Trainee) -> None:
         trainee.place = _TRAINING
         self._begun = self._clock.now
-        seconds = (self._duration - trainee.seconds) * self._slowdown
-        self._clock.after(seconds, self._end, trainee, trainee.stay)
+        stay = trainee.stay
+
+        def end() -> None:
+            if trainee.stay == stay and trainee.place is _TRAINING:
+                trainee.seconds = self._duration
+                self._leave(trainee, _FINISHED)
+
+        self._clock.after((self._duration - trainee.seconds) * self._slowdown, end)
 
     def hear(self, trainee: Trainee) -> None:
         """The job leaves at once and keeps what it has done."""
@@ -44,9 +50,8 @@ class RigidLane:
             return
         self._advance(trainee)
         trainee.kept = trainee.seconds
-        trainee.place = _AWAY
         assert trainee.ordered is not None
-        self._outlet.left(trainee, trainee.ordered)
+        self._leave(trainee, trainee.ordered)
 
     def discard(self, trainee: Trainee) -> None:
         """The job falls back to its last checkpoint: one that is due, or one of a pause."""
@@ -59,11 +64,10 @@ class RigidLane:
     def release(self, trainee: Trainee) -> None:
         raise AssertionError(f"job {trainee.spec.id} has no reports")
 
-    def _end(self, trainee: Trainee, stay: int) -> None:
-        if trainee.stay == stay and trainee.place is _TRAINING:
-            trainee.seconds, trainee.place = self._duration, _AWAY
-            self._outlet.left(trainee, _FINISHED)
-
     def _advance(self, trainee: Trainee) -> None:
         if trainee.place is _TRAINING:
             trainee.seconds += (self._clock.now - self._begun) / self._slowdown
+
+    def _leave(self, trainee: Trainee, how: Departure) -> None:
+        trainee.place = _AWAY
+        self._outlet.left(trainee, how)

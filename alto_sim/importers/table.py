@@ -49,7 +49,8 @@ class Row:
         text = self.values[self.places[field]]
         if text.isdecimal():  # nearly always, and not asked as a number first
             return int(text)
-        if text in _ABSENT or (value := self.number(field)) is None:
+        value = self.number(field)
+        if value is None:
             return None
         if value != int(value) or value < 0:
             raise self.error(field, "a whole number of at least 0")

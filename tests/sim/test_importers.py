@@ -203,4 +203,4 @@ def test_what_is_left_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     path.write_text(CANONICAL + "a,0,1,1,,,,\na,0,1,1,,,,\nb,0,,2,,,,30\n")
     workload = load_workload(path).workload
     assert workload.durations == {JobId("a"): 1.0, JobId("b"): 3.0}
-    assert caplog.messages == [f"{path}: left out 1 jobs: id stands twice"]
+    assert caplog.messages == [f"{path}: jobs left out: 1, id stands twice"]
