@@ -1,7 +1,8 @@
 """Jobs drawn from a search: spread evenly over every axis, in an order that a seed shuffles."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from random import Random
 
 from alto_policy.types import Hyperparameters
@@ -16,14 +17,14 @@ _DIGITS = 4  # of what is drawn, so that a table can tell it
 _TRIES = 10_000  # for a job that is not there yet
 
 
-def drawn(axes: Iterable[Axis | Range], num_jobs: int, seed: int) -> tuple[Hyperparameters, ...]:
+@lru_cache(maxsize=16)  # who checks a study asks first, and who trains it once more
+def drawn(axes: tuple[Axis | Range, ...], num_jobs: int, seed: int) -> tuple[Hyperparameters, ...]:
     """So many jobs, all of them different.
 
     Each axis is cut into as many equal parts as there are jobs, and each job has one part of each,
     by chance (McKay et al. 1979, Latin hypercube). Raises FieldError where the search has fewer
     jobs.
     """
-    axes = tuple(axes)
     # Of Random's methods `random` alone is promised to stay as it is.
     chance = Random(seed).random
     columns = [_spread(num_jobs, chance) for _ in axes]

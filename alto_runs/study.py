@@ -186,8 +186,6 @@ class TaskSpec(_Spec):
             raise FieldError(("draw",), "expected 'search', from which jobs are drawn, not 'jobs'")
         if self.search is not None and self.draw is None:
             check_grid(self.search)
-        if self.search is not None and self.draw is not None:
-            drawn(self.search, self.draw.jobs, self.draw.seed)  # there are as many
         if self.objective == "dpo" and not self.data.completion_only:
             raise FieldError(("data", "completion_only"), "expected true with objective dpo")
         return self
@@ -234,6 +232,12 @@ class Study(_Spec):
             raise FieldError(
                 ("tasks",), f"they have {num_jobs} jobs in all, expected {_MAX_JOBS} at most"
             )
+        for name, task in self.tasks.items():
+            if task.draw is not None and task.search is not None:  # and few enough to be drawn
+                try:
+                    drawn(task.search, task.draw.jobs, task.draw.seed)
+                except FieldError as error:
+                    raise error.within("tasks", name) from error
         return self
 
 
@@ -302,7 +306,7 @@ def resolved_yaml(study: Study) -> str:
             if task[name] is None:
                 del task[name]
         task["budget"] = {name: n for name, n in task["budget"].items() if n is not None}
-    return dump_document(_plain(document))
+    return dump_document(_as_written(document))
 
 
 def expand(name: str, spec: TaskSpec, *, num_samples: int, max_length: int) -> Task:
@@ -363,10 +367,3 @@ def _as_written(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_as_written(part) for part in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def _plain(value: Any) -> Any:
-    """Tuples as lists, for YAML."""
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value

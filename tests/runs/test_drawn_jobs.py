@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from alto_policy.types import Hyperparameters
+from alto_runs import study
+from alto_runs.errors import UserError
 from alto_runs.study import TaskSpec, expand, resolved_yaml
 from tests.runs.faulty import WHOLE
 from tests.runs.test_study import study_of
@@ -82,11 +84,27 @@ def test_a_range_of_whole_numbers_reaches_both_ends(tmp_path: Path) -> None:
 
 
 def test_the_resolved_study_draws_the_same(tmp_path: Path) -> None:
-    study = study_of(f"{WHOLE}{SPACE}draw: {{ jobs: 7, seed: 9 }}", tmp_path)
-    text = resolved_yaml(study)
+    found = study_of(f"{WHOLE}{SPACE}draw: {{ jobs: 7, seed: 9 }}", tmp_path)
+    text = resolved_yaml(found)
     again = study_of(text, tmp_path)
-    assert again == study
-    (name, spec), (_, other) = (*study.tasks.items(), *again.tasks.items())
+    assert again == found
+    (name, spec), (_, other) = (*found.tasks.items(), *again.tasks.items())
     assert spec.configurations == other.configurations
     task = expand(name, spec, num_samples=100, max_length=64)
     assert [job.hyperparameters for job in task.jobs] == list(spec.configurations)
+
+
+def test_too_many_jobs_are_told_before_any_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study of strangers would keep a service busy for minutes."""
+    monkeypatch.setattr(study, "drawn", None)
+    tasks = "".join(f"  t{number}: {{}}\n" for number in range(11))
+    with pytest.raises(UserError, match="they have 110000 jobs in all, expected 100000 at most"):
+        study_of(f"{WHOLE}{SPACE}draw: {{ jobs: 10000 }}\ntasks:\n{tasks}", tmp_path)
+
+
+def test_a_task_that_has_too_few_is_named(tmp_path: Path) -> None:
+    text = f"{WHOLE}tasks: {{a: {{}}, b: {{search: {{rank: [1, 2]}}, draw: {{jobs: 3}}}}}}"
+    with pytest.raises(UserError, match=r"tasks\.b\.draw\.jobs: value 3: the search has no more"):
+        study_of(text, tmp_path)
