@@ -28,6 +28,9 @@ from alto_kernels.swiglu.kernel import swiglu_bwd
 __all__ = ["backward", "forward", "hides_both", "stores_gated"]
 
 _ONE_PASS_RANK, _ONE_PASS_ROWS = 16, 512
+# Of one pass over dy: what it takes for rows that it walks one after another, whatever else there
+# is; and bytes in a microsecond that it spares the second one. Of an H100.
+_STEP_ROWS, _STEP_MICROSECONDS, _SPARED_RATE = 32, 1.0, 3e6
 _WIDEST = 256  # columns of a tile
 # Operations a microsecond of a multiprocessor in a product, bytes of one beside it, on an H100.
 _PRODUCT_RATE, _LEFT_RATE = 5.5e6, 80e3
@@ -122,7 +125,7 @@ def backward(
     """
     device = x_TI.device
     tables, spans = plan.tables(device), _output_spans(group)
-    one_pass, db_made = _is_one_pass(tables), None
+    one_pass, db_made = _is_one_pass(tables, dy_TO.nbytes), None
     # Before the lines part: whatever is done to it first is ahead of both.
     dx_TI = x_TI.new_empty(x_TI.shape if gates_T2I is None else gates_T2I.shape)
     with first_in_line(device):
@@ -150,12 +153,17 @@ def backward(
     return dx_TI if need_dx else None
 
 
-def _is_one_pass(tables: Tables) -> bool:
-    """Whether one pass over dy for ds and dB is faster than one for each (measured on an H100).
+def _is_one_pass(tables: Tables, dy_bytes: int) -> bool:
+    """Whether one pass over dy for ds and dB is faster than one for each.
 
-    Its partial sums grow with the rank, and long segments leave it too few programs.
+    Its partial sums grow with the rank, and long segments leave it too few programs (measured on an
+    H100). A program of it walks all rows of its segment: where dy is small, that takes longer than
+    to read dy again.
     """
-    return tables.rank_width <= _ONE_PASS_RANK and tables.max_segment <= _ONE_PASS_ROWS
+    if tables.rank_width > _ONE_PASS_RANK or tables.max_segment > _ONE_PASS_ROWS:
+        return False
+    walked = triton.cdiv(tables.max_segment, _STEP_ROWS) * _STEP_MICROSECONDS
+    return bool(dy_bytes / _SPARED_RATE >= walked)
 
 
 def hides_both(tables: Tables, rows: int, inputs: int, outputs: int, programs: int) -> bool:

@@ -33,6 +33,13 @@ def test_values_and_gradients(case: Case, dtype: torch.dtype, path: Path) -> Non
         assert_as_exact_as_torch(got[name], torchs[name], exact[name])
 
 
+@pytest.mark.usefixtures("one_pass")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("case", CASES[:2])
+def test_values_and_gradients_of_one_pass_over_dy(case: Case, dtype: torch.dtype) -> None:
+    test_values_and_gradients(case, dtype, Path.FUSED)
+
+
 LARGE = [
     pytest.param(Case((256,) * 32, (16,) * 32, inputs=4096, outputs=(4096, 1024, 1024)), id="qkv"),
     pytest.param(

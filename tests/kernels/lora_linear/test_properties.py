@@ -27,6 +27,7 @@ from tests.kernels.lora_linear.cases import (
     without_weight,
 )
 
+pytestmark = pytest.mark.usefixtures("one_pass")
 KERNELS = [Path.ADDED, Path.FUSED, Path.KERNELS_ALONE]
 DTYPE = DTYPES[0]
 NEIGHBOURS = Case((30, 20), (16, 4))  # in one tile

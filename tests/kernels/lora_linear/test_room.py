@@ -10,6 +10,7 @@ from alto_kernels.lora_linear import Path, TablesShape, room_for
 from tests.kernels.comparing import DEVICE, DTYPES
 from tests.kernels.lora_linear.cases import NAMES, Case, draw, ours
 
+pytestmark = pytest.mark.usefixtures("one_pass")
 DTYPE = DTYPES[0]
 BEFORE = Case((70, 20, 40, 3), (8, 8, 4, 8), tail=5, dropouts=(0.0, 0.5, 0.0, 0.0))
 NOW = Case((90, 7, 50), (8, 16, 4), inputs=64, outputs=(64, 128), dropouts=(0.25, 0.0, 0.0))

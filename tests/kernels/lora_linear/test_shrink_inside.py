@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from alto_kernels.lora_linear import Path, Plan, Segment, fused
-from alto_kernels.lora_linear.fused import hides_both
+from alto_kernels.lora_linear.fused import _is_one_pass, hides_both
 from alto_kernels.lora_linear.kernel.device import num_programs
 from alto_kernels.lora_linear.kernel.hopper_shrink import along_pays, fits_along, producers_of
 from tests.kernels.comparing import DEVICE, DTYPES, ON_GPU, assert_as_exact_as_torch
@@ -164,3 +164,22 @@ def test_both_gradients_are_hidden_beside_a_long_product(
     tables = uniform(8, 1024, 64).tables(torch.device("cpu"))
     assert hides_both(tables, 8192, inputs, outputs, 132) is is_hidden
     assert not hides_both(tables, 8192, inputs, outputs, 128), "no multiprocessor is left alone"
+
+
+@pytest.mark.parametrize(
+    ("plan", "outputs", "is_spared"),
+    [
+        pytest.param(uniform(32, 256, 16), 4096, True, id="8B"),
+        pytest.param(uniform(32, 256, 16), 2048, True, id="1B"),
+        pytest.param(uniform(32, 256, 16), 576, False, id="135M"),
+        pytest.param(uniform(4, 512, 16), 3072, False, id="few-rows"),
+        pytest.param(uniform(16, 512, 16), 28672, True, id="all-that-walk-half-a-thousand-rows"),
+        pytest.param(uniform(8, 1024, 16), 28672, False, id="long-segments"),
+        pytest.param(uniform(32, 256, 17), 4096, False, id="high-rank"),
+    ],
+)
+def test_dy_passes_once_where_that_spares_more_than_it_takes(
+    plan: Plan, outputs: int, is_spared: bool
+) -> None:
+    tables = plan.tables(torch.device("cpu"))
+    assert _is_one_pass(tables, 2 * plan.num_rows * outputs) is is_spared
