@@ -190,7 +190,7 @@ class Decoder:
         if self._keeper is None and self.can_be_recorded(bank, batch):
             return self._replays.train(bank, batch, weigh)
         self._replays.clear()
-        self._evaluations.clear()
+        self._evaluations.make_way(len(batch.tokens_T) * self.row_bytes)
         return self._train(bank, batch, weigh, layers_again)
 
     def target_logits(self, bank: AdapterBank, batch: PackedBatch) -> Tensor:

@@ -203,6 +203,15 @@ class Replays:
         self._wasted[least] = 0
         return new
 
+    def make_way(self, needed: int) -> None:
+        """Give the memory back if a pass that is not recorded, of so many bytes, may need it: what
+        is recorded here cannot be its, and `free_bytes` counts it."""
+        if not self._recordings:
+            return
+        own = max(shape.rows for shape in self._recordings) * self._row_bytes
+        if needed + own > free_bytes():
+            self.clear()
+
     def clear(self) -> None:
         """Give the memory back: a pass that is not recorded may need it, or a bank that moves."""
         self._recordings.clear()

@@ -182,6 +182,41 @@ def test_when_a_pass_is_launched_recorded_and_replayed(monkeypatch: pytest.Monke
 
 
 @pytest.mark.usefixtures("gpu_memory")
+@pytest.mark.parametrize(
+    ("row_bytes", "free", "stays"),
+    [
+        pytest.param(10, 10 * 512 + 700, True, id="room for both"),
+        pytest.param(10, 10 * 512 + 699, False, id="not for both"),
+        pytest.param(100, 10 * 512 + 700, False, id="what is recorded has as much"),
+    ],
+)
+def test_evaluations_stay_recorded_beside_a_launched_pass_that_has_room(
+    row_bytes: int, free: int, stays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To record them again after each such pass takes longer than they do."""
+    model = a_model()
+    bank, slots = adapters(model)
+    calls: list[int] = []
+
+    def losses(_: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
+        calls.append(len(batch.tokens_T))
+        return weigh(torch.empty(0))
+
+    model._evaluations = Replays(losses, row_bytes, varies=False)
+    model.row_bytes = 7
+    monkeypatch.setattr(replay, "free_bytes", lambda: 1 << 40)
+    batch, weigh = batch_of(slots, NOW)
+    for _ in range(2):
+        model._evaluations.train(bank, batch, weigh)
+    monkeypatch.setattr(replay, "free_bytes", lambda: free)
+    hundred = batch_of(slots, (50, 30, 20))
+    model.train(bank, *hundred)
+    monkeypatch.setattr(replay, "free_bytes", lambda: 1 << 40)
+    model._evaluations.train(bank, batch, weigh)
+    assert len(calls) == (2 if stays else 3)
+
+
+@pytest.mark.usefixtures("gpu_memory")
 def test_a_graph_ends_with_its_recording_whoever_still_knows_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
