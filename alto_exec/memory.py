@@ -12,7 +12,13 @@ from alto_exec.data.samples import Example, Sample
 from alto_exec.decoder import Decoder
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
-from alto_exec.probing import PROBE_RANK, Probe, evaluation_bytes, probe_passes
+from alto_exec.probing import (
+    PROBE_RANK,
+    Probe,
+    evaluation_bytes,
+    pass_seconds,
+    probe_passes,
+)
 from alto_kernels.linear_cross_entropy import chunk_rows
 from alto_policy.memory import Load, Logits, MeasuredPasses, MemoryModel, joined, saving_pays
 from alto_policy.packing import by_batch_size
@@ -56,8 +62,9 @@ def measured_memory_model(
     The bank is empty, and so it is afterwards.
 
     Where `recompute` leaves it open, passes that keep their activations are measured, and those
-    that compute them again if not all jobs of the task fit so. Ranks that share a backbone measure
-    the same at the same time, and choose alike. `capacity`: as for `memory_model`.
+    that compute them again if not all jobs of the task fit so and that may be faster. Ranks that
+    share a backbone measure the same at the same time, and choose alike. `capacity`: as for
+    `memory_model`.
     """
 
     def measured(*, recompute: bool) -> _Measured:
@@ -68,11 +75,12 @@ def measured_memory_model(
     if recompute is not None or not isinstance(backbone, Decoder | ShardedDecoder):
         return plain.model
     found = plain.model
-    if _is_any(backbone, not found.fits(task.jobs, task.max_length)):
+    if _is_any(backbone, plain.may_be_outrun(task)):
         again = measured(recompute=True)
+        speeds = [one.tokens_per_second(backbone, bank, task) for one in (plain, again)]
 
         def tokens_per_second(model: MemoryModel) -> float:
-            return (plain if model is plain.model else again).tokens_per_second(task)
+            return speeds[model is not plain.model]
 
         if _is_any(backbone, saving_pays(plain.model, again.model, task, tokens_per_second)):
             found = joined(plain.model, again.model)
@@ -84,20 +92,53 @@ def measured_memory_model(
 class _Measured:
     model: MemoryModel
     probes: tuple[Probe, ...]
+    worst: Sample
+    recorded_tokens: int
 
-    def num_fitting(self, task: Task) -> int:
-        """Jobs that an empty device could hold."""
-        return self.model.num_fitting(task.jobs, task.max_length)
+    def may_be_outrun(self, task: Task) -> bool:
+        """Whether jobs that have no room beside one another may be worth computing activations
+        again. Where each has room by itself, and those that have it together take the device longer
+        than their launches take the host, more of them save less than that costs."""
+        if self.model.fits(task.jobs, task.max_length):
+            return False
+        has_each = self.model.num_fitting(task.jobs, task.max_length) == len(task.jobs)
+        fills = 0 < self.recorded_tokens <= _fitting(self.model, task).tokens
+        return not (has_each and fills)
 
-    def tokens_per_second(self, task: Task) -> float:
-        """With as many jobs side by side as fit, in the order of packing."""
-        load = Load()
-        for job in by_batch_size(task.jobs):
-            together = load.plus(job, task.max_length)
-            if self.model.held(together) <= self.model.capacity:
-                load = together
-        near = [probe for probe in self.probes if probe.tokens <= load.tokens]
-        return max((probe.tokens / probe.seconds for probe in near), default=0.0)
+    def tokens_per_second(
+        self, backbone: Decoder | ShardedDecoder, bank: AdapterBank, task: Task
+    ) -> float:
+        """Of the largest pass that was measured."""
+        if not self.probes:
+            return 0.0
+        assert self.model.passes is not None
+        backbone.activations.recompute = self.model.passes.recompute
+        tokens = self.probes[-1].tokens
+        seconds = pass_seconds(
+            backbone,
+            bank,
+            self.worst,
+            tokens,
+            recorded_tokens=self.recorded_tokens,
+            dropout=_most_dropout(task),
+        )
+        bank.give_back(0)
+        return tokens / seconds
+
+
+def _fitting(model: MemoryModel, task: Task) -> Load:
+    """Of as many jobs side by side as fit, in the order of packing."""
+    load = Load()
+    for job in by_batch_size(task.jobs):
+        together = load.plus(job, task.max_length)
+        if model.held(together) <= model.capacity:
+            load = together
+    return load
+
+
+def _most_dropout(task: Task) -> float:
+    """Of any job: with dropout the last layer has all rows, else those that predict targets."""
+    return max(job.hyperparameters.dropout for job in task.jobs)
 
 
 def _measured(
@@ -130,9 +171,7 @@ def _measured(
         fixed=fixed,
         capacity=counted.capacity,
         recorded_tokens=recorded_tokens,
-        # The highest of any job: then the last layer has all rows, where it else has those that
-        # predict targets.
-        dropout=max(job.hyperparameters.dropout for job in task.jobs),
+        dropout=_most_dropout(task),
     )
     probes = tuple(found)
     passes = MeasuredPasses(
@@ -148,7 +187,7 @@ def _measured(
     passes = replace(passes, peaks=tuple(_peak(probe, passes) for probe in probes))
     per_token = _slope(passes.peaks, counted.per_token)
     model = replace(counted, fixed=fixed, per_token=per_token, per_rank_token=0, passes=passes)
-    return _Measured(model, probes)
+    return _Measured(model, probes, worst, recorded_tokens)
 
 
 def _logits(backbone: Decoder | ShardedDecoder, worst: Sample) -> Logits:

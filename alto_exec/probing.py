@@ -1,4 +1,4 @@
-"""Training passes of rising size, for what they hold and how long they take."""
+"""Training passes of rising size, for what they hold, and for how long they take."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -12,27 +12,28 @@ from alto_exec.evaluate import pass_limits, validation_loss
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.residence import Progress, Resident
 from alto_exec.step import train_pass
+from alto_policy.memory import SPARE, recorded_rows
 from alto_policy.types import Hyperparameters, Job, JobId
 
 __all__ = [
     "PROBE_RANK",
     "Probe",
     "evaluation_bytes",
+    "pass_seconds",
     "probe_passes",
     "random_state",
 ]
 
 PROBE_RANK = 16
 _JOBS = 8  # at most, side by side in a probe; then their batches grow
-# Of each size: the first asks for memory, the second may be recorded, the last is timed.
-_PASSES, _LAUNCHED_PASSES = 3, 2
+# Of a size that is timed: the first asks for memory, the second may be recorded, the last is timed.
+_TIMED, _LAUNCHED_TIMED = 3, 2
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
     tokens: int
     bytes: int  # most held at a time, beside what was there before and the adapters' own state
-    seconds: float
 
 
 def probe_passes(
@@ -48,15 +49,19 @@ def probe_passes(
 ) -> Iterator[Probe]:
     """Passes over 1, 2, 4, ... times the sample until one holds `most` tokens, or until the next
     would not fit into `capacity` bytes. `fixed` bytes are held beside them and the bank. Passes of
-    up to `recorded_tokens` are replayed from their third on. With `dropout` they hold more."""
+    up to `recorded_tokens` are as long as recordings of them: the first is one with as many tokens
+    as the shortest of those has room for. With `dropout` passes hold more.
+
+    A pass holds the same each time, so one of each size is enough; but what libraries keep for good
+    when they are first recorded is to be there for all.
+    """
     slots: list[Slot] = []
-    count, last = 1, Probe(0, 0, 0.0)
+    count, last = _first_count(len(sample.tokens), most, recorded_tokens), Probe(0, 0)
+    passes = 2 if count * len(sample.tokens) <= recorded_tokens else 1
     while True:
         while len(slots) < min(count, _JOBS):
             slots.append(bank.join(random_state(bank, PROBE_RANK)))
         residents = [_resident(slot, count // len(slots), dropout) for slot in slots]
-        is_replayed = count * len(sample.tokens) <= recorded_tokens
-        passes = _PASSES if is_replayed else _LAUNCHED_PASSES
         found = _probe(backbone, bank, sample, residents, fixed, passes)
         if found is not None:
             yield found
@@ -66,9 +71,33 @@ def probe_passes(
         kept = 2 * bank.num_rows * bank.bytes_per_rank
         if fixed + kept + found.bytes + grows * found.tokens > capacity:
             break
-        count, last = 2 * count, found
+        count, last, passes = 2 * count, found, 1
     for slot in slots:
         bank.leave(slot)
+
+
+def pass_seconds(
+    backbone: FrozenModel,
+    bank: AdapterBank,
+    sample: Sample,
+    tokens: int,
+    *,
+    recorded_tokens: int,
+    dropout: float,
+) -> float:
+    """Of a pass over so many tokens, one that `probe_passes` has found room for."""
+    count = tokens // len(sample.tokens)
+    slots = [bank.join(random_state(bank, PROBE_RANK)) for _ in range(min(count, _JOBS))]
+    residents = [_resident(slot, count // len(slots), dropout) for slot in slots]
+    seconds = 0.0
+    for _ in range(_TIMED if tokens <= recorded_tokens else _LAUNCHED_TIMED):
+        start = time.perf_counter()
+        train_pass(backbone, bank, [sample], residents)
+        torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+    for slot in slots:
+        bank.leave(slot)
+    return seconds
 
 
 def evaluation_bytes(backbone: FrozenModel, bank: AdapterBank, sample: Sample, fixed: int) -> int:
@@ -97,18 +126,28 @@ def _probe(
     passes: int,
 ) -> Probe | None:
     """None if memory ran out."""
-    seconds, tokens = 0.0, 0
+    tokens = 0
     torch.cuda.reset_peak_memory_stats()
     try:
         for _ in range(passes):
-            start = time.perf_counter()
             tokens = train_pass(backbone, bank, [sample], residents)
             torch.cuda.synchronize()
-            seconds = time.perf_counter() - start
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
         return None
-    return Probe(tokens, _peak_beside(bank, fixed), seconds)
+    return Probe(tokens, _peak_beside(bank, fixed))
+
+
+def _first_count(length: int, most: int, recorded_tokens: int) -> int:
+    """Fewer samples compute as many rows where passes are recorded, and fill them less."""
+    count = 1
+    least = recorded_rows(length, SPARE)
+    while (
+        2 * count * length <= min(most, recorded_tokens)
+        and recorded_rows(2 * count * length, SPARE) == least
+    ):
+        count *= 2
+    return count
 
 
 def _peak_beside(bank: AdapterBank, fixed: int) -> int:

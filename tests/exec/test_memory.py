@@ -1,5 +1,6 @@
 """What a device holds, measured in a few passes and predicted for all others."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from alto_exec.weighing import FixedWeights
 from alto_kernels.lora_linear.tables import TILE_ROWS
 from alto_policy.memory import SPARE, MemoryModel
 from alto_policy.types import Job, JobId, Task, TaskId
+from tests.exec.tiny_models import tiny_llama
 
 CPU = torch.device("cpu")
 VOCABULARY, LAYERS, LINEARS, ITEM_BYTES = 8_000, 2, 7, 4
@@ -63,7 +65,7 @@ def probes(length: int, most: int) -> Iterator[Probe]:
         jobs = min(count, 8)
         batch = batch_of([PROBE_RANK] * jobs, count // jobs, length)
         tokens = len(batch.tokens_T)
-        yield Probe(tokens, held(batch), 1.0)
+        yield Probe(tokens, held(batch))
         count *= 2
 
 
@@ -156,3 +158,38 @@ def test_probes_drop_as_the_jobs_that_drop_most(monkeypatch: pytest.MonkeyPatch)
     )
     measured_as_it_is(512, 2_048, monkeypatch, [dropping, plain])
     assert found == {0.1}
+
+
+@pytest.mark.parametrize(
+    ("length", "recorded", "passes"),
+    [
+        pytest.param(
+            77, 6_000, {308: 2, 616: 1, 1_232: 1, 2_464: 1}, id="four fill the least rows"
+        ),
+        pytest.param(512, 6_000, {512: 2, 1_024: 1, 2_048: 1}, id="one has more rows than that"),
+        pytest.param(512, 600, {512: 2, 1_024: 1, 2_048: 1}, id="the others are launched"),
+        pytest.param(512, 0, {512: 1, 1_024: 1, 2_048: 1}, id="all are launched"),
+    ],
+)
+def test_each_size_is_passed_once_and_what_is_recorded_once_at_all(
+    length: int, recorded: int, passes: dict[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: Counter[int] = Counter()
+
+    def train_pass(
+        backbone: Decoder, bank: AdapterBank, samples: Sequence[Sample], here: Sequence[Resident]
+    ) -> int:
+        count = sum(resident.job.hyperparameters.batch_size for resident in here)
+        found[count * len(samples[0].tokens)] += 1
+        return count * len(samples[0].tokens)
+
+    monkeypatch.setattr(probing, "train_pass", train_pass)
+    for name in ("reset_peak_memory_stats", "synchronize", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda: 1 << 30)
+    bank = AdapterBank(Decoder(tiny_llama()[0]).shapes, CPU, rows=0)
+    sizes = probing.probe_passes(
+        Decoder(tiny_llama()[0]), bank, sample_of(length), most=2_048, fixed=0, capacity=1 << 40,
+        recorded_tokens=recorded, dropout=0.0,
+    )  # fmt: skip
+    assert [probe.tokens for probe in sizes] == list(passes)
+    assert found == passes

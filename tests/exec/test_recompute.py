@@ -39,13 +39,16 @@ class Card:
     again: tuple[int, float, float]
 
     def probes(self, backbone: Decoder, most: int, capacity: int) -> Iterator[Probe]:
-        per_token, of_pass, of_token = self.again if backbone.activations.recompute else self.plain
+        per_token = self.here(backbone)[0]
         tokens = LENGTH
         while tokens * per_token <= capacity:
-            yield Probe(tokens, tokens * per_token, of_pass + of_token * tokens)
+            yield Probe(tokens, tokens * per_token)
             if tokens >= most:
                 return
             tokens *= 2
+
+    def here(self, backbone: Decoder) -> tuple[int, float, float]:
+        return self.again if backbone.activations.recompute else self.plain
 
 
 def chosen(
@@ -61,7 +64,12 @@ def chosen(
         assert len(sample.tokens) == LENGTH
         return card.probes(backbone, most, capacity - fixed)
 
+    def seconds(backbone: Decoder, bank: Any, sample: Any, tokens: int, **_: Any) -> float:
+        of_pass, of_token = card.here(backbone)[1:]
+        return of_pass + of_token * tokens
+
     monkeypatch.setattr(memory, "probe_passes", probes)
+    monkeypatch.setattr(memory, "pass_seconds", seconds)
     monkeypatch.setattr(memory, "evaluation_bytes", lambda *_: 0)
     monkeypatch.setattr(memory, "_usable_bytes", lambda _: CAPACITY)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 0)
@@ -96,6 +104,9 @@ ROOMY, TIGHT = 1_000, 30_000  # bytes a token: everything fits; some 300 tokens 
             Card((TIGHT, 0.0, 0.1), (1_000, 0.0, 0.13)), SMALL, False, id="a full card is slower so"
         ),
         pytest.param(
+            Card((TIGHT, 0.3, 0.0), (1_000, 1.0, 0.0)), SMALL, False, id="that takes too long"
+        ),
+        pytest.param(
             Card((TIGHT, 1.0, 0.0), (1_000, 1.3, 0.0)),
             SMALL,
             True,
@@ -116,6 +127,34 @@ def test_recomputation_is_chosen_where_it_pays(
         assert not model.kept.passes.recompute
         few, many = (model.layers_again(Load(1, 4, n, 4 * n, 4), 2) for n in (24, 24 * 2_000))
         assert (few, many) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "recorded", "tried"),
+    [
+        pytest.param(SMALL, 100, False, id="those that fit keep the device busy"),
+        pytest.param(SMALL, 2_000, True, id="a few more rows cost nothing"),
+        pytest.param(SMALL, 0, True, id="nothing is known of launches"),
+        pytest.param(LARGE, 100, True, id="a job does not fit by itself"),
+        pytest.param(SMALL[:8], 2_000, False, id="all fit"),
+    ],
+)
+def test_recomputed_passes_are_tried_where_they_may_be_faster(
+    jobs: list[Job], recorded: int, tried: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some 1,000 tokens have room."""
+    card = Card((TIGHT, 1.0, 0.0), (1_000, 1.3, 0.0))
+    seen: set[bool] = set()
+    here = Card.here
+
+    def noting(self: Card, backbone: Decoder) -> tuple[int, float, float]:
+        seen.add(backbone.activations.recompute)
+        return here(self, backbone)
+
+    monkeypatch.setattr(Card, "here", noting)
+    monkeypatch.setattr(Decoder, "most_recorded_tokens", recorded)
+    chosen(card, jobs, monkeypatch)
+    assert (True in seen) is tried
 
 
 def test_a_study_that_allows_less_memory_than_there_is_decides_by_that(
