@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from alto_kernels.varlen_attention import CumulativeLengths, flash_attention
 from alto_runs.errors import UserError
 
 __all__ = ["packed_attention", "use_packed_attention"]
@@ -48,8 +49,8 @@ def use_packed_attention(model: Any) -> None:
 @torch.no_grad()
 def _leaks(model: Any) -> bool:
     """Whether a sequence feels that the one beside it is not a number."""
-    lengths = (_LOOK_TOKENS,) * 3
-    tokens = torch.arange(sum(lengths), device=model.device)[None] % _LOOK_TOKENS
+    lengths = CumulativeLengths.of((_LOOK_TOKENS,) * 3, model.device)
+    tokens = torch.arange(3 * _LOOK_TOKENS, device=model.device)[None] % _LOOK_TOKENS
 
     def is_number(poison: float) -> Tensor:
         def poisoned(module: Any, inputs: Any, embedded: Tensor) -> Tensor:
@@ -60,14 +61,11 @@ def _leaks(model: Any) -> bool:
         hook = model.get_input_embeddings().register_forward_hook(poisoned)
         try:
             output = model(
-                input_ids=tokens,
-                position_ids=tokens,
-                use_cache=False,
-                sequence_lengths=lengths,
+                input_ids=tokens, position_ids=tokens, use_cache=False, sequence_lengths=lengths
             )
         finally:
             hook.remove()
-        first, _, last = output.logits[0].isfinite().all(dim=1).split(lengths)
+        first, _, last = output.logits[0].isfinite().all(dim=1).split(_LOOK_TOKENS)
         return torch.stack((first, last))
 
     return not torch.equal(is_number(0.0), is_number(torch.nan))
@@ -80,7 +78,7 @@ def packed_attention(  # noqa: PLR0913 - transformers calls it with these
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    sequence_lengths: tuple[int, ...] | None = None,
+    sequence_lengths: CumulativeLengths | None = None,
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
@@ -94,9 +92,13 @@ def packed_attention(  # noqa: PLR0913 - transformers calls it with these
         raise UserError(f"model: attention with {unsupported[0]} is not supported")
     if not getattr(module, "is_causal", True) or others.get("is_causal") is False:
         raise UserError("model: attention to tokens that come later is not supported")
+    if _is_for_flash(query, value) and softcap is None and s_aux is None:
+        q, k, v = (t[0].transpose(0, 1).flatten(1) for t in (query, key, value))
+        mixed = flash_attention(q, k, v, sequence_lengths, query.shape[3], scaling, sliding_window)
+        return mixed.unflatten(1, (-1, query.shape[3]))[None], None
     grouped = query.shape[1] != key.shape[1]
     outputs = []  # (1, heads, t, head size) of each sequence
-    parts = (torch.split(t, list(sequence_lengths), dim=2) for t in (query, key, value))
+    parts = (torch.split(t, list(sequence_lengths.lengths), dim=2) for t in (query, key, value))
     for q, k, v in zip(*parts, strict=True):
         windowed = sliding_window is not None and q.shape[2] > sliding_window
         if softcap is not None or s_aux is not None:
@@ -115,6 +117,13 @@ def packed_attention(  # noqa: PLR0913 - transformers calls it with these
                 )
             )
     return torch.cat([output.transpose(1, 2) for output in outputs], dim=1), None
+
+
+def _is_for_flash(query: Tensor, value: Tensor) -> bool:
+    """All sequences in one launch, where PyTorch's flash attention takes heads of this size."""
+    size = query.shape[3]
+    fits = size == value.shape[3] and size % 8 == 0 and size <= 256
+    return query.is_cuda and query.dtype.itemsize == 2 and fits
 
 
 def _window_mask(length: int, window: int | None, device: torch.device) -> Tensor:

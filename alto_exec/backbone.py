@@ -111,7 +111,7 @@ class Backbone:
                 position_ids=batch.positions_T[None],
                 logits_to_keep=batch.predicting_rows,
                 use_cache=False,
-                sequence_lengths=batch.lengths.lengths,
+                sequence_lengths=batch.lengths,
             )
         finally:
             self._routing.bank = self._routing.plan = None

@@ -24,8 +24,9 @@ from alto_exec.backbone import Backbone
 from alto_exec.bank import AdapterBank
 from alto_exec.batch import Share, pack
 from alto_exec.data.samples import Sample
+from alto_kernels.varlen_attention import CumulativeLengths
 from alto_runs.errors import UserError
-from tests.exec.comparing import assert_close, assert_identical
+from tests.exec.comparing import assert_close, assert_identical, assert_no_worse_than
 from tests.exec.packed_loop import ragged_samples, tiny_model
 from tests.exec.tiny_models import OTHER_MODELS, SIZES, TINY_MODELS, other_model, tiny_gpt2
 
@@ -95,7 +96,13 @@ def attend(lengths: tuple[int, ...], heads: int, key_heads: int, **options: Any)
         for n in (heads, key_heads, key_heads)
     )
     found, weights = packed_attention(
-        None, query, key, value, None, sequence_lengths=lengths, **options
+        None,
+        query,
+        key,
+        value,
+        None,
+        sequence_lengths=CumulativeLengths.of(lengths, query.device),
+        **options,
     )
     assert weights is None
     return [found, query, key, value]
@@ -115,6 +122,37 @@ def test_blocks_of_a_whole_mask_say_the_same(key_heads: int, window: int | None)
         query, key, value, attn_mask=sees, scale=0.3, enable_gqa=True
     )
     assert_close(found, expected.transpose(1, 2))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("window", [None, 4, 100], ids=lambda n: f"window {n}")
+@pytest.mark.parametrize(("key_heads", "size"), [(1, 64), (2, 96), (4, 256)])
+def test_on_a_gpu_all_sequences_in_one_launch(
+    key_heads: int, size: int, window: int | None
+) -> None:
+    """Values and gradients no worse than twice those of the product for each sequence."""
+    lengths = CumulativeLengths.of((9, 1, 130, 10), torch.device("cuda"))
+    shapes = [(1, heads, 150, size) for heads in (4, key_heads, key_heads, 4)]
+    query, key, value, gradient = (
+        torch.randn(s, device="cuda", dtype=torch.float64) for s in shapes
+    )
+
+    def run(dtype: torch.dtype, device: str) -> list[Tensor]:
+        q, k, v = (t.to(device, dtype).requires_grad_() for t in (query, key, value))
+        there = CumulativeLengths.of(lengths.lengths, torch.device(device))
+        found, _ = packed_attention(
+            None, q, k, v, None, sequence_lengths=there, scaling=0.1, sliding_window=window
+        )
+        given = gradient.transpose(1, 2).to(device, dtype)
+        return [found.detach(), *torch.autograd.grad(found, (q, k, v), given)]
+
+    for got, own, truth in zip(
+        run(torch.bfloat16, "cuda"),
+        run(torch.bfloat16, "cpu"),
+        run(torch.float64, "cpu"),
+        strict=True,
+    ):
+        assert_no_worse_than(got.cpu(), own, truth)
 
 
 def test_a_cap_bounds_the_scores() -> None:

@@ -78,12 +78,20 @@ class VarlenAttention(torch.autograd.Function):
 
 
 def flash_attention(
-    q_TD: Tensor, k_TD: Tensor, v_TD: Tensor, lengths: CumulativeLengths, head_size: int
+    q_TD: Tensor,
+    k_TD: Tensor,
+    v_TD: Tensor,
+    lengths: CumulativeLengths,
+    head_size: int,
+    scale: float | None = None,
+    window: int | None = None,  # tokens that each one sees, itself among them
 ) -> Tensor:
     """PyTorch's own, which takes fewer key heads than query heads as they are."""
     q, k, v = (t.unflatten(1, (-1, head_size)) for t in (q_TD, k_TD, v_TD))
     ends, longest = lengths.ends, lengths.longest
     out: Tensor = torch.ops.aten._flash_attention_forward(
-        q, k, v, ends, ends, longest, longest, 0.0, True, False
-    )[0]
+        q, k, v, ends, ends, longest, longest, 0.0, True, False, scale=scale,
+        window_size_left=None if window is None else window - 1,
+        window_size_right=None if window is None else 0,
+    )[0]  # fmt: skip
     return out.flatten(1)
