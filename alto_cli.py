@@ -3,11 +3,11 @@
 import argparse
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
-from alto_runs.arguments import above_0, at_least_0, count, seed
+from alto_runs.arguments import OneLineParser, Version, above_0, at_least_0, count, seed
 from alto_runs.errors import UserError
 from alto_service.verbs import add_verbs
 
@@ -19,6 +19,7 @@ __all__ = ["main"]
 
 _SHIPPED = Path()
 _POLICY = "NAME|FILE.py"  # or FILE.py:CLASS
+_GPU = "a kind of GPU that was not measured: times are carried over by data sheets"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,8 +97,10 @@ def _simulate(options: argparse.Namespace) -> int:
     )
     if options.seeds is None:
         return _print_result(simulation.run(options.out), options)
-    results = list(_shown(simulation.run_seeds(options.seeds, options.out), options.seeds))
-    return _print_seeds(results, options)
+    from alto_runs.summary import counted
+
+    seeds = simulation.run_seeds(options.seeds, options.out)
+    return _print_seeds(list(counted(seeds, options.seeds)), options)
 
 
 def _workload(options: argparse.Namespace) -> int:
@@ -129,19 +132,6 @@ def _workload(options: argparse.Namespace) -> int:
     )
     print(f"{options.out}: {recipe.write(options.out).told}")
     return 0
-
-
-def _shown(results: Iterator["Result"], count: int) -> Iterator["Result"]:
-    """Hands results on: past a bar on a terminal, past a line for each elsewhere."""
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import track
-
-        yield from track(results, "seeds", count, console=Console(stderr=True))
-        return
-    for number, result in enumerate(results, start=1):
-        print(f"{result.directory.path}: {number} of {count}", file=sys.stderr, flush=True)
-        yield result
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -219,59 +209,37 @@ def _print_forecast(study: "Study") -> int:
     from alto_sim.forecast import forecast
 
     def begins(task: str) -> None:
-        print(f"task {task}: times a few passes", file=sys.stderr, flush=True)
+        print(f"task {task}: timing a few passes", file=sys.stderr, flush=True)
 
     print_forecast(forecast(measure(study, begins), study.policy), stdout_console())
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line; a flag may not be cut short, lest a new one change its sense."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options, allow_abbrev=False)
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; {self.prog} --help tells more\n")
-
-
-class _Version(argparse.Action):
-    """Looks the version up when it is asked for."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from alto_runs.versions import own_version
-
-        print(f"alto {own_version()}")
-        parser.exit()
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+def _parser() -> OneLineParser:
+    parser = OneLineParser(
         prog="alto", description="Find the best LoRA adapter: many jobs on one backbone at once."
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     _add_tune(verbs)
-
     _add_simulate(verbs)
-
     _add_workload(verbs)
 
-    replay = verbs.add_parser("replay", help="decide again; exit 1 at the first difference")
+    replay = verbs.add_parser("replay", help="decide again; exit status 1 at the first difference")
     replay.add_argument("run_directory", type=Path, metavar="DIR")
-    replay.add_argument("--policy", metavar="FILE.py", help="of your own, if that decided")
+    replay.add_argument("--policy", metavar="FILE.py", help="your own policy, if one decided")
     replay.set_defaults(run=_replay)
 
-    report = verbs.add_parser("report", help="figures and a self-contained report.html")
+    report = verbs.add_parser("report", help="write figures of runs into one report.html")
     report.add_argument("run_directories", type=Path, nargs="+", metavar="DIR")
-    report.add_argument("--out", type=Path, metavar="DIR", help="default: the first run's folder")
-    report.add_argument("--csv", action="store_true", help="its tables as CSV, in export/")
-    report.add_argument("--parquet", action="store_true", help="its tables as Parquet")
-    report.add_argument("--trace", action="store_true", help="a timeline for ui.perfetto.dev")
+    report.add_argument("--out", type=Path, metavar="DIR", help="default: the first DIR")
+    report.add_argument("--csv", action="store_true", help="tables as CSV too, in export/")
+    report.add_argument("--parquet", action="store_true", help="tables as Parquet too")
+    report.add_argument("--trace", action="store_true", help="a timeline too, for ui.perfetto.dev")
     report.set_defaults(run=_report)
 
-    profile = verbs.add_parser("profile", help="measured step times: check them, or measure")
+    profile = verbs.add_parser("profile", help="measure this machine's step times, or check some")
     does = profile.add_mutually_exclusive_group(required=True)
     does.add_argument(
         "--check",
@@ -279,26 +247,35 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         const=_SHIPPED,
         metavar="FILE",
-        help="predict each row from the others; default: the profile that is shipped",
+        help="predict each row of a profile from its others; default: the shipped profile",
     )
-    does.add_argument("--out", type=Path, metavar="FILE", help="measure this machine: a new file")
+    does.add_argument("--out", type=Path, metavar="FILE", help="measure, and write this new file")
     profile.add_argument(
         "--model",
         action="append",
         metavar="NAME",
-        help="folder, hub id or known shape, with random weights; may be repeated",
+        help="folder, hub id or known shape to measure, with random weights; may be repeated",
     )
-    profile.add_argument("--quick", action="store_true", help="a few passes of each model only")
+    profile.add_argument("--quick", action="store_true", help="only a few passes of each model")
     profile.set_defaults(run=_profile)
     add_verbs(verbs)
+    for listed in verbs._choices_actions:  # each verb's own help begins with what it does
+        verbs.choices[listed.dest].description = f"{str(listed.help).capitalize()}."
     return parser
 
 
-def _add_simulate(verbs: "argparse._SubParsersAction[_Parser]") -> None:
-    simulate = verbs.add_parser("simulate", help="the same loop on a simulated cluster")
-    simulate.add_argument("workload", type=Path, metavar="TRACE|STUDY.yaml|DIR")
-    simulate.add_argument("--policy", metavar=_POLICY, help="default: that of the workload")
-    simulate.add_argument("--gpus", type=_gpus, metavar="N", help="default: 1")
+def _add_simulate(verbs: "argparse._SubParsersAction[OneLineParser]") -> None:
+    simulate = verbs.add_parser("simulate", help="let a policy decide on a simulated cluster")
+    simulate.add_argument(
+        "workload",
+        type=Path,
+        metavar="TRACE|STUDY.yaml|DIR",
+        help="a workload; DIR is that of a run",
+    )
+    simulate.add_argument(
+        "--policy", metavar=_POLICY, help="who decides; default: the policy of the workload"
+    )
+    simulate.add_argument("--gpus", type=_gpus, metavar="N", help="of the cluster; default: 1")
     simulate.add_argument(
         "--cluster",
         type=Path,
@@ -306,84 +283,107 @@ def _add_simulate(verbs: "argparse._SubParsersAction[_Parser]") -> None:
         help="nodes of several kinds of GPU, in place of --gpus and --gpu",
     )
     simulate.add_argument(
-        "--profile", type=Path, metavar="FILE", help="the machine, as alto profile measured it"
+        "--profile",
+        type=Path,
+        metavar="FILE",
+        help="step times, as alto profile measured them; default: the shipped profile",
     )
-    simulate.add_argument("--gpu", metavar="NAME", help="another kind, estimated by data sheets")
+    simulate.add_argument("--gpu", metavar="NAME", help=_GPU)
     simulate.add_argument(
         "--conditions",
         type=Path,
         metavar="FILE.yaml",
-        help="failures, latencies, placement, and what the policy believes of durations",
+        help="failures, latencies, placement, and what the policy believes of durations; "
+        "default: nothing fails",
     )
     simulate.add_argument(
         "--losses",
         type=Path,
         metavar="DIR|TABLE.csv",
-        help="of every job: DIR/<job>/trainer_state.json; or job, step, train_loss, val_loss",
+        help="losses of all jobs: DIR/<job>/trainer_state.json, or a table with columns job, step, "
+        "train_loss, val_loss",
     )
     simulate.add_argument(
-        "--seeds", type=count, metavar="N", help="as many runs, each with losses of its own"
+        "--seeds", type=count, metavar="N", help="simulate N times, each with losses of its own"
     )
-    simulate.add_argument("--out", type=Path, required=True, metavar="DIR")
-    simulate.add_argument("--json", action="store_true", help="print metrics.json")
+    simulate.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="new or empty folder for the run"
+    )
+    simulate.add_argument("--json", action="store_true", help="print metrics.json, not tables")
     simulate.set_defaults(run=_simulate)
 
 
-def _add_workload(verbs: "argparse._SubParsersAction[_Parser]") -> None:
-    workload = verbs.add_parser("workload", help="generate tuning tasks as a trace to simulate")
-    workload.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl", help="new")
-    workload.add_argument("--tasks", type=count, required=True, metavar="N")
+def _add_workload(verbs: "argparse._SubParsersAction[OneLineParser]") -> None:
+    workload = verbs.add_parser("workload", help="draw tuning tasks, as a trace to simulate")
+    workload.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.jsonl", help="a new file"
+    )
+    workload.add_argument("--tasks", type=count, required=True, metavar="N", help="how many")
     workload.add_argument(
         "--arrivals",
         default="poisson",
         metavar="poisson|bursty|WORKLOAD",
-        help="default: poisson; a trace, study or run stands for its rhythm",
+        help="when tasks arrive; a trace, study or run lends its rhythm; default: poisson",
     )
     workload.add_argument(
-        "--mix", type=Path, metavar="FILE.yaml", help="models, grids, data, tenants; or the paper's"
+        "--mix",
+        type=Path,
+        metavar="FILE.yaml",
+        help="models, grids, data and tenants; default: the paper's",
     )
     rate = workload.add_mutually_exclusive_group(required=True)
-    rate.add_argument("--gap", type=at_least_0, metavar="SECONDS", help="mean of the gaps")
+    rate.add_argument("--gap", type=at_least_0, metavar="SECONDS", help="mean time between tasks")
     rate.add_argument(
         "--load",
         type=above_0,
         metavar="SHARE",
-        help="of the time of the GPUs that all jobs take, each trained to its end; 1 is full",
+        help="share of the GPUs' time that the tasks need if each job trains to its end; 1 is full",
     )
-    workload.add_argument("--gpus", type=count, metavar="N", help="of the cluster, for --load")
+    workload.add_argument("--gpus", type=count, metavar="N", help="GPUs of the cluster, for --load")
     workload.add_argument(
         "--cluster",
         type=Path,
         metavar="FILE.yaml",
         help="nodes of several kinds of GPU, for --load, in place of --gpus and --gpu",
     )
-    workload.add_argument("--profile", type=Path, metavar="FILE", help="its machine, for --load")
-    workload.add_argument("--gpu", metavar="NAME", help="another kind, estimated by data sheets")
-    workload.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
+    workload.add_argument("--profile", type=Path, metavar="FILE", help="step times, for --load")
+    workload.add_argument("--gpu", metavar="NAME", help=_GPU)
+    workload.add_argument(
+        "--seed", type=seed, default=0, metavar="N", help="of the draw; default: 0"
+    )
     workload.set_defaults(run=_workload)
 
 
-def _add_tune(verbs: "argparse._SubParsersAction[_Parser]") -> None:
-    tune = verbs.add_parser("tune", help="run the tasks of a study")
+def _add_tune(verbs: "argparse._SubParsersAction[OneLineParser]") -> None:
+    tune = verbs.add_parser("tune", help="train the jobs of a study, and find the best adapter")
     tune.add_argument("study", type=Path, metavar="STUDY.yaml")
     tune.add_argument("--out", type=Path, metavar="DIR", help="new or empty folder for the run")
-    tune.add_argument("--policy", metavar=_POLICY, help="decide by this one, at its defaults")
-    tune.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    tune.add_argument(
+        "--policy", metavar=_POLICY, help="in place of the study's, with its defaults"
+    )
+    tune.add_argument(
+        "--resume", action="store_true", help="go on with the run in --out, if there is one"
+    )
     tune.add_argument(
         "--cluster",
         metavar="ADDRESS",
         help="train on a Ray cluster: local (all GPUs of this machine), auto or HOST:PORT",
     )
     tune.add_argument(
-        "--publish", metavar="URL", help="copy the results there: a path or a URL that fsspec knows"
+        "--publish", metavar="URL", help="copy results to this folder or URL (any of fsspec's)"
     )
     tune.add_argument(
-        "--artifacts", metavar="URL", help="likewise: for states, adapters, results and the log"
+        "--artifacts",
+        metavar="URL",
+        help="keep states, adapters, results and a copy of the log there, so that the nodes of a "
+        "cluster need no shared disk",
     )
     tune.add_argument(
-        "--dry-run", action="store_true", help="print jobs, memory and predicted time only"
+        "--dry-run",
+        action="store_true",
+        help="print jobs, memory and predicted time; train nothing",
     )
-    tune.add_argument("--json", action="store_true", help="print metrics.json")
+    tune.add_argument("--json", action="store_true", help="print metrics.json, not tables")
     tune.set_defaults(run=_tune)
 
 

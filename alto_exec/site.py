@@ -113,7 +113,7 @@ class ThisMachine:
         if spec.gpus not in (None, 1):
             raise UserError(
                 f"executor.gpus: value {spec.gpus}: a task has one GPU here, expected --cluster, "
-                "or that torchrun launches as many processes"
+                f"or torchrun with --nproc-per-node {spec.gpus}"
             )
         if spec.max_gpus not in (None, 1):
             raise UserError(

@@ -95,15 +95,21 @@ def load(lines: Iterable[str]) -> RunLog:
             if number == 1 and isinstance(record, dict) and "header" in record:
                 header = codec_of(_HeaderLine).decode(record).header
             else:
-                entry = codec_of(Entry).decode(record)
-                if not math.isfinite(entry.event.t):
-                    raise MalformedError("", f"t must be finite, got {entry.event.t}")
-                entries.append(entry)
+                entries.append(_entry(record))
         except json.JSONDecodeError as error:
             torn = line, f"line {number}: not JSON: {error}"
         except (ValueError, RecursionError) as error:
             raise CorruptLogError(f"line {number}: {error}") from error
     return RunLog(header, tuple(entries), torn[0] if torn else None)
+
+
+def _entry(record: object) -> Entry:
+    if isinstance(record, dict) and not record.keys() & {"event", "header"}:
+        raise MalformedError("", "expected an entry of a run log or trace, with the field 'event'")
+    entry: Entry = codec_of(Entry).decode(record)
+    if not math.isfinite(entry.event.t):
+        raise MalformedError("", f"t must be finite, got {entry.event.t}")
+    return entry
 
 
 def _parse(line: str) -> object:

@@ -1,9 +1,31 @@
-"""Numbers on a command line."""
+"""What a command line is made of: a parser, and numbers."""
 
 import math
-from argparse import ArgumentTypeError
+import sys
+from argparse import Action, ArgumentParser, ArgumentTypeError
+from typing import Any, NoReturn
 
-__all__ = ["above_0", "at_least_0", "count", "seed"]
+__all__ = ["OneLineParser", "Version", "above_0", "at_least_0", "count", "seed"]
+
+
+class OneLineParser(ArgumentParser):
+    """Tells a mistake in one line; a flag may not be cut short, lest a new one change its sense."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; {self.prog} --help tells more\n")
+
+
+class Version(Action):
+    """Looks the version up when it is asked for."""
+
+    def __call__(self, parser: ArgumentParser, *_: object) -> NoReturn:
+        from alto_runs.versions import own_version
+
+        sys.stdout.write(f"alto {own_version()}\n")
+        parser.exit()
 
 
 def count(text: str) -> int:

@@ -63,7 +63,10 @@ class RunDirectory:
         except OSError as error:
             raise UserError(f"{path}: cannot make this folder: {error.strerror}") from error
         if is_used:
-            raise UserError(f"{path}: the folder is not empty, expected a new or empty one")
+            told = f"{path}: the folder is not empty, expected a new or empty one"
+            found = cls(path)
+            trains = found.log_path.is_file() and found.study_path.is_file()
+            raise UserError(told + (", or --resume to go on with its run" if trains else ""))
         directory = cls(path, stored_at)
         directory.note_store()
         return directory

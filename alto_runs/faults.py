@@ -17,7 +17,7 @@ _WORDS = {
     "string_too_short": "expected text",
     "tuple_type": "expected a list",
     "dict_type": "expected names with their fields",
-    "model_type": "expected fields with values",
+    "model_type": "expected a mapping, { field: value }",
     "too_short": "expected at least one",
     "invalid_key": "expected text",
 }

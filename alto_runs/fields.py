@@ -35,7 +35,7 @@ _WORDS = {
     "expected a float": "expected a number",
     "expected str": "expected text",
     "expected bool": "expected true or false",
-    "expected an object": "expected fields with values",
+    "expected an object": "expected a mapping, { field: value }",
 }
 
 

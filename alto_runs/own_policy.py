@@ -85,13 +85,28 @@ def check_loaded(settings: Settings, where: object) -> None:
 
 @contextmanager
 def blaming(settings: Settings) -> Iterator[None]:
-    """A decision that cannot be is a mistake of whoever wrote the policy."""
+    """What a user's policy may not decide, or stumbles over, is a mistake of whoever wrote it."""
     try:
         yield
     except IllegalDecisionError as error:
         if not isinstance(settings, OwnSettings):
             raise
         raise UserError(f"{settings.file}: {settings.policy}: {error}") from error
+    except UserError:
+        raise
+    except Exception as error:
+        source = source_of(settings)
+        lines = [] if source is None else _lines_of(source[0], error)
+        if source is None or not lines:
+            raise
+        place = f"{source[0].name}: line {lines[-1]}: {source[1]}"
+        raise UserError(f"{place}: {type(error).__name__}: {error}") from error
+
+
+def _lines_of(path: Path, error: Exception) -> list[int | None]:
+    """Lines of a file through which an error came, the innermost last."""
+    frames = extract_tb(error.__traceback__)
+    return [frame.lineno for frame in frames if Path(frame.filename).absolute() == path]
 
 
 def _loaded(path: Path) -> tuple[str, ModuleType]:
@@ -111,7 +126,7 @@ def _loaded(path: Path) -> tuple[str, ModuleType]:
         exec(compile(source, str(path), "exec"), vars(module))
     except Exception as error:
         del sys.modules[name]
-        lines = [frame.lineno for frame in extract_tb(error.__traceback__)]
+        lines = _lines_of(path.absolute(), error) or [1]
         line = error.lineno if isinstance(error, SyntaxError) else lines[-1]
         what = f"{type(error).__name__}: {error.msg if isinstance(error, SyntaxError) else error}"
         raise UserError(f"{path}: line {line}: {what}") from error

@@ -1,11 +1,13 @@
 """A finished run as a terminal shows it."""
 
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from statistics import fmean, stdev
 
 from rich.console import Console, RenderableType
+from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
@@ -24,6 +26,7 @@ from alto_runs.result import Result
 __all__ = [
     "GENERATED",
     "LOSSES",
+    "counted",
     "print_forecast",
     "print_seeds",
     "print_summary",
@@ -212,11 +215,22 @@ def _number(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def counted(results: Iterable[Result], count: int) -> Iterator[Result]:
+    """Hands results on: past a bar on a terminal, past a line for each elsewhere."""
+    console = Console(stderr=True, highlight=False)
+    if sys.stderr.isatty():
+        yield from track(results, "seeds", count, console=console)
+        return
+    for number, result in enumerate(results, start=1):
+        console.print(Text(f"{result.directory.path}: {number} of {count}"), soft_wrap=True)
+        yield result
+
+
 def print_forecast(forecast: Forecast, console: Console) -> None:
     """Jobs, memory and time of a study that has not run."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("task")
-    for heading in ("jobs", "samples", "together", "memory GB", "of GB"):
+    for heading in ("jobs", "samples", "jobs at once", "memory GB", "available GB"):
         table.add_column(heading, justify="right")
     for one in forecast.measured:
         jobs, length = one.task.jobs, one.task.max_length

@@ -177,7 +177,7 @@ def _parse(document: Mapping[str, Any]) -> Conditions:
             given[name] = Rows(value)
             continue
         if not isinstance(value, dict):
-            raise FieldError((name,), "expected fields with values")
+            raise FieldError((name,), "expected a mapping, { field: value }")
         try:
             given[name] = _latencies(value) if name == "latencies" else _section(name, value)
         except FieldError as error:

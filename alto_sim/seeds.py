@@ -169,8 +169,8 @@ class Simulation:
         curves = loaded.workload.curves
         if self.curves is None and isinstance(curves, RecordedCurves) and curves.num_held:
             log.warning(
-                "%s: %d losses are asked for that nobody saw; each is the last one of its job, as "
-                "if it had learned no more",
+                "%s: %d losses are needed that were never recorded, of jobs that were stopped; the "
+                "last loss of its job stands for each",
                 self.path,
                 curves.num_held,
             )

@@ -57,7 +57,10 @@ class Basis(StrEnum):
     ESTIMATED = "estimated"  # carried over from another card, or from the frozen backbone
 
 
-NOT_MEASURED = "times are estimated: of another card by its data sheet, or of split backbones"
+NOT_MEASURED = (
+    "times are estimated, not measured: carried over from another card by data sheets, or of a "
+    "backbone split over GPUs"
+)
 
 
 def weakest(bases: Iterable[Basis]) -> Basis:

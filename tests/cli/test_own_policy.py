@@ -142,8 +142,12 @@ def test_no_study_brings_code_along() -> None:
             + 'STOP = Stop("nobody", ExitReason.CANCELLED)\n',
             "mine.py: Mine: ",
         ),
+        (
+            FIFO.replace("pass", "def key(self, task):\n        return task.nothing"),
+            "mine.py: line 6: Mine: AttributeError: 'Task' object has no attribute 'nothing'",
+        ),
     ],
-    ids=["empty", "no-policy", "several", "syntax", "import", "parameter", "illegal"],
+    ids=["empty", "no-policy", "several", "syntax", "import", "parameter", "illegal", "attribute"],
 )
 def test_a_mistake_in_it_is_told_in_one_line(
     text: str, told: str, tmp_path: Path, capsys: Capture

@@ -94,7 +94,7 @@ def test_losses_that_a_run_does_not_have_are_not_made_up_in_silence(
     """Its weak jobs were stopped, and only another policy wants to know how they would go on."""
     run = Path("traces/recorded/qasc-preferences-alto")
     typed(capsys, "simulate", run, "--policy", policy, "--out", tmp_path / "run")
-    assert ("losses are asked for that nobody saw" in caplog.text) is is_asked
+    assert ("losses are needed that were never recorded" in caplog.text) is is_asked
 
 
 def test_jobs_that_do_not_fit_are_told_before_anything_is_trained(
@@ -106,7 +106,7 @@ def test_jobs_that_do_not_fit_are_told_before_anything_is_trained(
     answer = typed(capsys, "tune", study_file(tmp_path), "--dry-run")
     assert answer.status == 0
     assert "not fit" not in answer.out
-    assert answer.err.endswith("times a few passes\n"), "it may take a minute"
+    assert answer.err.endswith("timing a few passes\n"), "it may take a minute"
 
 
 def test_seeds_where_nothing_is_drawn(tmp_path: Path, capsys: Capture) -> None:

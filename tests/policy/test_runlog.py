@@ -208,6 +208,7 @@ HEADER = '{"header":{"version":1,"policy":{"kind":"FifoSettings"},"gpus":[],"mad
             UP.replace("null", '""', 1), "event.memory.max_jobs: expected int", id="option"
         ),
         pytest.param(HEADER, "Entry has no field 'header'", id="header not at the head"),
+        pytest.param('{"prompt":"a"}', "expected an entry of a run log or trace", id="no log"),
     ],
 )
 def test_a_corrupt_line_is_named_with_its_fault(line: str, message: str) -> None:

@@ -88,6 +88,14 @@ def test_a_folder_in_use_is_not_touched(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [".hidden"]
 
 
+def test_who_begins_a_run_again_hears_how_it_would_go_on(tmp_path: Path) -> None:
+    begun = RunDirectory.create(tmp_path)
+    begun.study_path.touch()
+    begun.log_path.touch()
+    with pytest.raises(UserError, match="or --resume to go on with its run"):
+        RunDirectory.create(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "what"),
     [

@@ -47,7 +47,7 @@ POLICIES = ", ".join(SETTINGS)
         ("reports: '3'", "reports: value '3': expected a whole number"),
         ("reports: null", "reports: value null: expected a whole number"),
         ("reports: 1000000000001", "reports: value 1000000000001: expected at most 1000000000000"),
-        ("budget: 3", "budget: value 3: expected fields with values"),
+        ("budget: 3", "budget: value 3: expected a mapping, { field: value }"),
         ("budget: {}", f"budget: value {{}}: {EITHER}"),
         (
             "budget: {epochs: 1, samples: 2}",
@@ -63,8 +63,8 @@ POLICIES = ", ".join(SETTINGS)
         ("budget: {epochs: 1e300}", "budget.epochs: value 1e+300: expected at most 1000000"),
         ("budget: {samples: 0}", "budget.samples: value 0: expected at least 1"),
         ("budget: {samples: 1.5}", "budget.samples: value 1.5: expected a whole number"),
-        ("executor: 2", "executor: value 2: expected fields with values"),
-        ("executor: null", "executor: value null: expected fields with values"),
+        ("executor: 2", "executor: value 2: expected a mapping, { field: value }"),
+        ("executor: null", "executor: value null: expected a mapping, { field: value }"),
         ("executor: {thread: 2}", "executor.thread: value 2: unknown key, did you mean 'threads'?"),
         (
             "executor: {device: gpu}",
@@ -142,7 +142,7 @@ def test_fields_of_the_study(field: str, line: str, tmp_path: Path) -> None:
         ),
         ("{rank: [1, 2]}\ndraw: {jobs: 0}", "draw.jobs: value 0: expected at least 1"),
         ("{rank: [1, 2]}\ndraw: {seed: 0}", "draw.jobs: this field is missing"),
-        ("{rank: [1, 2]}\ndraw: 2", "draw: value 2: expected fields with values"),
+        ("{rank: [1, 2]}\ndraw: 2", "draw: value 2: expected a mapping, { field: value }"),
         ("{rank: [[1]]}", "search.rank[0]: value [1]: expected a whole number"),
         ("{rank: 4.5}", "search.rank: value 4.5: expected a whole number"),
         ("{rank: true}", "search.rank: value true: expected a whole number"),
@@ -224,7 +224,7 @@ def test_fields_of_jobs(jobs: str, line: str, tmp_path: Path) -> None:
         ("{name: alto, warmup: x}", "policy.warmup: value 'x': expected a number"),
         ("{name: alto, keep: 2}", "policy.keep: value 2: keep must be in (0, 1]"),
         ("{name: alto, min_kept: 0}", "policy.min_kept: value 0: min_kept must be at least 1"),
-        ("{name: alto, rules: 3}", "policy.rules: value 3: expected fields with values"),
+        ("{name: alto, rules: 3}", "policy.rules: value 3: expected a mapping, { field: value }"),
         (
             "{name: alto, rules: {windw: 2}}",
             "policy.rules.windw: value 2: unknown key, did you mean 'window'?",
@@ -246,7 +246,7 @@ def test_fields_of_the_policy(policy: str, line: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "line"),
     [
-        ("x.jsonl", "data: value 'x.jsonl': expected fields with values"),
+        ("x.jsonl", "data: value 'x.jsonl': expected a mapping, { field: value }"),
         ("{}", "data.train: this field is missing"),
         ("{trian: t}", "data.trian: value 't': unknown key, did you mean 'train'?"),
         ("{train: ''}", "data.train: value '': expected the path of a file"),
@@ -308,14 +308,14 @@ def test_names_and_fields_that_are_needed(text: str, line: str, tmp_path: Path) 
     [
         ("tasks: {}", "tasks: value {}: expected at least one"),
         ("tasks: [a]", "tasks: value ['a']: expected names with their fields"),
-        ("tasks: {a: 3}", "tasks.a: value 3: expected fields with values"),
+        ("tasks: {a: 3}", "tasks.a: value 3: expected a mapping, { field: value }"),
         ("tasks: {3: {}}", "tasks: key 3: expected text"),
         ("tasks: {../a: {}}", f"tasks: key '../a': {A_NAME}"),
         ("tasks: {<script>: {}}", f"tasks: key '<script>': {A_NAME}"),
         ("tasks: {a: {reports: 0}}", "tasks.a.reports: value 0: expected at least 1"),
         ("reports: 0\ntasks: {a: {}}", "reports: value 0: expected at least 1"),
         ("reports: 0\ntasks: {a: {reports: 3}, b: {}}", "reports: value 0: expected at least 1"),
-        ("tasks: {a: {data: 3}}", "tasks.a.data: value 3: expected fields with values"),
+        ("tasks: {a: {data: 3}}", "tasks.a.data: value 3: expected a mapping, { field: value }"),
         (
             "tasks: {a: {data: {max_length: 0}}}",
             "tasks.a.data.max_length: value 0: expected at least 1",

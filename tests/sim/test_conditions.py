@@ -128,7 +128,7 @@ def test_seeds_move_every_cause(seed: int, tmp_path: Path) -> None:
     ("text", "what"),
     [
         ("fautls: {}", "fautls: value {}: unknown key, did you mean 'faults'?"),
-        ("faults: 3", "faults: value 3: expected fields with values"),
+        ("faults: 3", "faults: value 3: expected a mapping, { field: value }"),
         (
             "faults: { node_mtbf: -3 }",
             "faults.node_mtbf: value -3: node_mtbf must be above 0 seconds",
