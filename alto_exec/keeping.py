@@ -15,10 +15,10 @@ from torch import Tensor
 
 from alto_exec.bank import AdapterBank
 from alto_exec.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from alto_exec.claims import claimant
 from alto_exec.peft_format import BaseModel, write_adapter
 from alto_exec.residence import Progress, Resident
 from alto_policy.types import Hyperparameters, Job, JobId
+from alto_runs.artifacts import BarredError
 from alto_runs.directory import RunDirectory
 
 __all__ = ["Keeper"]
@@ -56,9 +56,7 @@ class Keeper:
         is_durable: bool,
     ) -> None:
         self.is_durable = is_durable
-        self.await_leave: Callable[[], None] = lambda: None  # to write, of whoever leads us
         self._directory = directory
-        self._claimant = claimant(directory)
         self._bank = bank
         self._base_model = base_model
         self._num_threads = min(_ADAPTER_THREADS, len(os.sched_getaffinity(0)))
@@ -173,11 +171,10 @@ class Keeper:
                 if each is not None:
                     each.result()
             copied()
-            self.await_leave()
-            if claimant(self._directory) == self._claimant:
+            try:
                 write()
-            else:
-                log.warning("%s: the run goes on elsewhere, and nothing is written here", job)
+            except BarredError:
+                log.warning("%s: its task has another executor, and nothing is written here", job)
 
         return run
 

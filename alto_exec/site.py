@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from alto_exec.backend import ExecBackend, Past, StartedExecutor
-from alto_exec.claims import claim
+from alto_exec.claims import succeeding
 from alto_exec.comparing import compare
 from alto_exec.inbox import Inbox
 from alto_exec.machine import gpu_of, settle
@@ -55,6 +55,11 @@ class TaskFiles:
     start_of: Callable[[Task], Start | None]  # None costs the task: it is as good as cancelled
     directory_of: Callable[[TaskId], RunDirectory]
     fail: Callable[[TaskId, str], None]  # raises, or else the task is as good as cancelled
+
+    def next_start(self, task: Task) -> Start | None:
+        """Of another executor: those of the task before it write no more."""
+        start = self.start_of(task)
+        return start and replace(start, directory=succeeding(start.directory, task.id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,10 +135,8 @@ class ThisMachine:
 
     @contextmanager
     def backend(self, run: RunToTrain) -> Iterator[TrainingBackend]:
-        claim(run.ledger, run.files.directory_of)
-
         def start(task: Task) -> StartedExecutor | None:
-            begin = run.files.start_of(task)
+            begin = run.files.next_start(task)
             try:
                 return None if begin is None else begin(is_durable=False)
             except UserError as error:

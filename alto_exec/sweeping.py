@@ -38,6 +38,7 @@ def sweep_checkpoints(view: ClusterView, directory: RunDirectory) -> None:
 
 def tidy(directory: RunDirectory) -> None:
     """All jobs have ended: nobody goes on from their states, and nobody writes."""
+    directory.writers.remove()
     directory.checkpoints.remove()
     if isinstance(store := directory.artifacts, StoredArtifact):
         (store / MEETINGS).remove()

@@ -18,7 +18,14 @@ from alto_runs.errors import UserError
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-__all__ = ["Artifact", "FolderArtifact", "StoredArtifact", "write_atomically"]
+__all__ = [
+    "LEAVE",
+    "Artifact",
+    "BarredError",
+    "FolderArtifact",
+    "StoredArtifact",
+    "write_atomically",
+]
 
 _Found = TypeVar("_Found")
 
@@ -27,7 +34,20 @@ log = logging.getLogger(__name__)
 _TEMPORARY, _PARTIAL = ".tmp", ".partial"
 _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between attempts: a store may be away for a moment
 _PART_BYTES = 2**24  # of a file, in memory at a time
-_CERTAIN = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError)
+LEAVE = "leave"  # a file in the folder of whoever may write
+
+
+class BarredError(OSError):
+    """Whoever wrote has been succeeded by another, and nothing of it gets its name any more."""
+
+
+_CERTAIN = (
+    BarredError,
+    FileNotFoundError,
+    PermissionError,
+    NotADirectoryError,
+    IsADirectoryError,
+)
 
 Data = str | bytes | Path | Iterable[str | bytes | memoryview]  # a path stands for that file's
 
@@ -64,8 +84,11 @@ def write_atomically(path: Path, data: Data) -> None:
 
     The data may come in parts. Makes the folder if need be.
     """
+    _write(path, data, path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}"))
+
+
+def _write(path: Path, data: Data, temporary: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
     try:
         with temporary.open("wb") as file:
             for part in _parts(data):
@@ -78,18 +101,31 @@ def write_atomically(path: Path, data: Data) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FolderArtifact:
-    """On a disk of this machine, which other nodes may see as well."""
+    """On a disk of this machine, which other nodes may see as well.
+
+    A writer's files are made in a folder of its own: when that is removed, no file that it is in
+    the middle of can get its name.
+    """
 
     path: Path
+    writer: Path | None = None
 
     def __str__(self) -> str:
         return str(self.path)
 
     def __truediv__(self, name: str) -> "FolderArtifact":
-        return FolderArtifact(self.path / name)
+        return FolderArtifact(self.path / name, self.writer)
 
     def write(self, data: Data) -> None:
-        write_atomically(self.path, data)
+        if self.writer is None:
+            write_atomically(self.path, data)
+            return
+        try:
+            _write(self.path, data, self.writer / uuid4().hex)
+        except OSError as error:
+            if self.writer.exists():
+                raise
+            raise BarredError(f"{self}: its writer has been succeeded") from error
 
     @contextmanager
     def fetched(self) -> Iterator[Path]:
@@ -101,7 +137,10 @@ class FolderArtifact:
 
     def remove(self) -> None:
         if self.path.is_dir():
-            shutil.rmtree(self.path, ignore_errors=True)
+            aside = self.path.with_name(f".{self.path.name}.{uuid4().hex}{_TEMPORARY}")
+            with suppress(FileNotFoundError):  # whoever still writes there keeps it from nothing
+                self.path.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
         else:
             self.path.unlink(missing_ok=True)
 
@@ -111,18 +150,20 @@ class FolderArtifact:
 
     def remove_partial(self) -> None:
         """What killed processes were still writing, below this. Nobody writes now."""
-        for leftover in self.path.rglob(f".*{_TEMPORARY}"):
-            leftover.unlink()
+        for leftover in tuple(self.path.rglob(f".*{_TEMPORARY}")):
+            FolderArtifact(leftover).remove()
 
 
 @dataclass(frozen=True, slots=True)
 class StoredArtifact:
-    """At a URL of fsspec's. A file is written under a name of its own, and then gets its name.
+    """At a URL of fsspec's. A file is written under a name of its own, and then gets its name: if
+    its writer has leave, which is looked up right before.
 
     What fails is tried again for a while, unless it cannot succeed.
     """
 
     url: str
+    writer: str | None = None
 
     @classmethod
     def at(cls, url: str, field: str) -> "StoredArtifact":
@@ -144,7 +185,7 @@ class StoredArtifact:
         return self.url
 
     def __truediv__(self, name: str) -> "StoredArtifact":
-        return StoredArtifact(f"{self.url}/{name}")
+        return StoredArtifact(f"{self.url}/{name}", self.writer)
 
     def write(self, data: Data) -> None:
         # Another attempt has need of it: of parts that are there anyway, or a file to read again.
@@ -158,6 +199,7 @@ class StoredArtifact:
                 with files.open(partial, "wb") as file:
                     for part in _parts(again):
                         file.write(part)
+                self._check_leave()
                 files.mv(partial, path)
             except BaseException:
                 with suppress(Exception):  # what went wrong is told, not what came of it
@@ -197,6 +239,14 @@ class StoredArtifact:
             return frozenset(each.removeprefix(path).lstrip("/") for each in found)
 
         return self._do(attempt)
+
+    def _check_leave(self) -> None:
+        if self.writer is None:
+            return
+        try:
+            StoredArtifact(f"{self.writer}/{LEAVE}").beginning(1)
+        except FileNotFoundError as error:
+            raise BarredError(f"{self}: its writer has been succeeded") from error
 
     def _resolved(self) -> tuple["AbstractFileSystem", str]:
         """Each thread has a connection of its own, which fsspec keeps."""

@@ -2,11 +2,16 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alto_policy.types import JobId, TaskId
-from alto_runs.artifacts import Artifact, FolderArtifact, StoredArtifact, write_atomically
+from alto_runs.artifacts import (
+    Artifact,
+    FolderArtifact,
+    StoredArtifact,
+    write_atomically,
+)
 from alto_runs.errors import UserError
 from alto_runs.lines import as_found, check_plain
 from alto_runs.logfile import LogWriter, read_run_log
@@ -25,7 +30,7 @@ __all__ = [
 ]
 
 _LOG, _STORED_AT = "run.jsonl", "artifacts"
-_JOBS, _CHECKPOINTS = "jobs", "checkpoints"
+_JOBS, _CHECKPOINTS, _WRITERS = "jobs", "checkpoints", "writers"
 _SEED = "seed-"  # and its number
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # as a path has it, of whose slashes one is left
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
@@ -46,6 +51,7 @@ class RunDirectory:
 
     path: Path
     stored_at: str | None = None
+    writer: str | None = None  # an executor of a task, which writes while nobody has succeeded it
 
     @classmethod
     def create(cls, path: Path, stored_at: str | None = None) -> "RunDirectory":
@@ -115,7 +121,7 @@ class RunDirectory:
 
     def absolute(self) -> "RunDirectory":
         """For processes that may begin elsewhere."""
-        return RunDirectory(self.path.absolute(), self.stored_at)
+        return replace(self, path=self.path.absolute())
 
     def sweep(self) -> None:
         """Remove what a killed process was still writing. For the process that holds the log."""
@@ -154,9 +160,15 @@ class RunDirectory:
     @property
     def artifacts(self) -> Artifact:
         """What the jobs write: their states and adapters."""
-        return (
-            FolderArtifact(self.path) if self.stored_at is None else StoredArtifact(self.stored_at)
-        )
+        writer = None if self.writer is None else f"{_WRITERS}/{self.writer}"
+        if self.stored_at is None:
+            return FolderArtifact(self.path, None if writer is None else self.path / writer)
+        return StoredArtifact(self.stored_at, writer and f"{self.stored_at}/{writer}")
+
+    @property
+    def writers(self) -> Artifact:
+        """A folder for each executor that may write; one for which there is none may not."""
+        return replace(self, writer=None).artifacts / _WRITERS
 
     @property
     def jobs(self) -> Artifact:

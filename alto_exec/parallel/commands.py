@@ -33,6 +33,7 @@ class Start:
 
     task: TaskId
     spread: Spread
+    writer: str | None  # of the run's folder
 
 
 @dataclass(frozen=True, slots=True)

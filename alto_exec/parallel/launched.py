@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from alto_exec.backend import ExecBackend, Past
-from alto_exec.claims import claim
 from alto_exec.comparing import compare
 from alto_exec.executor import Executor
 from alto_exec.frozen_model import FrozenModel
@@ -71,14 +70,13 @@ class LeadingRank:
 
     @contextmanager
     def backend(self, run: RunToTrain) -> Iterator[TrainingBackend]:
-        claim(run.ledger, run.files.directory_of)
         self._ranks.tell(str(run.directory.path.absolute()))
         self.has_begun = True
         loader = loader_of(self._ranks, self._starts)
         member = Member(self._ranks, self._jobs, loader)
 
         def start(task: Task) -> tuple[Team, MemoryModel] | None:
-            begun = run.files.start_of(task)
+            begun = run.files.next_start(task)
             if begun is None:
                 return None
             self._starts[task.id] = begun
@@ -86,7 +84,7 @@ class LeadingRank:
             spread = self._spread or spread_of(begun.prepared, begun.spec, self._ranks)
             self._spreads[task.id] = spread
             team = Team(self._ranks, member)
-            return team, team.start(task.id, spread)
+            return team, team.start(task.id, spread, begun.directory.writer)
 
         yield ExecBackend(run.inbox, start, run.files.directory_of, run.past)
 
@@ -162,8 +160,9 @@ def loader_of(ranks: Ranks, starts: Mapping[TaskId, Start]) -> Loader:
     def load(task: TaskId, spread: Spread) -> FrozenModel:
         return load_shards(starts[task].prepared, starts[task].spec, ranks, spread)
 
-    def start(task: TaskId, spread: Spread) -> tuple[Executor, MemoryModel]:
-        prepared, spec, directory = starts[task].prepared, starts[task].spec, starts[task].directory
+    def start(task: TaskId, spread: Spread, writer: str | None) -> tuple[Executor, MemoryModel]:
+        prepared, spec = starts[task].prepared, starts[task].spec
+        directory = replace(starts[task].directory, writer=writer)
         if spread.layout is Layout.COPIES:
             return prepared.start(spec, directory)
         return prepared.start(

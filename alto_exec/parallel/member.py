@@ -40,7 +40,7 @@ class Loader:
     """How a rank comes to a task's backbone, and to an executor on it."""
 
     load: Callable[[TaskId, Spread], FrozenModel]  # in shards
-    start: Callable[[TaskId, Spread], tuple[Executor, MemoryModel]]
+    start: Callable[[TaskId, Spread, str | None], tuple[Executor, MemoryModel]]
 
 
 class Member:
@@ -60,9 +60,9 @@ class Member:
 
     def obey(self, command: Command) -> Answer:
         match command:
-            case Start(task=task, spread=spread):
+            case Start(task=task, spread=spread, writer=writer):
                 self._executor = None  # its memory comes first
-                self._executor, memory = self._loader.start(task, spread)
+                self._executor, memory = self._loader.start(task, spread, writer)
                 answer = Answer(memory=memory)
             case Assist(task=task, spread=spread):
                 self._executor = None

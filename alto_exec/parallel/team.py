@@ -78,9 +78,10 @@ class Team:
     def forget(self, job: JobId) -> None:
         """A rank that a job has left knows nothing of it."""
 
-    def start(self, task: TaskId, spread: Spread) -> MemoryModel:
-        """Come up with the task's backbone; what each of the ranks can hold."""
-        models = [answer.memory for answer in self._all(Start(task, spread))]
+    def start(self, task: TaskId, spread: Spread, writer: str | None = None) -> MemoryModel:
+        """Come up with the task's backbone, as this writer of the run's folder; what each of the
+        ranks can hold."""
+        models = [answer.memory for answer in self._all(Start(task, spread, writer))]
         found = [model for model in models if model is not None]
         here = ranks_in_one_memory(self._ranks.device, self._ranks.size)
         return replace(

@@ -3,7 +3,6 @@
 import os
 import threading
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -43,20 +42,20 @@ class Duty:
         if is_launched_beside_another():
             threading.Thread(target=self._follow, name="training", daemon=True).start()
             return None
-        return Worker(lambda _: self._caught_up(*self._team()), self.hold_seconds)
+        return Worker(self._team, self.hold_seconds)
 
-    def _executor(self, await_leave: Callable[[], None]) -> tuple[Crew, MemoryModel]:
+    def _executor(self) -> tuple[Crew, MemoryModel]:
         self._check_place()
-        executor, memory = self.start()
-        executor.keeper.await_leave = await_leave
-        return self._caught_up(executor, memory)
+        return self._caught_up(*self.start())
 
-    def _team(self) -> tuple[Team, MemoryModel]:
+    def _team(self) -> tuple[Crew, MemoryModel]:
         self._check_place()
         ranks, member = self._joined()
         team = Team(ranks, member)
         spread = spread_of(self.start.prepared, self.start.spec, ranks)
-        return team, team.start(self.start.prepared.task.id, spread)
+        writer = self.start.directory.writer
+        memory = team.start(self.start.prepared.task.id, spread, writer)
+        return self._caught_up(team, memory)
 
     def _caught_up(self, crew: Crew, memory: MemoryModel) -> tuple[Crew, MemoryModel]:
         """Whatever the log tells of is on disk from now on: an executor may be lost before it has

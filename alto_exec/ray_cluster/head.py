@@ -112,7 +112,7 @@ class RayBackend(TrainingBackend):
             case StartExecutor(task=task_id, gpus=gpus):
                 self._starts[task_id] += 1
                 task = self._view.tasks()[task_id].on(len(gpus))
-                if start := self._files.start_of(task):
+                if start := self._files.next_start(task):
                     start = replace(start, reported=_reported(task, self._reported, self._view))
                     self._roster.start(task_id, self._starts[task_id], start, gpus)
                 else:

@@ -62,16 +62,15 @@ class Crew(Protocol):
 class Worker:
     """One thread trains; those of the caller only pass messages.
 
-    A worker that nobody has listened to for `hold_seconds` trains and writes no more, since its
-    place may have been given to another: not before it is listened to again.
+    A worker that nobody has listened to for `hold_seconds` trains no more, since its place may have
+    been given to another: not before it is listened to again.
     """
 
     def __init__(
         self,
-        start: Callable[[Callable[[], None]], tuple[Crew, MemoryModel]],
+        start: Callable[[], tuple[Crew, MemoryModel]],
         hold_seconds: float,
     ) -> None:
-        """`start` is given what waits until the crew may write."""
         self._start = start
         self._hold_seconds = hold_seconds
         self._changed = threading.Condition()  # guards all that both sides use
@@ -106,7 +105,7 @@ class Worker:
 
     def _work(self) -> None:
         try:
-            executor, memory = self._start(self._be_heard)
+            executor, memory = self._start()
             self._tell([Ready(memory)])
             while True:
                 self._carry_out_orders(executor)
@@ -190,10 +189,6 @@ class Worker:
             self._news.extend(news)
             self._answers_due = time.monotonic() + _ANSWER_SECONDS
             self._changed.notify_all()
-
-    def _be_heard(self) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._silence() <= self._hold_seconds)
 
     def _silence(self) -> float:
         return time.monotonic() - self._heard_at

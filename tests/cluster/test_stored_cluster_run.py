@@ -45,7 +45,7 @@ def test_a_lost_node_and_then_the_heads_own_disk(nodes: Any, tmp_path: Path) -> 
     finally:
         head.kill()
         head.join()
-    assert not {"jobs", "checkpoints", "writer"} & {path.name for path in out.iterdir()}
+    assert not {"jobs", "checkpoints", "writers", "claim"} & {path.name for path in out.iterdir()}
     assert (there / "run.jsonl").is_file()
     lines = (out / "run.jsonl").read_bytes().splitlines(keepends=True)
     (there / "run.jsonl").write_bytes(b"".join(lines[:-8]))

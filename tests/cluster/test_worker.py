@@ -40,7 +40,6 @@ class Steps:
     """Counts steps in place of training; reports come as they are due."""
 
     def __init__(self) -> None:
-        self.await_leave: Callable[[], None] = lambda: None
         self.training: list[JobId] = []
         self.waiting: dict[JobId, int] = {}
         self.steps: dict[JobId, int] = {}
@@ -137,8 +136,7 @@ def steps() -> Steps:
 
 
 def worker_of(steps: Steps, hold: float = 60.0) -> Worker:
-    def start(await_leave: Callable[[], None]) -> tuple[Executor, Any]:
-        steps.await_leave = await_leave
+    def start() -> tuple[Executor, Any]:
         return cast(Executor, steps), memory(10)
 
     return Worker(start, hold)
@@ -311,21 +309,6 @@ def test_a_worker_that_nobody_listens_to_trains_no_more(steps: Steps) -> None:
     await_that(lambda: trains_when_it_is_listened_to(held_at))
 
 
-def test_a_worker_that_nobody_listens_to_writes_no_more(steps: Steps) -> None:
-    """One that was stopped, and taken for lost, has been silent by the same clock."""
-    worker = worker_of(steps, hold=0.5)
-    worker.listen(Call(0, SECONDS))
-    steps.await_leave()
-    threading.Event().wait(1.0)
-    writer = threading.Thread(target=steps.await_leave)
-    writer.start()
-    writer.join(0.5)
-    assert writer.is_alive()
-    worker.listen(Call(1, 0.0))
-    writer.join(SECONDS)
-    assert not writer.is_alive()
-
-
 @pytest.mark.parametrize(
     ("error", "news"),
     [
@@ -334,7 +317,7 @@ def test_a_worker_that_nobody_listens_to_writes_no_more(steps: Steps) -> None:
     ],
 )
 def test_an_error_is_told(error: Exception, news: Broken) -> None:
-    def start(_: Callable[[], None]) -> tuple[Executor, Any]:
+    def start() -> tuple[Executor, Any]:
         raise error
 
     assert Listener(Worker(start, 60.0)).next() == news

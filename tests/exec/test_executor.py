@@ -34,11 +34,14 @@ STEADY = job("steady", accumulation=2, seed=1)
 JOBS = (STEADY, job("wide", rank=7, batch_size=3), job("short", steps=2, reports=2, seed=2))
 
 
-def new_executor(folder: Path, *, is_durable: bool = True, in_8_bits: bool = False) -> Executor:
+def new_executor(
+    folder: Path | RunDirectory, *, is_durable: bool = True, in_8_bits: bool = False
+) -> Executor:
     dataset = Dataset(tuple(TRAIN), tuple(VALIDATION), Dropped(0, 0), 0)
     backbone = Backbone(tiny_model("llama"))
     bank = AdapterBank(backbone.shapes, backbone.device, rows=0, in_8_bits=in_8_bits)
-    return Executor(backbone, dataset, RunDirectory(folder), bank=bank, is_durable=is_durable)
+    directory = RunDirectory(folder) if isinstance(folder, Path) else folder
+    return Executor(backbone, dataset, directory, bank=bank, is_durable=is_durable)
 
 
 @dataclass(slots=True)

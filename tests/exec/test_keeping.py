@@ -11,7 +11,6 @@ import torch
 from alto_exec import executor as executor_module
 from alto_exec import keeping
 from alto_exec.checkpoint import Checkpoint, kept_step
-from alto_exec.claims import claim_folder
 from alto_exec.executor import Executor
 from alto_exec.peft_format import read_adapter, write_adapter
 from alto_exec.step import train_pass
@@ -325,26 +324,3 @@ def test_no_state_is_kept_of_a_job_at_its_end(
         assert kept_step(RunDirectory(tmp_path).checkpoint(short.id)) == 1
     assert [report.step for report in story.reports[short.id]] == [1, 2]
     assert (RunDirectory(tmp_path).job_folder(short.id) / "adapter_config.json").exists()
-
-
-@pytest.mark.parametrize("is_replaced", [False, True])
-def test_nothing_is_written_before_somebody_listens(is_replaced: bool, tmp_path: Path) -> None:
-    """Who was silent may have been taken for lost: it looks whose the folder is after that."""
-    executor, story = new_executor(tmp_path), Story()
-    story.hear(executor.launch(STEADY))
-    finish(executor, story, passes=5)
-    is_heard = threading.Event()
-    executor.keeper.await_leave = lambda: assert_that(is_heard.wait(60))
-    executor.keeper.keep_best(STEADY)
-    weights = RunDirectory(tmp_path).job_folder(STEADY.id) / "adapter_model.safetensors"
-    time.sleep(0.3)
-    assert not weights.exists()
-    if is_replaced:
-        claim_folder(RunDirectory(tmp_path))
-    is_heard.set()
-    executor.keeper.settle(STEADY.id)
-    assert weights.exists() is not is_replaced
-
-
-def assert_that(holds: bool) -> None:
-    assert holds

@@ -18,6 +18,7 @@ from alto_exec.preparation import prepare
 from alto_exec.tuning import Options, tune_at
 from alto_policy.layout import Layout, Spread
 from alto_policy.policies.fifo import FifoSettings
+from alto_runs.directory import RunDirectory
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import Study
@@ -71,6 +72,7 @@ def test_a_killed_rank_costs_nothing(study: Study, expected: Result, tmp_path: P
         *warnings, line = said(folder, 0)
         assert not any("Traceback" in each for each in warnings)
         assert line.startswith("alto: rank 0 of 2 stops, since another is gone; --resume goes on")
+        assert len(RunDirectory(folder / "run").writers.names()) == 1, "of both of them"
     finally:
         for process in ranks:
             process.kill()

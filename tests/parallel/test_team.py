@@ -1,6 +1,7 @@
 """A team of ranks is an executor like any other: jobs come, report, move, are evicted, and end."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from safetensors.torch import load_file
 
 from alto_exec import keeping
 from alto_exec.bank import AdapterBank
+from alto_exec.claims import succeeding
 from alto_exec.data.dataset import Dataset, Dropped
 from alto_exec.decoder import Decoder
 from alto_exec.executor import Executor, Report
@@ -49,10 +51,22 @@ class Narrow(Executor):
         return super().advance()
 
 
-def new_executor(kind: type[Executor], model: FrozenModel, folder: Path) -> Executor:
+def new_executor(kind: type[Executor], model: FrozenModel, directory: RunDirectory) -> Executor:
     dataset = Dataset(tuple(TRAIN), tuple(VALIDATION), Dropped(0, 0), 0)
     bank = AdapterBank(model.shapes, model.device, rows=0)
-    return kind(model, dataset, RunDirectory(folder), bank=bank)
+    return kind(model, dataset, directory, bank=bank)
+
+
+def start_on(
+    kind: type[Executor],
+    model: FrozenModel,
+    folder: Path,
+    task: TaskId,
+    spread: Spread,
+    writer: str | None,
+) -> tuple[Executor, MemoryModel]:
+    assert writer is not None, "each rank writes as the leader does"
+    return new_executor(kind, model, RunDirectory(folder, writer=writer)), MEMORY
 
 
 def end_those_at_their_ends(executor: Executor | Team, story: Story) -> None:
@@ -69,14 +83,15 @@ def train_together(ranks: Ranks, folder: Path) -> tuple[Story, MemoryModel, int]
         kind = Narrow if ranks.rank == 1 else Executor
         loader = Loader(
             load=lambda task, spread: model,
-            start=lambda task, spread: (new_executor(kind, model, folder), MEMORY),
+            start=partial(start_on, kind, model, folder),
         )
         member = Member(ranks, {each.id: each for each in JOBS}, loader)
         if not ranks.is_leader:
             member.follow()
             return None
         team, story = Team(ranks, member), Story()
-        memory = team.start(TaskId("task"), Spread(layout=Layout.SHARDS))
+        writer = succeeding(RunDirectory(folder), TaskId("task")).writer
+        memory = team.start(TaskId("task"), Spread(layout=Layout.SHARDS), writer)
         for each, rank in ((STEADY, 1), (WIDE, 0), (SHORT, 1), (BROKEN, 0)):
             story.hear(team.launch(each, rank))
         places = dict(play(team, story, folder))
@@ -119,7 +134,7 @@ def test_as_on_one_device_whatever_happens_to_the_jobs(folder: Path) -> None:
     assert memory == MemoryModel(capacity=300, fixed=10, per_rank=1, per_token=1)
     with in_double_precision():
         executor, expected = (
-            new_executor(Executor, Decoder(model_of("llama")), folder / "one"),
+            new_executor(Executor, Decoder(model_of("llama")), RunDirectory(folder / "one")),
             Story(),
         )
         for each in JOBS:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from alto_exec import keeping, tune
 from alto_policy.runlog import Entry
-from alto_runs.directory import LogWriter
+from alto_runs.directory import LogWriter, RunDirectory
 from alto_runs.result import Result
 from alto_runs.study import Study
 from tests.forked import forked
@@ -123,5 +123,8 @@ def test_a_stopped_job_leaves_the_adapter_that_the_log_tells_of(
         dying.setattr(LogWriter, "write_entry", write_or_die)
         with pytest.raises(Died):
             tune(study, tmp_path / "run", console=Console(quiet=True))
+    writers = RunDirectory(tmp_path / "run").writers
+    assert len(writers.names()) == 1, "its executor writes while it has leave"
     train(study, tmp_path / "run")
+    assert not writers.names()
     assert_same_outcome(Result(tmp_path / "run"), undisturbed[0])
