@@ -6,7 +6,7 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from alto_policy.types import Hyperparameters
+from alto_policy.types import Hyperparameters, Job, JobId
 from alto_runs.fields import FieldError, decode_fields, encode_fields, unknown_key
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "configuration",
     "configurations",
     "grid_size",
+    "numbered_jobs",
     "parse_jobs",
     "parse_search",
     "written_jobs",
@@ -62,6 +63,24 @@ PAPER_GRID = (
     Axis("rank", (16, 32, 64)),
     Axis("batch_size", (1, 2, 4, 8)),
 )
+
+
+def numbered_jobs(
+    name: str, tried: Iterable[Hyperparameters], *, samples: int, reports: int, digits: int = 2
+) -> tuple[Job, ...]:
+    """Jobs `name-00` and so on, each on so many samples, the last batch rounded up."""
+    jobs = []
+    for number, hyperparameters in enumerate(tried):
+        steps = max(1, -(-samples // hyperparameters.samples_per_step))
+        jobs.append(
+            Job(
+                id=JobId(f"{name}-{number:0{digits}}"),
+                hyperparameters=hyperparameters,
+                steps=steps,
+                reports=min(reports, steps),
+            )
+        )
+    return tuple(jobs)
 
 
 def parse_search(given: object) -> tuple[Axis | Range, ...]:

@@ -20,7 +20,7 @@ from pydantic import (
 
 from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
-from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
+from alto_policy.types import Hyperparameters, Task, TaskId
 from alto_runs.document import dump_document, parse_document, read_document
 from alto_runs.drawn_jobs import drawn
 from alto_runs.errors import UserError
@@ -35,6 +35,7 @@ from alto_runs.search import (
     check_grid,
     configurations,
     grid_size,
+    numbered_jobs,
     parse_jobs,
     parse_search,
     written_jobs,
@@ -316,19 +317,9 @@ def expand(name: str, spec: TaskSpec, *, num_samples: int, max_length: int) -> T
     """
     configurations = spec.configurations
     budget = spec.budget.num_samples(num_samples)
-    width = max(2, len(str(len(configurations) - 1)))
-    jobs = []
-    for number, hyperparameters in enumerate(configurations):
-        steps = max(1, math.ceil(budget / hyperparameters.samples_per_step))
-        jobs.append(
-            Job(
-                id=JobId(f"{name}-{number:0{width}}"),
-                hyperparameters=hyperparameters,
-                steps=steps,
-                reports=min(spec.reports, steps),
-            )
-        )
-    return Task(id=TaskId(name), jobs=tuple(jobs), backbone=spec.model, max_length=max_length)
+    digits = max(2, len(str(len(configurations) - 1)))
+    jobs = numbered_jobs(name, configurations, samples=budget, reports=spec.reports, digits=digits)
+    return Task(id=TaskId(name), jobs=jobs, backbone=spec.model, max_length=max_length)
 
 
 def _with_tasks(document: dict[str, Any]) -> dict[str, Any]:

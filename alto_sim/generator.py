@@ -14,7 +14,8 @@ from itertools import accumulate, pairwise, product
 from typing import TypeVar
 
 from alto_policy.events import TaskArrived
-from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
+from alto_policy.types import Hyperparameters, Task, TaskId
+from alto_runs.search import numbered_jobs
 
 __all__ = [
     "PAPER_MIX",
@@ -184,19 +185,14 @@ class TaskMix:
         samples = self.data.draw(dice) * self.epochs
         return Task(
             id=TaskId(name),
-            jobs=tuple(
-                self._job(JobId(f"{name}-{number:03}"), point, samples)
-                for number, point in enumerate(model.search.points())
+            jobs=numbered_jobs(
+                name, model.search.points(), samples=samples, reports=self.reports, digits=3
             ),
             backbone=model.backbone,
             max_length=length,
             num_gpus=num_gpus or model.num_gpus,
             tenant=_weighted(*_columns(self.tenants), dice),
         )
-
-    def _job(self, name: JobId, point: Hyperparameters, samples: int) -> Job:
-        steps = max(1, -(-samples // point.samples_per_step))
-        return Job(id=name, hyperparameters=point, steps=steps, reports=min(self.reports, steps))
 
 
 # The paper's models, GPUs and search spaces (section 5, appendix A.4); small models asked for most.

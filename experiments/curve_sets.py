@@ -19,7 +19,7 @@ from alto_policy.policies.sequential import SequentialSettings
 from alto_policy.runlog import RunLog
 from alto_policy.types import Job, JobId, Task, TaskId
 from alto_runs.directory import RunDirectory, read_run_log, runs_below
-from alto_runs.search import PAPER_GRID, configurations
+from alto_runs.search import PAPER_GRID, configurations, numbered_jobs
 from alto_runs.study import load_study
 from alto_sim.curves import Losses
 from alto_sim.curves_generated import DEFAULT_SHAPE, GeneratedCurves, Shape
@@ -260,18 +260,9 @@ def origins(sets: Iterable[CurveSet]) -> tuple[str, ...]:
 
 def paper_task(name: str, backbone: str = "SmolLM2-135M", max_length: int = 256) -> Task:
     """The paper's search for one GPU."""
-    jobs = []
-    for number, chosen in enumerate(configurations(PAPER_GRID)):
-        steps = -(-_SAMPLES // chosen.samples_per_step)
-        jobs.append(
-            Job(
-                id=JobId(f"{name}-{number:02}"),
-                hyperparameters=chosen,
-                steps=steps,
-                reports=_REPORTS,
-            )
-        )
-    return Task(id=TaskId(name), jobs=tuple(jobs), backbone=backbone, max_length=max_length)
+    tried = configurations(PAPER_GRID)
+    jobs = numbered_jobs(name, tried, samples=_SAMPLES, reports=_REPORTS)
+    return Task(id=TaskId(name), jobs=jobs, backbone=backbone, max_length=max_length)
 
 
 def _reports(job: Job, curves: GeneratedCurves) -> Iterable[LossReported]:

@@ -39,7 +39,7 @@ from alto_policy.events import TaskArrived
 from alto_policy.planner import Planner
 from alto_policy.policies.alto import Alto, AltoSettings
 from alto_policy.policies.alto_plus import AltoPlus, AltoPlusSettings
-from alto_policy.types import Job, JobId, Task, TaskId
+from alto_policy.types import Task, TaskId
 from alto_runs.costs.durations import ExpectedExits, TaskDurations
 from alto_runs.costs.machine_costs import ExecutorChoices, Machine
 from alto_runs.costs.step_profile import StepProfile
@@ -48,6 +48,7 @@ from alto_runs.history import Follower
 from alto_runs.metrics import Metrics, measure
 from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, figure_of
+from alto_runs.search import numbered_jobs
 from alto_sim.backend import SimBackend
 from alto_sim.curves_generated import GeneratedCurves
 from alto_sim.generator import PAPER_MIX, Search
@@ -226,20 +227,9 @@ def _machine(*, is_batched: bool) -> Machine:
 
 
 def _task(name: str, backbone: str, num_gpus: int, search: Search) -> Task:
-    jobs = []
-    for number, chosen in enumerate(search.points()):
-        steps = -(-_SAMPLES // chosen.samples_per_step)
-        jobs.append(
-            Job(
-                id=JobId(f"{name}-{number:02}"),
-                hyperparameters=chosen,
-                steps=steps,
-                reports=_REPORTS,
-            )
-        )
     return Task(
         id=TaskId(name),
-        jobs=tuple(jobs),
+        jobs=numbered_jobs(name, search.points(), samples=_SAMPLES, reports=_REPORTS),
         backbone=backbone,
         max_length=_LENGTH,
         num_gpus=num_gpus,
