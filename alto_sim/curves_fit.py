@@ -1,10 +1,9 @@
-"""Fits the landscape of generated curves to the final losses of real sweeps, and tells how well."""
+"""Fits the landscape of generated curves to the final losses of real sweeps."""
 
 import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,7 @@ from alto_policy.types import Hyperparameters
 from alto_runs.errors import UserError
 from alto_sim.curves_landscape import DEFAULT_LANDSCAPE, Landscape
 
-__all__ = ["FinalLoss", "LandscapeFit", "fit_landscape", "fit_text", "read_sweep"]
+__all__ = ["FinalLoss", "LandscapeFit", "fit_landscape", "read_sweep"]
 
 Array = NDArray[np.float64]
 
@@ -114,31 +113,6 @@ def fit_landscape(runs: Sequence[FinalLoss], start: Landscape = DEFAULT_LANDSCAP
     return LandscapeFit(
         shape, tuple(runs), tuple(map(float, measured)), tuple(map(float, predicted))
     )
-
-
-def fit_text(fit: LandscapeFit) -> str:
-    """Measured and predicted excess by learning rate and rank, in per cent: their means."""
-    cells: dict[tuple[float, int], list[tuple[float, float]]] = {}
-    for run, measured, predicted in zip(fit.runs, fit.measured, fit.predicted, strict=True):
-        key = (run.hyperparameters.learning_rate, run.hyperparameters.rank)
-        cells.setdefault(key, []).append((measured, predicted))
-    ranks = sorted({rank for _, rank in cells})
-    lines = [f"{'rate':>8}" + "".join(f"{f'rank {rank}':>16}" for rank in ranks)]
-    for rate in sorted({rate for rate, _ in cells}):
-        line = f"{rate:>8.0e}"
-        for rank in ranks:
-            pairs = cells.get((rate, rank))
-            if pairs is None:
-                line += f"{'':>16}"
-            else:
-                means = [100 * fmean(values) for values in zip(*pairs, strict=True)]
-                line += f"{means[0]:>8.1f} /{means[1]:>5.1f}%"
-        lines.append(line)
-    lines.append(
-        f"{len(fit.runs)} runs, measured / predicted excess; the form explains "
-        f"{fit.explained:.0%} of the variance of its logarithm"
-    )
-    return "\n".join(lines) + "\n"
 
 
 def _theta(shape: Landscape) -> Array:
