@@ -139,7 +139,8 @@ def _tell_gains(axes: Axes, found: Sequence[tuple[int, float]], gains: Mapping[i
         if batch in gains:
             paper = f"\n(paper {_PAPER_PEAK}x)" if batch == _PAPER_PEAK_BATCH else ""
             told = f"{gains[batch]:.1f}x{paper}"
-            axes.annotate(told, (batch, speed), (0, -6), textcoords="offset points",
+            plain = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}
+            axes.annotate(told, (batch, speed), (0, -6), textcoords="offset points", bbox=plain,
                           ha="center", va="top", fontsize=7, color=INK)  # fmt: skip
 
 

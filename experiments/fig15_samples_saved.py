@@ -295,7 +295,7 @@ def _draw(rows: list[Row]) -> Figure:
         theirs.annotate(f"  {total:.0%}", (total, name), va="center", fontsize=8, color=INK)
     for axes, title in ((ours, "here"), (theirs, "paper")):
         axes.set_title(title, fontsize=9, color=INK)
-        axes.set_xlim(0, 1.1)
+        axes.set_xlim(0, 1.2)
         axes.set_xticks([tick / 5 for tick in range(6)], [f"{20 * tick}" for tick in range(6)])
         axes.invert_yaxis()
         axes.grid(axis="x", color=GRID)

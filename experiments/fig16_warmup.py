@@ -165,7 +165,9 @@ def _draw(axes: Axes, number: int, bands: dict[str, list[_Band]]) -> None:
             axes.fill_between(_SHARES, *limits, color=colour, alpha=0.12, lw=0)
     paper = ((_PAPER_RHO, _PAPER_RHO), _PAPER_COVERAGE)[number]
     axes.plot((0.05, 0.05), paper, color=MUTED, lw=4, alpha=0.5, marker="_", ms=12)
-    axes.annotate("paper, 5 %", (0.052, paper[0] - 0.06), fontsize=7, color=MUTED)
+    leader = {"arrowstyle": "-", "color": MUTED, "lw": 0.6}
+    axes.annotate("paper, 5 %", (0.05, paper[0]), (0.07, 0.44), fontsize=7, color=MUTED,
+                  arrowprops=leader)  # fmt: skip
     axes.set_title(_PANELS[number], fontsize=9, color=INK)
     axes.set_xlabel("warm-up, share of a job's samples")
     axes.set_ylim(0, 1.05)
