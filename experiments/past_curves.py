@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
 
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of
 from alto_sim.curves_fit import LandscapeFit, fit_landscape, read_sweep
@@ -182,8 +183,8 @@ def _draw_courses(
         shares = (np.arange(len(losses)) + 1) / len(losses)
         axes.plot(shares, losses, color=colour, linewidth=1.4, label=curves.name)
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.set_yticks([1, 1.2, 1.5, 2], ["1", "1.2", "1.5", "2"])
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("share of a job's steps")
     axes.set_ylabel("validation loss over the best of the search")
     axes.grid(color=GRID)
