@@ -80,6 +80,16 @@ class Options:
     artifacts: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What is trained, into which folder, and where."""
+
+    study: Study
+    prepared: Sequence[PreparedTask]
+    directory: RunDirectory
+    site: Site
+
+
 def _tune_together(study: Given, out: str | Path, options: Options) -> Result:
     from alto_exec.parallel.launched import joined
 
@@ -107,7 +117,7 @@ def tune_at(site: Site, study: Given, out: str | Path, options: Options) -> Resu
         shelf.claim(text, lambda there: options.resume and is_of_run(there, study))
     write_atomically(directory.study_path, text)
     with mirrored(directory):
-        _train(study, prepared, directory, options.console or Console(stderr=True), site)
+        _train(_Run(study, prepared, directory, site), options.console or Console(stderr=True))
     collect_work(directory)
     result = write_result(directory)
     tidy(directory)
@@ -137,45 +147,31 @@ def _settled(study: Study, directory: RunDirectory, site: Site) -> Study:
     )
 
 
-def _train(
-    study: Study,
-    prepared: Sequence[PreparedTask],
-    directory: RunDirectory,
-    console: Console,
-    site: Site,
-) -> None:
-    by_id = {one.task.id: one for one in prepared}
+def _train(begun: _Run, console: Console) -> None:
+    directory = begun.directory
+    by_id = {one.task.id: one for one in begun.prepared}
 
     def start_of(task: Task) -> Start:
         one = by_id[task.id].on(task.num_gpus)
         one.tell_lengths(directory)
-        return Start(one, study.executor, directory.absolute())
+        return Start(one, begun.study.executor, directory.absolute())
 
     files = TaskFiles(start_of, lambda _: directory, _refuse)
     perseverance = Perseverance()
     try:
-        perseverance.go_on(
-            lambda: _go_on(perseverance, study, prepared, directory, console, site, files)
-        )
+        perseverance.go_on(lambda: _go_on(begun, files, perseverance, console))
     except UndecidedError as error:
         raise UserError(f"{error}, again and again as its jobs were to stop") from error
 
 
-def _go_on(
-    perseverance: Perseverance,
-    study: Study,
-    prepared: Sequence[PreparedTask],
-    directory: RunDirectory,
-    console: Console,
-    site: Site,
-    files: TaskFiles,
-) -> None:
+def _go_on(begun: _Run, files: TaskFiles, perseverance: Perseverance, console: Console) -> None:
     """From where the log ends."""
+    study, directory, site = begun.study, begun.directory, begun.site
     policy = build(study.policy)
     with LogWriter(directory.log_path) as writer:
         directory.sweep()
         found = read_run_log(directory.log_path)
-        header = found.header or _header(study, prepared, site)
+        header = found.header or _header(begun)
         if found.header is None:
             writer.write_header(header)
         ledger = Cluster(header.gpus)
@@ -185,7 +181,7 @@ def _go_on(
         if found.header is not None:
             past = replace(past, move=site.move(study.executor, past, ledger))
         arrived = {task.id for task in past.tasks}
-        coming = GivenTasks(one.task for one in prepared if one.task.id not in arrived)
+        coming = GivenTasks(one.task for one in begun.prepared if one.task.id not in arrived)
         to_train = RunToTrain(
             spec=study.executor,
             inbox=coming,
@@ -213,12 +209,9 @@ def _refuse(task: TaskId, why: str) -> None:
     raise UserError(why)
 
 
-def _header(study: Study, prepared: Sequence[PreparedTask], site: Site) -> Header:
-    gpus = site.gpus(study.executor)
-    made_by = facts(study.executor, gpus, _kernels(study, prepared))
-    return Header(policy=study.policy, gpus=gpus, made_by=made_by)
-
-
-def _kernels(study: Study, prepared: Sequence[PreparedTask]) -> str:
-    """Of all tasks, each way of computing told once."""
-    return "; ".join(dict.fromkeys(one.kernels(study.executor) for one in prepared))
+def _header(begun: _Run) -> Header:
+    spec = begun.study.executor
+    gpus = begun.site.gpus(spec)
+    ways = dict.fromkeys(one.kernels(spec) for one in begun.prepared)  # each of them told once
+    made_by = facts(spec, gpus, "; ".join(ways))
+    return Header(policy=begun.study.policy, gpus=gpus, made_by=made_by)
