@@ -21,6 +21,7 @@ from alto_runs.comparison import Comparison
 from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
 from alto_runs.result import Result
+from alto_runs.scratch import sweep_folders
 from alto_runs.study import ExecutorSpec, Study
 
 __all__ = [
@@ -135,6 +136,8 @@ class ThisMachine:
 
     @contextmanager
     def backend(self, run: RunToTrain) -> Iterator[TrainingBackend]:
+        sweep_folders()
+
         def start(task: Task) -> StartedExecutor | None:
             begin = run.files.next_start(task)
             try:

@@ -40,8 +40,8 @@ def tidy(directory: RunDirectory) -> None:
     """All jobs have ended: nobody goes on from their states, and nobody writes."""
     directory.writers.remove()
     directory.checkpoints.remove()
+    (directory.artifacts / MEETINGS).remove()
     if isinstance(store := directory.artifacts, StoredArtifact):
-        (store / MEETINGS).remove()
         store.remove_partial()
 
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from uuid import uuid4
 
 from alto_runs.errors import UserError
+from alto_runs.scratch import held_folder
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -210,8 +210,8 @@ class StoredArtifact:
 
     @contextmanager
     def fetched(self) -> Iterator[Path]:
-        with TemporaryDirectory(prefix="alto-") as folder:
-            here = Path(folder) / posixpath.basename(self.url)
+        with held_folder() as folder:
+            here = folder / posixpath.basename(self.url)
             self._do(lambda files, path: files.get_file(path, str(here)))
             yield here
 

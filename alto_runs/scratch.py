@@ -30,14 +30,17 @@ def held_folder() -> Iterator[Path]:
 
 def hold_folder() -> tuple[str, int]:
     """Its path, and a descriptor that holds it as long as it is open here or in a fork."""
-    while True:
+    while True:  # until it is not swept away before it is held
         path = tempfile.mkdtemp(prefix=_PREFIX)
-        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue
         with suppress(OSError):  # some file systems know no locks: nobody sweeps there either
             fcntl.flock(lock, fcntl.LOCK_SH)
         if os.path.isdir(path):
             return path, lock
-        os.close(lock)  # it was swept away between the two
+        os.close(lock)
 
 
 def sweep_folders() -> None:

@@ -218,7 +218,6 @@ def _begin(
     telling: "Connection[str, str]",
 ) -> None:
     """In a process of its own."""
-    _die_with_parent()
     try:
         work(orders, has_failed)
     except UserError as error:
@@ -229,6 +228,7 @@ def _check(orders: Orders, has_failed: bool) -> None:
     from alto_service.checker import check_submissions
 
     path, settings, roots, _ = orders
+    _die_with_parent()
     check_submissions(path, settings, roots)
 
 
@@ -236,6 +236,11 @@ def _train(orders: Orders, has_failed: bool) -> None:
     from alto_service.trainer import train_studies
 
     path, settings, roots, cluster = orders
+    if cluster == "local":
+        from alto_exec.ray_cluster.local import begin_ahead
+
+        begin_ahead()  # while this process has no other thread
+    _die_with_parent()
     train_studies(path, settings, roots, has_failed=has_failed, cluster=cluster)
 
 

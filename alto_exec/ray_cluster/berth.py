@@ -1,21 +1,23 @@
 """The actors of a node: one that has executors' processes forked, and one for each that is.
 
-Neither imports what training needs. They reach Ray's processes by value, so that this package,
-which does, need not be imported there.
+Neither imports what training needs. They reach Ray's processes by value, and so does what they
+import of ours: this package, which imports it, need not be imported there.
 """
 
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from multiprocessing.connection import Connection
 from typing import IO, Any
 from uuid import uuid4
+
+from alto_runs.scratch import held_folder, hold_folder, sweep_folders
 
 __all__ = ["DEVICES", "MEETING", "NVML_CHECK", "ZYGOTE", "Berth", "Nursery"]
 
@@ -33,6 +35,7 @@ class Nursery:
     def __init__(self) -> None:
         import ray
 
+        sweep_folders()
         self._node = ray.get_runtime_context().get_node_id()
         self._requests, self._answers = _forked_by_the_head() or _zygote(self._node)
 
@@ -65,6 +68,7 @@ class Berth:
         self._vacant_seconds = vacant_seconds
         self._group = get_current_placement_group()
         self._meeting: str | None = None
+        self._meeting_folder: tuple[str, int] | None = None  # for one of this node's own ranks
         self._tenant = ""
         self._is_following = False
         self._is_awaited = True  # its process is on its way
@@ -84,7 +88,11 @@ class Berth:
         """Where ranks may meet next: a file that the first of them makes, in a folder that all see
         if they are on several nodes. A port that is free now may be taken by then."""
         self._forget_meeting()
-        self._meeting = os.path.join(folder or tempfile.gettempdir(), f".alto-{uuid4().hex}")
+        if folder is None:
+            self._meeting_folder = hold_folder()
+            folder = self._meeting_folder[0]
+        os.makedirs(folder, exist_ok=True)
+        self._meeting = os.path.join(folder, uuid4().hex)
         return {MEETING: f"file://{self._meeting}"}
 
     def house(
@@ -142,6 +150,10 @@ class Berth:
         if self._meeting is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._meeting)
+        held, self._meeting_folder = self._meeting_folder, None
+        if held is not None:
+            shutil.rmtree(held[0], ignore_errors=True)
+            os.close(held[1])
 
     def _outlive(self) -> None:
         from ray.util.placement_group import remove_placement_group
@@ -203,9 +215,8 @@ class _Process:
 def _forked(nursery: Any, environment: dict[str, str]) -> _Process:
     import ray
 
-    folder = tempfile.TemporaryDirectory(prefix="alto-")
-    with folder, socket.socket(socket.AF_UNIX) as server:
-        meeting = os.path.join(folder.name, "meeting")
+    with held_folder() as folder, socket.socket(socket.AF_UNIX) as server:
+        meeting = os.path.join(folder, "meeting")
         server.bind(meeting)
         server.listen()
         ray.get(nursery.bear.remote(meeting, environment))

@@ -5,8 +5,6 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -32,6 +30,7 @@ from alto_runs.comparison import Comparison
 from alto_runs.errors import UserError
 from alto_runs.leaderboard import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Standing
 from alto_runs.result import Best, Result
+from alto_runs.scratch import held_folder
 from alto_runs.study import ExecutorSpec, Study
 
 __all__ = ["LOCAL", "RayCluster", "connected"]
@@ -176,15 +175,15 @@ def _compare(
     """In a process of the cluster."""
     assert study.executor.threads is not None
     torch.set_num_threads(study.executor.threads)
-    with TemporaryDirectory(prefix="alto-") as folder:
+    with held_folder() as folder:
 
         def best_of(task: TaskId) -> Best | None:
             if (packed := winners[task]) is None:
                 return None
             standing, files = packed
             for name, content in files.items():
-                (Path(folder) / name).write_bytes(content)
-            return Best(standing, Path(folder))
+                (folder / name).write_bytes(content)
+            return Best(standing, folder)
 
         return _compare_each(study, prepared, best_of)
 

@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from alto_exec.ray_cluster.berth import ZYGOTE
+from alto_runs.scratch import hold_folder
 
 __all__ = ["OwnNode", "begin_ahead", "end", "made"]
 
@@ -44,7 +44,8 @@ def begin_ahead() -> None:
     """In a process that has begun and imported nothing: have it made while this one imports what
     training needs, and leave a fork of this one ready for its nursery."""
     door = socket.socket(socket.AF_UNIX)
-    door.bind(os.path.join(tempfile.mkdtemp(prefix="alto-"), "zygote"))
+    folder, _ = hold_folder()  # the fork holds it too
+    door.bind(os.path.join(folder, "zygote"))
     door.listen(1)
     _begin({ZYGOTE: door.getsockname()})
     from alto_exec.ray_cluster.zygote import fork_ahead

@@ -5,6 +5,7 @@ from typing import Any
 
 from alto_exec.ray_cluster import berth
 from alto_exec.ray_cluster.devices import Node
+from alto_runs import scratch
 
 __all__ = ["Nurseries", "actor_of"]
 
@@ -44,6 +45,7 @@ def actor_of(kind: type, **groups: int) -> Any:
     """The class for Ray, by value; calls of one group are carried out in their order."""
     import ray
 
-    ray.cloudpickle.register_pickle_by_value(berth)
+    for module in (berth, scratch):
+        ray.cloudpickle.register_pickle_by_value(module)
     as_actor: Any = ray.remote  # its types do not know of concurrency groups
     return as_actor(concurrency_groups=groups)(kind) if groups else as_actor(kind)

@@ -9,9 +9,11 @@ that it need not wait for what we import.
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -36,6 +38,7 @@ _SYSTEM = {
     "kill_idle_workers_interval_ms": 10_000,
     "object_manager_timer_freq_ms": 1_000,
 }
+_HOLD = "alto"  # a file in the folder of a session
 # Processes that look for lines, for machines to rent, and for numbers to send to Ray's makers.
 _UNUSED = ("log_monitor", "monitor", "dashboard")
 
@@ -63,10 +66,14 @@ def main() -> None:
 
 def _hold() -> None:
     try:
-        _tell({"address": _begin(), "environment": _authentication(), "group": os.getpgrp()})
+        address, session = _begin()
+        _tell({"address": address, "environment": _authentication(), "group": os.getpgrp()})
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         _tell({"error": f"{type(error).__name__}: {error}"})
         return
+    with contextlib.suppress(OSError):  # they take room, and nothing else
+        _hold_session(session)
+        _sweep_sessions(session.parent)
     while True:
         signal.pause()
 
@@ -90,7 +97,32 @@ def _tell(told: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _begin() -> str:
+def _hold_session(session: Path) -> None:
+    """By a lock on a file in its folder, for as long as this process lives."""
+    file = os.open(session / f"{_HOLD}.new", os.O_WRONLY | os.O_CREAT, 0o600)
+    fcntl.flock(file, fcntl.LOCK_SH)
+    os.rename(session / f"{_HOLD}.new", session / _HOLD)  # nobody sees it before it is held
+
+
+def _sweep_sessions(folder: Path) -> None:
+    """Remove logs and sockets of those like this one that are no more, with all their processes."""
+    held = [path for path in folder.glob(f"session_*/{_HOLD}") if not path.parent.is_symlink()]
+    lines = b"".join(_command_lines()) if held else b""
+    for path in held:
+        with contextlib.suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fsencode(path.parent) not in lines:
+                shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def _command_lines() -> Iterator[bytes]:
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended
+            yield path.read_bytes()
+
+
+def _begin() -> tuple[str, Path]:
+    """Its address, and the folder of its logs and sockets."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
     from ray._private import worker
@@ -105,12 +137,12 @@ def _begin() -> str:
             _system_config=_SYSTEM,
         )
     node: Any = worker._global_node
-    address: str = node.gcs_address
+    address, session = str(node.gcs_address), Path(node.get_session_dir_path())
     for name in _UNUSED:
         getattr(node, f"kill_{name}")(check_alive=False)
     worker._global_node = None  # or the next line would end it
     ray.shutdown()
-    return address
+    return address, session
 
 
 @contextlib.contextmanager

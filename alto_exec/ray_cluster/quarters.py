@@ -45,7 +45,7 @@ class Quarters:
     def _meeting(self, directory: RunDirectory) -> Any:
         nodes = self.share.nodes
         if len(set(nodes)) == 1 or directory.stored_at is None:
-            shared = None if len(set(nodes)) == 1 else str(directory.path.absolute())
+            shared = None if len(set(nodes)) == 1 else str(directory.path.absolute() / MEETINGS)
             return self.berths[0].meeting.remote(shared)
         file = StoredArtifact(directory.stored_at) / MEETINGS / uuid4().hex
         return {MEETING: stored_meeting(address_of(nodes[0]), file)}

@@ -58,7 +58,7 @@ def test_ranks_of_two_nodes_end_as_one_device(
     assert result.log.header is not None
     assert len({gpu.node for gpu in result.log.header.gpus}) == 2
     assert replay_run(tmp_path / "run")[1] is None
-    assert not list((tmp_path / "run").glob(".alto-*"))  # where the ranks have met
+    assert not (tmp_path / "run" / "meetings").exists()  # where the ranks have met
     free, total = free_gpus(nodes.address)
     assert free == total
 

@@ -203,6 +203,7 @@ def test_where_ranks_have_met_is_forgotten_before_a_process_ends(
     monkeypatch.setattr(child, "end", look_and_end)
     berth.end()
     assert found == [False]
+    assert not meeting.parent.exists()
 
 
 def test_ranks_see_the_devices_of_all(

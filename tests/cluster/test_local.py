@@ -1,12 +1,16 @@
 """This machine as a cluster of its own, in processes of its own: Ray has one token for each."""
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
@@ -74,7 +78,7 @@ def test_a_command_that_is_killed_leaves_no_process(tmp_path: Path, seconds: flo
         else:
             time.sleep(seconds)
         command.send_signal(signal.SIGKILL)
-    assert _left(tmp_path) == []
+    assert left_in(tmp_path) == []
 
 
 @pytest.mark.timeout(120)
@@ -85,7 +89,70 @@ def test_a_mistake_that_is_found_early_leaves_no_process(tmp_path: Path) -> None
     (out / "something").touch()
     with _begun(study, out) as command:
         assert command.wait() == 2
-    assert _left(tmp_path) == []
+    assert left_in(tmp_path) == []
+
+
+HOLD = """
+import time
+from alto_exec.ray_cluster import local
+local.made()
+print("there", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.timeout(180)
+def test_what_killed_commands_have_left_is_swept_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what is of others, or has a living process."""
+    with TemporaryDirectory(dir="/tmp") as folder:  # sockets have short names
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        monkeypatch.setenv("ALTO_TEST", str(tmp_path))
+        there = Path(folder, "ray")
+        others, orphaned = there / "session_others", there / "session_orphaned"
+        others.mkdir(parents=True)
+        orphaned.mkdir()
+        (orphaned / "alto").touch()
+        line = [sys.executable, "-c", "import time; time.sleep(600)", f"--session_dir={orphaned}"]
+        begun: list[subprocess.Popen[str]] = [subprocess.Popen(line, text=True)]
+
+        def begin() -> Path:
+            before = set(there.glob("session_2*"))
+            command = [sys.executable, "-c", HOLD]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+            begun.append(process)
+            assert process.stdout is not None
+            assert process.stdout.readline() == "there\n"
+            (session,) = set(there.glob("session_2*")) - before
+            _await(lambda: (session / "alto").exists())
+            return session
+
+        try:
+            killed, living = begin(), begin()
+            with (living / "alto").open() as file, pytest.raises(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            begun[1].kill()
+            _await(lambda: str(killed) not in "".join(_lines_of(tmp_path)))
+            assert begin().is_dir()
+            _await(lambda: not killed.exists())
+            assert (living.is_dir(), others.is_dir(), orphaned.is_dir()) == (True, True, True)
+            begun[0].kill()
+            begun[0].wait()
+            begin()
+            _await(lambda: not orphaned.exists())
+        finally:
+            for process in begun:
+                process.kill()
+                process.communicate()
+        assert left_in(tmp_path) == []
+
+
+def _await(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def _begun(study: Path, out: Path) -> "subprocess.Popen[str]":
@@ -102,19 +169,27 @@ def _begun(study: Path, out: Path) -> "subprocess.Popen[str]":
     )
 
 
-def _left(folder: Path) -> list[str]:
+def left_in(folder: Path) -> list[str]:
+    """Lines of commands that are there after a while."""
     deadline = time.monotonic() + SECONDS
-    while (left := _named(folder)) and time.monotonic() < deadline:
+    while (left := _lines_of(folder)) and time.monotonic() < deadline:
         time.sleep(0.2)
     return left
 
 
-def _named(folder: Path) -> list[str]:
+def _lines_of(folder: Path) -> list[str]:
+    found = []
+    for process in named(folder):
+        with suppress(psutil.Error):
+            found.append(" ".join(process.cmdline()))
+    return found
+
+
+def named(folder: Path) -> list[psutil.Process]:
+    """All that were begun for a test with this folder."""
     found = []
     for process in psutil.process_iter():
-        try:
+        with suppress(psutil.Error):
             if process.environ().get("ALTO_TEST") == str(folder):
-                found.append(" ".join(process.cmdline()))
-        except psutil.Error:
-            continue
+                found.append(process)
     return found

@@ -34,12 +34,12 @@ PATIENCE_SECONDS = 240.0
 
 
 @contextmanager
-def served(out: Path, root: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+def served(out: Path, root: Path, port: int, *more: str) -> Iterator["subprocess.Popen[bytes]"]:
     """`alto serve` in a process of its own; killed at the end."""
     settings = root / "settings.yaml"
     settings.write_text("policy: {name: alto, warmup: 0.25}\n")
     options = ["--out", out, "--root", root, "--port", port, "--settings", settings]
-    command = [sys.executable, "-m", "alto_cli", "serve", *map(str, options)]
+    command = [sys.executable, "-m", "alto_cli", "serve", *map(str, options), *more]
     server = subprocess.Popen(command, cwd=ROOT)
     try:
         yield server
