@@ -41,6 +41,7 @@ class Gangs:
             gpu.id: (gpu.kind, gpu.node if same_node else "") for gpu in ordered
         }
         self.counts = Counter(self.place_of.values())
+        self.of_kind = Counter([gpu.kind for gpu in ordered])
         self._same_node = same_node
         self.is_uniform = len(self.counts) <= 1  # all GPUs are alike to a gang
         self._alike: dict[int, Widths] = {}  # of so many of them: a trace asks half a million times

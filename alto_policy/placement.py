@@ -23,7 +23,6 @@ __all__ = [
     "improve",
     "list_rule",
     "makespan",
-    "mold",
     "schedule",
     "search",
     "starts_now",
@@ -212,44 +211,6 @@ def starts_now(
         free -= width
         started.append(index)
     return started
-
-
-def mold(
-    seconds: Sequence[Callable[[int], float]], widths: Sequence[int], gpus: int
-) -> list[tuple[int, float]]:
-    """A width and its seconds for each task that could take several: greedy widening.
-
-    All begin narrow; the task that ends last gets the next width while the makespan of the list
-    rule falls, or while its own time does and the area bound allows.
-    """
-    allowed = sorted({width for width in widths if 1 <= width <= gpus})
-    if not allowed:
-        raise ValueError(f"widths must hold one from 1 to {gpus}, got {list(widths)}")
-    chosen = [0] * len(seconds)
-    times = [of(allowed[0]) for of in seconds]
-    best = _list_makespan(chosen, times, allowed, gpus)
-    kept = list(zip(chosen, times, strict=True))
-    while True:
-        wider = [i for i in range(len(seconds)) if chosen[i] + 1 < len(allowed)]
-        if not wider:
-            break
-        last = max(wider, key=lambda i: (times[i], -chosen[i]))
-        chosen[last] += 1
-        times[last] = seconds[last](allowed[chosen[last]])
-        area = math.fsum(allowed[c] * t for c, t in zip(chosen, times, strict=True)) / gpus
-        if area >= best:
-            break
-        found = _list_makespan(chosen, times, allowed, gpus)
-        if found < best:
-            best, kept = found, list(zip(chosen, times, strict=True))
-    return [(allowed[choice], time) for choice, time in kept]
-
-
-def _list_makespan(
-    chosen: Sequence[int], times: Sequence[float], widths: Sequence[int], gpus: int
-) -> float:
-    items = [Item(TaskId(""), widths[c], t) for c, t in zip(chosen, times, strict=True)]
-    return makespan(list_rule(items, Objective.MAKESPAN), items, Pool(gpus))
 
 
 @dataclass(slots=True)

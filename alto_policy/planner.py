@@ -1,11 +1,18 @@
 """Placement as a policy is given it: `Dispatch(place=Planner(...))` plans anew on every event."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Protocol
 
-from alto_policy.gangs import Gangs, Place
-from alto_policy.kind_placement import OnKinds, improve_on_kinds
+from alto_policy.gangs import Gangs
+from alto_policy.kind_placement import (
+    Lanes,
+    OnKinds,
+    improve_on_kinds,
+    on_each,
+    schedule_on_kinds,
+    starts_on_kinds,
+)
 from alto_policy.placement import Item, Objective, Pool, improve, list_rule, starts_now
 from alto_policy.types import Task, TaskId
 from alto_policy.view import ClusterView, Executor
@@ -13,7 +20,24 @@ from alto_policy.view import ClusterView, Executor
 __all__ = ["Improver", "Planner", "Remaining"]
 
 Remaining = Callable[[Task, ClusterView], float]  # seconds on its own GPUs, from where it stands
-Improver = Callable[[Sequence[Item], Pool, Sequence[int]], Sequence[int]]
+
+
+class Improver(Protocol):
+    """Makes a plan no worse, for the makespan."""
+
+    def __call__(self, items: Sequence[Item], pool: Pool, order: Sequence[int]) -> Sequence[int]:
+        """An order of the items."""
+
+    def on_kinds(
+        self,
+        items: Sequence[Item],
+        times: Sequence[OnKinds],
+        lanes: Lanes,
+        order: Sequence[int],
+        chosen: Sequence[int | None],
+    ) -> tuple[Sequence[int], Sequence[int | None]]:
+        """An order, and of each item the only kind on which it may be, or None; these are given."""
+
 
 _SOON = 1e-9  # seconds
 _LOST = 1e9
@@ -26,7 +50,7 @@ class Planner:
     for one that runs: exits shorten it. The last order is the first guess of the next search.
 
     Where there are several kinds of GPU a task takes `remaining` over its speed on each, and is
-    named with the one on which it starts. Nothing is reserved there, and no improver is asked.
+    named with the one on which it starts. There a plan reserves for all that wait, asked to or not.
     """
 
     def __init__(
@@ -46,9 +70,10 @@ class Planner:
         self._order: tuple[TaskId, ...] = ()
         self._items: dict[TaskId, Item] = {}  # of those that wait
         self._times: dict[TaskId, tuple[Item, OnKinds]] = {}  # the same on several kinds
+        self._chosen: dict[TaskId, str] = {}  # kinds, by the improver
         self._started: dict[TaskId, Task] = {}
         self._gangs: Gangs | None = None
-        self._counts: Mapping[Place, int] | None = None  # that the times belong to
+        self._timed_on: Gangs | None = None  # that the times belong to
 
     def __call__(self, tasks: Sequence[Task], cluster: ClusterView) -> Sequence[Task]:
         items = [self._item(task, cluster) for task in tasks]
@@ -81,30 +106,41 @@ class Planner:
         self, tasks: Sequence[Task], items: Sequence[Item], gangs: Gangs, cluster: ClusterView
     ) -> list[tuple[Task, Task]]:
         """Those that start now, and what they are named: of the kind on which they do."""
-        if gangs.counts is not self._counts:
-            self._counts = gangs.counts
+        if gangs is not self._timed_on:
+            self._timed_on = gangs
             self._times.clear()
         times = [self._time(task, item, gangs) for task, item in zip(tasks, items, strict=True)]
+        lanes = self._lanes(gangs, cluster)
+        order: Sequence[int]
         order, slots = improve_on_kinds(
             items,
             times,
-            self._lanes(gangs, cluster),
+            lanes,
             objective=self._objective,
             nodes=self._nodes,
             hints=self._hints(items),
         )
+        if self._improver is not None:
+            number = {kind: place for place, kind in enumerate(gangs.kinds)}
+            given = [number.get(self._chosen.get(item.id, "")) for item in items]
+            order, chosen = self._improver.on_kinds(items, times, lanes, order, given)
+            self._chosen = {
+                item.id: gangs.kinds[kind]
+                for item, kind in zip(items, chosen, strict=True)
+                if kind is not None
+            }
+            times = [on.only(kind) for on, kind in zip(times, chosen, strict=True)]
+            slots = schedule_on_kinds(order, items, times, lanes)
         self._order = tuple(items[index].id for index in order)
         return [
             (tasks[i], tasks[i] if kind is None else _narrowed(tasks[i], gangs.kinds[kind]))
-            for i in order
-            for kind in (slots[i].kind,)
-            if slots[i].start == 0.0
+            for i, kind in starts_on_kinds(order, items, times, lanes, slots)
         ]
 
     def _time(self, task: Task, item: Item, gangs: Gangs) -> OnKinds:
         known = self._times.get(task.id)
         if known is None or known[0] is not item:
-            known = self._times[task.id] = item, _on_each(task, item.seconds, gangs)
+            known = self._times[task.id] = item, on_each(task, item.seconds, gangs.of_kind)
         return known[1]
 
     def _lanes(self, gangs: Gangs, cluster: ClusterView) -> Sequence[Sequence[float]]:
@@ -153,20 +189,6 @@ class Planner:
 
 def _narrowed(task: Task, kind: str) -> Task:
     return replace(task, kinds=(kind,), speeds=())
-
-
-def _on_each(task: Task, seconds: float, gangs: Gangs) -> OnKinds:
-    """Of a task that takes so many seconds at a speed of 1."""
-    counts: Counter[str] = Counter()
-    for (kind, _), count in gangs.counts.items():
-        counts[kind] += count
-    kinds = gangs.kinds if task.kinds is None else task.kinds
-    speeds = task.speeds or (1.0,) * len(kinds)
-    on = {kind: seconds / speed for kind, speed in zip(kinds, speeds, strict=True)}
-    number = {kind: place for place, kind in enumerate(gangs.kinds)}
-    if alone := [kind for kind in kinds if counts[kind] >= task.num_gpus]:
-        return OnKinds(tuple([(number[kind], on[kind]) for kind in alone]))
-    return OnKinds(tuple([(number[kind], on[kind]) for kind in kinds]), max(on.values()))
 
 
 def _merged(known: Sequence[int], new: Iterable[int], items: Sequence[Item]) -> Sequence[int]:

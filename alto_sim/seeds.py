@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,20 +122,13 @@ class Simulation:
 
     def _gpus(self, kind: str, conditions: Conditions) -> tuple[Gpu, ...]:
         """Raises UserError for conditions that this cluster does not take."""
-        per_node, rule = conditions.gpus_per_node, conditions.placement
+        per_node = conditions.gpus_per_node
         if self.cluster is None:
             return gpus_of(self.num_gpus, gpus_per_node=per_node or GPUS_PER_NODE, kind=kind)
-        nodes = Nodes(self.cluster)
-        what = None
         if per_node is not None:
             what = "gpus_per_node: expected none, the cluster's file says it"
-        elif rule is not None and len(nodes.counts) > 1:
-            given = {"exact": rule.exact, "widths": rule.widths, "reserve": rule.reserve}
-            if name := next((name for name, value in given.items() if value), None):
-                what = f"placement.{name}: expected none where GPUs are of several kinds"
-        if what is not None:
             raise UserError(f"{self.conditions}: {what}")
-        return nodes.gpus
+        return Nodes(self.cluster).gpus
 
     def _nodes(self) -> Facts:
         return () if self.cluster is None else (("cluster", Nodes(self.cluster).told),)
@@ -148,7 +142,8 @@ class Simulation:
         folder = Path() if self.conditions is None else self.conditions.parent
         costs = BelievedCosts(conditions.belief or Belief(), workload, folder)
         if conditions.placement is not None and conditions.placement.widths:
-            workload = molded(workload, conditions.placement.widths, len(gpus), costs)
+            counts = Counter([gpu.kind for gpu in gpus])
+            workload = molded(workload, conditions.placement.widths, counts, costs)
         workload = costs.told(workload)
         estimate, place = believed(conditions, workload, costs)
         told: Facts = (("latencies, s", workload.latencies.told),)

@@ -83,9 +83,12 @@ class Machine:
         self._adapter_parallel = adapter_parallel
         self._plain = profile.kept(choices.storage, recompute=False)
         self._again = profile.kept(choices.storage, recompute=True)
+        # Of all tasks: what one has asked for, others of its backbone and width need not work out.
         self._ranks = RanksInStep(
             self._plain, adapter_parallel=adapter_parallel, bounded=self._bounded
         )
+        self._ranks_again = replace(self._ranks, profile=self._again)
+        self._ranks_partly = replace(self._ranks, again=self._again)
         self._ways: dict[tuple[TaskId, int], _Way] = {}
 
     def pass_seconds(self, jobs: Iterable[Job], task: Task) -> float:
@@ -167,11 +170,12 @@ class Machine:
     def _shards(self, task: Task) -> _Way:
         plain, again = (
             _Way(Sharded(profile, ranks), ranks.memory_model(task), profile, is_split=True)
-            for profile in (self._plain, self._again)
-            for ranks in (replace(self._ranks, profile=profile),)
+            for profile, ranks in (
+                (self._plain, self._ranks),
+                (self._again, self._ranks_again),
+            )
         )
-        ranks = replace(self._ranks, again=self._again)
-        partly = Sharded(self._plain, ranks)
+        partly = Sharded(self._plain, self._ranks_partly)
         return _kept(task, plain, again, lambda _: partly, self._choices.recompute)
 
 

@@ -44,6 +44,8 @@ __all__ = ["WEIGHT_BYTES", "RanksInStep"]
 WEIGHT_BYTES = 2
 _WHOLE = (1.0,) * len(SECOND_TERMS)  # of a training pass
 _Key = tuple[str, int, int, float, tuple[Crew, ...]]
+_Sides = tuple[float, float]  # of a rank: seconds of the host and of the GPU
+_Evaluated = tuple[str, int, float, int, tuple[tuple[Crew, ...], ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,13 @@ class RanksInStep:
     reads_peers: bool = True  # by engines of the GPUs, which are of one host with NVLink
     bounded: Callable[[MemoryModel], MemoryModel] = lambda memory: memory  # to what there may be
     _passes: dict[_Key, float] = field(default_factory=dict, init=False)
+    _evaluations: dict[_Evaluated, float] = field(default_factory=dict, init=False)
+    _launched: dict[tuple[str, float, Crew], tuple[_Sides, _Sides]] = field(
+        default_factory=dict, init=False
+    )
+    _memories: dict[tuple[str, int, int | None], MemoryModel] = field(
+        default_factory=dict, init=False
+    )
 
     def pass_seconds(self, by_gpu: Sequence[Sequence[Job]], task: Task) -> float:
         """Of one pass in which each GPU trains its jobs."""
@@ -70,14 +79,21 @@ class RanksInStep:
 
     def evaluation_seconds(self, by_gpu: Sequence[Sequence[Job]], task: Task) -> float:
         """Each GPU evaluates its jobs one after another, beside those of the others."""
-        rows = [[crew_of((job,)) for job in jobs] for jobs in by_gpu]
+        rows = tuple([tuple([crew_of((job,)) for job in jobs]) for jobs in by_gpu])
+        sequences = self.profile.validated_sequences(task)
+        key = task.backbone, task.num_gpus, task.mean_length, sequences, rows
+        if key not in self._evaluations:
+            self._evaluations[key] = self._evaluating(rows, sequences, task)
+        return self._evaluations[key]
+
+    def _evaluating(self, rows: Sequence[Sequence[Crew]], sequences: int, task: Task) -> float:
         if not self.adapter_parallel:  # its sequences are split, and one takes the turn
             rows = [[crew for jobs in rows for crew in jobs]]
         total = 0.0
         for number in range(max(map(len, rows), default=0)):
             here = [crews[number] for crews in rows if number < len(crews)]
             works = [self.profile.work_of_crew(crew, task) for crew in here]
-            tokens = self.profile.validated_sequences(task) * works[0].length
+            tokens = sequences * works[0].length
             if not self.adapter_parallel:
                 tokens = -(-tokens // task.num_gpus)
                 works *= task.num_gpus
@@ -88,10 +104,13 @@ class RanksInStep:
 
     def memory_model(self, task: Task, max_jobs: int | None = None) -> MemoryModel:
         """On one rank: its share of the layers, those at hand whole, and what is not split."""
-        keeping = self._held(self.profile, task, max_jobs)
-        if self.again is None:
-            return keeping
-        return joined(keeping, self._held(self.again, task, max_jobs))
+        key = task.backbone, task.num_gpus, max_jobs
+        if key not in self._memories:  # as long to work out as hundreds of passes, which ask for it
+            held = self._held(self.profile, task, max_jobs)
+            if self.again is not None:
+                held = joined(held, self._held(self.again, task, max_jobs))
+            self._memories[key] = held
+        return self._memories[key]
 
     def _held(self, profile: StepProfile, task: Task, max_jobs: int | None) -> MemoryModel:
         whole, shape = profile.memory_model(task, max_jobs), profile.shape_of(task)
@@ -130,13 +149,9 @@ class RanksInStep:
     def _seconds_again(self, crews: Sequence[Crew], task: Task, share: float) -> float:
         """Of a training pass that computes the activations of a share of the layers again: it is
         launched, and weights come to the tokens."""
-        assert self.again is not None
         hosts, own = [], []
         for crew in crews:
-            kept = replace(self.profile.work_of_crew(crew, task), is_recorded=False)
-            again = self.again.work_of_crew(crew, task)
-            sides = _sides(self.profile, kept, _WHOLE), _sides(self.again, again, _WHOLE)
-            (host, seconds), (host_again, seconds_again) = sides
+            (host, seconds), (host_again, seconds_again) = self._both(crew, task)
             hosts.append((1 - share) * host + share * host_again)
             own.append((1 - share) * seconds + share * seconds_again)
         counts = [task.max_length * crew.rows for crew in crews]
@@ -145,6 +160,20 @@ class RanksInStep:
             PassTokens(tokens, tokens), is_recorded=False, may_travel=False
         )
         return max(*hosts, max(own) + exchange)
+
+    def _both(self, crew: Crew, task: Task) -> tuple[_Sides, _Sides]:
+        """Of a rank whose pass is launched: with all activations kept, and with all of them
+        computed again."""
+        assert self.again is not None
+        key = task.backbone, task.mean_length, crew
+        if key not in self._launched:
+            kept = replace(self.profile.work_of_crew(crew, task), is_recorded=False)
+            again = self.again.work_of_crew(crew, task)
+            self._launched[key] = (
+                _sides(self.profile, kept, _WHOLE),
+                _sides(self.again, again, _WHOLE),
+            )
+        return self._launched[key]
 
     def _seconds(
         self,
@@ -195,8 +224,8 @@ def _most_recorded(linears: ShardedLinears) -> int:
     return most_recorded_in_shards(linears)
 
 
-def _sides(profile: StepProfile, work: PassWork, shares: Sequence[float]) -> tuple[float, float]:
-    """Seconds of the host and of the GPU: they lie beside one another."""
+def _sides(profile: StepProfile, work: PassWork, shares: Sequence[float]) -> _Sides:
+    """They lie beside one another."""
     terms = second_terms(work, profile.ceilings)
     parts = [f * t * s for f, t, s in zip(profile.factors, terms, shares, strict=True)]
     host = math.fsum(p for p, term in zip(parts, SECOND_TERMS, strict=True) if term.on_host)

@@ -277,14 +277,28 @@ def test_a_cluster_is_said_once(tmp_path: Path, capsys: Capture) -> None:
         told = mistake(capsys, "simulate", TRACE, "--cluster", file, *option, "--out", out)
         assert told == "--gpus and --gpu go without --cluster: its file says them"
     conditions = tmp_path / "conditions.yaml"
-    path = searches(tmp_path, search("a"))
-    for text, what in (
-        ("gpus_per_node: 2", "gpus_per_node: expected none, the cluster's file says it"),
-        ("placement: { reserve: true }", "placement.reserve: expected none where GPUs are of"),
-        ("placement: { widths: [1, 2] }", "placement.widths: expected none where GPUs are of"),
-        ("placement: { exact: 1 }", "placement.exact: expected none where GPUs are of"),
-    ):
-        conditions.write_text(text)
-        options: Asked = ["--cluster", file, "--conditions", conditions, "--out", out]
-        told = mistake(capsys, "simulate", path, *options)
-        assert told.startswith(f"{conditions}: {what}")
+    conditions.write_text("gpus_per_node: 2")
+    options: Asked = ["--cluster", file, "--conditions", conditions, "--out", out]
+    told = mistake(capsys, "simulate", searches(tmp_path, search("a")), *options)
+    assert told == f"{conditions}: gpus_per_node: expected none, the cluster's file says it"
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        pytest.param("", {"wide": (0, 1), "a": (0,), "b": (1,)}, id="as planned"),
+        pytest.param("reserve: true", {"wide": (0, 1), "a": (0,), "b": (1,)}, id="reserve"),
+        pytest.param("exact: 1", {"wide": (0, 1), "a": (0,), "b": (1,)}, id="exact"),
+        pytest.param("widths: [1]", {"wide": (0,), "a": (1,), "b": (0,)}, id="narrow"),
+    ],
+)
+def test_a_placement_on_several_kinds(
+    rule: str, expected: dict[str, tuple[int, ...]], tmp_path: Path, capsys: Capture
+) -> None:
+    tasks = [search("wide", width=2), search("a"), search("b")]
+    conditions = tmp_path / "conditions.yaml"
+    conditions.write_text(f"placement: {{ {rule} }}\n")
+    asked: Asked = [searches(tmp_path, *tasks), "--cluster", cluster(tmp_path)]
+    out = tmp_path / "run"
+    assert typed(capsys, "simulate", *asked, "--conditions", conditions, "--out", out).status == 0
+    assert gangs(Result(out)) == expected

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller
@@ -19,7 +21,12 @@ from alto_policy.events import (
     NodeDown,
     TaskArrived,
 )
-from alto_policy.kind_placement import OnKinds, improve_on_kinds, schedule_on_kinds
+from alto_policy.kind_placement import (
+    OnKinds,
+    improve_on_kinds,
+    schedule_on_kinds,
+    starts_on_kinds,
+)
 from alto_policy.placement import Item, Objective
 from alto_policy.planner import Planner
 from alto_policy.policies import build
@@ -124,6 +131,92 @@ def test_no_gpu_is_promised_twice_and_a_search_does_no_harm(
         for at in {slot.start for slot, _ in here}:
             held = sum(width for slot, width in here if slot.start <= at < slot.end)
             assert held + sum(free > at for free in lane) <= len(lane)
+
+
+@pytest.mark.parametrize(
+    ("rows", "lanes", "expected"),
+    [
+        pytest.param(
+            [(2, on(10)), (1, on(3)), (1, on(5))],
+            [[0, 4]],
+            [(1, 0)],
+            id="done before the wide one begins",
+        ),
+        pytest.param([(2, on(10)), (1, on(4))], [[0, 4]], [(1, 0)], id="at that very moment"),
+        pytest.param(
+            [(2, on(10)), (1, on(2, 9))], [[0, 4], [5]], [(1, 0)], id="on the faster kind"
+        ),
+        pytest.param(
+            [(2, on(10)), (1, on(5, 12))],
+            [[0, 4], [0]],
+            [(1, 1)],
+            id="as planned, where the gap is too short",
+        ),
+        pytest.param(
+            [(2, on(10)), (1, on(1)), (1, on(1))], [[0, 4]], [(1, 0)], id="a gap is given away once"
+        ),
+        pytest.param(
+            [(3, on(9, 9, together=9)), (1, on(4)), (1, on(2))],
+            [[0, 0], [3]],
+            [(2, 0)],
+            id="before a gang of several kinds",
+        ),
+    ],
+)
+def test_gaps_are_filled(
+    rows: list[tuple[int, OnKinds]], lanes: Lanes, expected: list[tuple[int, int]]
+) -> None:
+    items, times = [Item(TaskId(""), width, 1.0) for width, _ in rows], [each for _, each in rows]
+    order = range(len(rows))
+    slots = schedule_on_kinds(order, items, times, lanes)
+    assert starts_on_kinds(order, items, times, lanes, slots) == expected
+
+
+class _Table:
+    """Another account of the same: who holds so many GPUs of a kind from when to when."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        self.lanes = lanes
+        self.rows: list[tuple[int, int, float, float]] = []  # kind, width, start, end
+
+    def holds(self) -> bool:
+        return all(self._used(kind, at) <= len(self.lanes[kind]) for kind, _, at, _ in self.rows)
+
+    def _used(self, kind: int, at: float) -> int:
+        given = sum(w for k, w, start, end in self.rows if k == kind and start <= at < end)
+        return given + sum(until > at for until in self.lanes[kind])
+
+    def takes(self, kind: int, width: int, end: float) -> bool:
+        moments = [0.0, *[at for k, _, at, _ in self.rows if k == kind and at < end]]
+        return all(self._used(kind, at) + width <= len(self.lanes[kind]) for at in moments)
+
+
+@given(dice=st.randoms(use_true_random=False))
+def test_who_fills_a_gap_is_done_sooner_and_delays_nobody(dice: random.Random) -> None:
+    """And nobody is left who could."""
+    items, times, lanes = drawn(dice)
+    order = dice.sample(range(len(items)), len(items))
+    slots = schedule_on_kinds(order, items, times, lanes)
+    kinds = dict(starts_on_kinds(order, items, times, lanes, slots))
+    assert {index for index in order if slots[index].start == 0.0} <= set(kinds)
+    planned, done = _Table(lanes), _Table(lanes)
+    for index, (slot, item) in enumerate(zip(slots, items, strict=True)):
+        assert slot.kind is not None
+        planned.rows.append((slot.kind, item.width, slot.start, slot.end))
+        kind, start, end = slot.kind, slot.start, slot.end
+        if index in kinds:
+            assert kinds[index] is not None
+            kind, start = kinds[index] or 0, 0.0
+            end = dict(times[index].seconds)[kind]
+            assert end <= slot.end
+        done.rows.append((kind, item.width, start, end))
+    assert planned.holds()
+    assert done.holds()
+    both = _Table(lanes)  # those that began sooner are still planned
+    both.rows = [*done.rows, *[planned.rows[i] for i in kinds if slots[i].start > 0.0]]
+    for index in set(order) - set(kinds):
+        for kind, seconds in times[index].seconds:
+            assert seconds > slots[index].end or not both.takes(kind, items[index].width, seconds)
 
 
 GPUS = tuple(

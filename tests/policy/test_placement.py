@@ -15,11 +15,11 @@ from alto_policy.placement import (
     improve,
     list_rule,
     makespan,
-    mold,
     schedule,
     starts_now,
 )
 from alto_policy.types import TaskId
+from alto_policy.widening import mold
 
 SECONDS = st.integers(1, 60).map(float)
 

@@ -14,6 +14,7 @@ from alto_policy.policies import build
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.types import GpuId, Task, TaskId
 from alto_policy.view import ClusterView
+from alto_runs.cpsat import CpSat
 from tests.policy.cases import gpus, job, left, memory, report, task
 
 SECONDS = {"a": 10.0, "b": 4.0, "c": 30.0, "d": 5.0, "wide": 20.0}
@@ -99,11 +100,14 @@ def test_progress_shortens_what_runs_and_with_it_a_reservation(
 def test_an_improver_has_the_last_word_on_the_order() -> None:
     seen: list[tuple[int, Pool]] = []
 
-    def backwards(items: Sequence[Item], pool: Pool, order: Sequence[int]) -> Sequence[int]:
-        seen.append((len(items), pool))
-        return order[::-1]
+    class Backwards(CpSat):
+        def __call__(
+            self, items: Sequence[Item], pool: Pool, order: Sequence[int]
+        ) -> tuple[int, ...]:
+            seen.append((len(items), pool))
+            return tuple(order[::-1])
 
-    scene = Scene(Planner(remaining, improver=backwards))
+    scene = Scene(Planner(remaining, improver=Backwards()))
     scene.arrive("a", 2)
     for name in ("b", "c", "d"):
         scene.arrive(name)

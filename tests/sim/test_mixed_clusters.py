@@ -10,17 +10,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alto_policy.cluster import Cluster
-from alto_policy.controller import Controller, replay
+from alto_policy.controller import Controller, Policy, replay, run
 from alto_policy.decisions import StartExecutor, WakeAt
 from alto_policy.estimates import DurationEstimate, declared_seconds
 from alto_policy.events import ExecutorUp, TaskArrived
+from alto_policy.placement import Objective
+from alto_policy.planner import Planner
 from alto_policy.policies import SETTINGS, Settings, build
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.policies.sjf import SjfSettings
 from alto_policy.runlog import Entry, dump_entry, load
 from alto_policy.types import JobId, Task
+from alto_runs.cpsat import CpSat
+from alto_sim.backend import SimBackend
+from alto_sim.belief import Belief, BelievedCosts
 from alto_sim.failures import Faults
 from alto_sim.latencies import Latencies
+from alto_sim.molding import molded
 from alto_sim.simulate import play
 from alto_sim.workload import Workload, on_mixture
 from tests.hash_seed import printed_under_two_seeds
@@ -84,6 +90,90 @@ def test_nothing_is_over_committed_lost_doubled_or_where_it_does_not_fit(
     audit.follow(entries, conserves_work=name not in (*PREEMPTIVE, "exclusive"))
     audit.check_end()
     assert {"wide0", "none0"} <= audit.stopped
+
+
+PLACED = {
+    "in gaps": {},
+    "for the mean": {"objective": Objective.MEAN_COMPLETION},
+    "reserved": {"reserve": True},
+    "exact": {"improver": CpSat(limit=1e-3)},
+}
+
+
+@pytest.mark.parametrize(
+    ("placed", "name"),
+    [
+        ("in gaps", "fifo"),
+        ("for the mean", "alto"),
+        ("reserved", "fifo"),
+        ("exact", "alto"),  # with exits, and fewer events
+    ],
+)
+@settings(max_examples=8)
+@given(seed=st.integers(0, 2**32), latencies=LATENCIES, faults=FAULTS)
+def test_what_is_placed_is_not_over_committed_lost_doubled_or_where_it_does_not_fit(
+    placed: str, name: str, seed: int, latencies: Latencies, faults: Faults
+) -> None:
+    given_work = workload(seed, faults=faults, latencies=latencies)
+
+    def policy() -> Policy:
+        place = Planner(lambda task, _: declared_seconds(task), nodes=200, **PLACED[placed])  # type: ignore[arg-type]
+        return build(SETTINGS[name](), place)
+
+    entries: list[Entry] = []
+    run(Controller(policy(), Cluster(MIXED), entries.append), SimBackend(given_work, MIXED))
+    assert replay(entries, Controller(policy(), Cluster(MIXED))) is None
+    audit = Audit(len(MIXED), kinds=KIND_OF, bytes=BYTES)
+    audit.follow(entries, conserves_work=False)
+    audit.check_end()
+    assert {"wide0", "none0"} <= audit.stopped
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**32), widths=st.sampled_from([(1,), (2, 4), (1, 3, 9)]))
+def test_chosen_widths_are_among_those_at_which_as_many_jobs_fit_as_at_any(
+    seed: int, widths: tuple[int, ...]
+) -> None:
+    given_work = workload(seed)
+    searches = tuple(each for each in given_work.arrivals if each.task.id not in RIGID)
+    given_work = replace(given_work, arrivals=searches, durations={})
+    costs = BelievedCosts(Belief(), given_work, Path())
+    molded_work = molded(given_work, widths, COUNTS, costs)
+    for before, after in zip(searches, molded_work.arrivals, strict=True):
+        assert after.t == before.t
+        asked = {w: replace(before.task, num_gpus=w, speeds=()) for w in widths}
+        told = {w: mixture().holding(each, COUNTS) for w, each in asked.items()}
+        fitting = {w: min((held(asked[w], kind) for kind in told[w]), default=0) for w in widths}
+        width, kinds = after.task.num_gpus, set(after.task.kinds or ())
+        if most := max(fitting.values()):
+            assert fitting[width] == most
+            assert kinds == set(told[width])
+        else:
+            assert width == before.task.num_gpus
+    audit = Audit(len(MIXED), kinds=KIND_OF, bytes=BYTES)
+    audit.follow(simulated(FifoSettings(), molded_work), conserves_work=True)
+    audit.check_end()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "widths", "chosen"),
+    [
+        pytest.param([6, 6, 6, 6], (1, 3), 3, id="as wide as it gains"),
+        pytest.param([6, 3, 3, 3], (1, 4), 1, id="four that hold the largest there are not"),
+    ],
+)
+def test_no_width_is_chosen_at_which_fewer_jobs_fit(
+    sizes: Sequence[int], widths: Sequence[int], chosen: int
+) -> None:
+    jobs = [job(f"j{i}", 40, 1, batch_size=size) for i, size in enumerate(sizes)]
+    made = Workload(arrivals=(TaskArrived(0.0, task("t", jobs)),), curves=Flat(), latencies=NOW)
+    made = on_mixture(made, mixture(), COUNTS)
+    costs = BelievedCosts(Belief(), made, Path())
+    assert molded(made, widths, COUNTS, costs).arrivals[0].task.num_gpus == chosen
+
+
+def held(task: Task, kind: str) -> int:
+    return mixture().costs[kind].memory_model(task).num_fitting(task.jobs, task.max_length)
 
 
 def gangs(entries: Sequence[Entry]) -> dict[str, tuple[int, ...]]:
