@@ -71,7 +71,7 @@ class Progress:
             case ExecutorUp(task=task_id):
                 yield f"{t}  {task_id}: backbone loaded"
             case ExecutorDown(task=task_id):
-                yield f"{t}  {task_id}: backbone gone"
+                yield f"{t}  {task_id}: executor ended"
             case LossReported() as report if self._live is None:
                 yield f"{t}  {self._report_line(report)}"
             case JobLeft(job=job, how=Departure.FINISHED):
