@@ -55,9 +55,10 @@ def exhibit() -> Exhibit:
     packed, alike = ours[0], len(theirs["mean"])
     return Exhibit(
         verdict=Verdict.REPRODUCED if all(holds) else Verdict.NOT_REPRODUCED,
-        gist=f"Beside 31 neighbours a job's losses are {packed['mean'].mean():.1e} apart from its "
-        f"own alone, PyTorch's {theirs['mean'].mean():.1e} between two shapes of a batch: "
-        + ("seeds differ by more." if all(holds) else "more than seeds differ by."),
+        gist=f"A job's losses differ by {packed['mean'].mean():.1e} between training beside 31 "
+        f"neighbours and alone; PyTorch's differ by {theirs['mean'].mean():.1e} between two shapes "
+        "of a batch. "
+        + ("Other seeds differ by more." if all(holds) else "Other seeds differ by less."),
         found=tuple(
             f"{name.capitalize()}, mean over seeds (standard error): "
             + "; ".join(f"{label} {_with_error(each[name])}" for label, each in by_seed.items())

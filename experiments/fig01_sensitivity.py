@@ -114,8 +114,8 @@ def exhibit(folder: Path = RECORDED) -> Exhibit:
     return Exhibit(
         verdict=_verdict(own, accuracies) if recorded_sets(folder) else Verdict.CANNOT,
         gist=f"The worst loss of a grid is {min(row.worst for row in own):.1f} to "
-        f"{max(row.worst for row in own):.1f} times the best (paper 5.1 to 11.0); whole answers, "
-        "which a small model seldom gives, spread less than in the paper.",
+        f"{max(row.worst for row in own):.1f} times the best (paper 5.1 to 11.0). The share of "
+        "whole answers that are right spreads less than in the paper: a small model has few.",
         found=(
             *(
                 f"{row.task}: worst {row.worst:.2f} times the best, median {row.median:.3f}."

@@ -130,9 +130,9 @@ def exhibit(folder: Path = RECORDED, batches: Path = _BATCHES, sizes: Path = _SI
     numbers = {name: [seed_of(each[0].task) for each in seeds] for name, seeds in tasks.items()}
     return Exhibit(
         verdict=verdict_over(claims),
-        gist=f"Of {len(claims)} cases that were tried with large batches, the best is 16 or "
-        f"below and 32 is worse on {sum(claims)}; but the smallest of all is seldom the best, and "
-        "which one is moves with rank and training.",
+        gist=f"In {sum(claims)} of {len(claims)} cases in which large batches were tried, the best "
+        "batch size is 16 or less and 32 is worse, as in the paper. But the smallest is seldom the "
+        "best, and which one is depends on the rank and on how long jobs train.",
         found=(
             *(
                 f"{row.task}: batch {row.best} is best; the worst batch {row.worst:.2%} behind."

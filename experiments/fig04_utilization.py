@@ -58,8 +58,8 @@ def exhibit() -> Exhibit:
     most = max(line[3] for line in table if line[0].startswith("ALTO"))
     return Exhibit(
         verdict=Verdict.PARTLY,
-        gist=f"One adapter with PEFT reaches {alone:.0%} of the card's arithmetic, 16 jobs "
-        f"together {most:.0%}; multiprocessors were not counted.",
+        gist=f"One adapter with PEFT uses {alone:.0%} of the arithmetic that the card can do, 16 "
+        f"jobs together {most:.0%}. Active multiprocessors, the paper's measure, were not counted.",
         found=(
             f"One adapter of batch 1 uses {alone:.0%} of what the card's products reach; jobs "
             f"together {most:.0%}. The paper's point holds: memory and arithmetic are left over.",

@@ -58,8 +58,8 @@ def exhibit(folder: Path = RECORDED) -> Exhibit:
             f"{'' if is_single else ', of every seed'}; in the paper always.",
         ),
         verdict=verdict_over(holds if recorded_sets(folder) else ()),
-        gist=f"The final best is among those kept in {_kept_count(groups)} searches, on "
-        f"{sum(holds)} of {len(holds)} tasks in every one; in the paper always.",
+        gist=f"The job that is best in the end is kept in {_kept_count(groups)} searches; on "
+        f"{sum(holds)} of {len(holds)} tasks it is in all of their searches. In the paper always.",
         table=Table(("task", "winner's rank at 5 %", "kept", "jobs"), tuple(rows)),
         logs=origins(curves for group in groups for curves in group),
         seeds=told_seeds(seeds),

@@ -189,9 +189,9 @@ def _gist(ours: Mapping[str, tuple[float, float]], runs: Sequence[Recorded]) -> 
         if (own := _of_policy(runs, policy))
     )
     return (
-        f"Times as fast as PEFT one after another, simulated: {simulated}; recorded, 135M: "
-        f"{recorded}. The paper has 2.3 to 7.3 times (8B). The winner is not within 0.5 % of the "
-        "grid's best everywhere, and LoRAFusion was not run."
+        f"How many times as fast as PEFT, one job after another. Simulated: {simulated}. Recorded "
+        f"with 135M: {recorded}. The paper has 2.3 to 7.3 (8B). Not every winner is within 0.5 % "
+        "of the grid's best, and LoRAFusion was not run."
     )
 
 

@@ -129,8 +129,8 @@ def exhibit(folder: Path = RECORDED) -> Exhibit:
     seeds = [(group[0].name, [seed_of(curves.task) for curves in group]) for group in groups]
     return Exhibit(
         verdict=verdict_over(holds if recorded_sets(folder) else ()),
-        gist=f"What `alto` finds has no more loss than any expert's setting on {sum(holds)} of "
-        f"{len(holds)} tasks.",
+        gist=f"On {sum(holds)} of {len(holds)} tasks the job that `alto` finds has a loss no "
+        "higher than that of any setting that experts recommend.",
         found=(
             *(
                 f"{row.task}: {row.settings} (rate, rank, batch: {row.job}) is {row.behind:.2%} "

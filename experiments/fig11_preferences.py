@@ -62,7 +62,7 @@ def exhibit(folder: Path = RECORDED) -> Exhibit:
         verdict=Verdict.PARTLY if holds else Verdict.NOT_REPRODUCED,
         gist=f"Exits make the batched search {gain:.2f} times as fast (paper {in_paper:.2f}) and "
         f"save {saved:.0%} of the samples (paper 80 or 84 %), at the same accuracy in {sum(kept)} "
-        f"of {len(kept)} seeds; all easy pairs. One after another was not run.",
+        f"of {len(kept)} seeds. All pairs are easy ones. One job after another was not run.",
         found=tuple(
             f"Seed {seed}: {gains[place]:.2f} times as fast with exits, which save "
             f"{exits[seed].saved:.1%} of the samples; the winner prefers the better answer in "

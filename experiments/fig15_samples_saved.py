@@ -181,8 +181,8 @@ def _gist(judged: Sequence[Row], alone: Sequence[Row]) -> str:
     saved = [row.saved for row in (*judged, *alone)]
     return (
         f"{min(saved):.0%} to {max(saved):.0%} of the samples are saved on every task (paper 72 to "
-        f"83 %); the winner is within 0.5 % of the grid's best, in the mean of the seeds, in "
-        f"{sum(map(_holds, judged))} of {len(judged)} comparisons."
+        f"83 %). In {sum(map(_holds, judged))} of {len(judged)} comparisons the winner is within "
+        "0.5 % of the grid's best, in the mean of the seeds."
     )
 
 

@@ -133,10 +133,11 @@ def _gist(rows: Sequence[Row]) -> str:
         return "Nothing is recorded."
     rho, coverage = [row.rho for row in rows], [row.coverage for row in rows]
     return (
-        f"At 5 % ranks correlate by {min(rho):.2f} to {max(rho):.2f} (paper above 0.7) and "
-        f"{min(coverage):.0%} to {max(coverage):.0%} of the best quarter are kept (paper 60 to "
-        f"80 %); the best job in every search on {sum(row.captured == 1 for row in rows)} of "
-        f"{len(rows)} tasks (paper all)."
+        f"After 5 % of the samples the order of the jobs correlates with the final one by "
+        f"{min(rho):.2f} to {max(rho):.2f} (paper above 0.7), and {min(coverage):.0%} to "
+        f"{max(coverage):.0%} of the best quarter are kept (paper 60 to 80 %). The best job is "
+        f"kept in every search on {sum(row.captured == 1 for row in rows)} of {len(rows)} tasks "
+        "(paper all)."
     )
 
 

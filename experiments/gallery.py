@@ -76,10 +76,20 @@ EXHIBITS: tuple[Callable[[], Exhibit], ...] = (
 _HEAD = """# The paper's figures and tables again, and what lies beyond them
 
 Made by `make figures` from what is committed here: run logs, step-time profiles, tables of results.
-Nothing is trained for it. Each exhibit is one file; beside its picture lies a CSV with all numbers.
-*Generated* marks losses that nobody trained: `alto_sim.curves_generated` draws them, with final
-losses fitted to 548 real runs and a way there that is an assumption. Numbers of the paper (arXiv
-2604.05426) are read from its text, or from its figures where only they print them.
+Nothing is trained for it. Each exhibit is one file, and beside its picture lies a CSV with all
+numbers. Numbers of the paper (arXiv 2604.05426) are read from its text, or from its figures where
+only they print them.
+
+| word | meaning |
+|---|---|
+| search, grid | all jobs of a task; in a full grid every job is trained to its end |
+| exits | rules that stop jobs early; `alto` has the paper's, `alto+` our own |
+| kept | jobs that go on after the warm-up |
+| regret | how much higher the winner's best validation loss is than the best of the full grid |
+| recorded | losses of a search that was really trained, with its log committed |
+| *generated* | losses that nobody trained, drawn by `alto_sim.curves_generated` |
+
+Generated final losses are fitted to 548 real runs; the way there is an assumption.
 
 """
 
@@ -97,9 +107,12 @@ def gallery_text(made: Sequence[Made]) -> str:
 
 
 def main(names: Sequence[str]) -> None:
+    known = {make.__module__.rsplit(".", 1)[-1]: make for make in EXHIBITS}
+    for name in names:
+        if name not in known:
+            sys.exit(f"{name}: no exhibit of that name, expected some of {', '.join(known)}")
     made: list[Made] = []
-    for make in EXHIBITS:
-        name = make.__module__.rsplit(".", 1)[-1]
+    for name, make in known.items():
         if names and name not in names:
             continue
         begun = time.perf_counter()

@@ -69,9 +69,9 @@ def exhibit() -> Exhibit:
     axes.legend(frameon=False, fontsize=8)
     return Exhibit(
         verdict=Verdict.BEYOND,
-        gist="Enough are "
+        gist="At batch 1 and 256 tokens, more jobs gain next to nothing from "
         + ", ".join(f"{enough(own)} jobs of {backbone}" for backbone, own in found.items())
-        + " at batch 1 and 256 tokens.",
+        + " on.",
         found=tuple(
             f"{backbone}: enough at {enough(own) or 'more than fit'} jobs, "
             f"{own[max(own)] / own[1]:.0f} times one job's rate at {max(own)}; {max(own)} of the "

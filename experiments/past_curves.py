@@ -129,8 +129,9 @@ def exhibit(folder: Path = RECORDED) -> Exhibit:
     ]
     return Exhibit(
         verdict=Verdict.BEYOND,
-        gist=f"Final losses follow {fit.explained:.0%} of what real runs tell; courses are "
-        "smoother and rise less than recorded ones, but for those drawn *as recorded*.",
+        gist=f"The form of generated final losses explains {fit.explained:.0%} of the variance of "
+        "real ones. Generated courses are smoother and rise less than recorded ones, except those "
+        "drawn *as recorded*.",
         found=(
             f"The landscape explains {fit.explained:.0%} of the variance of the logarithm of the "
             f"excess of {len(fit.runs)} final losses over {len({run.task for run in fit.runs})} "

@@ -97,7 +97,7 @@ def exhibit() -> Exhibit:
     worst = [row for row in rows if row[1] == _ERRORS[-1]]
     return Exhibit(
         verdict=Verdict.BEYOND,
-        gist=f"A profile off by {_ERRORS[-1]:.0%} moves makespans by at most "
+        gist=f"A profile that is off by {_ERRORS[-1]:.0%} changes makespans by at most "
         f"{max(abs(row[2] - 1) for row in worst):.1%} and mean completions by "
         f"{max(abs(row[4] - 1) for row in worst):.1%}, in the mean.",
         found=tuple(

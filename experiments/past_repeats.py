@@ -118,9 +118,9 @@ def exhibit(folder: Path = RECORDED, repeated: Path = _REPEATED) -> Exhibit:
 def _gist(rows: Sequence[Row]) -> str:
     apart, behind = [r.best_quarter_apart for r in rows], [r.winner_behind for r in rows]
     return (
-        f"Roundings alone move a job of the best quarter by {min(apart):.2%} to {max(apart):.2%} "
-        f"in the median, and put the winner of one recording up to {max(behind):.2%} behind in the "
-        "other: smaller regrets than that are luck."
+        f"Roundings alone change the loss of a job of the best quarter by {min(apart):.2%} to "
+        f"{max(apart):.2%} in the median. The winner of one recording is up to {max(behind):.2%} "
+        "behind in the other, so smaller regrets than that may be luck."
     )
 
 

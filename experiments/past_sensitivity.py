@@ -83,8 +83,9 @@ def exhibit() -> Exhibit:
     widest = sorted(names, key=lambda name: -spans[name][1])
     return Exhibit(
         verdict=Verdict.BEYOND,
-        gist=f"Of all settings {_spoken(widest[:2])} move the regret most, and "
-        f"{_spoken(sorted(names, key=lambda name: -spans[name][0])[:2])} the budget.",
+        gist=f"Of all settings {_spoken(widest[:2])} change the regret most, and "
+        f"{_spoken(sorted(names, key=lambda name: -spans[name][0])[:2])} the number of samples "
+        "that are trained.",
         found=tuple(
             f"{name.replace('_', ' ')}: the budget moves by {100 * spans[name][0]:.1f} points, the "
             f"mean regret by {100 * spans[name][1]:.2f}."

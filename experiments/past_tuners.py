@@ -253,10 +253,10 @@ def _gist(judged: Sequence[Result], tasks: Sequence[str], rules: Sequence[str]) 
     for ours in _OURS:
         own = [one for one in judged if one.rule == ours]
         told.append(
-            f"{ours.removeprefix('ours: ')} {fmean(one.budget for one in own):.1%} of the samples "
-            f"and a regret of {fmean(one.regret for one in own):.2%}, no worse in both than "
-            f"{len(_beaten(ours, judged, tasks, peers))} of {len(peers)} peer rules on three "
-            f"quarters of the tasks"
+            f"`{ours.removeprefix('ours: ')}` trains {fmean(one.budget for one in own):.1%} of the "
+            f"samples for a regret of {fmean(one.regret for one in own):.2%}; on three quarters of "
+            "the tasks it is no worse in either than "
+            f"{len(_beaten(ours, judged, tasks, peers))} of {len(peers)} rules of other tuners"
         )
     rich = min(
         (rule for rule in rules if rule.startswith("ours") and rule not in (*_OURS, _SHIPPED)),
@@ -264,9 +264,9 @@ def _gist(judged: Sequence[Result], tasks: Sequence[str], rules: Sequence[str]) 
     )
     own = [one for one in judged if one.rule == rich]
     return (
-        f"{'; '.join(told)}. Who can pay for {fmean(one.budget for one in own):.0%} of the "
-        f"samples finds better by our {rich.removeprefix('ours: ')}: "
-        f"{fmean(one.regret for one in own):.2%}."
+        f"{'. '.join(told)}. Our `{rich.removeprefix('ours: ')}` finds better jobs for more "
+        f"samples: a regret of {fmean(one.regret for one in own):.2%} for "
+        f"{fmean(one.budget for one in own):.0%} of them."
     )
 
 

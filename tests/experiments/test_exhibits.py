@@ -16,7 +16,7 @@ from experiments.fig07_early_rank import early_ranks
 from experiments.fig12_cluster import BARS, makespan_of, tasks_of
 from experiments.fig15_samples_saved import saved_by
 from experiments.fig16_warmup import foresight
-from experiments.gallery import EXHIBITS
+from experiments.gallery import EXHIBITS, main
 from tests.experiments.tables import grid
 
 FOLDER = Path(__file__).parents[2] / "experiments"
@@ -117,6 +117,11 @@ def test_a_section_says_what_the_paper_shows_and_what_is_run_here() -> None:
 )
 def test_a_claim_about_all_tasks_needs_three(holds: tuple[bool, ...], verdict: Verdict) -> None:
     assert verdict_over(holds) is verdict
+
+
+def test_an_exhibit_that_there_is_not_is_told() -> None:
+    with pytest.raises(SystemExit, match="fig99: no exhibit of that name, expected some of fig01"):
+        main(["fig99"])
 
 
 def test_the_gallery_shows_every_exhibit_and_its_picture() -> None:
