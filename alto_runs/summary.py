@@ -120,7 +120,7 @@ def _totals(result: Result) -> _Totals:
         ("jobs", sum(overall.jobs_by_outcome.values()), ",.0f"),
         ("makespan, s", overall.makespan_seconds, ",.1f"),
         ("GPU-hours", overall.gpu_seconds / 3600, hours),
-        ("of these with a job", overall.busy_gpu_seconds / 3600, hours),
+        ("GPU-hours with a job", overall.busy_gpu_seconds / 3600, hours),
         ("completion, mean, s", schedule.completion_mean, ",.1f"),
         ("completion, p99, s", schedule.completion_p99, ",.1f"),
         ("queueing, mean, s", schedule.queueing_mean, ",.1f"),
