@@ -33,7 +33,8 @@ from experiments.table_backend import play_policy
 
 __all__ = ["Row", "exhibit", "rows_of", "told_why"]
 
-_FOLDERS = ("recorded", "plus", "slices")  # of searches with exits and their grids
+# Of searches with exits and their grids; `h200` has no grids: those of an H100 are of the same jobs.
+_FOLDERS = ("recorded", "plus", "slices", "h200")
 _SAVED_BAR, _LOSS_BAR = 0.75, 0.005
 _SLIGHT = 0.001  # a part that is not worth a word
 

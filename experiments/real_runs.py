@@ -19,7 +19,7 @@ from alto_runs.versions import TRAINING_CODE
 __all__ = ["CALIBRATION", "JUDGED", "Recording", "judged_and_known", "read_recording"]
 
 TRACES = Path("traces")
-JUDGED = ("recorded", "plus", "batches", "sizes", "slices", "speed", "repeated")
+JUDGED = ("recorded", "plus", "batches", "sizes", "slices", "speed", "repeated", "h200")
 # Of older code, kept for their times: `repeated` has too few of that.
 CALIBRATION = "calibration"
 COUNTED = {
@@ -32,7 +32,8 @@ COUNTED = {
 # From 427b32a to cf2c701 executors learnt to tell the lengths of their data before they train, to
 # change the GPUs of a task, to have GPUs of several nodes, and, where they may be lost alone
 # (`is_durable`), to wait for a state that is being written. What changed in kernels was taken back.
-_ONE_CODE = {"cf2c7011ad9f": "427b32ac0034"}
+# From 8ec4e33 to fb9e82d (by their digests) one message to users changed.
+_ONE_CODE = {"cf2c7011ad9f": "427b32ac0034", "0907919b9808": "ac23d762e8b8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,8 @@ class Recording:
     def code(self) -> str | None:
         """That trained: as the header names it, or the commit of those that tell one."""
         facts = dict(self.header.made_by)
-        commit = facts.get("commit")
-        return facts.get(TRAINING_CODE) or _ONE_CODE.get(commit or "", commit)
+        told = facts.get(TRAINING_CODE) or facts.get("commit")
+        return _ONE_CODE.get(told or "", told)
 
     @property
     def lengths(self) -> dict[TaskId, SampleLengths]:
