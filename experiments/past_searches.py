@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from alto_policy.decisions import ExitReason
 from alto_runs.leaderboard import Standing
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, grid_of
+from alto_runs.versions import TRAINING_CODE
 from experiments.curve_sets import RECORDED, CurveSet, recorded_logs, recorded_sets
 from experiments.exhibit import Exhibit, Table, Verdict
 from experiments.fig09_end_to_end import policy_name, recorded_makespan
@@ -33,7 +34,7 @@ from experiments.table_backend import play_policy
 
 __all__ = ["Row", "exhibit", "rows_of", "told_why"]
 
-# Of searches with exits and their grids; `h200` has no grids: those of an H100 are of the same jobs.
+# Of searches with exits and their grids; those of `h200` are the grids of an H100.
 _FOLDERS = ("recorded", "plus", "slices", "h200")
 _SAVED_BAR, _LOSS_BAR = 0.75, 0.005
 _SLIGHT = 0.001  # a part that is not worth a word
@@ -78,7 +79,8 @@ def exhibit(folder: Path = RECORDED) -> Exhibit:
         table=Table(
             (
                 "search", "policy", "seed", "makespan, s", "saved", "winner's loss", "behind",
-                "choice", "stop", "recording", "saved by the grid", "behind by the grid", "commit",
+                "choice", "stop", "recording", "saved by the grid", "behind by the grid",
+                "commit or code",
             ),
             tuple(rows),
         ),
@@ -112,7 +114,10 @@ def _row(one: Search, folder: Path, grid: CurveSet | None) -> Row:
         sum(one.saved_by_rule.values()),
         one.standings[0].best_val_loss,
     )
-    commit = dict(log.header.made_by).get("commit")
+    facts = dict(log.header.made_by)
+    commit = facts.get("commit")
+    if commit is None or commit.endswith("-dirty"):
+        commit = facts.get(TRAINING_CODE, commit)
     if grid is None or not one.has_exits:
         return Row(*told, *(None,) * 6, commit)
     judged = judge(grid, play_policy(grid, one.policy))
