@@ -38,6 +38,7 @@ def _model(value: str, info: ValidationInfo) -> str:
     if not value.strip() or "\0" in value:
         raise ValueError("expected a folder, a .gguf file or a name of the hub")
     looks_local = value.startswith((".", "/", "~")) or value.endswith(".gguf")
+    looks_local = looks_local or ".." in value.split("/")  # whatever is there, or is not
     if info.context is not None and (looks_local or os.path.exists(info.context / value)):
         return str(_file(value, info))
     return value

@@ -137,10 +137,6 @@ def test_what_killed_commands_have_left_is_swept_away(
             assert begin().is_dir()
             _await(lambda: not killed.exists())
             assert (living.is_dir(), others.is_dir(), orphaned.is_dir()) == (True, True, True)
-            begun[0].kill()
-            begun[0].wait()
-            begin()
-            _await(lambda: not orphaned.exists())
         finally:
             for process in begun:
                 process.kill()

@@ -35,7 +35,9 @@ echo another
 
 
 def commands(text: str) -> list[str]:
-    """Every `alto tune` in it, to the end of its line or quotation."""
+    """Every `alto tune` in it, to the end of its line or quotation, but for what a script is given
+    to hand on."""
+    text = text.replace('"$@"', "")
     return [command.strip() for command in re.findall(r"alto tune [^`\n]*", text)]
 
 
@@ -49,7 +51,8 @@ def test_its_command_is_one_that_there_is(name: str) -> None:
 
 
 def test_the_script_of_slurm_trains_on_two_nodes(tmp_path: Path) -> None:
-    """Both of them this machine, the second one late; steps begin as Slurm would begin them."""
+    """Both of them this machine, the second one late; steps begin as Slurm would begin them. What
+    jobs write is in a store, from which the run goes on where its folder is lost."""
     programs = tmp_path / "programs"
     programs.mkdir()
     for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
@@ -66,7 +69,9 @@ def test_the_script_of_slurm_trains_on_two_nodes(tmp_path: Path) -> None:
         "SLURM_JOB_NODELIST": "both",
         "STEPS": str(steps),
     }
+    there = tmp_path / "there"
     command = ["bash", str(FOLDER / "slurm.sbatch"), str(study), str(out)]
+    command += ["--artifacts", f"local://{there}"]
     script = subprocess.Popen(command, env=environment, cwd=tmp_path, start_new_session=True)
     try:
         assert script.wait(300) == 0
@@ -77,6 +82,8 @@ def test_the_script_of_slurm_trains_on_two_nodes(tmp_path: Path) -> None:
     assert len({gpu.node for gpu in header.gpus}) == 2
     assert (out / "best" / "small" / "adapter_model.safetensors").is_file()
     assert steps.read_text().splitlines() == ["token 64"] * 3
+    assert not (out / "jobs").exists()
+    assert (there / "jobs").is_dir()
 
 
 def test_the_job_of_kubernetes_mounts_one_volume_everywhere() -> None:

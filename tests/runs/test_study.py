@@ -171,6 +171,7 @@ tasks:
         pytest.param("local", "{folder}/local", id="a folder that is there"),
         pytest.param("./gone", "{folder}/gone", id="a folder that may come"),
         pytest.param("../up", "{parent}/up", id="a folder above"),
+        pytest.param("local/../../gone", "{parent}/gone", id="above by a folder that is there"),
         pytest.param("/models/m", "/models/m", id="an absolute path"),
         pytest.param("tiny.gguf", "{folder}/tiny.gguf", id="a file"),
         pytest.param("~nobody-here/m", "{folder}/~nobody-here/m", id="a user that there is not"),

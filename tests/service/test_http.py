@@ -128,6 +128,7 @@ def test_a_mistake_is_told_in_the_line_of_the_command(
         ("validation: validation.jsonl", "validation: pipe", "data.validation"),
         ("model: model", "model: ../model", "model"),
         ("model: model", "model: way-out/model", "model"),
+        ("model: model", "model: model/../../there-or-not", "model"),
         ("model: model", "model: ~/model", "model"),
         ("model: model", "model: /proc/self/cwd", "model"),
     ],
