@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from alto_exec.process import keep_the_order_of_sums
 from alto_policy.types import Gpu, GpuId
 from alto_runs.errors import UserError
 from alto_runs.study import ExecutorSpec
@@ -81,6 +82,7 @@ def best_thread_count() -> int:
     A product of the size of a small model's layer, since that is what a pass is made of.
     """
     available = len(os.sched_getaffinity(0))
+    keep_the_order_of_sums()
     before = torch.get_num_threads()
     x, w = torch.randn(512, 576), torch.randn(1536, 576)
     seconds = {}

@@ -1,6 +1,7 @@
 """Learns from runs what takes time while nobody trains: launches, reports and departures."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -136,7 +137,7 @@ def _intervals(run: Told) -> Iterator[_Interval]:
         departed.is_waited_for |= any(begin <= stop < end for stop in run.stops)
         yield _Interval(
             untold=end - begin - [*told[1:], 0.0][place],
-            reports=sum(begin <= t < end for t in times),
+            reports=bisect_left(times, end) - bisect_left(times, begin),
             departed=departed,
             beside=beside[place],
         )

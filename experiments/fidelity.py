@@ -114,7 +114,7 @@ def played(run: Recording, workload: Workload) -> RunHistory:
 
 
 def _compared(run: Recording, workload: Workload) -> Fidelity:
-    real, made = follow(run.log), played(run, workload)
+    real, made = run.history, played(run, workload)
     ends = dict(_ends(made))
     return Fidelity(
         seconds=made.end,

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from alto_policy.events import TaskArrived
@@ -12,7 +12,7 @@ from alto_policy.types import TaskId, TokenCounts
 from alto_runs.data_lengths import SampleLengths, read_lengths
 from alto_runs.directory import RunDirectory, runs_below
 from alto_runs.executor_work import TrainingWork, Work, read_work
-from alto_runs.history import Outcome, follow
+from alto_runs.history import Outcome, RunHistory, follow
 from alto_runs.logfile import read_run_log
 from alto_runs.versions import TRAINING_CODE
 
@@ -36,7 +36,7 @@ COUNTED = {
 _ONE_CODE = {"cf2c7011ad9f": "427b32ac0034", "0907919b9808": "ac23d762e8b8"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: what it is followed to is kept
 class Recording:
     """A run, and what its executors told of their work."""
 
@@ -46,6 +46,10 @@ class Recording:
     work: tuple[Work, ...]
     # By executors of runs that are new enough.
     told_lengths: Mapping[TaskId, SampleLengths] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def history(self) -> RunHistory:
+        return follow(self.log)
 
     @property
     def machine(self) -> str:
@@ -61,7 +65,7 @@ class Recording:
     @property
     def lengths(self) -> dict[TaskId, SampleLengths]:
         """Of tasks whose data set is known by its counts, where their executors did not tell."""
-        tasks = follow(self.log).tasks
+        tasks = self.history.tasks
         known = _known_lengths()
         found = {task.id: known[task.tokens] for task in tasks if task.tokens in known}
         return found | dict(self.told_lengths)
@@ -72,14 +76,14 @@ class Recording:
 
     @property
     def backbones(self) -> set[str]:
-        return {task.backbone for task in follow(self.log).tasks}
+        return {task.backbone for task in self.history.tasks}
 
     @property
     def is_whole(self) -> bool:
         """Not cut off: from other runs one learns, and they are not judged."""
         return not any(
             job.outcome in (Outcome.RUNNING, Outcome.PAUSED, Outcome.QUEUED)
-            for job in follow(self.log).jobs.values()
+            for job in self.history.jobs.values()
         )
 
     @property

@@ -9,6 +9,10 @@ import hypothesis
 import pytest
 import torch
 
+from alto_exec.process import keep_the_order_of_sums
+
+keep_the_order_of_sums()  # tests multiply before an executor starts
+
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 

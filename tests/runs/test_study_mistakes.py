@@ -342,7 +342,7 @@ def test_fields_of_tasks(tasks: str, line: str, tmp_path: Path) -> None:
     [
         (f"tasks: {{{', '.join(f't{n}: 3' for n in range(1001))}}}", "tasks", "it has 1001, "),
         (
-            f"search: {{seed: {list(range(10_000))}}}\n"
+            f"search: {{seed: {list(range(100))}, batch_size: {list(range(1, 101))}}}\n"
             f"tasks: {{{', '.join(f't{n}: {{}}' for n in range(10))}, last: {{jobs: [{{}}]}}}}",
             "tasks",
             "they have 100001 jobs in all, ",

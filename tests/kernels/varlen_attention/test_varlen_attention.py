@@ -82,7 +82,7 @@ def assert_exact(
         assert_as_exact_as_torch(got, torchs, exact)
 
 
-CASES = [(4, 2, 16), (9, 3, 64), (2, 2, 128)]
+CASES = [(4, 2, 16), (6, 2, 64), (2, 2, 128)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
