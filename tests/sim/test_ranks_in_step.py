@@ -10,7 +10,7 @@ from alto_policy.events import TaskArrived
 from alto_policy.memory import load_of
 from alto_policy.policies import build
 from alto_policy.policies.fifo import FifoSettings
-from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
+from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId, TokenCounts
 from alto_runs.costs.durations import TaskDurations
 from alto_runs.costs.ranks_in_step import RanksInStep
 from alto_runs.costs.sharded import Sharded
@@ -168,6 +168,33 @@ def test_jobs_of_another_length_are_another_pass(kept: StepProfile) -> None:
     short, long = a_task(jobs), replace(a_task(jobs), max_length=512)
     assert ranks.pass_seconds((jobs,), short) < ranks.pass_seconds((jobs,), long)
     assert ranks.pass_seconds((jobs,), long) == RanksInStep(kept).pass_seconds((jobs,), long)
+
+
+def test_what_is_known_of_one_task_is_not_told_of_another(
+    kept: StepProfile, again: StepProfile
+) -> None:
+    """By ranks that were asked of all of them, and by ranks that were asked of none."""
+    jobs = jobs_of(64, 8, 1)
+    one = a_task(jobs)
+    shorter = replace(one, tokens=TokenCounts(per_sample=100.0, validation=3200))
+    tasks = [
+        one,
+        a_task(jobs, num_gpus=8),
+        a_task(jobs, "Qwen2.5-32B"),
+        replace(one, max_length=512),
+        shorter,
+        replace(shorter, tokens=TokenCounts(per_sample=100.0, validation=320)),
+    ]
+
+    def told(ranks: RanksInStep, task: Task) -> tuple[object, ...]:
+        crews = [[jobs[0], jobs[1]], [jobs[2]]]
+        passes = ranks.pass_seconds(crews, task), ranks.evaluation_seconds(crews, task)
+        return (ranks.memory_model(task), ranks.memory_model(task, 2), *passes)
+
+    asked = RanksInStep(kept, again)
+    found = [told(asked, task) for task in tasks]
+    assert found == [told(RanksInStep(kept, again), task) for task in tasks]
+    assert [told(asked, task) for task in tasks] == found
 
 
 def test_without_adapter_parallelism_jobs_take_turns(again: StepProfile) -> None:
