@@ -22,13 +22,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("cluster_seed", seeds)
 
 
+# Whose commands begin what they need by themselves.
+_OF_THEIR_OWN = {"test_local", "test_recipes", "test_served_here", "test_zygote"}
+
+
 @pytest.hookimpl(tryfirst=True)  # xdist reads the marks when it is its turn
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """All in one process of xdist: two Ray clusters would be too much for a small machine."""
+    """In one process of xdist those that share a Ray cluster, in another those that begin their own
+    one after another: more clusters at once would be too much for a small machine."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             if config.pluginmanager.hasplugin("xdist"):
-                item.add_marker(pytest.mark.xdist_group("ray"))
+                group = "ray-of-their-own" if item.path.stem in _OF_THEIR_OWN else "ray"
+                item.add_marker(pytest.mark.xdist_group(group))
             item.add_marker(pytest.mark.timeout(900))
 
 
