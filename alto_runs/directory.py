@@ -29,11 +29,17 @@ __all__ = [
     "write_atomically",
 ]
 
-_LOG, _STORED_AT = "run.jsonl", "artifacts"
+_LOG, _STUDY, _STORED_AT = "run.jsonl", "study.yaml", "artifacts"
 _JOBS, _CHECKPOINTS, _WRITERS = "jobs", "checkpoints", "writers"
+_BEGINNING = re.compile(rf"{_STORED_AT}|\.({_STORED_AT}|{re.escape(_STUDY)})\.\d+\.tmp")
 _SEED = "seed-"  # and its number
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # as a path has it, of whose slashes one is left
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+def _may_precede_a_study(name: str) -> bool:
+    """Whether a run that was killed before it had its study may have left this."""
+    return _BEGINNING.fullmatch(name) is not None
 
 
 def is_plain_name(name: str) -> bool:
@@ -90,12 +96,17 @@ class RunDirectory:
                     f"{directory.stored_at or 'its artifacts in its folder'}"
                 )
             return directory
-        if path.is_dir() and any(path.iterdir()):
+        found = tuple(path.iterdir()) if path.is_dir() else ()
+        if not found:
+            return cls.create(path, stored_at)
+        if not all(_may_precede_a_study(each.name) for each in found):
             raise UserError(
                 f"{path}: no run was begun in this folder, expected one with the file "
                 f"{directory.study_path.name}, or an empty one"
             )
-        return cls.create(path, stored_at)
+        directory = cls(path, stored_at or directory.stored_at)
+        directory.note_store()
+        return directory
 
     @classmethod
     def known(cls, path: Path) -> "RunDirectory":
@@ -143,7 +154,7 @@ class RunDirectory:
 
     @property
     def study_path(self) -> Path:
-        return self.path / "study.yaml"
+        return self.path / _STUDY
 
     @property
     def leaderboard_path(self) -> Path:

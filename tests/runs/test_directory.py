@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -208,3 +208,26 @@ def test_nothing_is_resumed_where_nothing_was_begun(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
     with pytest.raises(UserError, match=r"no run was begun in this folder.*study\.yaml"):
         RunDirectory.reopen(tmp_path)
+
+
+@pytest.mark.parametrize("stored_at", [None, "memory://bucket/run"])
+@pytest.mark.parametrize("of_study", [True, False], ids=["the study", "where results go"])
+def test_a_run_that_was_killed_before_its_study_was_there_may_begin_again(
+    of_study: bool, stored_at: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDirectory.create(tmp_path / "run", stored_at)
+    file = run.study_path if of_study else run.path / "artifacts"
+
+    def killed() -> Iterator[bytes]:
+        yield b"half of"
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *_, **__: None)  # whoever is killed clears nothing up
+        with pytest.raises(KeyboardInterrupt):
+            write_atomically(file, killed())
+    (left,) = run.path.glob(".*.tmp")
+    again = RunDirectory.reopen(run.path)
+    assert again == run
+    again.sweep()
+    assert not left.exists()
