@@ -9,6 +9,7 @@ from alto_exec.bank import AdapterBank
 from alto_exec.evaluate import validation_loss
 from alto_exec.machine import settle
 from alto_exec.preparation import PreparedTask, bank_of, prepare
+from alto_exec.process import multiply_with
 from alto_exec.residence import Progress, Resident
 from alto_exec.step import train_pass
 from alto_policy.memory import MemoryModel
@@ -29,7 +30,7 @@ def measure(
     one `begins`, for on a CPU it may take a minute."""
     executor = settle(study.executor)
     assert executor.threads is not None
-    torch.set_num_threads(executor.threads)
+    multiply_with(executor.threads)
     found = []
     for one in prepare(study):
         begins(one.task.id)

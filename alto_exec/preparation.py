@@ -21,7 +21,7 @@ from alto_exec.metering import Meter
 from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
 from alto_exec.modules import check_targets
 from alto_exec.process import (
-    keep_the_order_of_sums,
+    multiply_with,
     pin_ahead,
     pin_by_many_threads,
     spare_what_lives,
@@ -80,8 +80,7 @@ class PreparedTask:
         Its backbone is a copy of its own, where `load` does not give it another.
         """
         assert spec.threads is not None
-        torch.set_num_threads(spec.threads)
-        keep_the_order_of_sums()
+        multiply_with(spec.threads)
         if spec.device == "cuda":
             pin_by_many_threads()
         backbone = (load or self.load)(spec)

@@ -11,6 +11,7 @@ import torch
 
 __all__ = [
     "keep_the_order_of_sums",
+    "multiply_with",
     "pin_ahead",
     "pin_by_many_threads",
     "spare_what_lives",
@@ -34,6 +35,12 @@ def keep_the_order_of_sums() -> None:
     settled that in the environment is obeyed; a process without MKL looks at nothing.
     """
     os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
+
+
+def multiply_with(threads: int) -> None:
+    """So many threads, and sums in an order that is kept."""
+    torch.set_num_threads(threads)
+    keep_the_order_of_sums()
 
 
 def pin_by_many_threads() -> None:

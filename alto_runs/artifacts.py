@@ -3,6 +3,7 @@
 import logging
 import os
 import posixpath
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +25,7 @@ __all__ = [
     "BarredError",
     "FolderArtifact",
     "StoredArtifact",
+    "is_temporary",
     "write_atomically",
 ]
 
@@ -85,6 +87,11 @@ def write_atomically(path: Path, data: Data) -> None:
     The data may come in parts. Makes the folder if need be.
     """
     _write(path, data, path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}"))
+
+
+def is_temporary(name: str, of: str) -> bool:
+    """Whether it is that of a file `of` which a process was writing."""
+    return re.fullmatch(rf"\.{re.escape(of)}\.\d+{re.escape(_TEMPORARY)}", name) is not None
 
 
 def _write(path: Path, data: Data, temporary: Path) -> None:

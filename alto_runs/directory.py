@@ -10,6 +10,7 @@ from alto_runs.artifacts import (
     Artifact,
     FolderArtifact,
     StoredArtifact,
+    is_temporary,
     write_atomically,
 )
 from alto_runs.errors import UserError
@@ -31,7 +32,6 @@ __all__ = [
 
 _LOG, _STUDY, _STORED_AT = "run.jsonl", "study.yaml", "artifacts"
 _JOBS, _CHECKPOINTS, _WRITERS = "jobs", "checkpoints", "writers"
-_BEGINNING = re.compile(rf"{_STORED_AT}|\.({_STORED_AT}|{re.escape(_STUDY)})\.\d+\.tmp")
 _SEED = "seed-"  # and its number
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # as a path has it, of whose slashes one is left
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
@@ -39,7 +39,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 def _may_precede_a_study(name: str) -> bool:
     """Whether a run that was killed before it had its study may have left this."""
-    return _BEGINNING.fullmatch(name) is not None
+    return name == _STORED_AT or any(is_temporary(name, of) for of in (_STORED_AT, _STUDY))
 
 
 def is_plain_name(name: str) -> bool:

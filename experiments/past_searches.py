@@ -22,12 +22,12 @@ from matplotlib.figure import Figure
 from alto_policy.decisions import ExitReason
 from alto_runs.leaderboard import Standing
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, grid_of
-from alto_runs.versions import TRAINING_CODE
 from experiments.curve_sets import RECORDED, CurveSet, recorded_logs, recorded_sets
 from experiments.exhibit import Exhibit, Table, Verdict
 from experiments.fig09_end_to_end import policy_name, recorded_makespan
 from experiments.judging import judge
 from experiments.past_repeats import compared, pairs_of
+from experiments.real_runs import told_code
 from experiments.same_task import is_same_task, seed_of
 from experiments.scores import Measure, Search, searches
 from experiments.table_backend import play_policy
@@ -53,7 +53,7 @@ class Row(NamedTuple):
     recording: float | None
     grid_saved: float | None
     grid_behind: float | None
-    commit: str | None
+    code: str | None
 
 
 def rows_of(folder: Path) -> list[Row]:
@@ -114,16 +114,13 @@ def _row(one: Search, folder: Path, grid: CurveSet | None) -> Row:
         sum(one.saved_by_rule.values()),
         one.standings[0].best_val_loss,
     )
-    facts = dict(log.header.made_by)
-    commit = facts.get("commit")
-    if commit is None or commit.endswith("-dirty"):
-        commit = facts.get(TRAINING_CODE, commit)
+    code = told_code(log.header)
     if grid is None or not one.has_exits:
-        return Row(*told, *(None,) * 6, commit)
+        return Row(*told, *(None,) * 6, code)
     judged = judge(grid, play_policy(grid, one.policy))
     parts = _parts(one, grid)
     behind = one.best_loss / float(grid.best.min()) - 1
-    return Row(*told, behind, *parts, 1 - judged.budget, judged.regret, commit)
+    return Row(*told, behind, *parts, 1 - judged.budget, judged.regret, code)
 
 
 def _parts(one: Search, grid: CurveSet) -> tuple[float, float, float]:

@@ -16,7 +16,7 @@ from alto_runs.history import Outcome, RunHistory, follow
 from alto_runs.logfile import read_run_log
 from alto_runs.versions import TRAINING_CODE
 
-__all__ = ["CALIBRATION", "JUDGED", "Recording", "judged_and_known", "read_recording"]
+__all__ = ["CALIBRATION", "JUDGED", "Recording", "judged_and_known", "read_recording", "told_code"]
 
 TRACES = Path("traces")
 JUDGED = ("recorded", "plus", "batches", "sizes", "slices", "speed", "repeated", "h200")
@@ -58,8 +58,7 @@ class Recording:
     @property
     def code(self) -> str | None:
         """That trained: as the header names it, or the commit of those that tell one."""
-        facts = dict(self.header.made_by)
-        told = facts.get(TRAINING_CODE) or facts.get("commit")
+        told = told_code(self.header)
         return _ONE_CODE.get(told or "", told)
 
     @property
@@ -98,6 +97,12 @@ class Recording:
     def is_like(self, other: "Recording") -> bool:
         """Of the same kind of GPU, and over the same backbone."""
         return self.machine == other.machine and self.backbones == other.backbones
+
+
+def told_code(header: Header) -> str | None:
+    """The digest of what trained, or, of older runs, the commit."""
+    facts = dict(header.made_by)
+    return facts.get(TRAINING_CODE) or facts.get("commit")
 
 
 def read_recording(folder: Path) -> Recording:

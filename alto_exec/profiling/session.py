@@ -10,7 +10,7 @@ from alto_exec.backbone import Backbone
 from alto_exec.decoder import Decoder, can_be_written_out
 from alto_exec.frozen_model import FrozenModel
 from alto_exec.machine import device_of, dtype_of, settle
-from alto_exec.process import keep_the_order_of_sums
+from alto_exec.process import multiply_with
 from alto_exec.profiling.cases import evaluation_cases, step_cases
 from alto_exec.profiling.ceilings import copy_row, gemm_rows
 from alto_exec.profiling.passes import Bench, MeasuredStep
@@ -41,8 +41,7 @@ def write_profile(out: Path, models: Sequence[str], say: Say, *, quick: bool = F
         raise UserError(f"--out: {out} is there already, expected a new file")
     spec = settle(ExecutorSpec())
     assert spec.threads is not None
-    torch.set_num_threads(spec.threads)
-    keep_the_order_of_sums()
+    multiply_with(spec.threads)
     device = device_of(spec)
     configs = {name: config_of(name) for name in models or _suited(device)}
     shapes = {name: shape_of(config, Path(name).name) for name, config in configs.items()}

@@ -7,7 +7,6 @@ import of ours: this package, which imports it, need not be imported there.
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import IO, Any
 from uuid import uuid4
 
-from alto_runs.scratch import held_folder, hold_folder, sweep_folders
+from alto_runs.scratch import held_folder, sweep_folders
 
 __all__ = ["DEVICES", "MEETING", "NVML_CHECK", "ZYGOTE", "Berth", "Nursery"]
 
@@ -68,7 +67,7 @@ class Berth:
         self._vacant_seconds = vacant_seconds
         self._group = get_current_placement_group()
         self._meeting: str | None = None
-        self._meeting_folder: tuple[str, int] | None = None  # for one of this node's own ranks
+        self._meeting_folder = contextlib.ExitStack()  # of one for this node's own ranks
         self._tenant = ""
         self._is_following = False
         self._is_awaited = True  # its process is on its way
@@ -89,8 +88,7 @@ class Berth:
         if they are on several nodes. A port that is free now may be taken by then."""
         self._forget_meeting()
         if folder is None:
-            self._meeting_folder = hold_folder()
-            folder = self._meeting_folder[0]
+            folder = str(self._meeting_folder.enter_context(held_folder()))
         os.makedirs(folder, exist_ok=True)
         self._meeting = os.path.join(folder, uuid4().hex)
         return {MEETING: f"file://{self._meeting}"}
@@ -150,10 +148,7 @@ class Berth:
         if self._meeting is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._meeting)
-        held, self._meeting_folder = self._meeting_folder, None
-        if held is not None:
-            shutil.rmtree(held[0], ignore_errors=True)
-            os.close(held[1])
+        self._meeting_folder.close()
 
     def _outlive(self) -> None:
         from ray.util.placement_group import remove_placement_group

@@ -14,6 +14,7 @@ from alto_exec.comparing import compare
 from alto_exec.machine import best_thread_count, settle
 from alto_exec.moving import Move
 from alto_exec.preparation import PreparedTask
+from alto_exec.process import multiply_with
 from alto_exec.ray_cluster import local
 from alto_exec.ray_cluster.devices import Devices, gpus_of, move_of, nodes
 from alto_exec.ray_cluster.fleet import Fleet
@@ -174,7 +175,7 @@ def _compare(
 ) -> tuple[Comparison, ...]:
     """In a process of the cluster."""
     assert study.executor.threads is not None
-    torch.set_num_threads(study.executor.threads)
+    multiply_with(study.executor.threads)
     with held_folder() as folder:
 
         def best_of(task: TaskId) -> Best | None:

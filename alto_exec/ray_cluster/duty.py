@@ -18,6 +18,7 @@ from alto_exec.parallel.ranks import (
     num_launched_ranks,
 )
 from alto_exec.parallel.team import Team
+from alto_exec.process import multiply_with
 from alto_exec.ray_cluster.berth import MEETING
 from alto_exec.ray_cluster.worker import Crew, Worker
 from alto_exec.site import Start
@@ -83,7 +84,7 @@ class Duty:
     def _joined(self) -> tuple[Ranks, Member]:
         task = self.start.prepared.task
         assert self.start.spec.threads is not None
-        torch.set_num_threads(self.start.spec.threads)
+        multiply_with(self.start.spec.threads)
         ranks = join_launched_ranks(torch.device(self.start.spec.device), os.environ[MEETING])
         loader = loader_of(ranks, {task.id: self.start})
         return ranks, Member(ranks, {job.id: job for job in task.jobs}, loader)
