@@ -1,9 +1,8 @@
 """Trains for real, behind the protocol that the simulator answers to as well."""
 
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, assert_never
 
 import torch
@@ -11,7 +10,7 @@ import torch
 from alto_exec.executor import Executor, Report
 from alto_exec.inbox import Cancellation, Inbox, Submission
 from alto_exec.keeping import Keeper
-from alto_exec.moving import NO_MOVE, Move
+from alto_exec.past import Past
 from alto_exec.timers import Timers
 from alto_policy.decisions import (
     Decision,
@@ -30,19 +29,16 @@ from alto_policy.events import (
     ExecutorUp,
     JobLeft,
     LossReported,
-    NodeDown,
-    NodeUp,
     TaskArrived,
     TaskCancelled,
     TaskResized,
     TimerFired,
 )
 from alto_policy.memory import MemoryModel
-from alto_policy.runlog import Entry
 from alto_policy.types import GpuId, Job, JobId, Task, TaskId
 from alto_runs.directory import RunDirectory
 
-__all__ = ["ExecBackend", "JobHost", "Past", "StartedExecutor"]
+__all__ = ["ExecBackend", "JobHost", "StartedExecutor"]
 
 StartedExecutor = tuple[Executor, MemoryModel]
 
@@ -73,91 +69,6 @@ class JobHost(Protocol):
 # What such a job has not on disk after a kill it trains again; nobody waits for it.
 _COMES_BACK = (Departure.PAUSED, Departure.EVICTED)
 _IDLE_SECONDS = 0.02  # between two looks into the inbox where nothing trains
-
-
-@dataclass(frozen=True, slots=True)
-class Past:
-    """What a log says of the time before this process."""
-
-    end: float = 0.0
-    tasks: tuple[Task, ...] = ()  # in the order of arrival
-    executors: tuple[TaskId, ...] = ()  # started and not known to be down
-    reported: tuple[tuple[JobId, int], ...] = ()  # last step that each job has reported
-    timers: tuple[float, ...] = ()  # asked for and not yet fired
-    starts: Mapping[TaskId, int] = field(default_factory=dict)  # of each task's executor
-    stays: Mapping[JobId, int] = field(default_factory=dict)  # how often each job was launched
-    lost_nodes: frozenset[str] = frozenset()  # that are down
-    resizes: Mapping[TaskId, int] = field(default_factory=dict)  # asked for and not yet told
-    move: Move = NO_MOVE  # to where the run goes on
-
-    @classmethod
-    def of(cls, entries: Iterable[Entry]) -> "Past":
-        entries = tuple(entries)
-        end, tasks, reported = 0.0, list[Task](), dict[JobId, int]()
-        executors: dict[TaskId, None] = {}
-        timers: list[float] = []
-        starts, stays = Counter[TaskId](), Counter[JobId]()
-        for entry in entries:
-            end = entry.event.t
-            match entry.event:
-                case TaskArrived(task=task):
-                    tasks.append(task)
-                case LossReported(job=job, step=step):
-                    reported[job] = max(step, reported.get(job, 0))
-                case ExecutorDown(task=task_id):
-                    executors.pop(task_id, None)
-                case TimerFired():
-                    timers.remove(min(timers))
-            for decision in entry.decisions:
-                match decision:
-                    case StartExecutor(task=task_id):
-                        executors[task_id] = None
-                        starts[task_id] += 1
-                    case Launch(jobs=jobs):
-                        stays.update(jobs)
-                    case WakeAt(t=t):
-                        timers.append(t)
-        known = tuple(reported.items())
-        lost = _lost_nodes(entry.event for entry in entries)
-        return cls(
-            end,
-            tuple(tasks),
-            tuple(executors),
-            known,
-            tuple(timers),
-            starts,
-            stays,
-            lost,
-            resizes=_unanswered(entries),
-        )
-
-    def going(self, t: float) -> Sequence[Event]:
-        """To be told before the loss of executors."""
-        moved = {one.task for one in self.move.resized}  # with other choices than a policy had
-        asked = [TaskResized(t, *one) for one in self.resizes.items() if one[0] not in moved]
-        return (*self.move.going(t), *asked)
-
-
-def _unanswered(entries: Iterable[Entry]) -> Mapping[TaskId, int]:
-    """What was asked for last of each task that nothing was told of since."""
-    asked: dict[TaskId, int] = {}
-    for entry in entries:
-        if isinstance(entry.event, TaskResized):
-            asked.pop(entry.event.task, None)
-        for decision in entry.decisions:
-            if isinstance(decision, Resize):
-                asked[decision.task] = decision.num_gpus
-    return asked
-
-
-def _lost_nodes(events: Iterable[Event]) -> frozenset[str]:
-    lost: set[str] = set()
-    for event in events:
-        if isinstance(event, NodeDown):
-            lost.add(event.node)
-        elif isinstance(event, NodeUp):
-            lost.discard(event.node)  # it may have joined
-    return frozenset(lost)
 
 
 class ExecBackend:

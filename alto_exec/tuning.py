@@ -6,11 +6,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from alto_exec.backend import Past
 from alto_exec.claims import claim_folder
 from alto_exec.inbox import GivenTasks
 from alto_exec.machine import facts
 from alto_exec.parallel.ranks import num_launched_ranks
+from alto_exec.past import Past
 from alto_exec.preparation import PreparedTask, prepare
 from alto_exec.progress import Progress
 from alto_exec.sending import collect_work

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from alto_exec.backend import Past
 from alto_exec.inbox import Cancellation, Request, Submission
 from alto_exec.machine import facts
+from alto_exec.past import Past
 from alto_exec.sending import collect_work
 from alto_exec.site import RunToTrain, Site, Start, TaskFiles, ThisMachine, check_widths
 from alto_exec.sweeping import tidy

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from alto_exec.backend import ExecBackend, Past
+from alto_exec.backend import ExecBackend
 from alto_exec.comparing import compare
 from alto_exec.executor import Executor
 from alto_exec.frozen_model import FrozenModel
@@ -19,6 +19,7 @@ from alto_exec.parallel.placing import load_shards, spread_of
 from alto_exec.parallel.ranks import Ranks, join_launched_ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.parallel.team import Team
+from alto_exec.past import Past
 from alto_exec.preparation import PreparedTask, prepare
 from alto_exec.site import RunToTrain, Start, TrainingBackend
 from alto_policy.layout import Layout, Spread

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from alto_exec.backend import Past
 from alto_exec.comparing import compare
 from alto_exec.machine import best_thread_count, settle
 from alto_exec.moving import Move
+from alto_exec.past import Past
 from alto_exec.preparation import PreparedTask
 from alto_exec.process import multiply_with
 from alto_exec.ray_cluster import local

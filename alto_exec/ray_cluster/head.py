@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from alto_exec.backend import Past
 from alto_exec.inbox import Cancellation, Inbox, Submission
+from alto_exec.past import Past
 from alto_exec.ray_cluster.messages import Broken, Left, News, Ready, Reported, Secured
 from alto_exec.ray_cluster.remote import RemoteExecutor
 from alto_exec.ray_cluster.roster import Roster

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 import ray
 
-from alto_exec.backend import Past
+from alto_exec.past import Past
 from alto_exec.ray_cluster.head import RayBackend
 from alto_exec.ray_cluster.messages import (
     CALL,

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from alto_exec.backend import Past
 from alto_exec.moving import Move, Resized, resized
+from alto_exec.past import Past
 from alto_policy.cluster import Cluster
 from alto_policy.decisions import Resize, StartExecutor
 from alto_policy.events import ExecutorUp, TaskArrived, TaskResized

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from alto_exec.backend import ExecBackend, Past, StartedExecutor
+from alto_exec.backend import ExecBackend, StartedExecutor
 from alto_exec.executor import Executor
 from alto_exec.inbox import Cancellation, Request, Submission
 from alto_exec.machine import settle
+from alto_exec.past import Past
 from alto_exec.preparation import bank_of, prepare
 from alto_policy.cluster import Cluster, Status
 from alto_policy.controller import Controller, run
