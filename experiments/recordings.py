@@ -145,10 +145,11 @@ def _plus(data: RecordingData, makespan: float, seed: int = 0) -> Recording:
     )
 
 
-def _random(shape: str, makespan: float) -> Recording:
-    """Speed alone is told: such a backbone learns nothing of use."""
+def _random(shape: str, makespan: float, policy: Policy = Policy.FIFO) -> Recording:
+    """Speed alone is told: such a backbone learns nothing of use. With exits as well, so that each
+    of the two can be told by the times of the other."""
     return Recording(
-        data=SPEED_QUESTIONS, policy=Policy.FIFO, makespan=makespan, folder="speed", shape=shape
+        data=SPEED_QUESTIONS, policy=policy, makespan=makespan, folder="speed", shape=shape
     )
 
 
@@ -176,6 +177,8 @@ RECORDINGS: tuple[Recording, ...] = (
     _larger(COSMOSQA, 120),
     *_sliced(20, 60, 22),
     Recording(data=FEWER_QUESTIONS, policy=Policy.ALTO, makespan=26),
+    _random("Llama-3.2-1B", 15, Policy.ALTO),
+    _random("Llama-3.1-8B", 60, Policy.ALTO),
     _larger(ROPES, 150),
     _sized(MORE_QUESTIONS, 390),
 )
