@@ -19,7 +19,7 @@ from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of, tell_values
 from experiments.curve_sets import by_seed, origins, shown_sets
 from experiments.exhibit import Exhibit, Table, Verdict
 from experiments.same_task import told_count
-from experiments.search_costs import BACKBONES, PEFT, SYSTEMS, search_cost
+from experiments.search_costs import ASHA, BACKBONES, PEFT, SYSTEMS, search_cost
 
 __all__ = ["exhibit"]
 
@@ -46,11 +46,13 @@ def exhibit() -> Exhibit:
     by_name = {(row[0], row[1]): row for row in rows}
     return Exhibit(
         verdict=Verdict.BEYOND,
-        gist="Dollars of a search with PEFT, `fifo`, `alto` and `alto+`: "
+        gist="Dollars of a search with PEFT, the same under Ray Tune's ASHA, and with `fifo`, "
+        "`alto` and `alto+`: "
         + "; ".join(f"{backbone} {_prices(by_name, backbone)}" for backbone in BACKBONES)
         + ".",
         found=tuple(
             f"{backbone}: {_text(by_name[backbone, PEFT])} with PEFT one after another, "
+            f"{_text(by_name[backbone, ASHA])} under Ray Tune's ASHA, "
             f"{_text(by_name[backbone, 'alto'])} with alto, {_text(by_name[backbone, 'alto+'])} "
             "with alto+."
             for backbone in BACKBONES
@@ -70,11 +72,11 @@ def _text(row: tuple[str, str, float, float, float, float]) -> str:
 
 
 def _prices(rows: Mapping[tuple[str, str], tuple[Any, ...]], backbone: str) -> str:
-    return ", ".join(f"{rows[backbone, s][5]:.2f}" for s in (PEFT, "fifo", "alto", "alto+"))
+    return ", ".join(f"{rows[backbone, s][5]:.2f}" for s in (PEFT, ASHA, "fifo", "alto", "alto+"))
 
 
 def _draw(rows: list[tuple[str, str, float, float, float, float]]) -> Figure:
-    figure, panels = panels_of(3.0, len(BACKBONES))
+    figure, panels = panels_of(3.4, len(BACKBONES))
     for axes, backbone in zip(panels, BACKBONES, strict=True):
         own = [row for row in rows if row[0] == backbone]
         names = [row[1] for row in own]

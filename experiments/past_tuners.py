@@ -16,10 +16,9 @@ since their losses end near zero. `tuners/compare.py` (`make tuners`) makes the 
 made from it.
 """
 
-import csv
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from itertools import product
 from statistics import fmean
 
@@ -32,9 +31,16 @@ from experiments.curve_sets import CurveSet, other_grids, recorded_sets
 from experiments.exhibit import Cell, Exhibit, Table, Verdict
 from experiments.judging import judge
 from experiments.table_backend import Arrival, play_policy
-from experiments.tuners.compare import NUM_ORDERS, RESULTS, VERSIONS, order_of
+from experiments.tuner_results import (
+    Result,
+    chosen_settings,
+    judged_on_others,
+    read_results,
+    tasks_of,
+)
+from experiments.tuners.compare import NUM_ORDERS, VERSIONS, order_of
 
-__all__ = ["Result", "chosen_settings", "exhibit", "no_worse", "read_results"]
+__all__ = ["exhibit", "no_worse"]
 
 _PLUS = "ours: alto+"
 _SHIPPED = f"{_PLUS}, as shipped"
@@ -46,66 +52,7 @@ _MEASURES = (
     ("regret", 100, "regret of the winner, %"),
     ("top_kept", 1, "true best quarter kept"),
 )
-_LEAST_RECORDED = 3  # to choose settings on recorded tasks alone
 _NOISE = 0.001  # of a loss: regrets that differ by less are equal
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """One play of a rule over a grid."""
-
-    task: str
-    kind: str  # recorded, other: a grid of another kind of a recorded task, or generated
-    rule: str
-    setting: str
-    arrival: Arrival
-    order: int
-    budget: float
-    regret: float
-    top_kept: float
-    false_kills: int
-    time_to_best: float
-
-
-def read_results() -> tuple[Result, ...]:
-    with RESULTS.open(encoding="utf-8", newline="") as file:
-        return tuple(
-            Result(
-                task=row["task"],
-                kind=row["kind"],
-                rule=row["rule"],
-                setting=row["setting"],
-                arrival=Arrival(row["arrival"]),
-                order=int(row["order"]),
-                budget=float(row["budget"]),
-                regret=float(row["regret"]),
-                top_kept=float(row["top_kept"]),
-                false_kills=int(row["false_kills"]),
-                time_to_best=float(row["time_to_best"]),
-            )
-            for row in csv.DictReader(file)
-        )
-
-
-def chosen_settings(results: Iterable[Result], tasks: Collection[str]) -> dict[str, str]:
-    """The setting of each rule that does best on the tasks."""
-    by_setting: dict[tuple[str, str], list[Result]] = {}
-    for one in results:
-        if one.task in tasks:
-            by_setting.setdefault((one.rule, one.setting), []).append(one)
-    (limit,) = (
-        fmean(one.budget for one in found)
-        for (rule, _), found in by_setting.items()
-        if rule == "ours: alto"
-    )
-    best: dict[str, tuple[tuple[bool, float, float], str]] = {}
-    for (rule, setting), found in by_setting.items():
-        budget, regret = fmean(r.budget for r in found), fmean(r.regret for r in found)
-        is_over = budget > limit * 1.001
-        key = (is_over, budget if is_over else round(regret, 4), budget)
-        if rule not in best or key < best[rule][0]:
-            best[rule] = key, setting
-    return {rule: setting for rule, (_, setting) in best.items()}
 
 
 def no_worse(ours: Sequence[Result], theirs: Sequence[Result]) -> bool:
@@ -118,7 +65,7 @@ def no_worse(ours: Sequence[Result], theirs: Sequence[Result]) -> bool:
 
 def exhibit() -> Exhibit:
     results = [replace(one, rule=_SHIPPED) if one.rule == _PLUS else one for one in read_results()]
-    judged, basis = _judged(results)
+    judged, basis = judged_on_others(results)
     judged += _plus_on_others(recorded_sets())
     others = _judged_others(results)
     tasks = list(dict.fromkeys(one.task for one in judged))
@@ -146,7 +93,7 @@ def exhibit() -> Exhibit:
         *("rule", "setting", "arrival", "budget", "regret", "worst regret", "kept"),
         *("false kills", "time to best", "alto no worse", "alto+ no worse"),
     )
-    recorded = _tasks_of(results, "recorded")
+    recorded = tasks_of(results, "recorded")
     return Exhibit(
         verdict=Verdict.BEYOND,
         gist=_gist(judged, tasks, rules),
@@ -160,39 +107,13 @@ def exhibit() -> Exhibit:
     )
 
 
-def _judged(results: Sequence[Result]) -> tuple[list[Result], str]:
-    """Plays at settings chosen on other tasks: leave one out of the recorded, or half of them."""
-    recorded, generated = (_tasks_of(results, kind) for kind in ("recorded", "generated"))
-    if len(recorded) >= _LEAST_RECORDED:
-        splits = [([name], [n for n in recorded if n != name]) for name in recorded]
-        basis = "are chosen on the other recorded tasks, for each task in turn"
-    elif recorded:
-        splits = [(recorded, generated)]
-        basis = "are chosen on generated tasks, judged on recorded ones"
-    else:
-        half = len(generated) // 2
-        splits = [(generated[half:], generated[:half])]
-        basis = "are chosen on the first half of the generated tasks, judged on the second"
-    judged = []
-    for held_out, others in splits:
-        settings = chosen_settings(results, others)
-        judged += [
-            one for one in results if one.task in held_out and one.setting == settings[one.rule]
-        ]
-    return judged, basis
-
-
 def _judged_others(results: Sequence[Result]) -> list[Result]:
     """Plays on grids of another kind, at settings chosen on the recorded tasks of other data."""
-    recorded, judged = _tasks_of(results, "recorded"), []
-    for name in _tasks_of(results, "other"):
+    recorded, judged = tasks_of(results, "recorded"), []
+    for name in tasks_of(results, "other"):
         settings = chosen_settings(results, [task for task in recorded if task != _data_of(name)])
         judged += [one for one in results if one.task == name and one.setting == settings[one.rule]]
     return judged + list(_plus_on_others(other_grids()))
-
-
-def _tasks_of(results: Iterable[Result], kind: str) -> list[str]:
-    return list(dict.fromkeys(one.task for one in results if one.kind == kind))
 
 
 def _data_of(name: str) -> str:

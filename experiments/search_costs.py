@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cache
+from statistics import fmean
 
 import numpy as np
 
@@ -17,8 +18,11 @@ from alto_sim.backend import SimBackend
 from alto_sim.hardware import gpus_of
 from alto_sim.workload import DEFAULT_LATENCIES, Workload
 from experiments.curve_sets import CurveSet, TableCurves
+from experiments.table_backend import Arrival
+from experiments.tuner_results import Result, judged_on_others, read_results
 
 __all__ = [
+    "ASHA",
     "BACKBONES",
     "PEFT",
     "SYSTEMS",
@@ -30,7 +34,9 @@ __all__ = [
 
 BACKBONES = ("SmolLM2-135M", "Llama-3.2-1B", "Llama-3.1-8B")
 PEFT = "PEFT, one after another"
-SYSTEMS = (PEFT, "fifo", "median", "hyperband", "asha", "alto", "alto+")
+ASHA = "PEFT, Ray Tune's ASHA"
+TUNERS = {ASHA: "Ray Tune ASHA", "PEFT, Optuna's median": "Optuna median"}  # and their rules
+SYSTEMS = (PEFT, *TUNERS, "fifo", "median", "hyperband", "asha", "alto", "alto+")
 _LOAD_SECONDS = {"SmolLM2-135M": 2.0, "Llama-3.2-1B": 6.0, "Llama-3.1-8B": 30.0}  # assumed
 
 
@@ -53,6 +59,8 @@ def search_cost(curves: CurveSet, backbone: str, system: str) -> SearchCost:
     task = replace(curves.task, backbone=backbone, num_gpus=1)
     if system == PEFT:
         return _one_after_another(curves, task)
+    if system in TUNERS:
+        return _under_rule(curves, task, TUNERS[system])
     profile = profile_of()
     workload = Workload(
         arrivals=(TaskArrived(0.0, task),),
@@ -88,3 +96,26 @@ def _one_after_another(curves: CurveSet, task: Task) -> SearchCost:
     winner = int(np.argmin(curves.best))
     share = (int(np.nanargmin(curves.val[winner])) + 1) / curves.num_reports
     return SearchCost(sum(seconds), sum(seconds[:winner]) + share * seconds[winner], 0.0)
+
+
+def _under_rule(curves: CurveSet, task: Task, rule: str) -> SearchCost:
+    """The jobs one after another, each until a tuner's own code stops it.
+
+    Every job is begun, and of the rest goes the share of the samples that the rule trained on this
+    data: which jobs those were of is not known, and a sample takes as long with each.
+    """
+    alone = sum(alone_seconds(task))
+    begun = len(task.jobs) * _LOAD_SECONDS[task.backbone]
+    plays = [one for one in _plays(rule) if one.task == curves.name]
+    return SearchCost(
+        begun + fmean(one.budget for one in plays) * (alone - begun),
+        fmean(one.time_to_best for one in plays) * alone,
+        fmean(one.regret for one in plays),
+    )
+
+
+@cache
+def _plays(rule: str) -> tuple[Result, ...]:
+    """Of a rule with jobs one after another, at settings chosen on other tasks."""
+    judged, _ = judged_on_others(read_results())
+    return tuple(one for one in judged if (one.rule, one.arrival) == (rule, Arrival.SEQUENTIAL))

@@ -1,12 +1,13 @@
 import math
 from dataclasses import replace
+from statistics import fmean
 
 import pytest
 
 from alto_policy.types import Hyperparameters
 from alto_runs.profile import GangRow, read_profile, shipped_profile
 from alto_sim.curves_generated import Shape
-from experiments.curve_sets import TableCurves, generated_sets
+from experiments.curve_sets import TableCurves, generated_sets, recorded_sets
 from experiments.fig01_sensitivity import spread
 from experiments.fig03_batch_size import best_by_batch, holds_claim
 from experiments.fig10_expert import nearest
@@ -15,7 +16,8 @@ from experiments.fig14_quality import of_batch_size
 from experiments.past_cobatching import enough
 from experiments.past_curves import course, fitted
 from experiments.past_sensitivity import thinned
-from experiments.search_costs import PEFT, search_cost
+from experiments.search_costs import ASHA, PEFT, search_cost
+from experiments.tuner_results import read_results
 from tests.experiments.tables import grid
 
 MIXED = grid([[4, 3], [5, 1], [2, 2], [math.nan] * 2], batch_sizes=(1, 2, 2, 4))
@@ -91,6 +93,23 @@ def test_a_search_that_stops_early_and_one_that_packs_are_cheaper() -> None:
     assert alone.seconds > packed.seconds > exits.seconds
     assert exits.to_best <= exits.seconds
     assert alone.regret == packed.regret == pytest.approx(0.0)
+
+
+def test_a_tuner_over_peft_begins_all_jobs_and_trains_its_share_of_the_samples() -> None:
+    """At a setting that other tasks chose; its plays differ by the order of the jobs."""
+    (curves,) = (one for one in recorded_sets() if one.name == "qasc-combined-fact")
+    alone, ruled, exits = (
+        search_cost(curves, "SmolLM2-135M", system) for system in (PEFT, ASHA, "alto")
+    )
+    begun = 60 * 2.0
+    shares: dict[str, list[float]] = {}
+    for one in read_results():
+        if (one.task, one.rule, one.arrival) == (curves.name, "Ray Tune ASHA", "sequential"):
+            shares.setdefault(one.setting, []).append(one.budget)
+    share = (ruled.seconds - begun) / (alone.seconds - begun)
+    assert any(share == pytest.approx(fmean(found), rel=1e-6) for found in shares.values())
+    assert exits.seconds < ruled.to_best < ruled.seconds
+    assert 0 <= ruled.regret < 0.05
 
 
 def test_one_gpu_is_told_beside_the_speed_ups_of_the_latest_run() -> None:

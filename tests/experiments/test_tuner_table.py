@@ -5,8 +5,8 @@ import pytest
 from alto_policy.policies import SETTINGS, Settings
 from experiments.curve_sets import CurveSet, by_seed, other_grids, recorded_sets
 from experiments.judging import judge
-from experiments.past_tuners import read_results
 from experiments.table_backend import Arrival, play_policy
+from experiments.tuner_results import read_results
 from experiments.tuners.compare import order_of
 
 SETS = [curves for group in by_seed(recorded_sets()) for curves in group]

@@ -2,8 +2,9 @@ import math
 
 import pytest
 
-from experiments.past_tuners import Result, chosen_settings, no_worse
+from experiments.past_tuners import no_worse
 from experiments.table_backend import Arrival
+from experiments.tuner_results import Result, chosen_settings
 from experiments.tuners.compare import play_rule
 from experiments.tuners.rule import Patience, TrainAll
 from tests.experiments.tables import grid
