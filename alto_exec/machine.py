@@ -1,19 +1,17 @@
 """What this machine trains on: chosen once, written into the run, the same when it is resumed."""
 
-import os
 import platform
-import time
 from collections.abc import Mapping, Sequence
 
 import torch
 
-from alto_exec.process import keep_the_order_of_sums
+from alto_exec.thread_count import best_thread_count
 from alto_policy.types import Gpu, GpuId
 from alto_runs.errors import UserError
 from alto_runs.study import ExecutorSpec
 from alto_runs.versions import TRAINING_CODE, source_digest, versions
 
-__all__ = ["best_thread_count", "device_of", "dtype_of", "facts", "gpu_of", "settle"]
+__all__ = ["device_of", "dtype_of", "facts", "gpu_of", "settle"]
 
 _RECOMPUTE = {None: "as the memory model chooses", True: "always", False: "never"}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -74,29 +72,3 @@ def facts(spec: ExecutorSpec, gpus: Sequence[Gpu], kernel: str) -> tuple[tuple[s
         **versions("torch", "transformers", "triton" if spec.device == "cuda" else "numpy"),
     }
     return tuple(known.items())
-
-
-def best_thread_count() -> int:
-    """Measured: on a shared machine a second thread may cost ten times what it gives.
-
-    A product of the size of a small model's layer, since that is what a pass is made of.
-    """
-    available = len(os.sched_getaffinity(0))
-    keep_the_order_of_sums()
-    before = torch.get_num_threads()
-    x, w = torch.randn(512, 576), torch.randn(1536, 576)
-    seconds = {}
-    try:
-        for count in sorted({1, available // 2, available} - {0}):
-            torch.set_num_threads(count)
-            seconds[count] = min(_time_products(x, w) for _ in range(5))
-    finally:
-        torch.set_num_threads(before)
-    return min(seconds, key=lambda count: seconds[count])
-
-
-def _time_products(x: torch.Tensor, w: torch.Tensor) -> float:
-    start = time.perf_counter()
-    for _ in range(10):
-        torch.nn.functional.linear(x, w)
-    return time.perf_counter() - start
