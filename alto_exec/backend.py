@@ -1,17 +1,16 @@
 """Trains for real, behind the protocol that the simulator answers to as well."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, assert_never
 
 import torch
 
 from alto_exec.executor import Executor, Report
-from alto_exec.inbox import Cancellation, Inbox, Submission
+from alto_exec.inbox import Inbox
 from alto_exec.keeping import Keeper
+from alto_exec.outbox import Outbox
 from alto_exec.past import Past
-from alto_exec.timers import Timers
 from alto_policy.decisions import (
     Decision,
     Launch,
@@ -32,7 +31,6 @@ from alto_policy.events import (
     TaskArrived,
     TaskCancelled,
     TaskResized,
-    TimerFired,
 )
 from alto_policy.memory import MemoryModel
 from alto_policy.types import GpuId, Job, JobId, Task, TaskId
@@ -89,7 +87,8 @@ class ExecBackend:
         directory_of: Callable[[TaskId], RunDirectory],
         past: Past,
     ) -> None:
-        self._inbox: Inbox | None = inbox
+        self._outbox = Outbox(inbox, past)
+        self._now = self._outbox.now
         self._tasks: dict[TaskId, Task] = {}
         self._jobs: dict[JobId, Job] = {}
         self._task_of: dict[JobId, TaskId] = {}
@@ -102,14 +101,11 @@ class ExecBackend:
         self._executors: dict[TaskId, JobHost] = {}
         self._gpus: dict[TaskId, tuple[GpuId, ...]] = {}  # by the executor's places
         self._ended: list[JobId] = []  # their departure is on its way to the log
-        self._timers = Timers(past.timers)
         self._tokens_of_stopped = 0  # trained by executors that are no more
-        self._zero = time.monotonic() - past.end
-        self._outbox: deque[Event] = deque()
-        self._outbox.extend(past.going(self._now()))
+        self._outbox.tell_all(past.going(self._now()))
         for lost in past.executors:
-            self._outbox.append(ExecutorDown(self._now(), lost))
-        self._outbox.extend(past.move.coming(self._now()))
+            self._outbox.tell(ExecutorDown(self._now(), lost))
+        self._outbox.tell_all(past.move.coming(self._now()))
 
     @property
     def tokens_trained(self) -> int:
@@ -121,22 +117,20 @@ class ExecBackend:
                 self._forget(job)
             self._ended.clear()
             self._resume_reported()
-            for _ in range(self._timers.fire(self._now())):
-                self._outbox.append(TimerFired(self._now()))
-            self._look_into_inbox()
+            self._outbox.look()
             if self._outbox:
                 break
             busy = [e for e in self._executors.values() if e.residents]
             for executor in busy:
                 self._advance(executor)
-            timer = self._timers.next
-            if not busy and timer is None and self._inbox is None:
-                return None
             if not busy:
-                wakes = [timer - self._now()] if timer is not None else []
-                looks = [_IDLE_SECONDS] * (self._inbox is not None)
-                time.sleep(max(0.0, min(wakes + looks)))
-        event = self._outbox.popleft()
+                seconds = self._outbox.seconds_to_look(_IDLE_SECONDS)
+                if seconds is None:
+                    return None
+                time.sleep(seconds)
+        event = self._outbox.next()
+        if isinstance(event, TaskArrived):
+            self._know(event.task)
         if isinstance(event, JobLeft) and event.how not in _COMES_BACK:
             host = self._executors.get(self._task_of[event.job])
             if host and host.keeper:
@@ -152,7 +146,7 @@ class ExecBackend:
         for job, host in hosts:
             if host and job in self._behind:
                 for evicted in _reach(host, self._jobs[job], self._behind.pop(job)):
-                    self._outbox.append(JobLeft(self._now(), evicted, Departure.EVICTED))
+                    self._outbox.tell(JobLeft(self._now(), evicted, Departure.EVICTED))
         for host in {id(host): host for _, host in hosts if host}.values():
             host.secure([self._jobs[job] for job, its in hosts if its is host])
 
@@ -163,7 +157,7 @@ class ExecBackend:
                 self._start_executor(self._tasks[task_id].on(len(gpus)))
             case StopExecutor(task=task_id):
                 self._tokens_of_stopped += _closed(self._executors.pop(task_id, None))
-                self._outbox.append(ExecutorDown(self._now(), task_id))
+                self._outbox.tell(ExecutorDown(self._now(), task_id))
             case Launch(task=task_id, gpu=gpu, jobs=jobs):
                 host, place = self._executors[task_id], self._gpus[task_id].index(gpu)
                 for report in _launched(host, [self._jobs[job] for job in jobs], place):
@@ -172,30 +166,15 @@ class ExecBackend:
                 executor = self._executors[self._task_of[job]]
                 if job in executor.residents:  # it may have been evicted just before
                     executor.leave(job, keep=True)
-                    self._outbox.append(JobLeft(self._now(), job, Departure.PAUSED))
+                    self._outbox.tell(JobLeft(self._now(), job, Departure.PAUSED))
             case Stop(job=job):
                 self._stop(job)
             case Resize(task=task_id, num_gpus=num_gpus):
-                self._outbox.append(TaskResized(self._now(), task_id, num_gpus))
+                self._outbox.tell(TaskResized(self._now(), task_id, num_gpus))
             case WakeAt(t=t):
-                self._timers.add(t)
+                self._outbox.wake_at(t)
             case _:
                 assert_never(decision)
-
-    def _look_into_inbox(self) -> None:
-        requests = self._inbox.take() if self._inbox is not None else None
-        if requests is None:
-            self._inbox = None
-            return
-        for request in requests:
-            match request:
-                case Submission(task=task):
-                    self._know(task)
-                    self._outbox.append(TaskArrived(self._now(), task))
-                case Cancellation(task=task_id):
-                    self._outbox.append(TaskCancelled(self._now(), task_id))
-                case _:
-                    assert_never(request)
 
     def _know(self, task: Task) -> None:
         self._tasks[task.id] = task
@@ -205,18 +184,18 @@ class ExecBackend:
     def _start_executor(self, task: Task) -> None:
         started = self._start(task)
         if started is None:
-            self._outbox.append(TaskCancelled(self._now(), task.id))
+            self._outbox.tell(TaskCancelled(self._now(), task.id))
             return
         executor, memory = started
         self._executors[task.id] = executor
-        self._outbox.append(ExecutorUp(self._now(), task.id, memory))
+        self._outbox.tell(ExecutorUp(self._now(), task.id, memory))
 
     def _advance(self, executor: JobHost) -> None:
         """One pass; if memory runs out all the same, one job leaves, and the policy learns."""
         try:
             reports = executor.advance()
         except torch.OutOfMemoryError:
-            self._outbox.append(JobLeft(self._now(), executor.evict(), Departure.EVICTED))
+            self._outbox.tell(JobLeft(self._now(), executor.evict(), Departure.EVICTED))
             return
         for report in reports:
             self._tell(report)
@@ -225,7 +204,7 @@ class ExecBackend:
         executor = self._executors.get(self._task_of[job])
         if executor and job in executor.residents:
             executor.leave(job, keep=False)
-            self._outbox.append(JobLeft(self._now(), job, Departure.STOPPED))
+            self._outbox.tell(JobLeft(self._now(), job, Departure.STOPPED))
         self._forget(job)
 
     def _forget(self, job: JobId) -> None:
@@ -242,7 +221,7 @@ class ExecBackend:
             return
         self._reported[report.job] = report.step
         losses = report.losses
-        self._outbox.append(
+        self._outbox.tell(
             LossReported(self._now(), report.job, report.step, losses.train, losses.val)
         )
 
@@ -255,10 +234,7 @@ class ExecBackend:
             for job, how in executor.resume_all():
                 executor.leave(job, keep=False)
                 self._ended.append(job)
-                self._outbox.append(JobLeft(self._now(), job, how))
-
-    def _now(self) -> float:
-        return time.monotonic() - self._zero
+                self._outbox.tell(JobLeft(self._now(), job, how))
 
 
 def _launched(host: JobHost, jobs: Sequence[Job], place: int) -> Iterator[Report]:

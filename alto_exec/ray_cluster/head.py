@@ -1,20 +1,19 @@
 """Trains on a Ray cluster, behind the protocol that one device and the simulator answer to."""
 
 import logging
-import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from alto_exec.inbox import Cancellation, Inbox, Submission
+from alto_exec.inbox import Inbox
+from alto_exec.outbox import Outbox
 from alto_exec.past import Past
 from alto_exec.ray_cluster.messages import Broken, Left, News, Ready, Reported, Secured
 from alto_exec.ray_cluster.remote import RemoteExecutor
 from alto_exec.ray_cluster.roster import Roster
 from alto_exec.ray_cluster.watch import Turns
 from alto_exec.site import TaskFiles, TrainingBackend
-from alto_exec.timers import Timers
 from alto_policy.decisions import (
     Decision,
     Launch,
@@ -33,10 +32,8 @@ from alto_policy.events import (
     JobLeft,
     LossReported,
     NodeDown,
-    TaskArrived,
     TaskCancelled,
     TaskResized,
-    TimerFired,
 )
 from alto_policy.types import GpuId, Job, JobId, Task, TaskId
 from alto_policy.view import ClusterView, ExecutorStatus, Status
@@ -59,19 +56,17 @@ class RayBackend(TrainingBackend):
     def __init__(
         self, inbox: Inbox, files: TaskFiles, roster: Roster, past: Past, view: ClusterView
     ) -> None:
-        self._inbox: Inbox | None = inbox
+        self._outbox = Outbox(inbox, past)
+        self._now = self._outbox.now
         self._files = files
         self._view = view
         self._roster = roster
         self._starts, self._stays = Counter(past.starts), Counter(past.stays)
         self._reported = dict(past.reported)
-        self._timers = Timers(past.timers)
         self._losses = Counter[TaskId]()  # since the last report
         self._told: Event | None = None  # decisions on it are being made
         down = (past.lost_nodes | set(past.move.gone)) - past.move.replaced
         self._turns = Turns(down, lambda: self._roster.lost_nodes)
-        self._zero = time.monotonic() - past.end
-        self._outbox: deque[Event] = deque()
         self._reattach(past)
 
     @property
@@ -81,22 +76,17 @@ class RayBackend(TrainingBackend):
     def next_event(self) -> Event | None:
         self._settle()
         while not self._outbox:
-            for _ in range(self._timers.fire(self._now())):
-                self._outbox.append(TimerFired(self._now()))
-            self._look_into_inbox()
-            self._outbox.extend(self._turns.since_last(self._now()))
+            self._outbox.look()
+            self._outbox.tell_all(self._turns.since_last(self._now()))
             if self._outbox:
                 break
             self._roster.place()  # whoever looked into the inbox has no more use for a free device
-            timer = self._timers.next
-            if not self._roster.is_busy and timer is None and self._inbox is None:
+            seconds = self._outbox.seconds_to_look(_INBOX_SECONDS)
+            if seconds is None and not self._roster.is_busy:
                 return None
-            seconds = _LONGEST_WAIT if timer is None else timer - self._now()
-            if self._inbox is not None:
-                seconds = min(seconds, _INBOX_SECONDS)
-            for task_id, news in self._roster.listen(max(0.0, seconds)):
+            for task_id, news in self._roster.listen(_LONGEST_WAIT if seconds is None else seconds):
                 self._hear(news, task_id)
-        self._told = self._outbox.popleft()
+        self._told = self._outbox.next()
         return self._told
 
     def prepare(self, decisions: Sequence[Decision]) -> None:
@@ -116,10 +106,10 @@ class RayBackend(TrainingBackend):
                     start = replace(start, reported=_reported(task, self._reported, self._view))
                     self._roster.start(task_id, self._starts[task_id], start, gpus)
                 else:
-                    self._outbox.append(TaskCancelled(self._now(), task_id))
+                    self._outbox.tell(TaskCancelled(self._now(), task_id))
             case StopExecutor(task=task_id):
                 if self._roster.stop(task_id):
-                    self._outbox.append(ExecutorDown(self._now(), task_id))
+                    self._outbox.tell(ExecutorDown(self._now(), task_id))
             case Launch(task=task_id, gpu=gpu, jobs=jobs):
                 self._launch(task_id, gpu, jobs)
             case Pause(job=job):
@@ -128,9 +118,9 @@ class RayBackend(TrainingBackend):
                 _ask_to_leave(self._roster, self._view, job, Departure.STOPPED)
                 self._forget_if_ended(job)
             case Resize(task=task_id, num_gpus=num_gpus):
-                self._outbox.append(TaskResized(self._now(), task_id, num_gpus))
+                self._outbox.tell(TaskResized(self._now(), task_id, num_gpus))
             case WakeAt(t=t):
-                self._timers.add(t)
+                self._outbox.wake_at(t)
             case _:
                 assert_never(decision)
 
@@ -151,7 +141,7 @@ class RayBackend(TrainingBackend):
 
         What had been said to an executor is said again: it knows what it has heard already.
         """
-        self._outbox.extend(past.going(self._now()))
+        self._outbox.tell_all(past.going(self._now()))
         for task_id in past.executors:
             known = self._view.executor(task_id)
             assert known is not None, "the log was folded into the ledger"
@@ -160,29 +150,15 @@ class RayBackend(TrainingBackend):
             number = self._starts[task_id]
             executor = self._roster.attach(task_id, number, known.gpus) if is_wanted else None
             if executor is None:
-                self._outbox.append(ExecutorDown(self._now(), task_id))
+                self._outbox.tell(ExecutorDown(self._now(), task_id))
                 continue
             executor.is_ready = known.status is ExecutorStatus.UP
             for place, gpu in enumerate(known.gpus):
                 for job in self._view.residents(gpu):
                     executor.join(self._view.spec(job), self._stays[job], place)
                     _repeat_orders(executor, job, self._view.status(job), self._reported.get(job))
-        self._outbox.extend(past.move.coming(self._now()))
+        self._outbox.tell_all(past.move.coming(self._now()))
         self._roster.sweep()
-
-    def _look_into_inbox(self) -> None:
-        requests = self._inbox.take() if self._inbox is not None else None
-        if requests is None:
-            self._inbox = None
-            return
-        for request in requests:
-            match request:
-                case Submission(task=task):
-                    self._outbox.append(TaskArrived(self._now(), task))
-                case Cancellation(task=task_id):
-                    self._outbox.append(TaskCancelled(self._now(), task_id))
-                case _:
-                    assert_never(request)
 
     def _settle(self) -> None:
         """The decisions on the last event are out."""
@@ -197,7 +173,7 @@ class RayBackend(TrainingBackend):
                     self._forget_if_ended(job)
             case NodeDown(node=node):
                 for task_id in self._roster.withdraw(node):
-                    self._outbox.append(ExecutorDown(self._now(), task_id))
+                    self._outbox.tell(ExecutorDown(self._now(), task_id))
         self._told = None
 
     def _forget_if_ended(self, job: JobId) -> None:
@@ -212,15 +188,15 @@ class RayBackend(TrainingBackend):
             return  # it was lost in the same breath
         match news:
             case Ready(memory=memory):
-                self._outbox.append(ExecutorUp(self._now(), task_id, memory))
+                self._outbox.tell(ExecutorUp(self._now(), task_id, memory))
             case Reported(job=job, step=step) if step <= self._reported.get(job, 0):
                 executor.release(job, step)
             case Reported(job=job, step=step, losses=losses):
                 self._reported[job] = step
                 self._losses[task_id] = 0
-                self._outbox.append(LossReported(self._now(), job, step, losses.train, losses.val))
+                self._outbox.tell(LossReported(self._now(), job, step, losses.train, losses.val))
             case Left(job=job, how=how):
-                self._outbox.append(JobLeft(self._now(), job, how))
+                self._outbox.tell(JobLeft(self._now(), job, how))
             case Secured():
                 pass  # of an earlier head
             case Broken(why=why, is_mistake=is_mistake):
@@ -231,7 +207,7 @@ class RayBackend(TrainingBackend):
     def _lose(self, task_id: TaskId, why: str, *, is_mistake: bool) -> None:
         """Strike off an executor, and give its task up if another would fare no better."""
         was_asked_to = self._roster.remove(task_id)
-        self._outbox.append(ExecutorDown(self._now(), task_id))
+        self._outbox.tell(ExecutorDown(self._now(), task_id))
         if was_asked_to:
             return
         self._losses[task_id] += 1
@@ -244,10 +220,7 @@ class RayBackend(TrainingBackend):
                 f"without a report; the last one: {why}"
             )
         self._files.fail(task_id, why)
-        self._outbox.append(TaskCancelled(self._now(), task_id))
-
-    def _now(self) -> float:
-        return time.monotonic() - self._zero
+        self._outbox.tell(TaskCancelled(self._now(), task_id))
 
 
 def _ask_to_leave(roster: Roster, view: ClusterView, job: JobId, how: Departure) -> None:
