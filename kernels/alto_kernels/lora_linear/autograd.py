@@ -7,12 +7,8 @@ from torch import Tensor
 
 from alto_kernels.lora_linear import composed
 from alto_kernels.lora_linear.path import Path, path_for
-from alto_kernels.lora_linear.plan import (
-    AdaptedGroup,
-    Plan,
-    check,
-    segments_with_rows,
-)
+from alto_kernels.lora_linear.plan import AdaptedGroup, Plan, check
+from alto_kernels.lora_linear.segments import segments_with_rows
 
 __all__ = ["lora_linear_group"]
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from alto_kernels.lora_linear.dropout import keep_mask
 from alto_kernels.lora_linear.path import Path
-from alto_kernels.lora_linear.plan import AdaptedGroup, Plan, Segment, segments_with_rows
+from alto_kernels.lora_linear.plan import AdaptedGroup, Plan
+from alto_kernels.lora_linear.segments import Segment, segments_with_rows
 
 __all__ = ["backward", "forward"]
 

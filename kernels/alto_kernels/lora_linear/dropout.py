@@ -5,13 +5,10 @@ of it each; an element is kept when its bits are at least p * 2^16. The hash is 
 the xor-multiply mixer `lowbias32` (Wellons 2018, public domain); `kernel/mask.py` has it too.
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from alto_kernels.lora_linear.plan import Segment
+from alto_kernels.lora_linear.segments import Segment
 
 __all__ = ["dropout_key", "hashes", "keep_mask", "threshold"]
 
@@ -33,7 +30,7 @@ def threshold(dropout: float) -> int:
 
 
 def keep_mask(
-    segment: "Segment", linear_number: int, num_columns: int, device: torch.device
+    segment: Segment, linear_number: int, num_columns: int, device: torch.device
 ) -> Tensor:
     """(rows of the segment, `num_columns`) bool: the elements that dropout leaves."""
     key = _absorb(dropout_key(segment.dropout_key), linear_number)

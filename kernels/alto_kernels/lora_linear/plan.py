@@ -5,13 +5,14 @@ group of linears, O outputs of all members side by side, R rows of the bank (uni
 of rank of one adapter, P rows of the pairs' blocks (see `tables.py`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
+from alto_kernels.lora_linear.segments import Segment, segments_with_rows
 from alto_kernels.lora_linear.tables import (
     Tables,
     TablesShape,
@@ -20,32 +21,7 @@ from alto_kernels.lora_linear.tables import (
     tables_of,
 )
 
-__all__ = ["AdaptedGroup", "Plan", "Segment"]
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Rows `first_row` to `end_row` belong to the adapter in bank rows `first_rank` to `end_rank`.
-
-    The dropout mask of a row is a function of `dropout_key` and of `first_token` plus the row's
-    place in the segment, so it does not depend on what else is in the batch. With
-    `starts_gradients` the gradients found are written over the bank's and not added to them: for
-    linears that are called once in a pass.
-    """
-
-    first_row: int
-    end_row: int
-    first_rank: int
-    end_rank: int
-    scale: float
-    dropout: float = 0.0
-    dropout_key: int = 0  # 32 bits
-    first_token: int = 0
-    starts_gradients: bool = False
-
-    @property
-    def rank(self) -> int:
-        return self.end_rank - self.first_rank
+__all__ = ["AdaptedGroup", "Plan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +56,6 @@ class Plan:
             if shared and (before.starts_gradients or after.starts_gradients):
                 raise ValueError(f"{after} and {before} write over one gradient")
 
-    @property
-    def has_dropout(self) -> bool:
-        return any(s.dropout for s in segments_with_rows(self.segments))
-
     def adding(self) -> "Plan":
         """This plan where all gradients are added: for linears that a pass may call repeatedly."""
         segments = tuple(replace(s, starts_gradients=False) for s in self.segments)
@@ -92,7 +64,7 @@ class Plan:
     def tables(self, device: torch.device) -> Tables:
         """What the kernels read, copied to the device when first asked for."""
         if device not in self._tables:
-            self._tables[device] = tables_of(self, device)
+            self._tables[device] = tables_of(self.segments, self.num_rows, device)
         return self._tables[device]
 
     def with_room(self, shape: TablesShape, device: torch.device) -> "Plan":
@@ -153,7 +125,3 @@ def check(x_TI: Tensor, group: AdaptedGroup, plan: Plan) -> None:
     rows = min(group.a_RMI.shape[0], group.b_RO.shape[0])
     if any(s.end_rank > rows for s in plan.segments):
         raise ValueError(f"a segment of the plan lies behind the {rows} rows of the bank")
-
-
-def segments_with_rows(segments: Sequence[Segment]) -> tuple[Segment, ...]:
-    return tuple(s for s in segments if s.end_row > s.first_row)

@@ -10,16 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import log2
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from alto_kernels.copying import copied
 from alto_kernels.lora_linear.dropout import dropout_key, threshold
-
-if TYPE_CHECKING:
-    from alto_kernels.lora_linear.plan import Plan, Segment
+from alto_kernels.lora_linear.segments import Segment, segments_with_rows
 
 __all__ = [
     "TILE_ROWS",
@@ -138,9 +135,9 @@ def fill_tables(room: Tables, tables: Tables) -> None:
         whole[len(part) :] = rest
 
 
-def tables_of(plan: "Plan", device: torch.device) -> Tables:
-    segments = [s for s in plan.segments if s.end_row > s.first_row]
-    tiles = -(-plan.num_rows // TILE_ROWS)
+def tables_of(segments: Sequence[Segment], num_rows: int, device: torch.device) -> Tables:
+    segments = segments_with_rows(segments)
+    tiles = -(-num_rows // TILE_ROWS)
     of_tile: list[list[int]] = [[] for _ in range(tiles)]
     for index, s in enumerate(segments):
         for tile in range(s.first_row // TILE_ROWS, (s.end_row - 1) // TILE_ROWS + 1):
@@ -170,13 +167,13 @@ def tables_of(plan: "Plan", device: torch.device) -> Tables:
         segments=segment_table.view(-1, 8),
         factors=copied(torch.tensor(factors, dtype=torch.float32).view(-1, 2), device),
         adds=adds_table,
-        num_rows=plan.num_rows,
+        num_rows=num_rows,
         num_pairs=len(pairs),
         num_segments=len(segments),
         max_rank=max(ranks, default=0),
         max_segment=max((s.end_row - s.first_row for s in segments), default=0),
         rank_step=rank_step(ranks),
-        has_dropout=plan.has_dropout,
+        has_dropout=any(s.dropout for s in segments),
     )
 
 
@@ -184,7 +181,7 @@ def _filler(part: Sequence[int]) -> Sequence[int]:
     return (0,) * (-len(part) % _ALIGNED)
 
 
-def _segment_row(s: "Segment", first_block: int) -> tuple[int, ...]:
+def _segment_row(s: Segment, first_block: int) -> tuple[int, ...]:
     shift = TILE_ROWS * (first_block - s.first_row // TILE_ROWS)
     key = _signed(dropout_key(s.dropout_key))
     token = _signed(s.first_token & 0xFFFFFFFF)

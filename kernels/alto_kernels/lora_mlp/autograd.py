@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from alto_kernels.lora_linear import AdaptedGroup, Path, Plan, lora_linear_group, path_for
-from alto_kernels.lora_linear.plan import check, segments_with_rows
+from alto_kernels.lora_linear.plan import check
+from alto_kernels.lora_linear.segments import segments_with_rows
 from alto_kernels.swiglu import swiglu
 
 __all__ = ["lora_mlp"]
