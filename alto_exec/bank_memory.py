@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 import torch
 from torch import Tensor
 
 from alto_kernels.adamw import Moments
 
-__all__ = ["AdapterState", "BankMemory", "Recordings"]
+__all__ = ["AdapterState", "BankMemory", "RecordedBank", "Recordings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +126,27 @@ class BankMemory:
         yield from (self.value_RC, self.grad_RC, *self._moments)
         if self.has_copy:
             yield self.shadow_RC
+
+
+class RecordedBank:
+    """The bank whose addresses launches were recorded with: recordings serve one at a time."""
+
+    def __init__(self, recordings: Recordings) -> None:
+        self._recordings = ref(recordings)  # which own this
+        self._memory: ref[BankMemory] | None = None
+
+    @property
+    def memory(self) -> BankMemory | None:
+        return None if self._memory is None else self._memory()
+
+    def meet(self, memory: BankMemory) -> None:
+        """Have them cleared if this is another bank than the last, and before this one moves."""
+        recordings = self._recordings()
+        assert recordings is not None
+        if self.memory is not memory:
+            recordings.clear()
+            self._memory = ref(memory)
+            memory.watch(recordings)
 
 
 def _row_bytes(tensor: Tensor) -> int:

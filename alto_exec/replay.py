@@ -5,7 +5,6 @@ each takes longer. A recorded launch keeps its addresses and its grid, so batche
 buffers with some room, and all those that fit the same buffers share a recording.
 """
 
-import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from alto_exec.bank import AdapterBank
+from alto_exec.bank_memory import RecordedBank
 from alto_exec.batch import PackedBatch
 from alto_exec.weighing import Weigh, WeighShape
 from alto_kernels.lora_linear import TablesShape, room_for
@@ -165,14 +165,11 @@ class Replays:
         self._row_bytes = row_bytes
         self._recordings: dict[PassShape, Recording] = {}
         self._wasted: dict[PassShape, int] = {}  # rows of each, since it last made room for another
-        self._bank: weakref.ref[AdapterBank] | None = None  # whose addresses are recorded
+        self._recorded_bank = RecordedBank(self)
 
     def train(self, bank: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
         """What `train` computes; good until the next pass."""
-        if self._bank is None or self._bank() is not bank:
-            self.clear()
-            self._bank = weakref.ref(bank)
-            bank.memory.watch(self)
+        self._recorded_bank.meet(bank.memory)
         shape = self._shape_for(batch, weigh)
         needed = shape.rows * self._row_bytes
         if shape not in self._recordings and needed > free_bytes():

@@ -2,7 +2,6 @@
 
 import sys
 import traceback
-import weakref
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from alto_exec.activations import Activations
 from alto_exec.bank import AdapterBank
+from alto_exec.bank_memory import RecordedBank
 from alto_exec.batch import PackedBatch
 from alto_exec.parallel.agreement import UNRECORDED, Agreed, Agreement, Offer, Pass, as_bits
 from alto_exec.parallel.ranks import Ranks
@@ -80,6 +80,7 @@ class SharedPasses:
         in an order that autograd decides: in such passes weights come to the tokens."""
         self.replayed = Replayed()  # so far, of those that this rank has trained in
         self.travelled = 0  # of these
+        self.recorded_bank = RecordedBank(self)
         self._ranks = ranks
         self._layers = layers
         self._activations = activations
@@ -87,15 +88,11 @@ class SharedPasses:
         self._records = True
         self._agreement = Agreement(ranks.rank)
         self._recordings: dict[int, _Own] = {}
-        self._bank: weakref.ref[AdapterBank] | None = None  # whose addresses are recorded
         ranks.watch_over(self)
 
     def make(self, part: Part) -> Tensor:
         """What `part` computes; good until the next pass."""
-        if self._bank is None or self._bank() is not part.bank:
-            self.clear()
-            self._bank = weakref.ref(part.bank)
-            part.bank.memory.watch(self)
+        self.recorded_bank.meet(part.bank.memory)
         if not self._records:
             part = replace(part, is_recordable=False)
         layers_again = self._activations.layers_again(part.bank, part.batch)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from alto_exec import decoder, replay
 from alto_exec.bank import AdapterBank, LinearShape, Slot
+from alto_exec.bank_memory import RecordedBank
 from alto_exec.batch import PackedBatch
 from alto_exec.decoder import Decoder
 from alto_exec.replay import PassShape, Recording, Replays, Room
@@ -266,6 +267,26 @@ def test_recordings_give_their_memory_back_before_the_bank_moves() -> None:
     bank.reserve(9)
     bank.give_back(0)
     assert rows == [4, 9]
+
+
+def test_recordings_serve_one_bank_at_a_time() -> None:
+    one, other = (
+        AdapterBank((LinearShape("one", 5, 7),), torch.device("cpu"), rows=4) for _ in range(2)
+    )
+
+    class Recorded:
+        times_cleared = 0
+
+        def clear(self) -> None:
+            self.times_cleared += 1
+
+    recorded = Recorded()
+    recorded_bank = RecordedBank(recorded)
+    for bank, times in ((one, 1), (one, 1), (other, 2), (one, 3)):
+        recorded_bank.meet(bank.memory)
+        assert recorded.times_cleared == times
+    one.reserve(9)
+    assert recorded.times_cleared == 4
 
 
 @pytest.mark.usefixtures("gpu_memory")

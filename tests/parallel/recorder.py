@@ -35,8 +35,7 @@ class Recorder:
 
     def written(self) -> list[Tensor]:
         """All that a pass changes on the device."""
-        known = self.model.passes._bank
-        bank = None if known is None else known()
+        bank = self.model.passes.recorded_bank.memory
         held = [each for whole in self.model.layers._whole for each in whole]
         return held if bank is None else [*held, bank.grad_RC]
 
