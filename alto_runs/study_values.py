@@ -29,7 +29,8 @@ def _file(value: object, info: ValidationInfo) -> Path:
     """A path, seen from the folder of the study where there is one."""
     if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value):
         raise ValueError("expected the path of a file")
-    path = Path(os.path.expanduser(value))  # unlike Path's own, takes users that there are not
+    is_at_home = str(value) == "~" or str(value).startswith("~/")  # nobody learns who there is
+    path = Path(os.path.expanduser(value) if is_at_home else value)
     return path if info.context is None else Path(os.path.abspath(info.context / path))
 
 

@@ -17,6 +17,7 @@ from alto_service.api import Failure
 from alto_service.body_limit import BodyLimit
 from alto_service.front import Front
 from alto_service.routes import router
+from alto_service.watching import Watch
 
 __all__ = ["create_app"]
 
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 _MOST_BYTES = 4_000_000  # of a request: escapes make a document longer
 _BODY_SECONDS = 30.0
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
-_FAILURES = (400, 401, 403, 404, 408, 409, 413, 503)
+_FAILURES = (400, 401, 403, 404, 408, 409, 413, 429, 503)
 
 
 def create_app(front: Front) -> FastAPI:
@@ -38,6 +39,7 @@ def create_app(front: Front) -> FastAPI:
         responses={status: {"model": Failure} for status in _FAILURES},
     )
     app.state.front = front
+    app.state.watch = Watch(front.store)
     app.add_middleware(BodyLimit, most_bytes=_MOST_BYTES, seconds=_BODY_SECONDS)
     if front.tokens is None:  # a name that resolves to this machine is not this machine
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*_LOOPBACK], www_redirect=False)

@@ -11,7 +11,7 @@ from alto_service.api import Health, LogPage, StudyList, StudyStatus, Submission
 from alto_service.database import State
 from alto_service.front import Front
 from alto_service.openapi_page import openapi_page
-from alto_service.streaming import stream_entries
+from alto_service.streaming import EntryStream
 from alto_service.tokens import Caller
 
 __all__ = [
@@ -118,15 +118,16 @@ def log(study: str, front: Desk, caller: Known, after: After = -1, limit: Limit 
 
 @router.get("/studies/{study}/events", tags=["progress"], response_class=StreamingResponse)
 def events(
+    request: Request,
     study: str,
     front: Desk,
     caller: Known,
     last_event_id: Annotated[int, Header(ge=-1, le=2**62)] = -1,
-) -> StreamingResponse:
+) -> EntryStream:
     """The same as server-sent events while it grows; the last one holds the status."""
     row = front.row(caller, study)
-    stream = stream_entries(front, row.number, last_event_id)
-    return StreamingResponse(stream, media_type="text/event-stream")
+    watch = request.app.state.watch
+    return EntryStream(front, watch, caller.tenant, row.number, last_event_id)
 
 
 @router.get("/health", tags=["service"])

@@ -1,9 +1,10 @@
 """What the HTTP side asks of the database."""
 
 import hashlib
+import json
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +85,16 @@ class Store:
             *(number, after, limit),
         )
         return [(row["entry"], row["line"]) for row in rows]
+
+    def last_entries(self, numbers: Collection[int]) -> Mapping[int, int]:
+        """Of those of these studies that may still grow; -1 where there is none yet."""
+        rows = self._reader.rows(
+            "SELECT number, state, "
+            "(SELECT COALESCE(MAX(entry), -1) FROM entries WHERE study = number) AS last "
+            "FROM studies WHERE number IN (SELECT value FROM json_each(?))",
+            json.dumps(list(numbers)),
+        )
+        return {row["number"]: row["last"] for row in rows if not State(row["state"]).is_final}
 
     def close(self) -> None:
         self._writer.close()

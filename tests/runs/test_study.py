@@ -175,6 +175,7 @@ tasks:
         pytest.param("/models/m", "/models/m", id="an absolute path"),
         pytest.param("tiny.gguf", "{folder}/tiny.gguf", id="a file"),
         pytest.param("~nobody-here/m", "{folder}/~nobody-here/m", id="a user that there is not"),
+        pytest.param("~root/m", "{folder}/~root/m", id="and one that there is"),
         pytest.param("m" * 5000, "m" * 5000, id="too long for a path"),
     ],
 )

@@ -1,9 +1,7 @@
 """What the service answers; nobody checks or trains here."""
 
-import asyncio
 import os
 import re
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,6 @@ from alto_runs.errors import UserError
 from alto_runs.study import ExecutorSpec, load_study
 from alto_service.front import Front
 from alto_service.preparing import prepare_submitted
-from alto_service.streaming import stream_entries
 from tests.service.cases import STUDY, client_of, front, submission, token_file, write_data
 
 TEAM, OTHER, OPERATOR = "t" * 20, "u" * 20, "v" * 20
@@ -304,19 +301,3 @@ def test_it_describes_itself_and_loads_nothing_from_elsewhere(alone: Front) -> N
     assert not re.search(r"<script|https?://|src=", page)
     assert client.get("/docs").status_code == 404
     assert client.get("/health").json() == {"status": "ok", "checker": True, "trainer": True}
-
-
-def test_entries_are_streamed_a_page_at_a_time(alone: Front) -> None:
-    """Between two pieces it is seen that a client has gone: each entry by itself never looked."""
-    client_of(alone).post("/studies", json=submission())
-    with sqlite3.connect(alone.directory.store_path) as store:
-        store.executemany("INSERT INTO entries VALUES (1, ?, ?)", [(n, "{}") for n in range(450)])
-        store.execute("UPDATE studies SET state = 'done'")
-
-    async def pieces() -> list[str]:
-        return [piece async for piece in stream_entries(alone, 1, 9)]
-
-    found = asyncio.run(pieces())
-    assert [piece.count("event: entry") for piece in found] == [200, 200, 40, 0]
-    ids = [int(n) for piece in found for n in re.findall(r"^id: (\d+)$", piece, re.MULTILINE)]
-    assert ids == list(range(10, 450))
