@@ -1,4 +1,5 @@
-"""The command line: verbs and flags, no logic."""
+"""The command line: its verbs are those of the packages, and `tune` and `profile` here, which need
+both the real executor and the simulator's times."""
 
 import argparse
 import logging
@@ -7,19 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alto_runs.arguments import OneLineParser, Version, above_0, at_least_0, count, seed
+import alto_runs.verbs
+import alto_service.verbs
+import alto_sim.verbs
+from alto_runs.arguments import OneLineParser, Version
 from alto_runs.errors import UserError
-from alto_service.verbs import add_verbs
+from alto_runs.verbs import POLICY, print_result
 
 if TYPE_CHECKING:
-    from alto_runs.result import Result
     from alto_runs.study import Study
 
 __all__ = ["main"]
 
 _SHIPPED = Path()
-_POLICY = "NAME|FILE.py"  # or FILE.py:CLASS
-_GPU = "a kind of GPU that was not measured: times are carried over by data sheets"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,94 +72,8 @@ def _tune(options: argparse.Namespace) -> int:
             artifacts=options.artifacts,
         )
     if not is_launched_beside_another():
-        _print_result(result, options)
+        print_result(result, as_json=options.json)
         result.check_room()
-    return 0
-
-
-def _simulate(options: argparse.Namespace) -> int:
-    from alto_runs.garbage import leave_at_exit
-    from alto_runs.own_policy import named_policy
-    from alto_sim.seeds import Simulation
-
-    leave_at_exit()
-    policy = None if options.policy is None else named_policy(options.policy)
-    if options.cluster is not None and (options.gpus, options.gpu) != (None, None):
-        raise UserError("--gpus and --gpu go without --cluster: its file says them")
-    simulation = Simulation(
-        path=options.workload,
-        num_gpus=options.gpus or 1,
-        cluster=options.cluster,
-        policy=policy,
-        profile=options.profile,
-        gpu=options.gpu,
-        conditions=options.conditions,
-        curves=options.losses,
-    )
-    if options.seeds is None:
-        return _print_result(simulation.run(options.out), options)
-    from alto_runs.summary import counted
-
-    seeds = simulation.run_seeds(options.seeds, options.out)
-    return _print_seeds(list(counted(seeds, options.seeds)), options)
-
-
-def _workload(options: argparse.Namespace) -> int:
-    from alto_sim.recipe import AtLoad, Recipe
-
-    gap = options.gap
-    if gap is None:
-        if options.cluster is not None and (options.gpus, options.gpu) != (None, None):
-            raise UserError("--gpus and --gpu go without --cluster: its file says them")
-        if options.gpus is None and options.cluster is None:
-            raise UserError("--gpus: missing, expected the number of GPUs of the --load")
-        gap = AtLoad(
-            share=options.load,
-            num_gpus=options.gpus or 1,
-            cluster=options.cluster,
-            profile=options.profile,
-            gpu=options.gpu,
-        )
-    elif (options.gpus, options.cluster, options.profile, options.gpu) != (None,) * 4:
-        raise UserError(
-            "--gpus, --cluster, --profile and --gpu go with --load: with --gap nothing is timed"
-        )
-    recipe = Recipe(
-        num_tasks=options.tasks,
-        gap=gap,
-        arrivals=options.arrivals,
-        mix=options.mix,
-        seed=options.seed,
-    )
-    print(f"{options.out}: {recipe.write(options.out).told}")
-    return 0
-
-
-def _replay(options: argparse.Namespace) -> int:
-    from alto_runs.own_policy import named_policy
-    from alto_runs.replaying import describe, replay_run
-
-    own = None if options.policy is None else named_policy(options.policy)
-    num_entries, difference = replay_run(options.run_directory, own)
-    if difference is None:
-        print(f"{options.run_directory}: {num_entries} entries, all decided the same")
-        return 0
-    print(describe(difference))
-    return 1
-
-
-def _report(options: argparse.Namespace) -> int:
-    from alto_runs.directory import seeds_of
-    from alto_runs.export import TableFormat, write_exports
-    from alto_runs.report.page import write_report
-
-    given = options.run_directories
-    runs, out = [run for each in given for run in seeds_of(each)], options.out or given[0]
-    print(write_report(runs, out))
-    wanted = {TableFormat.CSV: options.csv, TableFormat.PARQUET: options.parquet}
-    forms = [form for form, is_wanted in wanted.items() if is_wanted]
-    for path in write_exports(runs, out / "export", forms, with_timeline=options.trace):
-        print(path)
     return 0
 
 
@@ -183,26 +98,6 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _print_result(result: "Result", options: argparse.Namespace) -> int:
-    if options.json:
-        print(result.directory.metrics_path.read_text(encoding="utf-8"), end="")
-    else:
-        from alto_runs.summary import print_summary, stdout_console
-
-        print_summary(result, stdout_console())
-    return 0
-
-
-def _print_seeds(results: "Sequence[Result]", options: argparse.Namespace) -> int:
-    from alto_runs.summary import print_seeds, seeds_json, stdout_console
-
-    if options.json:
-        print(seeds_json(results), end="")
-    else:
-        print_seeds(results, stdout_console())
-    return 0
-
-
 def _print_forecast(study: "Study") -> int:
     from alto_exec.measuring import measure
     from alto_runs.summary import print_forecast, stdout_console
@@ -223,146 +118,43 @@ def _parser() -> OneLineParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     _add_tune(verbs)
-    _add_simulate(verbs)
-    _add_workload(verbs)
-
-    replay = verbs.add_parser("replay", help="decide again; exit status 1 at the first difference")
-    replay.add_argument("run_directory", type=Path, metavar="DIR")
-    replay.add_argument("--policy", metavar="FILE.py", help="your own policy, if one decided")
-    replay.set_defaults(run=_replay)
-
-    report = verbs.add_parser("report", help="write figures of runs into one report.html")
-    report.add_argument("run_directories", type=Path, nargs="+", metavar="DIR")
-    report.add_argument("--out", type=Path, metavar="DIR", help="default: the first DIR")
-    report.add_argument("--csv", action="store_true", help="tables as CSV too, in export/")
-    report.add_argument("--parquet", action="store_true", help="tables as Parquet too")
-    report.add_argument("--trace", action="store_true", help="a timeline too, for ui.perfetto.dev")
-    report.set_defaults(run=_report)
-
-    profile = verbs.add_parser("profile", help="measure this machine's step times, or check some")
-    does = profile.add_mutually_exclusive_group(required=True)
-    does.add_argument(
-        "--check",
-        type=Path,
-        nargs="?",
-        const=_SHIPPED,
-        metavar="FILE",
-        help="predict each row of a profile from its others; default: the shipped profile",
-    )
-    does.add_argument("--out", type=Path, metavar="FILE", help="measure, and write this new file")
-    profile.add_argument(
-        "--model",
-        action="append",
-        metavar="NAME",
-        help="folder, hub id or known shape to measure, with random weights; may be repeated",
-    )
-    profile.add_argument("--quick", action="store_true", help="only a few passes of each model")
-    profile.set_defaults(run=_profile)
-    add_verbs(verbs)
-    for listed in verbs._choices_actions:  # each verb's own help begins with what it does
-        verbs.choices[listed.dest].description = f"{str(listed.help).capitalize()}."
+    alto_sim.verbs.add_verbs(verbs)
+    alto_runs.verbs.add_verbs(verbs)
+    _add_profile(verbs)
+    alto_service.verbs.add_verbs(verbs)
     return parser
 
 
-def _add_simulate(verbs: "argparse._SubParsersAction[OneLineParser]") -> None:
-    simulate = verbs.add_parser("simulate", help="let a policy decide on a simulated cluster")
-    simulate.add_argument(
-        "workload",
-        type=Path,
-        metavar="TRACE|STUDY.yaml|DIR",
-        help="a workload; DIR is that of a run",
-    )
-    simulate.add_argument(
-        "--policy", metavar=_POLICY, help="who decides; default: the policy of the workload"
-    )
-    simulate.add_argument("--gpus", type=_gpus, metavar="N", help="of the cluster; default: 1")
-    simulate.add_argument(
-        "--cluster",
-        type=Path,
-        metavar="FILE.yaml",
-        help="nodes of several kinds of GPU, in place of --gpus and --gpu",
-    )
-    simulate.add_argument(
-        "--profile",
-        type=Path,
-        metavar="FILE",
-        help="step times, as alto profile measured them; default: the shipped profile",
-    )
-    simulate.add_argument("--gpu", metavar="NAME", help=_GPU)
-    simulate.add_argument(
-        "--conditions",
-        type=Path,
-        metavar="FILE.yaml",
-        help="failures, latencies, placement, and what the policy believes of durations; "
-        "default: nothing fails",
-    )
-    simulate.add_argument(
-        "--losses",
-        type=Path,
-        metavar="DIR|TABLE.csv",
-        help="losses of all jobs: DIR/<job>/trainer_state.json, or a table with columns job, step, "
-        "train_loss, val_loss",
-    )
-    simulate.add_argument(
-        "--seeds", type=count, metavar="N", help="simulate N times, each with losses of its own"
-    )
-    simulate.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="new or empty folder for the run"
-    )
-    simulate.add_argument("--json", action="store_true", help="print metrics.json, not tables")
-    simulate.set_defaults(run=_simulate)
-
-
-def _add_workload(verbs: "argparse._SubParsersAction[OneLineParser]") -> None:
-    workload = verbs.add_parser("workload", help="draw tuning tasks, as a trace to simulate")
-    workload.add_argument(
-        "--out", type=Path, required=True, metavar="FILE.jsonl", help="a new file"
-    )
-    workload.add_argument("--tasks", type=count, required=True, metavar="N", help="how many")
-    workload.add_argument(
-        "--arrivals",
-        default="poisson",
-        metavar="poisson|bursty|WORKLOAD",
-        help="when tasks arrive; a trace, study or run lends its rhythm; default: poisson",
-    )
-    workload.add_argument(
-        "--mix",
-        type=Path,
-        metavar="FILE.yaml",
-        help="models, grids, data and tenants; default: the paper's",
-    )
-    rate = workload.add_mutually_exclusive_group(required=True)
-    rate.add_argument("--gap", type=at_least_0, metavar="SECONDS", help="mean time between tasks")
-    rate.add_argument(
-        "--load",
-        type=above_0,
-        metavar="SHARE",
-        help="share of the GPUs' time that the tasks need if each job trains to its end; 1 is full",
-    )
-    workload.add_argument("--gpus", type=count, metavar="N", help="GPUs of the cluster, for --load")
-    workload.add_argument(
-        "--cluster",
-        type=Path,
-        metavar="FILE.yaml",
-        help="nodes of several kinds of GPU, for --load, in place of --gpus and --gpu",
-    )
-    workload.add_argument("--profile", type=Path, metavar="FILE", help="step times, for --load")
-    workload.add_argument("--gpu", metavar="NAME", help=_GPU)
-    workload.add_argument(
-        "--seed", type=seed, default=0, metavar="N", help="of the draw; default: 0"
-    )
-    workload.set_defaults(run=_workload)
-
-
 def _add_tune(verbs: "argparse._SubParsersAction[OneLineParser]") -> None:
-    tune = verbs.add_parser("tune", help="train the jobs of a study, and find the best adapter")
-    tune.add_argument("study", type=Path, metavar="STUDY.yaml")
-    tune.add_argument("--out", type=Path, metavar="DIR", help="new or empty folder for the run")
-    tune.add_argument(
-        "--policy", metavar=_POLICY, help="in place of the study's, with its defaults"
+    tune = verbs.add_parser(
+        "tune",
+        help="train the jobs of a study, and find the best adapter",
+        description="Train the jobs of a study together on one backbone, stop the weak ones "
+        "early, and leave the best adapter in DIR/best, in PEFT's format. docs/study.md has every "
+        "field of a study.",
     )
     tune.add_argument(
-        "--resume", action="store_true", help="go on with the run in --out, if there is one"
+        "study",
+        type=Path,
+        metavar="STUDY.yaml",
+        help="what to train: model, data, hyper-parameters to search, budget",
+    )
+    tune.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="new or empty folder for the run; only --dry-run goes without",
+    )
+    tune.add_argument(
+        "--policy",
+        metavar=POLICY,
+        help="who decides, in place of the study's policy: a policy's name, or a file with one of "
+        "your own; its settings are its defaults",
+    )
+    tune.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out that was cut short, or begin it if there is none",
     )
     tune.add_argument(
         "--cluster",
@@ -370,7 +162,9 @@ def _add_tune(verbs: "argparse._SubParsersAction[OneLineParser]") -> None:
         help="train on a Ray cluster: local (all GPUs of this machine), auto or HOST:PORT",
     )
     tune.add_argument(
-        "--publish", metavar="URL", help="copy results to this folder or URL (any of fsspec's)"
+        "--publish",
+        metavar="URL",
+        help="copy results here when they are final: a folder, or any URL of fsspec's",
     )
     tune.add_argument(
         "--artifacts",
@@ -381,19 +175,42 @@ def _add_tune(verbs: "argparse._SubParsersAction[OneLineParser]") -> None:
     tune.add_argument(
         "--dry-run",
         action="store_true",
-        help="print jobs, memory and predicted time; train nothing",
+        help="print jobs, memory and predicted time, by a few timed passes; train nothing",
     )
     tune.add_argument("--json", action="store_true", help="print metrics.json, not tables")
     tune.set_defaults(run=_tune)
 
 
-def _gpus(text: str) -> int:
-    from alto_sim.hardware import MOST_GPUS
-
-    number = count(text)
-    if number > MOST_GPUS:
-        raise argparse.ArgumentTypeError(f"value {text!r}: expected {MOST_GPUS:,} at most")
-    return number
+def _add_profile(verbs: "argparse._SubParsersAction[OneLineParser]") -> None:
+    profile = verbs.add_parser(
+        "profile",
+        help="measure this machine's step times for the simulator, or check measured ones",
+        description="With --out, measure how long training passes take on this machine, for alto "
+        "simulate --profile. With --check, see how well measured times tell one another.",
+    )
+    does = profile.add_mutually_exclusive_group(required=True)
+    does.add_argument(
+        "--check",
+        type=Path,
+        nargs="?",
+        const=_SHIPPED,
+        metavar="FILE",
+        help="predict each row of a profile from its other rows; default: the shipped profile",
+    )
+    does.add_argument(
+        "--out", type=Path, metavar="FILE", help="measure, and write the rows to this new file"
+    )
+    profile.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME",
+        help="what to measure: a folder, a hub id or a known shape, with random weights; may be "
+        "repeated; default: models that suit the machine",
+    )
+    profile.add_argument(
+        "--quick", action="store_true", help="measure only a few passes of each model"
+    )
+    profile.set_defaults(run=_profile)
 
 
 if __name__ == "__main__":

@@ -17,45 +17,115 @@ _SERVER = f"http://127.0.0.1:{_PORT}"
 
 def add_verbs(verbs: "argparse._SubParsersAction[Any]") -> None:
     """`alto serve`, and what one asks of a service."""
-    serve = verbs.add_parser("serve", help="a service that trains the studies of many tenants")
-    serve.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder it lives in")
+    _add_serve(verbs)
+    submit = verbs.add_parser(
+        "submit",
+        help="hand a study to a service",
+        description="Hand a study to a service, which answers with the study's id. Data and models "
+        "that it names lie on the service's machine, below one of its roots.",
+    )
+    submit.add_argument("study", type=Path, metavar="STUDY.yaml", help="as for alto tune")
+    submit.add_argument(
+        "--tenant",
+        metavar="NAME",
+        help="for whom, with the operator's token or none; default: whose the token is",
+    )
+    submit.add_argument(
+        "--priority",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of the tenant's own studies those with the highest go first; default: 0",
+    )
+    submit.set_defaults(run=_submit)
+
+    status = verbs.add_parser(
+        "status",
+        help="list the studies of a service, or show one",
+        description="List the studies of a service that are yours, or show how one of them stands.",
+    )
+    status.add_argument("id", nargs="?", metavar="ID", help="of a study, such as s42; default: all")
+    status.set_defaults(run=_status)
+
+    cancel = verbs.add_parser(
+        "cancel",
+        help="cancel a study of a service",
+        description="Cancel a study of a service. What its jobs have come to by then is kept.",
+    )
+    cancel.add_argument("id", metavar="ID", help="of a study, such as s42")
+    cancel.set_defaults(run=_cancel)
+
+    for verb in (submit, status, cancel):
+        verb.add_argument(
+            "--server", default=_SERVER, metavar="URL", help=f"of the service; default: {_SERVER}"
+        )
+        verb.add_argument(
+            "--token-file",
+            type=Path,
+            metavar="FILE",
+            help="file with your token and nothing else, mode 0600; needed where the service has "
+            "--tokens",
+        )
+        verb.add_argument(
+            "--json", action="store_true", help="print the service's answer as JSON, not a table"
+        )
+
+
+def _add_serve(verbs: "argparse._SubParsersAction[Any]") -> None:
+    serve = verbs.add_parser(
+        "serve",
+        help="run a service that trains the studies of a team",
+        description="Run a service that trains the studies of a team, on this machine or a Ray "
+        "cluster. Started again with the same --out it goes on with all of them. docs/service.md "
+        "says more.",
+    )
+    serve.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="the service's folder: its database, its log, and a folder for each study",
+    )
     serve.add_argument(
         "--root",
         type=Path,
         action="append",
         required=True,
         metavar="DIR",
-        help="studies may name data and models below it; may be given many times",
+        help="studies may name data and models below this folder and nowhere else; may be repeated",
     )
-    serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="default: loopback")
-    serve.add_argument("--port", type=_port, default=_PORT, metavar="N", help=f"default: {_PORT}")
-    serve.add_argument("--tokens", type=Path, metavar="FILE", help="lines of TENANT TOKEN")
     serve.add_argument(
-        "--settings", type=Path, metavar="FILE.yaml", help="policy and executor of all studies"
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address to listen on; default: 127.0.0.1, which only this machine can reach",
     )
-    serve.add_argument("--cluster", metavar="ADDRESS", help="train on a Ray cluster, as tune does")
+    serve.add_argument(
+        "--port",
+        type=_port,
+        default=_PORT,
+        metavar="N",
+        help=f"to listen on; default: {_PORT}",
+    )
+    serve.add_argument(
+        "--tokens",
+        type=Path,
+        metavar="FILE",
+        help="file with a line TENANT TOKEN for each tenant, mode 0600; needed where other "
+        "machines can reach --host",
+    )
+    serve.add_argument(
+        "--settings",
+        type=Path,
+        metavar="FILE.yaml",
+        help="policy and executor of all studies, and where results go; default: as alto tune's",
+    )
+    serve.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="train on a Ray cluster: local (all GPUs of this machine), auto or HOST:PORT",
+    )
     serve.set_defaults(run=_serve)
-
-    submit = verbs.add_parser("submit", help="hand a study to a service")
-    submit.add_argument("study", type=Path, metavar="STUDY.yaml")
-    submit.add_argument("--tenant", metavar="NAME", help="default: that of the token")
-    submit.add_argument(
-        "--priority", type=int, default=0, metavar="N", help="among those of the tenant, high first"
-    )
-    submit.set_defaults(run=_submit)
-
-    status = verbs.add_parser("status", help="studies of a service, or one of them")
-    status.add_argument("id", nargs="?", metavar="ID")
-    status.set_defaults(run=_status)
-
-    cancel = verbs.add_parser("cancel", help="end a study of a service")
-    cancel.add_argument("id", metavar="ID")
-    cancel.set_defaults(run=_cancel)
-
-    for verb in (submit, status, cancel):
-        verb.add_argument("--server", default=_SERVER, metavar="URL", help=f"default: {_SERVER}")
-        verb.add_argument("--token-file", type=Path, metavar="FILE", help="holds nothing else")
-        verb.add_argument("--json", action="store_true", help="print what the service answers")
 
 
 def _serve(options: argparse.Namespace) -> int:

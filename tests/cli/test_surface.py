@@ -113,6 +113,14 @@ def test_help(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert answer.out.startswith("usage: alto")
 
 
+def test_each_verb_and_flag_says_what_it_is_for() -> None:
+    for verb, parser in verbs().items():
+        assert parser.description, verb
+        assert parser.description.endswith("."), verb
+        for action in parser._actions:
+            assert action.help, (verb, action.dest)
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     answer = typed(capsys, "--version")
     assert answer.status == 0

@@ -20,7 +20,7 @@ FOR_USERS = [ROOT / "README.md", *MANUAL]
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 VERBS = {
     verb
-    for name in ("alto_cli.py", "alto_service/verbs.py")
+    for name in ("alto_cli.py", *(f"alto_{part}/verbs.py" for part in ("runs", "service", "sim")))
     for verb in re.findall(r'add_parser\(\s*"([a-z]+)"', (ROOT / name).read_text())
 }
 MADE = ("runs/", "report.html", "leaderboard.json", "metrics.json", "run.jsonl", "best/", "jobs/")

@@ -25,6 +25,7 @@ SHARED_NAMES = {
     "memory.py": "the model, and its measurement",
     "records.py": "of the ledger, and of data files",
     "samples.py": "tokens, and a figure of the report",
+    "verbs.py": "of the command line, in the package that carries them out",
 }
 
 FILES = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in product_files()]
