@@ -60,7 +60,7 @@ def frozen_liger(model: Any, tokens: Tensor, rank: int) -> Step:
     from liger_kernel.transformers import apply_liger_kernel_to_llama
 
     apply_liger_kernel_to_llama(model=model)
-    return frozen_transformers(model, tokens, rank)
+    return frozen_transformers(model.train(), tokens, rank)  # else its loss is not the fused one
 
 
 PEERS: Mapping[str, Callable[[Any, Tensor, int], Step]] = {

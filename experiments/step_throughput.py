@@ -20,6 +20,8 @@ from alto_exec.profiling.this_machine import this_machine
 from alto_runs.profile import JOB_SIZES, Machine, ModelShape, StepRow, Trained, dump_rows
 from experiments.step_peers import PEERS
 
+__all__ = ["LOSSES_AGREE", "RANK", "measured"]
+
 RANK = 16
 FROZEN = ((16, 512),)  # batch size and length
 LOSSES_AGREE = 5e-3  # relative, in bfloat16

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 __all__ = [
+    "SCALE",
     "Adapter",
     "Outcome",
     "cast",
@@ -32,7 +33,8 @@ __all__ = [
     "wider",
 ]
 
-_RANK, _SCALE = 8, 2.0
+_RANK = 8
+SCALE = 2.0  # alpha over rank
 _ALLOWED = 2.0  # of PyTorch's own error
 # What a loss may be off all the same, relative: PyTorch's may be exact by chance.
 _CHANCE = {torch.bfloat16: 1e-3, torch.float32: 1e-6}
@@ -49,12 +51,12 @@ class Outcome:
     gradients: Adapter
 
 
-def random_adapter(model: "PreTrainedModel", seed: int) -> Adapter:
+def random_adapter(model: "PreTrainedModel", seed: int, rank: int = _RANK) -> Adapter:
     """An adapter that does something, on every linear of the blocks."""
     dice = torch.Generator(model.device).manual_seed(seed)
 
     def matrix(columns: int) -> Tensor:
-        values = torch.randn(_RANK, columns, generator=dice, device=model.device)
+        values = torch.randn(rank, columns, generator=dice, device=model.device)
         return values.mul_(0.02).to(model.dtype)
 
     sizes = {name: _size(model.get_submodule(name)) for name in target_names(model, ALL_LINEAR)}
@@ -86,13 +88,14 @@ def ours(
     bank = AdapterBank(backbone.shapes, backbone.device, rows=0, dtype=backbone.dtype)
     slots = []
     for adapter in adapters:
-        value_rC = torch.zeros(_RANK, bank.num_columns, device=backbone.device)
+        rank = len(next(iter(adapter.values()))[0])
+        value_rC = torch.zeros(rank, bank.num_columns, device=backbone.device)
         for name, a_rI, b_rO in bank.matrices(value_rC):
             a_rI.copy_(adapter[name][0])
             b_rO.copy_(adapter[name][1])
         slots.append(bank.join(AdapterState(value_rC)))
     shares = [
-        Share((sample,), slot, scale=_SCALE) for sample, slot in zip(samples, slots, strict=True)
+        Share((sample,), slot, scale=SCALE) for sample, slot in zip(samples, slots, strict=True)
     ]
     batch = pack(shares, backbone.device)
     counts = torch.tensor(batch.targets_per_share, device=backbone.device)
@@ -160,7 +163,7 @@ def _norm_of(adapter: Adapter, without: Adapter | None = None) -> float:
 @contextmanager
 def _added(model: "PreTrainedModel", adapter: Adapter) -> Iterator[None]:
     def hook(a_rI: Tensor, b_rO: Tensor) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-        return lambda module, given, y: y + _SCALE * linear(linear(given[0], a_rI), b_rO.T)
+        return lambda module, given, y: y + SCALE * linear(linear(given[0], a_rI), b_rO.T)
 
     handles = [
         model.get_submodule(name).register_forward_hook(hook(a, b))

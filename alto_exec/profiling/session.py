@@ -22,7 +22,7 @@ from alto_runs.errors import UserError
 from alto_runs.profile import Machine, Row, dump_rows
 from alto_runs.study import ExecutorSpec
 
-__all__ = ["write_profile"]
+__all__ = ["checked", "write_profile"]
 
 _ON_GPU, _ON_CPU = ("SmolLM2-135M", "Llama-3.2-1B", "Llama-3.1-8B"), ("SmolLM2-135M",)
 _ROOM = 1.3  # of a backbone's weights, so that anything can train on it
@@ -60,7 +60,7 @@ def write_profile(out: Path, models: Sequence[str], say: Say, *, quick: bool = F
     for product in gemm_rows(ceiling, device, dtype_of(spec)):
         write(product)
     for name, config in configs.items():
-        backbone, machine = _checked(config, device, dtype_of(spec))
+        backbone, machine = checked(config, device, dtype_of(spec))
         bench = Bench(backbone, shapes[name], machine, _kernels(backbone))
         overs = []
         for step in bench.steps(step_cases(on_gpu=device.type == "cuda", quick=quick)):
@@ -91,7 +91,7 @@ def _suited(device: torch.device) -> tuple[str, ...]:
     return tuple(name for name in _ON_GPU if _ROOM * sizes[name] < memory)
 
 
-def _checked(config: Any, device: torch.device, dtype: torch.dtype) -> tuple[FrozenModel, Machine]:
+def checked(config: Any, device: torch.device, dtype: torch.dtype) -> tuple[FrozenModel, Machine]:
     """A backbone whose losses and gradients are as exact as plain PyTorch's, and how exact."""
     model = random_model(config, device, dtype)
     samples = random_samples(_CHECKED_JOBS, _CHECKED_TOKENS, model.config.vocab_size)

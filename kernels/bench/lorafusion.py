@@ -20,21 +20,19 @@ from alto_kernels.lora_linear import Segment
 from bench.lora_cases import Operands
 from bench.lora_peers import Peer, Run
 
-__all__ = ["lorafusion"]
+__all__ = ["MOST_ADAPTERS", "load", "lorafusion"]
 
-_MOST = 4  # adapters of one call
+MOST_ADAPTERS = 4  # of one call
 _MODULE = "lorafusion.ops.multi_lora"
 
 
 def lorafusion(folder: Path) -> Peer:
     """The peer. Raises SystemExit where the folder does not hold their package."""
-    if not (folder / "lorafusion" / "ops" / "multi_lora.py").is_file():
-        raise SystemExit(f"--lorafusion: {folder} has no lorafusion/ops/multi_lora.py")
-    kernels = _load(folder)
+    kernels = load(folder, _MODULE)
 
     def peer(o: Operands) -> Run:
         segments = [s for s in o.plan.segments if s.end_row > s.first_row]
-        groups = [segments[i : i + _MOST] for i in range(0, len(segments), _MOST)]
+        groups = [segments[i : i + MOST_ADAPTERS] for i in range(0, len(segments), MOST_ADAPTERS)]
         parts = [_part(kernels, o, group) for group in groups]
         return lambda: [run() for run in parts]
 
@@ -98,8 +96,12 @@ def _leaf(tensor: Tensor) -> Tensor:
     return tensor.detach().clone(memory_format=torch.contiguous_format).requires_grad_()
 
 
-def _load(folder: Path) -> ModuleType:
-    """Their module, with what it asks for at its import and does not use here."""
+def load(folder: Path, module: str) -> ModuleType:
+    """A module of theirs, with what it asks for at its import and does not use here. Their settings
+    of an H100 stand for those of a card that they do not know. Raises SystemExit where the folder
+    does not hold their package."""
+    if not (folder / "lorafusion" / "ops" / "multi_lora.py").is_file():
+        raise SystemExit(f"--lorafusion: {folder} has no lorafusion/ops/multi_lora.py")
     os.environ["LORAFUSION_FORWARD_USE_TMA"] = "0"  # written for an older Triton
     if "megatron" not in sys.modules:
         core = ModuleType("megatron.core")
@@ -113,9 +115,15 @@ def _load(folder: Path) -> ModuleType:
         _restore_names()
     sys.path.insert(0, str(folder))
     try:
-        return import_module(_MODULE)
+        if torch.cuda.is_available():
+            _give_settings(import_module("lorafusion.ops.triton_ops.config"))
+        return import_module(module)
     finally:
         sys.path.remove(str(folder))
+
+
+def _give_settings(config: Any) -> None:
+    config.HARDWARE_CONFIGS.setdefault(config.get_device_short_name(), config.H100_CONFIG)
 
 
 def _restore_names() -> None:

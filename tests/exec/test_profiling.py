@@ -119,7 +119,7 @@ def test_a_shape_known_by_name_becomes_a_model_of_that_shape() -> None:
 
 def test_evaluations_are_those_of_an_executor_that_keeps_activations(folder: str) -> None:
     """After training passes that compute them again; jobs in passes that they fill together."""
-    backbone, machine = session._checked(config_of(folder), torch.device("cpu"), torch.float32)
+    backbone, machine = session.checked(config_of(folder), torch.device("cpu"), torch.float32)
     assert isinstance(backbone, Decoder)
     backbone.activations.recompute = True
     seen: list[int] = []
