@@ -25,6 +25,7 @@ VERBS = {
 }
 MADE = ("runs/", "report.html", "leaderboard.json", "metrics.json", "run.jsonl", "best/", "jobs/")
 PATH = re.compile(r"[\w.-]+(?:/[\w.<>*-]+)+/?|[\w-]+\.(?:py|md|toml|txt|yaml|jsonl)")
+_NOT_YET_INDEXED, _LINES_OF_INDEX = 10, 60
 
 
 def spans(text: str) -> list[str]:
@@ -100,3 +101,17 @@ def test_the_metadata_points_to_what_is_there() -> None:
     for requirement in (*project["dependencies"], *project["optional-dependencies"]["dev"]):
         name = re.split(r"[<>=~ ]", requirement)[0].lower()
         assert re.search(rf"^{name}==", pinned, re.MULTILINE), f"{name} has no pinned version"
+
+
+def test_the_index_of_the_log_leads_to_its_sections() -> None:
+    """All but the newest: whoever writes a section has others beside who write one as well."""
+    log = (ROOT / "experiments/LOG.md").read_text(encoding="utf-8")
+    index = log[log.index("## Index") : log.index("\n## 2026-11-25")]
+    titles = re.findall(r"^## (\d{4}-\d\d-\d\d: .+)$", log, re.MULTILINE)
+    found: set[str] = set()
+    for day, words in re.findall(r'(?:^|[.,:*] )(\d\d) "([^"]+)"', index, re.MULTILINE):
+        meant = {title for title in titles if f"-{day}: " in title and words in title}
+        assert meant, (day, words)
+        found |= meant
+    assert [title for title in titles[:-_NOT_YET_INDEXED] if title not in found] == []
+    assert log[: log.index("\n## 2026-11-25")].count("\n") <= _LINES_OF_INDEX
