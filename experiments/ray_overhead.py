@@ -193,7 +193,7 @@ def _timed(study: Path, out: Path, side: Side) -> Run:
         process = subprocess.Popen(
             command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | seen
         )
-    taken: dict[tuple[str, int], float] = {}
+    taken: dict[int, tuple[str, float]] = {}
     while process.poll() is None:
         assert time.perf_counter() - begun < _MOST_SECONDS
         _look_at(process.pid, taken)
@@ -202,7 +202,7 @@ def _timed(study: Path, out: Path, side: Side) -> Run:
     seconds = time.perf_counter() - begun
     assert process.returncode == 0, f"{side.name}: exit status {process.returncode}"
     cpu: dict[str, float] = defaultdict(float)
-    for (kind, _), each in taken.items():
+    for kind, each in taken.values():
         cpu[kind] = round(cpu[kind] + each, 1)
     return _run_of(out, seconds, cpu)
 
@@ -230,26 +230,28 @@ def _run_of(out: Path, seconds: float, cpu: Mapping[str, float]) -> Run:
     )
 
 
-def _look_at(pid: int, taken: dict[tuple[str, int], float]) -> None:
-    """CPU seconds of the command, all below it, and what it has forked for executors."""
+def _look_at(pid: int, taken: dict[int, tuple[str, float]]) -> None:
+    """CPU seconds of the command, all below it, and what it has forked for executors, by what each
+    of these processes was at the last look."""
     with suppress(psutil.Error):
         command = psutil.Process(pid)
         line = command.cmdline()
-        for process in psutil.process_iter():
+        for each in psutil.pids():
             with suppress(psutil.Error):
+                process = psutil.Process(each)  # names change, and others would keep them
                 is_fork = bool(line) and process.cmdline() == line  # kernel threads have none
                 if not is_fork and command not in process.parents():
                     continue
                 kind = "head" if process.pid == pid else _kind_of(process, is_fork=is_fork)
                 used = process.cpu_times()
-                taken[kind, process.pid] = used.user + used.system
+                taken[process.pid] = kind, used.user + used.system
 
 
 def _kind_of(process: psutil.Process, *, is_fork: bool) -> str:
     line = " ".join(process.cmdline())
     if is_fork or "ray_cluster.zygote" in line:
         return "executors" if process.name().startswith("alto-rank") else "zygote"
-    return "actors" if "ray::" in line else "Ray"
+    return "actors" if "ray::" in line and "Agent" not in line else "Ray"
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ __all__ = ["DEVICES", "MEETING", "NVML_CHECK", "ZYGOTE", "Berth", "Nursery"]
 DEVICES = "CUDA_VISIBLE_DEVICES"  # how Ray tells a process which ones are its own
 NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"  # torch looks for GPUs without beginning to use them
 MEETING = "ALTO_MEETING"  # where the ranks of an executor meet, for `join_ranks`
-ZYGOTE = "ALTO_ZYGOTE"  # the socket of one that the head has forked from itself, for its own node
+ZYGOTE = "ALTO_ZYGOTE"  # the door of one that the head has forked from itself, for its own node
 _LOOK_SECONDS = 0.5  # between two looks at the process
 _MEET_SECONDS = 60.0  # that a process which has been forked may take to connect
 
@@ -36,7 +36,7 @@ class Nursery:
 
         sweep_folders()
         self._node = ray.get_runtime_context().get_node_id()
-        self._requests, self._answers = _forked_by_the_head() or _zygote(self._node)
+        self._requests, self._answers = _zygote(self._node)
 
     def bear(self, meeting: str, environment: dict[str, str]) -> None:
         """A process that comes to the socket `meeting`, as soon as everything is imported."""
@@ -102,7 +102,8 @@ class Berth:
         rank: dict[str, str],
         *devices: str,
     ) -> None:
-        """Have a process from the nursery that does the duty; the one before has ended then.
+        """Have a process from the nursery that does the duty, or without one from what the head has
+        forked from itself; the one before has ended then.
 
         It is told in its environment where its ranks meet, which one it is, and the `devices` of
         all of them, in their order.
@@ -214,24 +215,24 @@ def _forked(nursery: Any, environment: dict[str, str]) -> _Process:
         meeting = os.path.join(folder, "meeting")
         server.bind(meeting)
         server.listen()
-        ray.get(nursery.bear.remote(meeting, environment))
+        if nursery is None:
+            _ask_at_the_door(meeting, environment)
+        else:
+            ray.get(nursery.bear.remote(meeting, environment))
         server.settimeout(_MEET_SECONDS)
         life, orders, pulses = (server.accept()[0] for _ in range(3))
         life.settimeout(None)
         return _Process(life, Connection(orders.detach()), Connection(pulses.detach()))
 
 
-def _forked_by_the_head() -> tuple[IO[str], IO[str]] | None:
-    """How to ask the one that this machine's head has left ready, once; it says from now on what it
-    says where we do."""
-    path = os.environ.get(ZYGOTE, "")
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as line:
-        line.connect(path)
+def _ask_at_the_door(meeting: str, environment: dict[str, str]) -> None:
+    """The process that comes says what it says where we do."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
+        line.settimeout(_MEET_SECONDS)
+        line.connect(os.environ[ZYGOTE])
+        socket.send_fds(line, [json.dumps([meeting, environment]).encode()], [2])
         if not line.recv(1):
-            return None  # it has been asked already, and ends the lines of whoever waits behind
-        socket.send_fds(line, [b"0"], [1, 2])
-        return line.makefile("w"), line.makefile("r")
-    return None
+            raise RuntimeError("the process that forks executors did not")
 
 
 def _zygote(node: str) -> tuple[IO[str], IO[str]]:

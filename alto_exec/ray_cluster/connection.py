@@ -32,7 +32,7 @@ from alto_runs.comparison import Comparison
 from alto_runs.errors import UserError
 from alto_runs.leaderboard import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Standing
 from alto_runs.result import Best, Result
-from alto_runs.scratch import held_folder
+from alto_runs.scratch import held_folder, sweep_folders
 from alto_runs.study import ExecutorSpec, Study
 
 __all__ = ["LOCAL", "RayCluster", "connected"]
@@ -51,12 +51,15 @@ _JOINING: dict[str, Any] = {  # whatever the cluster
 class RayCluster:
     """All devices of the cluster that this process is connected to."""
 
-    def __init__(self, patience: Patience | None = None, threads: int | None = None) -> None:
-        """So many `threads` are best for an executor on a CPU, if that is known."""
+    def __init__(
+        self, patience: Patience | None = None, threads: int | None = None, door: str = ""
+    ) -> None:
+        """So many `threads` are best for an executor on a CPU, if that is known. `door` is of what
+        forks processes where this machine is all of the cluster."""
         self._patience = patience or Patience()
         self._threads = threads
         self._fleet: Fleet | None = None
-        self._nurseries = Nurseries()
+        self._nurseries = Nurseries(door)
         self._nurseries.tend(nodes())
 
     def settle(self, spec: ExecutorSpec) -> ExecutorSpec:
@@ -125,10 +128,12 @@ def connected(address: str) -> Iterator[RayCluster]:
         raise UserError(
             "--cluster: Ray is missing, expected the package alto-lora[cluster]"
         ) from error
-    threads, hint = None, ""
+    threads, door, hint = None, "", ""
     try:
         if address == LOCAL:
             own = local.made()
+            door = own.door
+            sweep_folders()
             with own.paused():
                 threads = best_thread_count()
             with for_this_machine():
@@ -146,7 +151,7 @@ def connected(address: str) -> Iterator[RayCluster]:
             "HOST:PORT"
         ) from error
     try:
-        yield RayCluster(threads=threads)
+        yield RayCluster(threads=threads, door=door)
     finally:
         local.end()
         ray.shutdown()

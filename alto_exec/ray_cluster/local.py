@@ -26,6 +26,7 @@ __all__ = ["OwnNode", "begin_ahead", "end", "made"]
 class OwnNode:
     address: str
     group: int  # of its processes, but for the one that ends them
+    door: str  # of what was forked ahead; "" where nothing was
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -37,23 +38,23 @@ class OwnNode:
             os.killpg(self.group, signal.SIGCONT)
 
 
-_begun: list[subprocess.Popen[str]] = []  # one at most
+_begun: list[tuple[subprocess.Popen[str], str]] = []  # one at most, with its door
 
 
 def begin_ahead() -> None:
     """In a process that has begun and imported nothing: have it made while this one imports what
-    training needs, and leave a fork of this one ready for its nursery."""
-    door = socket.socket(socket.AF_UNIX)
+    training needs, and leave a fork of this one ready for its berths."""
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     folder, _ = hold_folder()  # the fork holds it too
     door.bind(os.path.join(folder, "zygote"))
-    door.listen(1)
-    _begin({ZYGOTE: door.getsockname()})
+    door.listen()
+    _begin(door.getsockname())
     from alto_exec.ray_cluster.zygote import fork_ahead
 
     fork_ahead(door)
 
 
-def _begin(told: dict[str, str]) -> None:
+def _begin(door: str = "") -> None:
     """It is there when `made` returns, and ends with this process."""
     script = Path(__file__).with_name("own_node.py")
     command = [sys.executable, "-P", str(script), str(os.getpid())]
@@ -61,17 +62,17 @@ def _begin(told: dict[str, str]) -> None:
         command,
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | told,
+        env=os.environ | {ZYGOTE: door},
         start_new_session=True,  # so it hears nothing of the keys that interrupt this process
     )
-    _begun.append(process)
+    _begun.append((process, door))
 
 
 def made() -> OwnNode:
     """As soon as this process may join it. Raises OSError where it cannot be made."""
     if not _begun:
-        _begin({})
-    (process,) = _begun
+        _begin()
+    ((process, door),) = _begun
     assert process.stdout is not None
     line = process.stdout.readline()
     ended = {"error": "Ray's processes ended as they began"}
@@ -80,7 +81,7 @@ def made() -> OwnNode:
         end()
         raise OSError(told["error"])
     _take_over(told["environment"])
-    return OwnNode(told["address"], told["group"])
+    return OwnNode(told["address"], told["group"], door)
 
 
 def _take_over(environment: dict[str, str]) -> None:
@@ -96,6 +97,6 @@ def _take_over(environment: dict[str, str]) -> None:
 def end() -> None:
     """Nobody trains any more. Ray itself would wait a second for each of its processes."""
     while _begun:
-        process = _begun.pop()
+        process, _ = _begun.pop()
         process.terminate()
         process.wait()

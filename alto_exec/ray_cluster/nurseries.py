@@ -1,6 +1,12 @@
-"""A nursery on each node, so that an executor's process is there at once when it is needed."""
+"""A nursery on each node, so that an executor's process is there at once when it is needed.
 
+Where a head's own node is all of the cluster, berths need none while a process answers that the
+head has forked from itself: a nursery is one more of Ray's, which takes from the cores that train.
+"""
+
+import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from alto_exec.ray_cluster import berth
@@ -13,16 +19,25 @@ __all__ = ["Nurseries", "actor_of"]
 class Nurseries:
     """They end with the head. What they have forked does not: it belongs to its berth."""
 
-    def __init__(self) -> None:
+    def __init__(self, door: str = "") -> None:
+        """Where there is but one node, the head's own: the door of the process that it has forked
+        from itself."""
+        self._door = door
         self._of_node: dict[str, Any] = {}  # by its id
 
     def tend(self, found: Iterable[Node]) -> None:
         """Have one begin on each node that has none; Ray begins one anew that has died."""
         for node in found:
-            self.of(node.id)
+            if not self._door:
+                self._of(node.id)
 
     def of(self, node: str) -> Any:
-        """Of the node with this id."""
+        """Of the node with this id; None where berths need none."""
+        if self._door and not _is_answered(self._door):
+            self._door = ""
+        return None if self._door else self._of(node)
+
+    def _of(self, node: str) -> Any:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         if node not in self._of_node:
@@ -37,8 +52,19 @@ class Nurseries:
         return self._of_node[node]
 
     def ping(self, node: str) -> Any:
-        """Resolves when the node answers."""
-        return self.of(node).ping.options(concurrency_group="pings").remote()
+        """Resolves when the node answers; one's own does."""
+        import ray
+
+        if self._door:
+            return ray.put(None)
+        return self._of(node).ping.options(concurrency_group="pings").remote()
+
+
+def _is_answered(door: str) -> bool:
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
+        line.connect(door)
+        return True
+    return False
 
 
 def actor_of(kind: type, **groups: int) -> Any:

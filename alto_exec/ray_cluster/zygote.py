@@ -10,7 +10,6 @@ import ctypes
 import json
 import os
 import pickle
-import select
 import selectors
 import shutil
 import signal
@@ -18,7 +17,7 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from alto_exec.ray_cluster.duty import Duty
     from alto_exec.ray_cluster.worker import Worker
 
-__all__ = ["Child", "fork_ahead", "load", "main", "serve"]
+__all__ = ["Child", "Cradle", "fork_ahead", "load", "main", "serve", "serve_at"]
 
 # What torch and transformers leave to be imported when a model is loaded.
 _LATE = (
@@ -44,6 +43,10 @@ _LATE = (
     "transformers.models.llama.modeling_llama",
 )
 _DIE_WITH_PARENT, _SET_NAME = 1, 15  # PR_SET_PDEATHSIG, PR_SET_NAME
+_SAY_SECONDS, _LONGEST_REQUEST = 5.0, 2**16  # bytes
+
+Live = Callable[[str, dict[str, str]], NoReturn]
+Source = int | socket.socket | TextIO
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +65,13 @@ def main() -> None:
 
 
 def fork_ahead(door: socket.socket) -> None:
-    """From a process that has begun nothing, and needs the same libraries: for the nursery of its
-    own node, which so need not import them once more. It asks at that door; what is forked ends if
-    this process ends before."""
+    """From a process that has begun nothing, and needs the same libraries: for the berths of its
+    own node, which ask at that door for as long as this process lives."""
     load()
     command = os.pidfd_open(os.getpid())
     if (pid := os.fork()) == 0:
         try:
-            _wait_for_a_nursery(door, command)
+            _stay(door, command)
         finally:
             os._exit(1)
     door.close()
@@ -77,27 +79,17 @@ def fork_ahead(door: socket.socket) -> None:
     os.waitpid(pid, 0)
 
 
-def _wait_for_a_nursery(door: socket.socket, command: int) -> None:
+def _stay(door: socket.socket, command: int) -> None:
     if os.fork():
         os._exit(0)  # so that whoever has begun it may end
     os.setsid()
-    os.environ.update({DEVICES: "", NVML_CHECK: "1"})
-    ready, _, _ = select.select([door.fileno(), command], [], [])
-    try:
-        if door.fileno() not in ready:
-            return
-        line = door.accept()[0]
-    finally:
-        shutil.rmtree(os.path.dirname(door.getsockname()), ignore_errors=True)
-        door.close()
-        os.close(command)
-    line.sendall(b"0")  # nobody else is answered from now on
-    _, descriptors, _, _ = socket.recv_fds(line, 1, 2)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for number, descriptor in enumerate(descriptors, start=1):
-        os.dup2(descriptor, number)
-        os.close(descriptor)
-    serve(line.makefile("r"), line.makefile("w"), _live)
+    os.environ.update({DEVICES: "", NVML_CHECK: "1"})
+    folder = os.path.dirname(door.getsockname())
+    try:
+        serve_at(door, command, _live)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def load() -> None:
@@ -106,53 +98,102 @@ def load() -> None:
         import_module(name)
 
 
-def serve(
-    requests: TextIO, answers: TextIO, live: Callable[[str, dict[str, str]], NoReturn]
-) -> None:
+def serve(requests: TextIO, answers: TextIO, live: Live) -> None:
     """Each request is a line, and the next one is written when it is answered."""
-    living: dict[int, Child] = {}
-    with selectors.DefaultSelector() as selector:
-        selector.register(requests, selectors.EVENT_READ)
-        while selector.get_map():
-            for key, _ in selector.select():
-                if key.data is not None:
-                    if child := living.pop(key.data, None):
-                        _bury(child, selector)
-                elif line := requests.readline():
-                    meeting, environment = json.loads(line)
-                    with suppress(OSError):  # nobody is at the meeting any more
-                        child = _bear(selector, meeting, partial(live, meeting, environment))
-                        living[child.pid] = child
-                    print(meeting, file=answers, flush=True)
-                else:
-                    selector.unregister(requests)
+    cradle = Cradle(live)
+
+    def hear() -> None:
+        if line := requests.readline():
+            meeting, environment = json.loads(line)
+            with suppress(OSError):  # nobody is at the meeting any more
+                cradle.bear(meeting, environment)
+            print(meeting, file=answers, flush=True)
+        else:
+            cradle.leave(requests)
+
+    cradle.listen(requests, hear)
+    cradle.rock()
 
 
-def _bear(selector: selectors.BaseSelector, meeting: str, live: Callable[[], NoReturn]) -> Child:
-    life = socket.socket(socket.AF_UNIX)
-    life.connect(meeting)
-    parent = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        life.close()
-        for key in tuple(selector.get_map().values()):
-            os.close(key.fd)  # its siblings' lives, and requests to the one that forks
-        _die_with(parent)
-        live()
-    child = Child(pid, os.pidfd_open(pid), life)
-    selector.register(child.ended, selectors.EVENT_READ, pid)
-    selector.register(child.life, selectors.EVENT_READ, pid)
-    return child
+def serve_at(door: socket.socket, command: int, live: Live) -> None:
+    """Each who comes to the door says where to meet, and where the process is to say what it says.
+    Nobody is heard any more when the process that `command` describes has ended."""
+    cradle = Cradle(live)
+
+    def hear() -> None:
+        with door.accept()[0] as line, suppress(OSError):
+            line.settimeout(_SAY_SECONDS)
+            request, descriptors, _, _ = socket.recv_fds(line, _LONGEST_REQUEST, 1)
+            if request:  # who says nothing wants to know whether somebody listens
+                meeting, environment = json.loads(request)
+                cradle.bear(meeting, environment, descriptors)
+                line.sendall(b"0")
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def leave() -> None:
+        cradle.leave(command)
+        cradle.leave(door)
+
+    cradle.listen(door, hear)
+    cradle.listen(command, leave)
+    cradle.rock()
 
 
-def _bury(child: Child, selector: selectors.BaseSelector) -> None:
-    """It has ended, or its berth has: both end, the process first."""
-    selector.unregister(child.ended)
-    selector.unregister(child.life)
-    signal.pidfd_send_signal(child.ended, signal.SIGKILL)
-    os.waitpid(child.pid, 0)
-    os.close(child.ended)
-    child.life.close()
+class Cradle:
+    """Forks processes, and sees to it that each ends with its berth, and that the berth hears."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._living: set[int] = set()
+        self._selector = selectors.DefaultSelector()
+
+    def listen(self, source: Source, hear: Callable[[], None]) -> None:
+        self._selector.register(source, selectors.EVENT_READ, hear)
+
+    def leave(self, source: Source) -> None:
+        self._selector.unregister(source)
+
+    def rock(self) -> None:
+        """Until nobody is listened to, and all that were forked have ended."""
+        with self._selector:
+            while self._selector.get_map():
+                for key, _ in self._selector.select():
+                    key.data()
+
+    def bear(
+        self, meeting: str, environment: dict[str, str], descriptors: Sequence[int] = ()
+    ) -> None:
+        """One that says what it says there, if that is told. Raises OSError if nobody meets it."""
+        life = socket.socket(socket.AF_UNIX)
+        life.connect(meeting)
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            life.close()
+            for descriptor in descriptors:
+                os.dup2(descriptor, 2)
+                os.close(descriptor)
+            for key in tuple(self._selector.get_map().values()):
+                os.close(key.fd)  # its siblings' lives, and requests to the one that forks
+            _die_with(parent)
+            self._live(meeting, environment)
+        child = Child(pid, os.pidfd_open(pid), life)
+        self._living.add(pid)
+        for source in (child.ended, child.life):
+            self.listen(source, partial(self._bury, child))
+
+    def _bury(self, child: Child) -> None:
+        """It has ended, or its berth has: both end, the process first."""
+        if child.pid not in self._living:
+            return  # both at once
+        self._living.remove(child.pid)
+        self.leave(child.ended)
+        self.leave(child.life)
+        signal.pidfd_send_signal(child.ended, signal.SIGKILL)
+        os.waitpid(child.pid, 0)
+        os.close(child.ended)
+        child.life.close()
 
 
 def _die_with(parent: int) -> None:

@@ -45,7 +45,7 @@ def test_threads_are_timed_while_ray_leaves_the_cores_alone(
         order.append("ray")
         raise ValueError
 
-    monkeypatch.setattr(local, "made", lambda: Paused("127.0.0.1:1", 0))
+    monkeypatch.setattr(local, "made", lambda: Paused("127.0.0.1:1", 0, ""))
     monkeypatch.setattr(connection, "best_thread_count", timed)
     monkeypatch.setattr(ray, "init", joined)
     with pytest.raises(UserError), connected("local"):

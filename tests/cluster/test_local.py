@@ -15,7 +15,11 @@ from tempfile import TemporaryDirectory
 import psutil
 import pytest
 
+from alto_exec import tune
+from alto_runs.result import Result
+from alto_runs.study import load_study
 from tests.style.sources import ROOT
+from tests.tune.same import assert_same_outcome
 from tests.tune.small_study import STUDY, write_study
 
 SECONDS = 20.0  # for what has lost its parent to notice
@@ -92,6 +96,33 @@ def test_a_mistake_that_is_found_early_leaves_no_process(tmp_path: Path) -> None
     assert left_in(tmp_path) == []
 
 
+@pytest.mark.timeout(300)
+def test_what_forks_executors_is_killed_and_the_run_ends_as_if_nothing_had_happened(
+    tmp_path: Path,
+) -> None:
+    """No nursery is there before; executors come from one after."""
+    study = write_study(tmp_path, STUDY.replace("samples: 32", "samples: 640"))
+    out = tmp_path / "out"
+    with _begun(study, out) as command:
+
+        def forked() -> list[psutil.Process]:
+            line = psutil.Process(command.pid).cmdline()
+            found = [each for each in named(tmp_path) if each.cmdline() == line]
+            return [each for each in found if each.pid != command.pid]
+
+        log = out / "run.jsonl"
+        _await(lambda: log.exists() and "LossReported" in log.read_text(), 4 * SECONDS)
+        executors = [each for each in forked() if each.name().startswith("alto-rank")]
+        (zygote,) = [each for each in forked() if each not in executors]
+        assert [each.ppid() for each in executors] == [zygote.pid]
+        assert "ray::Nursery" not in _lines_of(tmp_path)
+        zygote.kill()
+        assert command.wait(8 * SECONDS) == 0
+    assert '"ExecutorDown"' in log.read_text()
+    assert_same_outcome(Result(out), tune(load_study(study), tmp_path / "alone"))
+    assert left_in(tmp_path) == []
+
+
 HOLD = """
 import time
 from alto_exec.ray_cluster import local
@@ -144,8 +175,8 @@ def test_what_killed_commands_have_left_is_swept_away(
         assert left_in(tmp_path) == []
 
 
-def _await(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
+def _await(holds: Callable[[], bool], seconds: float = SECONDS) -> None:
+    deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -15,6 +15,9 @@ from typing import NoReturn
 import psutil
 import pytest
 
+from alto_exec.ray_cluster import berth
+from alto_exec.ray_cluster.devices import Node
+from alto_exec.ray_cluster.nurseries import Nurseries
 from alto_exec.ray_cluster.zygote import serve
 from tests.forked import forked
 from tests.style.sources import ROOT
@@ -155,34 +158,63 @@ def test_it_goes_on_without_a_parent_and_what_it_imports_asks_for_no_gpu() -> No
 
 
 AHEAD = """
-import json, os, socket, tempfile
+import json, os, socket, sys, tempfile
+from contextlib import contextmanager
 from alto_exec.ray_cluster import berth, zygote
+from alto_exec.ray_cluster.nurseries import Nurseries
 waiting = tempfile.mkdtemp()
-os.environ[berth.ZYGOTE] = os.path.join(waiting, "zygote")
-door = socket.socket(socket.AF_UNIX)
-door.bind(os.environ[berth.ZYGOTE])
-door.listen(1)
+path = os.environ[berth.ZYGOTE] = os.path.join(waiting, "zygote")
+door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+door.bind(path)
+door.listen()
 zygote.fork_ahead(door)
-nursery = berth._forked_by_the_head()
-assert nursery is not None
-assert berth._forked_by_the_head() is None, "it is there for one nursery"
-requests, answers = nursery
-with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as server:
-    meeting = os.path.join(folder, "meeting")
-    server.bind(meeting)
-    server.listen()
-    requests.write(json.dumps([meeting, {"RANK": "3"}]) + "\\n")
-    requests.flush()
-    told = answers.readline()
-    lines = [server.accept()[0] for _ in range(3)]
-    lines[0].shutdown(socket.SHUT_WR)
-    is_there = os.path.exists(waiting)
-    print(json.dumps([told.strip() == meeting, lines[0].recv(1).decode(), is_there]))
+nurseries = Nurseries(path)
+assert nurseries.of("node") is None
+berths = [berth._forked(None, {"RANK": str(rank)}) for rank in (3, 4)]
+assert nurseries.of("node") is None
+assert all(each.is_alive() for each in berths)
+if sys.argv[1] == "ends":
+    for each in berths:
+        each.end()
+    assert not any(each.is_alive() for each in berths)
+else:
+    print(json.dumps(waiting), flush=True)
+    os._exit(0)
+assert os.path.exists(waiting)
+print(json.dumps(waiting))
 """
 
 
-def test_a_head_leaves_one_ready_for_its_own_node() -> None:
-    """In a process that has done nothing before."""
-    command = [sys.executable, "-c", AHEAD]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    assert json.loads(told.stdout.splitlines()[-1]) == [True, "", False]
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("end", ["ends", "is gone"])
+def test_a_head_leaves_one_ready_for_the_berths_of_its_own_node(end: str) -> None:
+    """In a process that has done nothing before; for any number, and until it ends."""
+    command = [sys.executable, "-c", AHEAD, end]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as head:
+        assert head.stdout is not None
+        waiting = Path(json.loads(head.stdout.readline()))
+        assert head.wait(SECONDS) == 0
+    deadline = time.monotonic() + SECONDS
+    while waiting.exists():
+        assert time.monotonic() < deadline, "it goes with its head, and all that it has forked"
+        time.sleep(0.05)
+
+
+def test_a_door_behind_which_nobody_is() -> None:
+    """Nurseries are begun then, and who asks there has no process."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = f"{folder}/zygote"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+            door.bind(path)
+        patch.setenv(berth.ZYGOTE, path)
+        with pytest.raises(OSError, match="refused"):
+            berth._forked(None, {})
+        begun: list[str] = []
+        patch.setattr(Nurseries, "_of", lambda _, node: begun.append(node))
+        nurseries = Nurseries(path)
+        nurseries.tend([Node("one", "one", "cpu", 1, has_gpus=False)])
+        assert begun == []
+        nurseries.of("one")
+        assert begun == ["one"]
+        nurseries.tend([Node("one", "one", "cpu", 1, has_gpus=False)])
+        assert begun == ["one", "one"]
