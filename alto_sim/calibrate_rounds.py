@@ -1,10 +1,11 @@
 """Learns from what executors told how long evaluations take."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median, median_low
 
+from alto_policy.types import TaskId
 from alto_runs.executor_work import EvaluationWork
 from alto_sim.least_squares import LEAST_SECONDS, weighed
 from alto_sim.step_time import forward_passes
@@ -20,35 +21,46 @@ class Rounds:
 
     per_round: float
     per_token: float
+    per_sequence: float
     per_pass: float  # at least: of few tokens the device is done before the host
     first: float  # more, of all
     first_round: float  # more, of so many jobs for the first time
     first_report: float  # more, of a job
 
-    def seconds(self, row: EvaluationWork) -> float:
+    def seconds(self, row: EvaluationWork, means: Mapping[TaskId, float]) -> float:
         """Of a steady one."""
         passes = forward_passes(row.jobs, row.tokens / row.jobs)
+        each = self.per_token + self.per_sequence * _sequences(row, means)
         return self.per_round + math.fsum(
-            count * max(self.per_pass, self.per_token * tokens) for count, tokens in passes
+            count * max(self.per_pass, each * tokens) for count, tokens in passes
         )
 
 
-_NOTHING = Rounds(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+_NOTHING = Rounds(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
-def fit_rounds(runs: Sequence[Sequence[EvaluationWork]]) -> Rounds:
+def _sequences(row: EvaluationWork, means: Mapping[TaskId, float]) -> float:
+    """For each token; none where nothing is known of them."""
+    return 1 / means[row.task] if row.task in means else 0.0
+
+
+def fit_rounds(
+    runs: Sequence[Sequence[EvaluationWork]], means: Mapping[TaskId, float] | None = None
+) -> Rounds:
     """Steady rounds are those of as many jobs as before, none of them for the first time; the
-    others tell what they took more."""
+    others tell what they took more. `means` are tokens of a sequence, of tasks; data sets of one
+    mean tell nothing of sequences."""
+    means = {} if means is None or len({*means.values()}) == 1 else means
     rows = [row for run in runs for row in run]
     if not rows:
         return _NOTHING
     firsts = [first for run in runs for first in firsts_of(run)]
     steady = [row for row, first in zip(rows, firsts, strict=True) if not any(first)] or rows
     times = min(
-        (_with_waiting(steady, tokens) for tokens in _WAITING),
-        key=lambda times: round(math.fsum(_missed(row, times) for row in steady), 9),
+        (_with_waiting(steady, means, tokens) for tokens in _WAITING),
+        key=lambda times: round(math.fsum(_missed(row, means, times) for row in steady), 9),
     )
-    more = [row.seconds - times.seconds(row) for row in rows]
+    more = [row.seconds - times.seconds(row, means) for row in rows]
     of_each = list(zip(rows, more, firsts, strict=True))
     first_report = _typical(
         seconds / row.first_reports
@@ -73,20 +85,29 @@ def _typical(seconds: Iterable[float]) -> float:
     return max(0.0, median([*seconds] or [0.0]))
 
 
-def _with_waiting(rows: Sequence[EvaluationWork], least: int) -> Rounds:
+def _with_waiting(
+    rows: Sequence[EvaluationWork], means: Mapping[TaskId, float], least: int
+) -> Rounds:
     """Where passes of fewer tokens wait for the host."""
     work = []
     for row in rows:
         passes = forward_passes(row.jobs, row.tokens / row.jobs)
         waiting = sum(count for count, tokens in passes if tokens < least)
         tokens = math.fsum(count * tokens for count, tokens in passes if tokens >= least)
-        work.append((1, tokens, waiting))
-    per_round, per_token, per_pass = weighed(work, [row.seconds for row in rows])
-    return replace(_NOTHING, per_round=per_round, per_token=per_token, per_pass=per_pass)
+        work.append((1, tokens, tokens * _sequences(row, means), waiting))
+    found = weighed(work, [row.seconds for row in rows])
+    per_round, per_token, per_sequence, per_pass = found
+    return replace(
+        _NOTHING,
+        per_round=per_round,
+        per_token=per_token,
+        per_sequence=per_sequence,
+        per_pass=per_pass,
+    )
 
 
-def _missed(row: EvaluationWork, times: Rounds) -> float:
-    return (row.seconds - times.seconds(row)) ** 2 / max(row.seconds, LEAST_SECONDS)
+def _missed(row: EvaluationWork, means: Mapping[TaskId, float], times: Rounds) -> float:
+    return (row.seconds - times.seconds(row, means)) ** 2 / max(row.seconds, LEAST_SECONDS)
 
 
 def firsts_of(rows: Sequence[EvaluationWork]) -> list[tuple[float, ...]]:

@@ -174,7 +174,9 @@ class Executors:
             self._clock,
             self._outlet,
             workload.overheads,
-            None if lengths is None else Known(lengths, workload.memory_of(task)),
+            None
+            if lengths is None
+            else Known(lengths, workload.memory_of(task), workload.computed),
         )
         executor.lanes.update(dict.fromkeys((gpu,) if gang is None else executor.gpus, lane))
         return lane

@@ -16,6 +16,7 @@ from alto_sim.clock import Clock
 from alto_sim.curves import LossCurves, Losses
 from alto_sim.disk import Disk
 from alto_sim.overheads import NO_OVERHEADS, Overheads
+from alto_sim.step_time import Computed
 
 __all__ = ["Known", "Lane", "Outlet", "Place", "Trainee"]
 
@@ -65,6 +66,13 @@ class Known:
 
     lengths: SampleLengths
     memory: MemoryModel
+    told: dict[int, Computed] | None = None  # to be filled, by stretches of passes of one GPU
+
+    @property
+    def most_recorded(self) -> int | None:
+        """Tokens of a pass that is recorded; None where the log does not tell."""
+        passes = self.memory.passes
+        return passes.recorded_tokens or None if passes is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +103,8 @@ class Lane:
         lengths = None if known is None else known.lengths
         self._has_pairs = lengths is not None and lengths.sequences > 1
         self._rounds: set[int] = set()  # how many jobs were ever evaluated together
-        self._first_times = overheads.first_times(step_time, task, slowdown, lengths)
+        of_known = () if known is None else (known.lengths, known.most_recorded, known.told)
+        self._first_times = overheads.first_times(step_time, task, slowdown, *of_known)
         self._later_times = self._first_times  # once the passes under way are over
         self._joining: list[Trainee] = []  # that were launched at this moment
         self._bank = None if known is None else BankRows(known.memory, task.max_length)

@@ -10,7 +10,7 @@ from alto_runs.costs.durations import PassTimes
 from alto_runs.data_lengths import SampleLengths
 from alto_sim.pass_shapes import KnownRecordings
 from alto_sim.recordings import Recordings
-from alto_sim.step_time import StepTime, tokens_of
+from alto_sim.step_time import Computed, StepTime, tokens_of
 
 __all__ = ["NO_OVERHEADS", "Departed", "FirstTimes", "Leaving", "Overheads", "size_class"]
 
@@ -84,6 +84,7 @@ class Overheads:
     first_pass: float  # more, where a pass is the first of its size: compiled, recorded
     recording: float  # the same, of each recording where these are known
     compiling: float  # more, of an executor's first passes then
+    launched_pass: float  # more, of one that is too large to be recorded
     first_evaluation: float  # more, of an executor: compiled
     first_round: float  # more, where so many jobs are evaluated together for the first time
     first_report: float  # more, of a job: memory for its best adapter
@@ -98,8 +99,11 @@ class Overheads:
         task: Task,
         slowdown: float,
         lengths: SampleLengths | None = None,
+        most_recorded: int | None = None,
+        told: dict[int, Computed] | None = None,
     ) -> "FirstTimes | Recordings | KnownRecordings | None":
-        """Of one GPU; None where passes take no more than their own times."""
+        """Of one GPU; None where passes take no more than their own times. Of data of known lengths
+        it may be known of how many tokens passes are recorded at most."""
         if isinstance(step_time, StepTime) and step_time.rows is not None:
             if lengths is not None:
                 return KnownRecordings(
@@ -109,7 +113,10 @@ class Overheads:
                     recording=self.recording,
                     rows=step_time.rows,
                     per_token=step_time.per_token,
+                    launched_pass=self.launched_pass,
+                    most_recorded=most_recorded,
                     slowdown=slowdown,
+                    told=told,
                 )
             return Recordings(
                 task=task,
@@ -129,6 +136,7 @@ NO_OVERHEADS = Overheads(
     first_pass=0.0,
     recording=0.0,
     compiling=0.0,
+    launched_pass=0.0,
     first_evaluation=0.0,
     first_round=0.0,
     first_report=0.0,

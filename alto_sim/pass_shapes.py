@@ -1,5 +1,6 @@
 """Which recorded pass takes a batch, by the rule of executors that record (`PassShape` there)."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -8,7 +9,7 @@ from alto_policy.types import Job, Task
 from alto_runs.costs.recording import RECORDING_ROWS
 from alto_runs.data_lengths import SampleLengths
 from alto_sim.sample_lengths import PassNeeds, needs_of
-from alto_sim.step_time import RowTimes, tokens_of
+from alto_sim.step_time import Computed, RowTimes, tokens_of, walked_rows
 
 __all__ = ["KnownRecordings", "Shape"]
 
@@ -30,6 +31,21 @@ class Shape:
     rank: int
     pairs: int
     frozen_pairs: int
+
+    @classmethod
+    def of(cls, batch: PassNeeds) -> "Shape":
+        """Of a pass that is launched: nothing beside the batch."""
+        return cls(
+            rows=batch.rows,
+            targets=batch.targets,
+            sequences=batch.sequences,
+            longest=batch.longest,
+            adapters=batch.adapters,
+            most_of_adapter=batch.most_of_adapter,
+            rank=batch.rank,
+            pairs=batch.pairs,
+            frozen_pairs=batch.frozen_pairs,
+        )
 
     @classmethod
     def around(cls, batch: PassNeeds, spare: float = 0.0) -> "Shape":
@@ -74,8 +90,12 @@ class KnownRecordings:
     recording: float  # seconds of each
     rows: RowTimes
     per_token: float
+    launched_pass: float = 0.0  # seconds, more than of as many rows
+    most_recorded: int | None = None  # tokens; passes of more are launched each time
     slowdown: float = 1.0
     made: int = 0  # recordings, so far
+    stretches: int = field(default=0, compare=False)  # so far
+    told: dict[int, Computed] | None = field(default=None, compare=False)  # of each stretch
     seen: Mapping[int, int] = field(default_factory=dict)
     wasted: Mapping[Shape, int] = field(default_factory=dict)  # rows; last used in the end
 
@@ -85,23 +105,46 @@ class KnownRecordings:
         """Seconds that so many passes take more than those of mean batches, of jobs that have done
         so many passes before."""
         batches, seen = needs_of(jobs, done, count, self.lengths, self.seen)
-        wasted = dict(self.wasted)
-        computing, made = 0.0, 0
+        wasted, shapes, made, launched = dict(self.wasted), [], 0, 0
         for batch in batches:
+            if self.most_recorded is not None and batch.rows > self.most_recorded:
+                shapes.append(Shape.of(batch))
+                launched += 1
+                continue
             shape, is_new = _replay(wasted, batch)
             made += is_new
-            computing += self.rows.seconds(shape.rows)
+            shapes.append(shape)
+        computed = _computed(batches, shapes)
         mean = tokens_of(jobs, self.task)
         tokens = sum(batch.rows for batch in batches)
         more = self.recording * made + (0.0 if self.wasted else self.compiling)
-        more += computing - count * self.rows.seconds(mean)
+        more += self.launched_pass * launched
+        more += self.rows.of(computed) - count * self.rows.of_means(jobs, self.task)
         more += self.per_token * (tokens - count * mean)
-        later = replace(self, made=self.made + made, seen=seen, wasted=wasted)
+        if self.told is not None:
+            self.told[self.stretches] = computed  # once more, where a stretch was planned longer
+        later = replace(
+            self,
+            made=self.made + made,
+            stretches=self.stretches + 1,
+            seen=seen,
+            wasted=wasted,
+        )
         return self.slowdown * more, later
 
     def cleared(self) -> "KnownRecordings":
         """Once what was recorded is gone. Kernels are compiled."""
         return replace(self, wasted={}, compiling=0.0)
+
+
+def _computed(batches: Sequence[PassNeeds], shapes: Sequence[Shape]) -> Computed:
+    return Computed(
+        rows=Counter(shape.rows for shape in shapes),
+        places=sum(shape.sequences * shape.longest for shape in shapes),
+        longest=sum(shape.longest for shape in shapes),
+        sequences=sum(batch.sequences for batch in batches),
+        walked=sum(walked_rows(shape.rank, shape.most_of_adapter) for shape in shapes),
+    )
 
 
 def _replay(wasted: dict[Shape, int], batch: PassNeeds) -> tuple[Shape, bool]:

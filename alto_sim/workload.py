@@ -24,7 +24,7 @@ from alto_sim.curves_generated import DEFAULT_SHAPE, GeneratedCurves, Shape
 from alto_sim.failures import NO_FAULTS, Faults
 from alto_sim.latencies import Latencies
 from alto_sim.overheads import NO_OVERHEADS, Overheads
-from alto_sim.step_time import DEFAULT_STEP_TIME
+from alto_sim.step_time import DEFAULT_STEP_TIME, Computed
 
 __all__ = [
     "DEFAULT_LATENCIES",
@@ -68,6 +68,7 @@ class Workload:
     faults: Faults = NO_FAULTS
     cancellations: tuple[TaskCancelled, ...] = ()
     lengths: Mapping[TaskId, SampleLengths] = field(default_factory=dict)  # of data that is known
+    computed: dict[int, Computed] | None = None  # to be filled: what one GPU replays, by stretches
 
     def memory_of(self, task: Task) -> MemoryModel:
         if isinstance(self.step_time, Machine):
@@ -151,19 +152,28 @@ def recorded(log: RunLog, work: Sequence[Work] = ()) -> Workload:
     )
 
 
-def learnt(*runs: tuple[RunLog, Sequence[Work]], pairs: Collection[TaskId] = ()) -> Fitted:
+def learnt(
+    *runs: tuple[RunLog, Sequence[Work]],
+    pairs: Collection[TaskId] = (),
+    computed: Sequence[Sequence[Computed]] = (),
+) -> Fitted:
     """Times fitted to runs of one machine together; several have to tell of their work. Some of
-    their tasks may train on `pairs`."""
-    longest = {
-        arrival.task.id: arrival.task.max_length for log, _ in runs for arrival in _arrivals(log)
-    }
-    told = fit_work(*(work for _, work in runs), longest=longest, pairs=pairs)
+    their tasks may train on `pairs`, and what the passes of each run computed may be known."""
+    tasks = [arrival.task for log, _ in runs for arrival in _arrivals(log)]
+    longest = {task.id: task.max_length for task in tasks}
+    told = fit_work(
+        *(work for _, work in runs),
+        longest=longest,
+        means={task.id: task.mean_length for task in tasks if task.tokens is not None},
+        pairs=pairs,
+        computed=computed,
+    )
     if told is None:
         ((log, _),) = runs
         return fit(log.entries)
     followed = [
-        Told(follow(log), work, trained_beside(work, told, longest), stops_of_paused(log))
-        for log, work in runs
+        Told(follow(log), work, trained_beside(work, told, longest, known), stops_of_paused(log))
+        for (log, work), known in zip(runs, computed or [()] * len(runs), strict=True)
     ]
     report, leaving = seconds_to_leave(*followed)
     launch, launch_beside = seconds_to_start(*followed)

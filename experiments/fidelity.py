@@ -15,7 +15,6 @@ between reports are fitted, and the tokens of their data are counted here.
 import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -26,35 +25,24 @@ from alto_runs.costs.shapes import KNOWN_SHAPES, shape_of
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.history import RunHistory, follow
 from alto_runs.profile import read_profile, shipped_profile
-from alto_sim.calibrate import Fitted
 from alto_sim.simulate import play
-from alto_sim.workload import Workload, learnt, recorded
+from alto_sim.workload import Workload, recorded
+from experiments.fidelity_sources import Others, Source, others_of
 from experiments.real_runs import Recording, judged_and_known, read_recording
 from experiments.recordings import MODEL
 
 __all__ = [
     "Fidelity",
-    "Source",
     "by_profile",
     "compare",
     "judge_all",
     "judge_each",
     "judged",
-    "others_of",
     "played",
     "predicted",
 ]
 
 MAKESPAN_BAR, JOB_BAR = 0.03, 0.05
-_FEWEST = 2  # runs that times are learnt from
-
-
-class Source(StrEnum):
-    """Whose times a run is told by."""
-
-    CODE = "runs of its code"
-    BACKBONE = "runs of its backbone, any code"
-    PROFILE = "the shipped profile"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +58,10 @@ class Fidelity:
         return abs(self.makespan_error) <= MAKESPAN_BAR and self.mean_job_error <= JOB_BAR
 
 
-def compare(run: Recording, *times: Recording, is_cold: bool = False) -> Fidelity:
+def compare(run: Recording, others: Others, *, is_cold: bool = False) -> Fidelity:
     """The run simulated with its own losses, and with the times of other ones; what it compiled
     is its own where a cold machine is told apart."""
-    workload = predicted(run, *times)
+    workload = predicted(run, others)
     if is_cold:
         own = recorded(run.log, run.work).overheads
         overheads = replace(
@@ -85,25 +73,20 @@ def compare(run: Recording, *times: Recording, is_cold: bool = False) -> Fidelit
     return _compared(run, workload)
 
 
-def predicted(run: Recording, *times: Recording) -> Workload:
+def predicted(run: Recording, others: Others) -> Workload:
     """The run with its own losses and start, and with the times of other ones."""
-    found = _learnt(times)
+    found = others.fitted()
     own = replace(recorded(run.log, run.work), lengths=run.lengths)
     return replace(own, step_time=found.step_time, overheads=found.overheads)
 
 
-def _learnt(times: Sequence[Recording]) -> Fitted:
-    return learnt(
-        *((other.log, other.work) for other in times),
-        pairs={task for other in times for task in other.pairs},
-    )
-
-
-def by_profile(run: Recording, times: PassTimes, others: Sequence[Recording] = ()) -> Fidelity:
+def by_profile(run: Recording, times: PassTimes, others: Others | None = None) -> Fidelity:
     """The run simulated with the measured passes and evaluations of a profile; what its executor
     does between them is that of others, or else its own."""
     own = replace(recorded(run.log, run.work), lengths=run.lengths, step_time=times)
-    return _compared(run, replace(own, overheads=_learnt(others).overheads) if others else own)
+    if others is None or not others.runs:
+        return _compared(run, own)
+    return _compared(run, replace(own, overheads=others.fitted().overheads))
 
 
 def played(run: Recording, workload: Workload) -> RunHistory:
@@ -125,34 +108,14 @@ def _compared(run: Recording, workload: Workload) -> Fidelity:
 
 def judged(
     runs: Sequence[Recording], known: Sequence[Recording] | None = None
-) -> Iterator[tuple[Recording, Source, int, Fidelity]]:
-    """Each run with the times of others, and how many these are."""
+) -> Iterator[tuple[Recording, Others, Fidelity]]:
+    """Each run with the times of others."""
     for run in runs:
-        source, others = others_of(run, runs if known is None else known)
-        if source is Source.PROFILE:
-            if run.tells_rows:
-                yield run, source, len(others), by_profile(run, _profile(), others)
-        else:
-            yield run, source, len(others), compare(run, *others)
-
-
-def others_of(run: Recording, runs: Sequence[Recording]) -> tuple[Source, list[Recording]]:
-    """From which a run is told: of those that tell what replays computed, all of its code and
-    backbone, or of its backbone; of what told nothing of its work, one. The profile knows passes
-    and evaluations alone: what is between them is learnt of all of the code."""
-    rest = [times for times in runs if times is not run]
-    alike = [times for times in rest if run.is_like(times)]
-    same = [times for times in alike if times.code == run.code]
-    if not run.tells_work and same:
-        return Source.CODE, same[:1]
-    same = [times for times in same if times.tells_rows]
-    if len(same) >= _FEWEST:
-        return Source.CODE, same
-    told = [times for times in alike if times.tells_rows]
-    if told:
-        return Source.BACKBONE, told
-    of_code = [times for times in rest if times.code == run.code and times.tells_rows]
-    return Source.PROFILE, of_code
+        others = others_of(run, runs if known is None else known)
+        if others.source is not Source.PROFILE:
+            yield run, others, compare(run, others)
+        elif run.tells_rows:
+            yield run, others, by_profile(run, _profile(), others)
 
 
 @cache
@@ -169,8 +132,8 @@ def judge_all(runs: Sequence[Recording], known: Sequence[Recording]) -> None:
     print("| run | code | by the times of | real, s | simulated, s | makespan | mean job |")
     print("|---|---|---|---|---|---|---|")
     all_found: list[Fidelity] = []
-    for run, source, count, found in judged(runs, known):
-        whose = f"{run.name} | {(run.code or '')[:7]} | {count} {source}"
+    for run, others, found in judged(runs, known):
+        whose = f"{run.name} | {(run.code or '')[:7]} | {len(others.runs)} {others.source}"
         _print_row(run, whose, found)
         all_found.append(found)
     makespans = sum(abs(found.makespan_error) <= MAKESPAN_BAR for found in all_found)
@@ -186,11 +149,11 @@ def judge_each(runs: Sequence[Recording]) -> None:
     for run in (run for run in runs if run.is_whole):
         for times in (times for times in runs if times.is_like(run)):
             whose = "itself" if times is run else times.name
-            _print_row(run, f"{run.name} | {whose}", compare(run, times))
-        source, others = others_of(run, runs)
-        if run.tells_rows and source is not Source.PROFILE:
-            _print_row(run, f"{run.name} | all others", compare(run, *others))
-            found = compare(run, *others, is_cold=True)
+            _print_row(run, f"{run.name} | {whose}", compare(run, Others((times,))))
+        others = others_of(run, runs)
+        if run.tells_rows and others.source is not Source.PROFILE:
+            _print_row(run, f"{run.name} | all others", compare(run, others))
+            found = compare(run, others, is_cold=True)
             _print_row(run, f"{run.name} | the same, compiled as it was", found)
 
 

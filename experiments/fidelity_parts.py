@@ -22,7 +22,8 @@ from alto_sim.calibrate_rounds import firsts_of, fit_rounds
 from alto_sim.overheads import Leaving
 from alto_sim.step_time import StepTime
 from alto_sim.workload import Workload
-from experiments.fidelity import Source, others_of, played, predicted
+from experiments.fidelity import played, predicted
+from experiments.fidelity_sources import Others, Source, others_of
 from experiments.real_runs import Recording, judged_and_known, read_recording
 
 __all__ = ["Parts", "predicted_parts", "real_parts"]
@@ -53,7 +54,7 @@ def real_parts(run: Recording) -> Parts:
     recordings = _real_recordings(training, longest)
     times = fit_rounds([rounds])
     firsts = math.fsum(
-        row.seconds - times.seconds(row)
+        row.seconds - times.seconds(row, {})
         for row, first in zip(rounds, firsts_of(rounds), strict=True)
         if any(first)
     )
@@ -78,8 +79,8 @@ def _real_recordings(rows: Sequence[TrainingWork], longest: Mapping[TaskId, int]
     )
 
 
-def predicted_parts(run: Recording, others: Sequence[Recording]) -> Parts:
-    workload = predicted(run, *others)
+def predicted_parts(run: Recording, others: Others) -> Parts:
+    workload = predicted(run, others)
     times, overheads = workload.step_time, workload.overheads
     assert isinstance(times, StepTime)
     whole = played(run, workload).end
@@ -91,7 +92,13 @@ def predicted_parts(run: Recording, others: Sequence[Recording]) -> Parts:
         return whole - played(run, workload).end
 
     no_firsts = without(first_evaluation=0.0, first_round=0.0, first_report=0.0)
-    steady = replace(times, per_evaluated_token=0.0, per_forward_pass=0.0, per_round=0.0)
+    steady = replace(
+        times,
+        per_evaluated_token=0.0,
+        per_evaluated_sequence=0.0,
+        per_forward_pass=0.0,
+        per_round=0.0,
+    )
     firsts = more(no_firsts)
     recordings = more(without(recording=0.0))
     compiled = more(without(recording=0.0, compiling=0.0))
@@ -126,8 +133,8 @@ def main() -> None:
     print(f"| run | {' | '.join(names)} | total | makespan |")
     print("|---" * (len(names) + 3) + "|")
     for run in (run for run in runs if run.is_whole and run.tells_rows):
-        source, others = others_of(run, known)
-        if source is Source.PROFILE:
+        others = others_of(run, known)
+        if others.source is Source.PROFILE:
             continue
         real, made = real_parts(run), predicted_parts(run, others)
         cells = [f"{getattr(real, n):.2f}, {getattr(made, n):.2f}" for n in Parts.__slots__]

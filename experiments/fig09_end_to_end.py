@@ -122,7 +122,7 @@ def exhibit() -> Exhibit:
                 )
             )
     folders = (RECORDED, RECORDED.with_name("plus"))
-    known = [(run, found) for run, _, _, found in judged(*judged_and_known())]
+    known = [(run, found) for run, _, found in judged(*judged_and_known())]
     ours = {str(r[0]): (float(r[3] or 0), float(r[6] or 0)) for r in rows if r[1] == "alto"}
     runs = sorted(recorded_runs(folders), key=lambda run: (_SHOWN.index(run.policy), run.ratio))
     rows += [

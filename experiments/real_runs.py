@@ -15,6 +15,9 @@ from alto_runs.executor_work import TrainingWork, Work, read_work
 from alto_runs.history import Outcome, RunHistory, follow
 from alto_runs.logfile import read_run_log
 from alto_runs.versions import TRAINING_CODE
+from alto_sim.calibrate_replays import launched_sizes
+from alto_sim.replayed import computed_of
+from alto_sim.step_time import Computed
 
 __all__ = ["CALIBRATION", "JUDGED", "Recording", "judged_and_known", "read_recording", "told_code"]
 
@@ -69,6 +72,11 @@ class Recording:
         found = {task.id: known[task.tokens] for task in tasks if task.tokens in known}
         return found | dict(self.told_lengths)
 
+    @cached_property
+    def computed(self) -> tuple[Computed, ...]:
+        """By its passes, where they are known one by one."""
+        return computed_of(self.log, self.work, self.lengths) if self.tells_rows else ()
+
     @property
     def pairs(self) -> set[TaskId]:
         return {task for task, lengths in self.lengths.items() if lengths.sequences > 1}
@@ -89,6 +97,12 @@ class Recording:
     def tells_rows(self) -> bool:
         """That replays computed; executors of older runs did not."""
         return any(isinstance(row, TrainingWork) and row.replayed_rows for row in self.work)
+
+    @cached_property
+    def launches_all(self) -> bool:
+        """Passes of a size that was never recorded."""
+        training = [row for row in self.work if isinstance(row, TrainingWork)]
+        return self.tells_rows and bool(launched_sizes(training))
 
     @property
     def tells_work(self) -> bool:

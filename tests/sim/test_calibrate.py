@@ -150,8 +150,13 @@ def test_passes_that_are_launched_again_and_again_are_no_recordings() -> None:
     ]
     assert recordings_of([*STEADY, launched, launched]) == [*[0.0] * len(STEADY), 0.5, 0.5]
     assert set(recordings_of([row for row in full if isinstance(row, TrainingWork)])) == {0.0}
-    assert fit_work(plain, full) == fit_work(plain)
-    assert fit_work(full) != fit_work(plain)
+    found, alone = fit_work(plain, full), fit_work(plain)
+    assert found is not None
+    assert alone is not None
+    assert found.step_time.rows == alone.step_time.rows
+    assert found.step_time.per_evaluated_token == alone.step_time.per_evaluated_token
+    assert found.overheads.first_round == alone.overheads.first_round
+    assert fit_work(full) != alone
 
 
 def evaluated(seconds: float) -> EvaluationWork:

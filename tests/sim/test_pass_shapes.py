@@ -22,7 +22,7 @@ from alto_sim.backend import SimBackend
 from alto_sim.overheads import NO_OVERHEADS
 from alto_sim.pass_shapes import KnownRecordings, Shape
 from alto_sim.sample_lengths import PassNeeds, needs_of
-from alto_sim.step_time import RowTimes, StepTime
+from alto_sim.step_time import Computed, RowTimes, StepTime, walked_rows
 from alto_sim.workload import Workload
 from tests.sim.cases import MEMORY, NOW, Flat, gpus, job, news, task
 
@@ -183,6 +183,53 @@ def test_asking_changes_nothing_and_a_stretch_may_be_cut() -> None:
     assert known().after([LARGE, SMALL], 0.0, 12, [0, 0]) == whole
     assert more + rest == pytest.approx(whole[0])
     assert later == whole[1]
+
+
+def test_passes_that_are_too_large_are_launched_each_time_and_compute_their_own_rows() -> None:
+    (first, second), _ = needs_of([LARGE], [0], 2, LENGTHS, {})
+    told: dict[int, Computed] = {}
+    most = max(first.rows, second.rows) - 1
+    some = replace(known(), launched_pass=3.0, most_recorded=most, told=told)
+    more, later = some.after([LARGE], 0.0, 2, [0])
+    recorded = min(first, second, key=lambda batch: batch.rows)
+    (shape,) = later.wasted
+    assert shape == Shape.around(recorded, SPARE)
+    rows = {shape.rows: 1, max(first.rows, second.rows): 1}
+    assert told[0].rows == rows
+    mean = known().task.mean_length * 8
+    assert more == pytest.approx(7.0 + 5.0 + 3.0 + 0.01 * (sum(rows) - 2 * mean))
+    _, last = later.after([SMALL], 0.0, 3, [0])
+    later.after([SMALL], 0.0, 5, [0])  # planned longer
+    assert [computed.passes for computed in told.values()] == [2, 5]
+    assert last == later.after([SMALL], 0.0, 3, [0])[1]
+
+
+def test_what_a_pass_computes_is_its_room_but_for_its_sequences() -> None:
+    told: dict[int, Computed] = {}
+    small = replace(SMALL, hyperparameters=replace(SMALL.hyperparameters, rank=16))
+    _, later = replace(known(), told=told).after([small], 0.0, 1, [0])
+    (shape,) = later.wasted
+    samples = small.hyperparameters.batch_size
+    assert told[0] == Computed(
+        rows={shape.rows: 1},
+        places=shape.sequences * shape.longest,
+        longest=shape.longest,
+        sequences=samples,
+        walked=shape.most_of_adapter,
+    )
+    times = RowTimes(
+        per_row=0.0,
+        per_row_beyond=0.0,
+        filling=1,
+        per_place=1.0,
+        per_longest=1e6,
+        per_sequence=1e9,
+        per_walked=1e12,
+    )
+    parts = (told[0].places, told[0].longest * 1e6, samples * 1e9, told[0].walked * 1e12)
+    assert times.of(told[0]) == sum(parts)
+    assert walked_rows(17, 256) == walked_rows(16, 513) == 0
+    assert walked_rows(16, 512) == 512
 
 
 def test_a_run_over_known_data_takes_what_its_batches_take() -> None:
