@@ -71,6 +71,7 @@ class Preference:
 
 
 _ONE_LIST = "one list of records, expected a record on each line, as jq -c '.[]' FILE writes them"
+_CONVERT = "docs/study.md has a line that converts other files, and other names of fields"
 
 Record = Single | Preference
 _Item = TypeVar("_Item")
@@ -123,7 +124,9 @@ def _rows_of(path: Path) -> Iterator[tuple[str, Any]]:
         case ".parquet":
             return _parquet_rows(path)
         case suffix:
-            raise UserError(f"{path}: unknown extension {suffix!r}, expected .jsonl or .parquet")
+            raise UserError(
+                f"{path}: unknown extension {suffix!r}, expected .jsonl or .parquet; {_CONVERT}"
+            )
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
@@ -166,7 +169,7 @@ def _shape_of(row: Row) -> Callable[[Row], Record]:
             return parse
     shapes = "; ".join(" and ".join(columns) for columns, _ in _SHAPES)
     found = ", ".join(repr(name) for name in row) or "none"
-    raise _MisfitError(f"expected the fields of one shape ({shapes}), found {found}")
+    raise _MisfitError(f"expected the fields of one shape ({shapes}), found {found}; {_CONVERT}")
 
 
 def _chat(row: Row) -> Chat:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING
 from alto_exec.data.samples import Example, Pair, Sample, encode, encode_pair
 from alto_runs.data_lengths import SampleLengths
 from alto_runs.errors import UserError
-from alto_runs.records import Preference, Record, evenly, read_records
+from alto_runs.records import (
+    Chat,
+    Completion,
+    Preference,
+    Record,
+    Text,
+    evenly,
+    read_records,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -160,8 +168,20 @@ def _encode(
             return encode_pair(record, tokenizer)
         return encode(record, tokenizer, spec.completion_only)
     except UserError as error:
-        beginning = repr(record)[:80]
-        raise UserError(f"data.{side}: {error}; record {beginning!r}") from error
+        raise UserError(f"data.{side}: {error}; a record begins {_first(record)[:60]!r}") from error
+
+
+def _first(record: Record) -> str:
+    """Text of a record, by which it can be found in its file."""
+    match record:
+        case Chat(messages=messages):
+            return messages[0].content if messages else ""
+        case Completion(prompt=prompt):
+            return prompt
+        case Text(text=text):
+            return text
+        case Preference(chosen=chosen):
+            return _first(chosen)
 
 
 def _cut(example: Example, max_length: int) -> Example | None:

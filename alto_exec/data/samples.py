@@ -120,7 +120,7 @@ def _encode_plain(
     """`text` and an end-of-text token; targets from character `first` on."""
     end = tokenizer.eos_token_id
     if end is None:
-        raise UserError("model: its tokenizer has no end-of-text token")
+        raise UserError("the model's tokenizer has no end-of-text token")
     encoding = tokenizer(text, return_offsets_mapping=True)
     tokens, offsets = encoding.input_ids, encoding.offset_mapping
     if tokens[-1:] != [end]:  # some tokenizers end a text by themselves
@@ -132,7 +132,7 @@ def _encode_plain(
 def _encode_chat(chat: Chat, tokenizer: "PreTrainedTokenizerFast", completion_only: bool) -> Sample:
     if tokenizer.chat_template is None:
         raise UserError(
-            "model: it has no chat template, which chat messages need; choose a chat model, "
+            "the model has no chat template, which chat messages need; choose a chat model, "
             "or give the data as prompt and completion"
         )
     text = render(chat.messages, tokenizer)

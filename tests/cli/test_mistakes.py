@@ -114,7 +114,8 @@ def test_mistakes_in_a_study(
             '{"question": "a"}\n',
             "FOLDER/train.jsonl: line 1: expected the fields of one shape (messages; "
             "conversations; chosen and rejected; prompt and completion; instruction and output; "
-            "text), found 'question'",
+            "text), found 'question'; docs/study.md has a line that converts other files, and "
+            "other names of fields",
             id="a record without any of the fields",
         ),
         pytest.param(

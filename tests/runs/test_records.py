@@ -27,6 +27,7 @@ SHAPES = (
     "(messages; conversations; chosen and rejected; prompt and completion; "
     "instruction and output; text)"
 )
+CONVERT = "docs/study.md has a line that converts other files, and other names of fields"
 OTHER = Message("assistant", "Who knows?")
 OTHER_TURN = {"role": "assistant", "content": "Who knows?"}
 
@@ -194,16 +195,20 @@ def test_letters_beyond_ascii(tmp_path: Path) -> None:
         pytest.param('["a"]', 'line 1: expected an object, got ["a"]', id="a list"),
         pytest.param('{"text": "a"}\nnull', "line 2: expected an object, got null", id="null"),
         pytest.param(
-            "{}", f"line 1: expected the fields of one shape {SHAPES}, found none", id="no fields"
+            "{}",
+            f"line 1: expected the fields of one shape {SHAPES}, found none; {CONVERT}",
+            id="no fields",
         ),
         pytest.param(
             '{"question": "a", "answer": "b"}',
-            f"line 1: expected the fields of one shape {SHAPES}, found 'question', 'answer'",
+            f"line 1: expected the fields of one shape {SHAPES}, found 'question', 'answer'; "
+            f"{CONVERT}",
             id="unknown fields",
         ),
         pytest.param(
             '{"instruction": "a", "prompt": "b"}',
-            f"line 1: expected the fields of one shape {SHAPES}, found 'instruction', 'prompt'",
+            f"line 1: expected the fields of one shape {SHAPES}, found 'instruction', 'prompt'; "
+            f"{CONVERT}",
             id="halves of two shapes",
         ),
     ],
@@ -295,9 +300,9 @@ def test_records_that_are_not_of_their_shape(
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("d.csv", "unknown extension '.csv', expected .jsonl or .parquet"),
-        ("d.json", "unknown extension '.json', expected .jsonl or .parquet"),
-        ("plain", "unknown extension '', expected .jsonl or .parquet"),
+        ("d.csv", f"unknown extension '.csv', expected .jsonl or .parquet; {CONVERT}"),
+        ("d.json", f"unknown extension '.json', expected .jsonl or .parquet; {CONVERT}"),
+        ("plain", f"unknown extension '', expected .jsonl or .parquet; {CONVERT}"),
     ],
 )
 def test_files_that_are_not_read(name: str, what: str, tmp_path: Path) -> None:

@@ -233,7 +233,9 @@ def test_mistakes_are_told(
 
 def test_a_record_that_the_template_refuses_is_quoted(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer("{{ raise_exception('no system turn') }}")
-    file = write(tmp_path / "t.jsonl", "a")
+    file = tmp_path / "t.jsonl"
+    file.write_text('{"prompt": "say a", "completion": "a"}')
     spec = DataSpec.model_validate({"train": file, "validation": file})
-    with pytest.raises(UserError, match=r"data.train: .*refuses this chat: no system turn; record"):
+    told = r"data.train: .*refuses this chat: no system turn; a record begins 'say a'"
+    with pytest.raises(UserError, match=told):
         load_dataset(spec, tokenizer)

@@ -203,7 +203,7 @@ def test_what_a_template_adds_to_the_last_answer_is_a_target() -> None:
             "{{ raise_exception('roles must alternate') }}",
             "chat template refuses this chat: roles must alternate",
         ),
-        (chat("hi", "one"), None, "it has no chat template, which chat messages need"),
+        (chat("hi", "one"), None, "the model has no chat template, which chat messages need"),
     ],
     ids=["template that rewrites the past", "template that refuses", "no template"],
 )
