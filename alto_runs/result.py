@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from alto_policy.decisions import Decision, ExitReason
 from alto_policy.events import Event, LossReported
 from alto_policy.runlog import RunLog
-from alto_policy.types import Hyperparameters, TaskId
+from alto_policy.types import Hyperparameters, Task, TaskId
 from alto_runs.directory import RunDirectory, read_run_log, write_atomically
 from alto_runs.errors import UserError
 from alto_runs.history import RunHistory, follow
@@ -96,16 +96,25 @@ class Result:
         )
         return Best(standing, here)
 
+    @property
+    def without_room(self) -> tuple[Task, ...]:
+        """Tasks that have trained nothing, since none of their jobs fits."""
+        measures = self.metrics.tasks
+        return tuple(
+            task
+            for task in self.history.tasks
+            if not measures[task.id].samples_trained
+            and all(job.reason is ExitReason.TOO_LARGE for job in self.history.of_task(task))
+        )
+
     def check_room(self) -> None:
         """Raises UserError for a task that has trained nothing, since none of its jobs fits."""
-        for task in self.history.tasks:
-            jobs = self.history.of_task(task)
-            if all(job.reason is ExitReason.TOO_LARGE and not job.reports for job in jobs):
-                raise UserError(
-                    f"task {task.id}: none of its {len(jobs)} jobs fits into the memory that there "
-                    "is, nothing was trained; expected a smaller model, batch_size, rank or "
-                    "data.max_length, or a larger executor.memory_gb (--dry-run tells the memory)"
-                )
+        for task in self.without_room:
+            raise UserError(
+                f"task {task.id}: none of its {len(task.jobs)} jobs fits into the memory that "
+                "there is, nothing was trained; expected a smaller model, batch_size, rank or "
+                "data.max_length, or a larger executor.memory_gb (--dry-run tells the memory)"
+            )
 
     def jobs(self) -> "DataFrame":
         """One row for each job, best first, in the columns of leaderboard.json."""

@@ -40,6 +40,10 @@ LOSSES, GENERATED = "losses", "generated"
 _ROWS = 16  # of a leaderboard; the rest is in leaderboard.json
 _MOST_TASKS = 5  # with a leaderboard of their own
 _NOT_TRAINED = "losses are generated: they tell how a policy fares, not which job is best"
+_NO_ROOM = (
+    "nothing was trained, since no job fits into the memory of a GPU (or executor.memory_gb) "
+    "beside the backbone and what passes take"
+)
 _Totals = tuple[tuple[str, float | None, str], ...]
 
 
@@ -82,6 +86,11 @@ def _print_cautions(result: Result, console: Console) -> None:
         console.print(Text(f"{NOT_MEASURED} ({facts['profile']})"), soft_wrap=True)
     if facts.get(LOSSES) == GENERATED:
         console.print(Text(_NOT_TRAINED), soft_wrap=True)
+    if facts.get("clock") == "simulated" and (tasks := result.without_room):
+        told = (
+            f"{len(tasks):,} of {len(result.history.tasks):,} tasks" if tasks[1:] else tasks[0].id
+        )
+        console.print(Text(f"{told}: {_NO_ROOM}"), soft_wrap=True)
 
 
 def seeds_json(results: Sequence[Result]) -> str:

@@ -64,6 +64,18 @@ def told(run: Result, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("gigabytes", "who"), [(40, None), (8, "middle: nothing"), (2, "2 of 3 tasks: nothing")]
+)
+def test_who_has_no_room_at_all_is_told(
+    gigabytes: int, who: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = of_long_samples(tmp_path)
+    study.write_text(f"{study.read_text()}executor: {{ memory_gb: {gigabytes} }}\n")
+    summary = told(Simulation(path=study, num_gpus=1).run(tmp_path / "run"), capsys)
+    assert (f"{who} was trained" in summary) if who else ("nothing was trained" not in summary)
+
+
 def kinds(run: Result) -> set[str]:
     assert run.log.header is not None
     return {gpu.kind for gpu in run.log.header.gpus}
