@@ -74,8 +74,9 @@ class Exhibit:
     shown_rows: int = 14  # of the table in the gallery; the CSV has all
 
 
-def write(name: str, exhibit: Exhibit) -> None:
-    """The figure as PNG and the numbers as CSV, under the name of the exhibit's module."""
+def write(name: str, exhibit: Exhibit) -> Path:
+    """The figure as PNG and the numbers as CSV, under the name of the exhibit's module; where the
+    figure is, or the numbers where there is none."""
     FIGURES.mkdir(exist_ok=True)
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -89,6 +90,7 @@ def write(name: str, exhibit: Exhibit) -> None:
             facecolor="white",
             metadata={"Software": None},
         )
+    return FIGURES / f"{name}.{'csv' if exhibit.figure is None else 'png'}"
 
 
 def title_of(text: str) -> str:

@@ -2,7 +2,8 @@
 
     python -m experiments.gallery [NAME ...]
 
-With names only those exhibits are made, and the gallery is left as it is.
+With names (fig12_cluster, or how it begins: fig12) only those exhibits are made, and the gallery is
+left as it is.
 """
 
 import sys
@@ -76,9 +77,10 @@ EXHIBITS: tuple[Callable[[], Exhibit], ...] = (
 _HEAD = """# The paper's figures and tables again, and what lies beyond them
 
 Made by `make figures` from what is committed here: run logs, step-time profiles, tables of results.
-Nothing is trained for it. Each exhibit is one file, and beside its picture lies a CSV with all
-numbers. Numbers of the paper (arXiv 2604.05426) are read from its text, or from its figures where
-only they print them.
+Nothing is trained for it; `python -m experiments.gallery fig12` makes a single exhibit, in the
+environment `.venv`. Each exhibit is one file, and beside its picture lies a CSV with all numbers.
+Numbers of the paper (arXiv 2604.05426) are read from its text, or from its figures where only they
+print them.
 
 | word | meaning |
 |---|---|
@@ -107,21 +109,29 @@ def gallery_text(made: Sequence[Made]) -> str:
 
 
 def main(names: Sequence[str]) -> None:
-    known = {make.__module__.rsplit(".", 1)[-1]: make for make in EXHIBITS}
-    for name in names:
-        if name not in known:
-            sys.exit(f"{name}: no exhibit of that name, expected some of {', '.join(known)}")
+    if {"-h", "--help"} & set(names):
+        print(__doc__)
+        return
     made: list[Made] = []
-    for name, make in known.items():
-        if names and name not in names:
-            continue
+    for name, make in _wanted(names).items():
         begun = time.perf_counter()
         one = make()
-        write(name, one)
+        path = write(name, one)
         made.append((name, sys.modules[make.__module__].__doc__ or "", one))
-        print(f"{name}: {one.verdict.value}, {time.perf_counter() - begun:.1f} s", flush=True)
+        took = time.perf_counter() - begun
+        print(f"{name}: {one.verdict.value}, {took:.1f} s, {path}", flush=True)
     if not names:
         write_atomically(GALLERY, gallery_text(made))
+
+
+def _wanted(names: Sequence[str]) -> dict[str, Callable[[], Exhibit]]:
+    """Exhibits whose names begin so; all, where no name is given."""
+    known = {make.__module__.rsplit(".", 1)[-1]: make for make in EXHIBITS}
+    begin = tuple(name.removesuffix(".py") for name in names)
+    for name in begin:
+        if not any(each.startswith(name) for each in known):
+            sys.exit(f"{name}: no exhibit of that name, expected some of {', '.join(known)}")
+    return {name: make for name, make in known.items() if not names or name.startswith(begin)}
 
 
 def _anchor(title: str) -> str:

@@ -10,6 +10,7 @@ from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.runlog import Entry, Header, dump_entry, dump_header
 from alto_policy.types import Gpu, GpuId
+from experiments import gallery
 from experiments.curve_sets import curve_set, generated_sets, recorded_sets
 from experiments.exhibit import Exhibit, Table, Verdict, markdown, verdict_over
 from experiments.fig07_early_rank import early_ranks
@@ -122,6 +123,15 @@ def test_a_claim_about_all_tasks_needs_three(holds: tuple[bool, ...], verdict: V
 def test_an_exhibit_that_there_is_not_is_told() -> None:
     with pytest.raises(SystemExit, match="fig99: no exhibit of that name, expected some of fig01"):
         main(["fig99"])
+
+
+def test_an_exhibit_is_named_by_how_it_begins(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gallery, "write", lambda name, _: Path(name))
+    main(["fig04", "table2_kernels.py"])
+    told = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert told == ["fig04_utilization", "table2_kernels"]
 
 
 def test_the_gallery_shows_every_exhibit_and_its_picture() -> None:
