@@ -20,13 +20,15 @@ def sweep_checkpoints(view: ClusterView, directory: RunDirectory) -> None:
     """Remove what a killed process still kept of jobs that had ended, or end without more of it.
 
     In a store also states that are further than the log, which was recovered from a copy that lacks
-    its end: the reports that lie between are made again.
+    its end, or has nothing of their tasks: the reports that lie between are made again.
     """
     for job in _jobs(view, is_over=True):
         directory.drop_checkpoint(job.id)
     if directory.stored_at is None or not (there := directory.checkpoints.names()):
         return
     going_on = [job for job in _jobs(view, is_over=False) if f"{job.id}.safetensors" in there]
+    for name in sorted({*there} - {f"{job.id}.safetensors" for job in going_on}):
+        (directory.checkpoints / name).remove()
     with ThreadPoolExecutor(_READERS) as readers:
         steps = readers.map(lambda job: kept_step(directory.checkpoint(job.id)), going_on)
         for job, step in zip(going_on, steps, strict=True):

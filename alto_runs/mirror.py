@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from alto_runs.directory import RunDirectory, write_atomically
 from alto_runs.publishing import Shelf
@@ -34,19 +34,16 @@ def mirrored(directory: RunDirectory) -> Iterator[None]:
 
 
 def recover(directory: RunDirectory, shelf: Shelf) -> bool:
-    """Begin the folder of a run with the copy of its log, if there is one; a log that is in the
-    folder is the newer one. What the copy lacks is made again. Raises UserError."""
+    """Begin the folder of a run that has lost its own with the copy of its log, if there is one; a
+    log that is in the folder is the newer one. What the copy lacks is made again. Whether there was
+    such a run. Raises UserError."""
     if directory.log_path.exists() or directory.study_path.exists():
         return False
     study, path = shelf.study(), directory.log_path
-    copy = shelf.root / path.name
     if study is None:
         return False
-    try:
-        with copy.fetched() as found:
-            write_atomically(path, found)
-    except FileNotFoundError:
-        return False
+    with suppress(FileNotFoundError), (shelf.root / path.name).fetched() as found:
+        write_atomically(path, found)
     write_atomically(directory.study_path, study)
     return True
 

@@ -136,15 +136,19 @@ def test_a_path_is_the_same_for_whoever_begins_elsewhere(
     assert RunDirectory.open(tmp_path / "run").stored_at == str(tmp_path / "there")
 
 
+@pytest.mark.parametrize("share", [0.25, 0.0, None], ids=["a quarter", "a header", "nothing"])
 def test_what_the_copied_log_lacks_is_made_again(
-    study: Study, expected: Result, tmp_path: Path
+    share: float | None, study: Study, expected: Result, tmp_path: Path
 ) -> None:
     """States were further than it: those would not tell what lies between."""
     out, there = tmp_path / "run", tmp_path / "there"
     cut(study, out, there, 2 * len(expected.log.entries) // 3)
     lines = (out / "run.jsonl").read_bytes().splitlines(keepends=True)
-    part = lines[: len(expected.log.entries) // 4]
-    (there / "run.jsonl").write_bytes(b"".join(part))
+    if share is None:
+        (there / "run.jsonl").unlink()
+    else:
+        part = lines[: max(1, int(share * len(expected.log.entries)))]
+        (there / "run.jsonl").write_bytes(b"".join(part))
     assert any((there / "checkpoints").iterdir())
     shutil.rmtree(out)
     train(study, tmp_path / "other", there)
