@@ -114,11 +114,20 @@ class LoRAFusion:
             for job in range(jobs)
         ]
 
+    def begin_anew(self) -> None:
+        """Adapters that do nothing, optimizers that know of no step."""
+        with torch.no_grad():
+            for linear in self._linears.values():
+                for job in range(len(self._optimizers)):
+                    _matrices(linear, job)[1].zero_()
+        for optimizer in self._optimizers:
+            optimizer.state.clear()
+
     def launch(self, tokens_JbL: Tensor) -> None:
         """All kernels of a step but the optimizers'."""
         for one in self._passes(tokens_JbL):
             self._train(one)
-        self._forget()
+        self._drop_gradients()
 
     def step_of(self, tokens_JbL: Tensor) -> Step:
         """Of the first jobs, each with a batch of its own."""
@@ -153,7 +162,7 @@ class LoRAFusion:
         found = [
             Outcome(float(loss.detach()), self._gradients(job)) for job, loss in enumerate(losses)
         ]
-        self._forget()
+        self._drop_gradients()
         return found
 
     def _gradients(self, job: int) -> Adapter:
@@ -165,7 +174,7 @@ class LoRAFusion:
             found[name] = (a.grad.clone(), b.grad.T.clone())
         return found
 
-    def _forget(self) -> None:
+    def _drop_gradients(self) -> None:
         for optimizer in self._optimizers:
             optimizer.zero_grad()
 

@@ -46,6 +46,13 @@ class MLoRA:
         self._model = llama.LlamaModel.convert_model_from_huggingface(model, told)
         self._contexts = [self._context(folder, job, rank) for job in range(jobs)]
 
+    def begin_anew(self) -> None:
+        """Adapters that do nothing, optimizers that know of no step."""
+        for context in self._contexts:
+            for lora in context.adapter_model().values():
+                lora.init_weight(lora.lora_a_, torch.zeros_like(lora.lora_b_))
+            context.optimizer_.state.clear()
+
     def step_of(self, tokens_JbL: Tensor) -> Step:
         """Of the first jobs, each with a batch of its own."""
         rows = tokens_JbL.flatten(0, 1)

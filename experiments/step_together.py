@@ -3,7 +3,7 @@
     python -m experiments.step_together --out DIR --seconds 150 --lorafusion THEIRS --mlora THEIRS
 
 Ours come first, then LoRAFusion, PEFT with one adapter and mLoRA, then the frozen backbone alone,
-compiled. A process for each system and shape has imported all it needs when its turn comes;
+compiled. A process for each system and shape has imported all it needs when its turn comes, and
 what one does to its device is of no consequence for the next. Rows go to DIR/peers.jsonl. What
 fails, is cut off or not begun is told.
 """
@@ -24,6 +24,7 @@ __all__ = ["Work", "run_in_turn", "works"]
 _ROOT = Path(__file__).resolve().parents[1]
 _BIG, _MIDDLE, _SMALL = "Llama-3.1-8B", "Llama-3.2-1B", "SmolLM2-135M"
 _LENGTH = 512
+_AHEAD = 2  # processes that import; more would be in the way of the one that measures
 _TOLD_LINES, _WIDTH = 4, 300  # of what a process complained of before it failed
 
 
@@ -54,7 +55,7 @@ def works() -> tuple[Work, ...]:
     }
     turns = (_MIDDLE, _SMALL, _BIG)
     return (
-        *(Work("alto", model, ours[model], 60) for model in jobs),
+        *(Work("alto", model, ours[model], 90) for model in jobs),
         *(Work("lorafusion", model, (many[model], few[model], alone), 45) for model in turns),
         *(Work("peft", model, (alone,), 20) for model in turns),
         *(Work("mlora", m, (many[m], f"{many[m]}+again"), 45) for m in (_MIDDLE, _SMALL)),
@@ -69,35 +70,39 @@ def run_in_turn(
     folder: Path,
     say: Callable[[str], None],
 ) -> list[str]:
-    """Each command with its name and most seconds; all begin at once, and each waits for a line
+    """Each command with its name and most seconds. Two are begun ahead, and each waits for a line
     before its turn. How they ended, as it is told; what they complain of is in NAME.txt."""
     end = time.monotonic() + seconds
-    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    search = os.pathsep.join([str(_ROOT), str(_ROOT / "kernels"), *filter(None, known)])
-    processes, endings = [], []
-    for name, command, _ in commands:
-        with _complaints(folder, name).open("wb") as file:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stderr=file,
-                env={**os.environ, "PYTHONPATH": search},
-                start_new_session=True,  # so that it ends with all that it began
-            )
-        processes.append(process)
+    begun: list[subprocess.Popen[bytes]] = []
+    endings = []
     try:
-        for (name, _, most), process in zip(commands, processes, strict=True):
+        for number, (name, _, most) in enumerate(commands):
+            for other, command, _ in commands[len(begun) : number + 1 + _AHEAD]:
+                begun.append(_begin(command, _complaints(folder, other)))
             start = time.monotonic()
-            endings.append(_ending(process, min(most, end - start)))
-            _stop(process)  # and what it began
+            endings.append(_ending(begun[number], min(most, end - start)))
+            _stop(begun[number])  # and what it began
             say(f"== {name}: {endings[-1]}, {time.monotonic() - start:.1f} s")
             if endings[-1].startswith("FAILED"):
                 for line in _complaints(folder, name).read_text().splitlines()[-_TOLD_LINES:]:
                     say(f"  {line[:_WIDTH]}")
     finally:
-        for process in processes:
+        for process in begun:
             _stop(process)
     return endings
+
+
+def _begin(command: Sequence[str], complaints: Path) -> "subprocess.Popen[bytes]":
+    known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    search = os.pathsep.join([str(_ROOT), str(_ROOT / "kernels"), *filter(None, known)])
+    with complaints.open("wb") as file:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stderr=file,
+            env={**os.environ, "PYTHONPATH": search},
+            start_new_session=True,  # so that it ends with all that it began
+        )
 
 
 def _complaints(folder: Path, name: str) -> Path:

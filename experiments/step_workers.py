@@ -100,6 +100,8 @@ class Given:
 class Trainer(Protocol):
     """Several adapters of a peer's in one model."""
 
+    def begin_anew(self) -> None: ...
+
     def step_of(self, tokens_JbL: Tensor) -> Step: ...
 
     def outcomes(self, adapters: Sequence[Adapter], samples: Sequence[Sample]) -> list[Outcome]: ...
@@ -190,6 +192,7 @@ def multi_adapter(
             count = case.jobs * case.batch_size
             if isinstance(trainer, MLoRA):
                 trainer.recompute = case.recompute
+            trainer.begin_anew()  # for a loss that is known
             step = trainer.step_of(tokens[:count].view(case.jobs, case.batch_size, -1))
             first, right = float(step()), float(expected[:count].mean())
             if not abs(first / right - 1) <= LOSSES_AGREE:

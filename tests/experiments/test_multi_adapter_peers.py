@@ -255,6 +255,8 @@ def test_a_step_is_that_of_each_job_alone(theirs: Path, kind: str, batch_size: i
         step = trainer.step_of(tokens[list(chosen)])
         losses.append([float(step()) for _ in range(3)])
         assert losses[-1][0] == pytest.approx(float(right), rel=1e-5), "adapters begin as nothing"
+        trainer.begin_anew()
+        assert [float(step()) for _ in range(2)] == pytest.approx(losses[-1][:2], rel=1e-5)
     packed, alone = losses[0], losses[1:]
     assert packed[2] < packed[1] < packed[0]
     for number in range(3):
