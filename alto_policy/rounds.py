@@ -3,9 +3,15 @@
 import math
 from dataclasses import dataclass
 
-__all__ = ["Rounds"]
+__all__ = ["Rounds", "check_round"]
 
 _NEAR = 1e-9  # of a round, by which a sum of floats may miss it
+
+
+def check_round(seconds: float) -> None:
+    """Raises ValueError for rounds that would never end, or never begin anew."""
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"round_seconds must be above 0, got {seconds}")
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from alto_policy.estimates import DurationEstimate
 from alto_policy.preemption import Preemptive, Service
+from alto_policy.rounds import check_round
 
 __all__ = ["Ftf", "FtfSettings"]
 
@@ -16,8 +17,7 @@ class FtfSettings:
     same_node: bool = False  # GPUs of a task are all of one node
 
     def __post_init__(self) -> None:
-        if not 0 < self.round_seconds < math.inf:
-            raise ValueError(f"round_seconds must be above 0, got {self.round_seconds}")
+        check_round(self.round_seconds)
 
 
 class Ftf(Preemptive):

@@ -11,6 +11,7 @@ from alto_policy.gangs import Gangs
 from alto_policy.kind_rounds import KindRound, Pair
 from alto_policy.kind_shares import KindShares
 from alto_policy.preemption import Preemptive, Service
+from alto_policy.rounds import check_round
 from alto_policy.types import TaskId
 from alto_policy.view import ClusterView
 
@@ -23,8 +24,7 @@ class GavelSettings:
     same_node: bool = False  # GPUs of a task are all of one node
 
     def __post_init__(self) -> None:
-        if not 0 < self.round_seconds < math.inf:
-            raise ValueError(f"round_seconds must be above 0, got {self.round_seconds}")
+        check_round(self.round_seconds)
 
 
 class Gavel(Preemptive):

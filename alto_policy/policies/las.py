@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alto_policy.preemption import Preemptive, Service
+from alto_policy.rounds import check_round
 
 __all__ = ["Las", "LasSettings"]
 
@@ -21,8 +22,7 @@ class LasSettings:
     def __post_init__(self) -> None:
         if not self.thresholds or list(self.thresholds) != sorted(set(self.thresholds)):
             raise ValueError(f"thresholds must be at least one and rise, got {self.thresholds}")
-        if not 0 < self.round_seconds < math.inf:
-            raise ValueError(f"round_seconds must be above 0, got {self.round_seconds}")
+        check_round(self.round_seconds)
 
 
 class Las(Preemptive):

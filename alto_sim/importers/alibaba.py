@@ -77,18 +77,13 @@ def read_pai_2023(path: Path) -> Trace:
     """`openb_pod_list_default.csv`; a share of a GPU counts as a whole one."""
     sieve = Sieve(str(path))
     for row in read_rows(path, PAI_2023_COLUMNS):
-        submitted = row.number("creation_time")
-        started, ended = row.number("scheduled_time"), row.number("deletion_time")
-        if submitted is None:
-            sieve.drop("no time of submission")
-        elif started is None or ended is None:
-            sieve.drop("no start or end")
-        else:
+        span = row.number("scheduled_time"), row.number("deletion_time")
+        if times := sieve.times(row.number("creation_time"), [span]):
             sieve.take(
                 TraceJob(
                     id=row.text("name"),
-                    submitted=submitted,
-                    duration=ended - started,
+                    submitted=times.submitted,
+                    duration=times.seconds,
                     num_gpus=row.whole("num_gpu") or 0,
                     tenant=row.text("qos"),
                 )

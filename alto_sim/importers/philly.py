@@ -32,22 +32,17 @@ def read_philly(path: Path) -> Trace:
 
 
 def _take(sieve: Sieve, job: Mapping[str, Any]) -> None:
-    submitted = _seconds(job["submitted_time"])
-    attempts = job["attempts"]
+    submitted, attempts = _seconds(job["submitted_time"]), job["attempts"]
     spans = [(_seconds(each["start_time"]), _seconds(each["end_time"])) for each in attempts]
-    if submitted is None:
-        sieve.drop("no time of submission")
-        return
-    known = [(start, end) for start, end in spans if start is not None and end is not None]
-    if len(known) < len(spans) or not spans:
-        sieve.drop("no start or end")
+    times = sieve.times(submitted, spans)
+    if times is None:
         return
     widths = [sum(len(node["gpus"]) for node in each["detail"]) for each in attempts]
     sieve.take(
         TraceJob(
             id=str(job["jobid"]),
-            submitted=submitted,
-            duration=sum(end - start for start, end in known),
+            submitted=times.submitted,
+            duration=times.seconds,
             num_gpus=max(widths),
             tenant=str(job["vc"]),
         )

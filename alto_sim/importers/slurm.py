@@ -25,18 +25,13 @@ def read_acme(path: Path) -> Trace:
 def _read(path: Path, columns: tuple[str, ...], *, tenant: str, model: str | None = None) -> Trace:
     sieve = Sieve(str(path))
     for row in read_rows(path, columns):
-        submitted = row.time("submit_time")
-        started, ended = row.time("start_time"), row.time("end_time")
-        if submitted is None:
-            sieve.drop("no time of submission")
-        elif started is None or ended is None:
-            sieve.drop("no start or end")
-        else:
+        span = row.time("start_time"), row.time("end_time")
+        if times := sieve.times(row.time("submit_time"), [span]):
             sieve.take(
                 TraceJob(
                     id=row.text("job_id"),
-                    submitted=submitted,
-                    duration=ended - started,
+                    submitted=times.submitted,
+                    duration=times.seconds,
                     num_gpus=row.whole("gpu_num") or 0,
                     tenant=row.text(tenant),
                     model=row.text(model) if model else "",

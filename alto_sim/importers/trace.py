@@ -1,14 +1,16 @@
 """What all traces of GPU clusters come down to: who asked for how many GPUs, when, for how long."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alto_policy.frozen import quick
 from alto_runs.directory import checked_name
 from alto_runs.errors import UserError
 
-__all__ = ["Sieve", "Trace", "TraceJob"]
+__all__ = ["Sieve", "Times", "Trace", "TraceJob"]
+
+Span = tuple[float | None, float | None]  # start and end of a run, as far as they are known
 
 
 @quick
@@ -37,6 +39,18 @@ class Trace:
         return self.jobs[0].submitted
 
 
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Of a job of which all are known."""
+
+    submitted: float
+    runs: Sequence[tuple[float, float]]  # from the start to the end of each
+
+    @property
+    def seconds(self) -> float:
+        return sum(end - start for start, end in self.runs)
+
+
 class Sieve:
     """Collects the jobs of a source, and counts those that cannot be simulated."""
 
@@ -47,6 +61,17 @@ class Sieve:
 
     def drop(self, reason: str) -> None:
         self._dropped[reason] += 1
+
+    def times(self, submitted: float | None, spans: Sequence[Span]) -> Times | None:
+        """None where one is missing: the job is dropped then."""
+        runs = [(start, end) for start, end in spans if start is not None and end is not None]
+        if submitted is None:
+            self.drop("no time of submission")
+        elif not spans or len(runs) < len(spans):
+            self.drop("no start or end")
+        else:
+            return Times(submitted, runs)
+        return None
 
     def take(self, job: TraceJob) -> None:
         """Raises UserError for an id that cannot be the name of a file."""
