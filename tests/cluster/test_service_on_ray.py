@@ -6,15 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-from alto_exec import tune
 from alto_policy.decisions import StartExecutor
 from alto_policy.events import ExecutorDown, TaskResized
 from alto_runs.leaderboard import Standing
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
-from alto_runs.study import ExecutorSpec, parse_study
+from alto_runs.study import ExecutorSpec
 from alto_service.database import State
 from alto_service.handover import Handover
 from alto_service.settings import ServiceSettings
@@ -22,12 +20,12 @@ from alto_service.trainer import train_studies
 from tests.cluster.trouble import PATIENCE_SECONDS, free_gpus
 from tests.service.cases import (
     SETTINGS,
-    STUDY,
     Workers,
     assert_same_board,
     client_of,
     front,
     submission,
+    tuned_alone,
     write_data,
 )
 
@@ -39,9 +37,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def expected(root: Path, tmp_path: Path) -> tuple[Standing, ...]:
-    study = parse_study(STUDY.format(name="small"), "study", root)
-    study = study.model_copy(update={"policy": SETTINGS.policy})
-    return tune(study, tmp_path / "tuned", console=Console(quiet=True)).leaderboard
+    return tuned_alone(root, tmp_path / "tuned").leaderboard
 
 
 def test_studies_train_side_by_side_and_end_as_under_the_command(

@@ -8,9 +8,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from fastapi.testclient import TestClient
+from rich.console import Console
 
+from alto_exec import tune
 from alto_runs.directory import RunDirectory
 from alto_runs.leaderboard import Standing
+from alto_runs.result import Result
+from alto_runs.study import parse_study
 from alto_service.admission import Admission
 from alto_service.app import create_app
 from alto_service.checker import check_submissions
@@ -34,6 +38,7 @@ __all__ = [
     "front",
     "submission",
     "token_file",
+    "tuned_alone",
     "write_data",
 ]
 
@@ -48,12 +53,19 @@ executor: {{device: cpu, threads: 1}}
 prompts: ["say red"]
 """
 SETTINGS = ServiceSettings.model_validate({"policy": {"name": "alto", "warmup": 0.25}})
+SMALL = STUDY.format(name="small")
 
 
 def write_data(folder: Path) -> Path:
     """Model and data that studies may name, in the folder that is returned."""
     write_study(folder)
     return folder
+
+
+def tuned_alone(root: Path, folder: Path, text: str = SMALL) -> Result:
+    """What `alto tune` makes of a study with the policy of the service, undisturbed."""
+    study = parse_study(text, "study", root).model_copy(update={"policy": SETTINGS.policy})
+    return tune(study, folder, console=Console(quiet=True))
 
 
 def token_file(path: Path, text: str) -> Path:

@@ -15,17 +15,19 @@ from typing import Any
 from urllib.error import HTTPError
 
 import pytest
-from rich.console import Console
 
-from alto_exec import tune
 from alto_policy.events import LossReported, TaskArrived
-from alto_runs.leaderboard import Standing
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
-from alto_runs.study import parse_study
 from alto_service.folder import ServiceDirectory
 from tests.ports import free_port
-from tests.service.cases import SETTINGS, STUDY, assert_same_board, submission, write_data
+from tests.service.cases import (
+    STUDY,
+    assert_same_board,
+    submission,
+    tuned_alone,
+    write_data,
+)
 from tests.style.sources import ROOT
 
 STORM, SENDERS = 2, 5  # studies, and how many hand in each of them, all at once
@@ -74,11 +76,6 @@ def ask(url: str, body: object = None, key: str = "") -> Any:
     return awaited(answered)
 
 
-def tuned(text: str, root: Path, out: Path) -> tuple[Standing, ...]:
-    study = parse_study(text, "study", root).model_copy(update={"policy": SETTINGS.policy})
-    return tune(study, out, console=Console(quiet=True)).leaderboard
-
-
 @pytest.mark.timeout(600)
 def test_none_is_lost_and_none_is_trained_twice(tmp_path: Path) -> None:
     root, out = write_data(tmp_path / "root"), tmp_path / "service"
@@ -102,8 +99,8 @@ def test_none_is_lost_and_none_is_trained_twice(tmp_path: Path) -> None:
             assert Counter(taken) == dict.fromkeys(studies[1:], SENDERS)
             awaited(lambda: all(study["state"] == "done" for study in ask(url)["studies"]))
     directory = ServiceDirectory(out)
-    assert_same_board(directory.study(1), tuned(LONG, root, tmp_path / "long"))
-    expected = tuned(STUDY.format(name="small"), root, tmp_path / "small")
+    assert_same_board(directory.study(1), tuned_alone(root, tmp_path / "long", LONG).leaderboard)
+    expected = tuned_alone(root, tmp_path / "small").leaderboard
     for number in range(2, STORM + 2):
         assert_same_board(directory.study(number), expected)
     assert replay_run(out)[1] is None

@@ -7,14 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from alto_exec import tune
 from alto_policy.events import TaskArrived
 from alto_runs.comparison import read_comparisons
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
-from alto_runs.study import parse_study
 from alto_service.database import State, StudyRow
 from alto_service.front import Front
 from tests.service.cases import (
@@ -25,6 +22,7 @@ from tests.service.cases import (
     client_of,
     front,
     submission,
+    tuned_alone,
     write_data,
 )
 from tests.tune.same import assert_same_values
@@ -40,9 +38,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tuned(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Result:
     """What the command makes of the same study, alone and undisturbed."""
-    study = parse_study(STUDY.format(name="small"), "study", root)
-    study = study.model_copy(update={"policy": SETTINGS.policy})
-    return tune(study, tmp_path_factory.mktemp("tuned"), console=Console(quiet=True))
+    return tuned_alone(root, tmp_path_factory.mktemp("tuned"))
 
 
 @pytest.fixture

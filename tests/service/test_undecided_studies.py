@@ -3,23 +3,20 @@
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from alto_exec import tune
 from alto_runs.replaying import replay_run
-from alto_runs.study import parse_study
 from alto_service.checker import check_submissions
 from alto_service.database import State
 from alto_service.trainer import train_at
 from tests.forked import forked
 from tests.service.cases import (
     SETTINGS,
-    STUDY,
     Workers,
     assert_same_board,
     client_of,
     front,
     submission,
+    tuned_alone,
     write_data,
 )
 from tests.tune.losing import Losing
@@ -46,9 +43,7 @@ def begun(root: Path, folder: Path, times: int) -> Workers:
 
 def test_a_study_ends_as_if_nothing_had_been_lost(root: Path, tmp_path: Path) -> None:
     """In the same process: no failure is counted against it."""
-    study = parse_study(STUDY.format(name="small"), "study", root)
-    study = study.model_copy(update={"policy": SETTINGS.policy})
-    expected = tune(study, tmp_path / "tuned", console=Console(quiet=True)).leaderboard
+    expected = tuned_alone(root, tmp_path / "tuned").leaderboard
     workers = begun(root, tmp_path / "service", times=4)
     try:
         row = workers.wait(lambda row: row.state.is_final)
