@@ -13,7 +13,7 @@ from alto_policy.runlog import RunLog
 from alto_policy.types import JobId
 from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
 from alto_runs.history import JobHistory, RunHistory
-from alto_sim.overheads import Departed, Leaving
+from alto_sim.overheads import FEW_LEAVING, Departed, Leaving
 
 __all__ = ["Beside", "Told", "seconds_to_leave", "seconds_to_start", "stops_of_paused"]
 
@@ -47,6 +47,7 @@ class _Interval:
     reports: int
     departed: Departed
     beside: Beside | None
+    is_last: bool  # until the executor is down
 
     @property
     def beside_recording(self) -> float | None:
@@ -71,7 +72,7 @@ def seconds_to_start(*runs: Told) -> tuple[float, float]:
     return each, later / later_jobs if later_jobs else each
 
 
-def seconds_to_leave(*runs: Told) -> tuple[float, Leaving]:
+def seconds_to_leave(*runs: Told, waits_for_pauses: bool = False) -> tuple[float, Leaving]:
     """Seconds of each report in the median, and of each rank that leaves: of all that an executor
     did not tell of between evaluations, and of what was recorded beside a disk at work.
 
@@ -79,26 +80,52 @@ def seconds_to_leave(*runs: Told) -> tuple[float, Leaving]:
     """
     found = [each for run in runs for each in _intervals(run)]
     report = _median(i.untold / i.reports for i in found if not i.departed.jobs and i.reports)
+    told = [i for i in found if i.departed.jobs]
+    return report, (_waiting_for_all if waits_for_pauses else _waiting_for_gone)(told, report)
 
+
+def _waiting_for_all(told: Sequence[_Interval], report: float) -> Leaving:
     def each(*, many: bool) -> float:
-        of_these = [
+        return _of_each_rank(
             (i.untold - report * i.reports + (i.beside_recording or 0.0), i.departed.ranks)
-            for i in found
-            if i.departed.jobs
-            and i.departed.are_many == many
+            for i in told
+            if i.departed.are_many == many
             and (i.departed.is_waited_for or i.beside_recording is not None)
-        ]
-        ranks = sum(ranks for _, ranks in of_these)
-        return max(0.0, math.fsum(seconds for seconds, _ in of_these) / max(1, ranks))
+        )
 
     leaving = Leaving(alone=each(many=False), together=each(many=True))
-    return report, _with_passes_beside(leaving, found)
+    return _with_passes_beside(leaving, told)
+
+
+def _waiting_for_gone(told: Sequence[_Interval], report: float) -> Leaving:
+    def each(*, many: bool) -> float:
+        return _of_each_rank(
+            (i.untold - report * i.reports, i.departed.gone_ranks)
+            for i in told
+            if i.departed.gone_jobs and not i.departed.is_given_up and not i.is_last
+            if (i.departed.gone_jobs > FEW_LEAVING) == many
+        )
+
+    alone, together = each(many=False), each(many=True)
+    leaving = Leaving(alone=alone or together, together=together or alone, paused=0.0)
+    paused = _of_each_rank(
+        (i.untold - report * i.reports - i.departed.waited(leaving), i.departed.paused_ranks)
+        for i in told
+        if i.departed.is_given_up
+    )
+    return replace(leaving, paused=paused)
+
+
+def _of_each_rank(told: Iterable[tuple[float, int]]) -> float:
+    known = list(told)
+    ranks = sum(ranks for _, ranks in known)
+    return max(0.0, math.fsum(seconds for seconds, _ in known) / max(1, ranks))
 
 
 def _with_passes_beside(leaving: Leaving, intervals: Sequence[_Interval]) -> Leaving:
     """What the host takes for a pass while many are written, of passes that nobody recorded."""
     told = [
-        (i.departed.seconds(leaving), i.beside.more, i.beside.each)
+        (i.departed.beside(leaving), i.beside.more, i.beside.each)
         for i in intervals
         if i.departed.are_many and not i.departed.is_waited_for
         if i.beside is not None and i.beside.each is not None
@@ -134,12 +161,13 @@ def _intervals(run: Told) -> Iterator[_Interval]:
         for t, how, rank, since_best in departures:
             if begin <= t < end or t == end == bounds[-1]:
                 departed.add(rank, how, since_best)
-        departed.is_waited_for |= any(begin <= stop < end for stop in run.stops)
+        departed.is_given_up = any(begin <= stop < end for stop in run.stops)
         yield _Interval(
             untold=end - begin - [*told[1:], 0.0][place],
             reports=bisect_left(times, end) - bisect_left(times, begin),
             departed=departed,
             beside=beside[place],
+            is_last=end == bounds[-1],
         )
 
 

@@ -26,11 +26,11 @@ class Disk:
             self._end()
             self._at = now
         self._departed.add(job.hyperparameters.rank, how, since_best)
-        return self._departed.seconds(self._leaving) > 0
+        return self._departed.waited(self._leaving) + self._departed.beside(self._leaving) > 0
 
     def give_up(self, now: float) -> None:
         """A job that has paused is stopped, and all that leaves at this moment is waited for."""
-        self._departed.is_waited_for |= self._at == now
+        self._departed.is_given_up |= self._at == now
 
     def settle(self) -> tuple[float, float]:
         """Seconds that are waited before others train; and those in which they train beside what
@@ -41,8 +41,5 @@ class Disk:
 
     def _end(self) -> float:
         departed, self._departed = self._departed, Departed()
-        seconds = departed.seconds(self._leaving)
-        if not departed.is_waited_for:
-            return seconds
-        self._waited += seconds
-        return 0.0
+        self._waited += departed.waited(self._leaving)
+        return departed.beside(self._leaving)

@@ -12,11 +12,19 @@ from alto_sim.pass_shapes import KnownRecordings
 from alto_sim.recordings import Recordings
 from alto_sim.step_time import Computed, StepTime, tokens_of
 
-__all__ = ["NO_OVERHEADS", "Departed", "FirstTimes", "Leaving", "Overheads", "size_class"]
+__all__ = [
+    "FEW_LEAVING",
+    "NO_OVERHEADS",
+    "Departed",
+    "FirstTimes",
+    "Leaving",
+    "Overheads",
+    "size_class",
+]
 
 _LEAST_CLASS = 9
 _UNTIL_KEPT = 2  # reports since the best one, of which the first begins to write its adapter
-_FEW = 2
+FEW_LEAVING = 2  # jobs at a moment
 
 # Looked up once: a member asked of its enum takes 0.09 us in Python 3.11, a global 0.005.
 _PAUSED, _EVICTED = Departure.PAUSED, Departure.EVICTED
@@ -35,6 +43,8 @@ class Leaving:
     alone: float = 0.0  # of few jobs at a moment, one after another
     together: float = 0.0  # of many, side by side
     pass_beside: float = 0.0  # seconds of the host for a pass meanwhile
+    # Where what pauses is written beside what trains: of each of its ranks, once it is given up.
+    paused: float | None = None
 
     def __post_init__(self) -> None:
         _check_seconds(self)
@@ -43,34 +53,61 @@ class Leaving:
         """The share of the time until then that passes lose which take so long `each`."""
         return 1 - each / self.pass_beside if each < self.pass_beside else 0.0
 
+    def of_ranks(self, jobs: int, ranks: int) -> float:
+        """Of jobs that leave at one moment."""
+        return ranks * (self.together if jobs > FEW_LEAVING else self.alone)
+
 
 @dataclass(slots=True)
 class Departed:
     """Jobs that leave at one moment, those whose best adapters are not yet on disk.
 
     That of a job past its best was written as it reported for the first time since. Others wait for
-    all that is on its way if one of these jobs does not come back, since that must be on disk; if
-    all of them do, the host gets on more slowly beside it: what is recorded next takes as much
-    longer, and passes that the device is done with sooner wait for the host.
+    those of jobs that do not come back, since these must be on disk, and for those that pause once
+    jobs that have paused are given up. Older executors waited for all that was on its way as soon
+    as one job did not come back; if all of them did, the host got on more slowly beside it: what
+    was recorded next took as much longer, and passes that the device is done with sooner waited for
+    the host.
     """
 
     jobs: int = 0
     ranks: int = 0
-    is_waited_for: bool = False
+    gone_jobs: int = 0  # of these, that do not come back
+    gone_ranks: int = 0
+    is_given_up: bool = False  # jobs that had paused are stopped
 
     def add(self, rank: int, how: Departure, since_best: int) -> None:
         """A job that has reported so often since its best report."""
         if since_best < _UNTIL_KEPT:
+            is_gone = how is not _PAUSED and how is not _EVICTED
             self.jobs, self.ranks = self.jobs + 1, self.ranks + rank
-            self.is_waited_for |= how is not _PAUSED and how is not _EVICTED
+            self.gone_jobs += is_gone
+            self.gone_ranks += rank * is_gone
+
+    @property
+    def is_waited_for(self) -> bool:
+        return self.gone_jobs > 0 or self.is_given_up
 
     @property
     def are_many(self) -> bool:
-        return self.jobs > _FEW
+        return self.jobs > FEW_LEAVING
 
-    def seconds(self, leaving: Leaving) -> float:
-        """Until all of it is on disk."""
-        return self.ranks * (leaving.together if self.are_many else leaving.alone)
+    @property
+    def paused_ranks(self) -> int:
+        return self.ranks - self.gone_ranks
+
+    def waited(self, leaving: Leaving) -> float:
+        """Seconds until others train on."""
+        if leaving.paused is None:
+            return leaving.of_ranks(self.jobs, self.ranks) if self.is_waited_for else 0.0
+        of_paused = leaving.paused * self.paused_ranks if self.is_given_up else 0.0
+        return leaving.of_ranks(self.gone_jobs, self.gone_ranks) + of_paused
+
+    def beside(self, leaving: Leaving) -> float:
+        """Seconds of writing which others feel."""
+        if leaving.paused is not None or self.is_waited_for:
+            return 0.0
+        return leaving.of_ranks(self.jobs, self.ranks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

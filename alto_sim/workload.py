@@ -156,9 +156,11 @@ def learnt(
     *runs: tuple[RunLog, Sequence[Work]],
     pairs: Collection[TaskId] = (),
     computed: Sequence[Sequence[Computed]] = (),
+    waits_for_pauses: bool = False,
 ) -> Fitted:
     """Times fitted to runs of one machine together; several have to tell of their work. Some of
-    their tasks may train on `pairs`, and what the passes of each run computed may be known."""
+    their tasks may train on `pairs`, and what the passes of each run computed may be known. Older
+    executors waited until what pauses was on disk."""
     tasks = [arrival.task for log, _ in runs for arrival in _arrivals(log)]
     longest = {task.id: task.max_length for task in tasks}
     told = fit_work(
@@ -175,7 +177,7 @@ def learnt(
         Told(follow(log), work, trained_beside(work, told, longest, known), stops_of_paused(log))
         for (log, work), known in zip(runs, computed or [()] * len(runs), strict=True)
     ]
-    report, leaving = seconds_to_leave(*followed)
+    report, leaving = seconds_to_leave(*followed, waits_for_pauses=waits_for_pauses)
     launch, launch_beside = seconds_to_start(*followed)
     between = replace(
         told.overheads,

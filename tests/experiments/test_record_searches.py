@@ -50,9 +50,10 @@ def test_every_shipped_search_is_in_the_table() -> None:
     folders = {str(run.relative_to(TRACES)) for run in runs_below(TRACES)}
     folders = {folder for folder in folders if not folder.startswith("calibration/")}
     older = {folder for folder in folders if folder.startswith("repeated/")}
-    elsewhere = {folder for folder in folders if folder.startswith("h200/")}
+    elsewhere = {folder for folder in folders if folder.startswith(("h200/", "h200_more/"))}
     assert folders - older - elsewhere <= {one.path for one in RECORDINGS}
-    names = {folder.removeprefix("h200/").replace("-batches", "") for folder in elsewhere}
+    names = {folder.split("/")[1] for folder in elsewhere}
+    names = {name.replace("-batches", "").replace("-longer", "") for name in names}
     assert names <= {one.name for one in RECORDINGS}
     assert {folder.replace("repeated", "recorded") for folder in older} <= folders
 

@@ -311,9 +311,10 @@ def test_what_nobody_told_of_went_into_reports_and_departures() -> None:
     report, found = seconds_to_leave(told)
     assert report == pytest.approx(0.5)
     assert found.alone == pytest.approx(0.25)
-    assert found.together == 0
-    assert seconds_to_leave(torn) == (0.0, Leaving())
+    assert (found.together, found.paused) == (found.alone, 0.0)
+    assert seconds_to_leave(torn) == (0.0, Leaving(paused=0.0))
     assert seconds_to_leave(torn, told) == (report, found)
+    assert seconds_to_leave(told, waits_for_pauses=True) == (report, Leaving(alone=0.25))
 
 
 def test_passes_beside_a_disk_took_longer_for_it() -> None:
@@ -332,13 +333,18 @@ def test_passes_beside_a_disk_took_longer_for_it() -> None:
             EvaluationWork(task=TASK.id, jobs=reports, first_reports=0, tokens=1, seconds=0.0),
         ]
     recorded = Told(history, rows, [None, None, Beside(6.0, None), None])
-    _, found = seconds_to_leave(recorded)
+    _, found = seconds_to_leave(recorded, waits_for_pauses=True)
     assert (found.together, found.pass_beside) == (6.0 / 48, 0.0)
-    _, found = seconds_to_leave(Told(history, rows, [None] * 4))
+    _, found = seconds_to_leave(Told(history, rows, [None] * 4), waits_for_pauses=True)
     assert found.together == 0
     replayed = replace(recorded, beside=[None, None, Beside(3.0, 0.010), None])
-    _, found = seconds_to_leave(recorded, replayed)
+    _, found = seconds_to_leave(recorded, replayed, waits_for_pauses=True)
     assert (found.together, found.pass_beside) == (6.0 / 48, 0.020)
+    assert seconds_to_leave(recorded)[1] == Leaving(paused=0.0)
+    shorter = [replace(row, seconds=0.4) if isinstance(row, TrainingWork) else row for row in rows]
+    given_up = Told(history, shorter, [None] * 4, stops=[2.0])
+    assert seconds_to_leave(given_up)[1].paused == pytest.approx(0.6 / 48)
+    assert seconds_to_leave(replace(given_up, stops=()))[1] == Leaving(paused=0.0)
 
 
 def test_what_jobs_left_that_were_stopped_in_their_pause_was_waited_for() -> None:

@@ -162,9 +162,32 @@ def test_many_adapters_are_written_side_by_side_and_waited_for_if_one_must_be_th
 
 
 @pytest.mark.parametrize(
+    ("answers", "seconds"),
+    [
+        ({"c@1": [Pause(JobId("c"))]}, 0.0),
+        ({"c@1": [Stop(JobId("c"), ExitReason.OVERFITTED)]}, 9.0),
+        ({"c@1": [Pause(JobId("c"))], "c paused": [STOP_A]}, 1.5),
+        ({"c@1": [Pause(JobId("c"))], "d@2": [STOP_A]}, 0.0),
+    ],
+    ids=["all come back", "one is stopped", "one that paused is", "one that paused before is"],
+)
+def test_what_pauses_is_written_beside_what_trains_until_it_is_given_up(
+    answers: dict[str, list[Decision]], seconds: float
+) -> None:
+    """Of one that is stopped others wait for its own adapter alone."""
+    leaving = Leaving(alone=9.0 / 16, together=100.0, paused=0.5 / 16)
+    overheads = replace(NO_OVERHEADS, leaving=leaving)
+    jobs = [job(name, 4, 4) for name in "abcd"]
+    paused: dict[str, list[Decision]] = {f"{name}@1": [Pause(JobId(name))] for name in "ab"}
+    told = news(sim(jobs, overheads=overheads), paused | answers, tuple("abcd"))
+    assert (3.0 + seconds, "d@3") in told
+
+
+@pytest.mark.parametrize(
     ("times", "leaving", "more"),
     [
         (replace(SECOND, rows=ROWS), Leaving(together=1.0 / 16), 3.0),
+        (replace(SECOND, rows=ROWS), Leaving(together=1.0 / 16, paused=1.0 / 16), 0.0),
         (SECOND, Leaving(together=1.0 / 16), 0.0),
         (SECOND, Leaving(together=1.0 / 16, pass_beside=1.0), 0.0),
         (SECOND, Leaving(together=1.0 / 16, pass_beside=4.0), 2.25),
