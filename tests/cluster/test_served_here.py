@@ -9,8 +9,8 @@ from alto_runs.replaying import replay_run
 from alto_service.folder import ServiceDirectory
 from tests.cluster.test_local import left_in, named
 from tests.ports import free_port
-from tests.service.cases import STUDY, assert_same_board, write_data
-from tests.service.test_killed_service import ask, awaited, served, tuned
+from tests.service.cases import STUDY, assert_same_board, tuned_alone, write_data
+from tests.service.test_killed_service import ask, awaited, served
 
 
 def own_nodes(folder: Path) -> list[psutil.Process]:
@@ -41,5 +41,5 @@ def test_who_trains_is_killed_and_then_the_service(
         assert len(own_nodes(tmp_path)) == 1
     assert left_in(tmp_path) == []
     study = ServiceDirectory(out).study(1)
-    assert_same_board(study, tuned(STUDY.format(name="small"), root, tmp_path / "alone"))
+    assert_same_board(study, tuned_alone(root, tmp_path / "alone").leaderboard)
     assert replay_run(out)[1] is None
