@@ -5,7 +5,7 @@ import sys
 from argparse import Action, ArgumentParser, ArgumentTypeError
 from typing import Any, NoReturn
 
-__all__ = ["OneLineParser", "Version", "above_0", "at_least_0", "count", "seed"]
+__all__ = ["OneLineParser", "Version", "above_0", "at_least_0", "count", "seed", "whole"]
 
 
 class OneLineParser(ArgumentParser):
@@ -37,6 +37,12 @@ def count(text: str) -> int:
 def seed(text: str) -> int:
     if not text.isascii() or not text.isdigit():
         raise ArgumentTypeError(f"value {text!r}: expected a whole number, at least 0")
+    return int(text)
+
+
+def whole(text: str) -> int:
+    if not text.isascii() or not text.removeprefix("-").isdigit():
+        raise ArgumentTypeError(f"value {text!r}: expected a whole number")
     return int(text)
 
 

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alto_runs.arguments import whole
+
 if TYPE_CHECKING:
     from alto_service.client import Answer, Client
 
@@ -32,7 +34,7 @@ def add_verbs(verbs: "argparse._SubParsersAction[Any]") -> None:
     )
     submit.add_argument(
         "--priority",
-        type=int,
+        type=whole,
         default=0,
         metavar="N",
         help="of the tenant's own studies those with the highest go first; default: 0",

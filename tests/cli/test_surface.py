@@ -171,6 +171,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
             "alto simulate --help tells more",
         ),
         (
+            ["submit", "s.yaml", "--priority", "high"],
+            "alto submit: argument --priority: value 'high': expected a whole number; "
+            "alto submit --help tells more",
+        ),
+        (
             ["report"],
             "alto report: the following arguments are required: DIR; alto report --help tells more",
         ),
