@@ -4,12 +4,13 @@ The paper: best validation loss over 165 configurations of Llama-8B: the worst i
 best on GSM8K, 10.8 on Tulu-3, 5.1 on OpenThoughts3. GSM8K accuracy spreads over 42.8 points (Llama)
 and 73.9 (Qwen), DPO reward accuracy over 26.7.
 
-Here: best validation loss of each job of the full grids, and the final losses of 548 runs of a real
-sweep over 35 models (`traces/sweeps`; 80 runs that its authors call diverged are not in it). Where
-the adapters of a full grid were judged (`answers.jsonl` beside its log, by `answers.py`): the share
-of validation answers that greedy decoding gives word for word, of answer tokens that are the most
-likely ones, or of pairs in which the better answer is preferred. Losses spread by the worst over
-the best, accuracies by points of a per cent.
+Here: the best validation loss of each job of the full grids, and the final losses of 548 runs of a
+real sweep over 35 models (`traces/sweeps`, without 80 runs that its authors call diverged). For
+some full grids the answers of all adapters were judged (`answers.jsonl` beside the log, by
+`answers.py`): the share of validation answers that greedy decoding gives word for word, the share
+of answer tokens that are the most likely ones, or the share of pairs in which the better answer is
+preferred. The spread of losses is the worst over the best, and that of accuracies is in points of a
+per cent.
 
 The paper against itself: the best accuracies of figure 1 (42.8 and 73.9 points above a worst of
 nearly 0) are not those of figure 10 (49.5 and 62.6).

@@ -1,8 +1,9 @@
 """Figure 10: the best that was found, against what experts recommend.
 
-The paper: Unsloth's and Tinker's settings against ALTO's best. GSM8K accuracy: Llama 43.5, 42.3,
-49.5; Qwen 60.3, 60.9, 62.6. Tulu-3 loss: Llama 0.763, 0.760, 0.744; Qwen 0.668, 0.691, 0.666.
-OpenThoughts3 loss: Llama 0.999, 1.029, 1.027; Qwen 0.895, 0.926, 0.920.
+The paper: what is found with Unsloth's, with Tinker's and with ALTO's settings, in this order.
+GSM8K accuracy: Llama 43.5, 42.3, 49.5; Qwen 60.3, 60.9, 62.6. Tulu-3 loss: Llama 0.763, 0.760,
+0.744; Qwen 0.668, 0.691, 0.666. OpenThoughts3 loss: Llama 0.999, 1.029, 1.027; Qwen 0.895, 0.926,
+0.920.
 
 Here: on the full grids, the job of the grid that is nearest to each recommendation, against what
 `alto` finds on the same curves, and against the winners of recorded runs with exits. Unsloth's

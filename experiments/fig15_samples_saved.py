@@ -3,16 +3,16 @@
 The paper: 72 to 83 % of the samples are saved on seven pairs of model and data, 66 % (SFT) or 48 %
 (DPO) of all by underperformance; the best validation loss is 1.00 of that without exits.
 
-Here: the policy `alto` at the paper's thresholds (5 %, 25 %) over full grids of 60 jobs, each
-saving put down to the rule that stopped the job. As much as 75 % should be saved on every recorded
-task, at a loss within 0.5 % of the full grid's best. Beside it what runs saved that were recorded
-with exits; their losses are against the grid of their seed, or else of another one, and against
-none where no grid is recorded, or where losses end near zero (the preferences). What became of each
-single search is `past_searches.py`'s.
+Here: the policy `alto` at the paper's thresholds (5 %, 25 %) over full grids of 60 jobs. Each saved
+sample is put down to the rule that stopped its job. Wanted are 75 % on every recorded task, with a
+winner whose loss is within 0.5 % of the full grid's best. Searches that were recorded with exits
+stand beside that. Their losses are compared with the grid of the same seed, or of another seed
+where that one has no grid; they are not compared where no grid is recorded, nor where losses end
+near zero (the preferences). What became of each single search is told by `past_searches.py`.
 
-The paper against itself: its rules for DPO (48 + 24 + 12 %) add up to 84 %, the figure prints 80 %.
-The 66 % printed for underperformance are less than the 71 % that a selection of 25 % at 5 % saves
-when nobody leaves before it.
+The paper against itself: its rules for DPO (48, 24 and 12 %) add up to 84 %, where the figure
+prints 80 %. And the 66 % that it prints for underperformance are less than the 71 % that a
+selection of 25 % at 5 % saves if nobody has left before it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -4,9 +4,9 @@ The paper: warm-ups of 1 to 20 % on seven pairs of model and data. At 2 % the ra
 early and final losses is below 0.5; at 5 % it is above 0.7, 60 to 80 % of the true best quarter of
 the jobs are kept, and the best job in all seven.
 
-Here: the same three measures of full grids of 60 jobs, ranked by validation loss at the end of the
-warm-up and by their best loss at the end of all. Reports come each 2.5 % of a job's samples, so
-that 1 % cannot be told.
+Here: the same three measures on full grids of 60 jobs. Jobs are ranked by their validation loss at
+the end of the warm-up, and by their best loss at the end of all. They report each 2.5 % of their
+samples, so nothing can be said of a warm-up of 1 %.
 """
 
 from collections.abc import Sequence

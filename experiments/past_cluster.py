@@ -2,10 +2,11 @@
 
 The paper: 11 tasks at once on 8 GPUs, durations as profiled; no arrivals, no errors.
 
-Here: 16 tasks of the mix of figure 12's models that need one GPU or two, in random order, arriving
-at a stated share of the cluster's capacity, losses generated, decided by `alto` and `Planner`.
-Load, and the number of GPUs at a load of 0.8, are moved alone. *Slowdown* is a task's time from
-arrival to end over its time alone. What errors of a profile do is `past_profile_error.py`'s.
+Here: 16 tasks of figure 12's models that need one GPU or two. They come in random order, at a
+stated share of the cluster's capacity, with generated losses, and `alto` and `Planner` decide.
+First the load is varied, then the number of GPUs at a load of 0.8. *Slowdown* is a task's time from
+its arrival to its end, over its time alone. `past_profile_error.py` tells what errors of a profile
+do.
 """
 
 from collections.abc import Sequence

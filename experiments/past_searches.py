@@ -3,13 +3,13 @@
 The paper: samples saved, and the loss of the winner over that of the full grid as 1.00; no search
 is told apart from another.
 
-Here: every search that lies in `traces`, the full grids last. *Behind*: its winner's best
-validation loss over the least of the full grid of the same data and seed. It is a product of three
-parts: *choice* is how far the job that it chose is behind in the grid, by the grid's own losses;
-*stop* is what that job lost there by being stopped before its own best report; *recording* is how
-far the losses of one and the same job are apart between the two recordings. *By the grid*: the same
-policy over the grid's own losses, which is what the simulator decides by. Wanted: 75 % saved and a
-winner within 0.5 %, or else why not.
+Here: every search that lies in `traces`, full grids last. *Behind* says how far its winner's best
+validation loss is above the least of the full grid of the same data and seed. That is the product
+of three parts. *Choice*: how far the job that it chose is behind in the grid, by the grid's own
+losses. *Stop*: what that job lost in the grid by being stopped before its own best report.
+*Recording*: how far the losses of one and the same job are apart in the two recordings. *By the
+grid* says what the same policy comes to over the grid's own losses, which is how the simulator
+decides. Wanted are 75 % saved and a winner within 0.5 %, or the reason why not.
 """
 
 from collections.abc import Iterator, Sequence

@@ -10,14 +10,15 @@ of those that spend no more than the limit, the one of least regret, then of mos
 quarter kept. *Thrift* asks the other way round: of the rounds whose regret is within 0.1 % of
 `alto`'s on each other recorded task and on eight generated ones, those that spend least.
 
-At equal updates: of equal samples a job of large batches has made few updates, and looks worse than
-it is; it is given a handicap that wanes. The policy `alto+` has one, and a round at each doubling
-of 2.5 % of the samples. Its handicap is the least whose ranks agree best with those of the best
-losses (two digits), within the best third of each grid, over the first three rounds; twenty jobs of
-a grid tell more than its winner. Then the share that it keeps is what the limit's budget chooses;
-75 % was adopted. Both are chosen on the other tasks, in all recordings that there are, the older
-ones of the same grids as well (`traces/repeated`), and one of large batches (`traces/batches`). *As
-shipped* they are chosen on all tasks.
+At equal updates: after equally many samples, a job of large batches has made few updates and looks
+worse than it is, so it is given a handicap that wanes. The policy `alto+` has such a handicap, and
+a round at each doubling of 2.5 % of the samples. Its handicap is chosen first: it is the least one
+whose ranks agree best (to two digits) with those of the best losses, within the best third of each
+grid and over the first three rounds, since twenty jobs of a grid tell more than its winner. Then
+the share that goes on at each round is chosen within the limit's budget; 75 % was adopted. Both are
+chosen on the other tasks, in all recordings that there are: those of `traces`, the older ones of
+the same grids (`traces/repeated`) and one of large batches (`traces/batches`). *As shipped* means
+that they are chosen on all tasks.
 """
 
 from collections.abc import Iterable, Sequence

@@ -3,17 +3,17 @@
 The paper: it compares its exits with no other early-stopping rule.
 
 Here: the tuners' own classes (Ray Tune, Optuna, Syne Tune; versions in `tuners/versions.json`),
-patience, our `asha`, `hyperband` and `median`, random jobs at the budget of `alto`, and the oracle,
-all over the same full grids, with jobs in lock-step and one after another, in three orders. Each
-tuner's grace and reduction factor are chosen on other tasks than those it is judged on: of the
-settings that spend no more than `alto`, the one of least regret, else the thriftiest. So are the
-share that `alto+` keeps and its handicap (`choosing.py`); *as shipped* they are chosen on all
-tasks. Regret is the winner's best validation loss over that of the full grid. *Kept*: jobs of the
-true best quarter that were trained to their own best loss. *False kills*: jobs stopped that would
-have beaten the winner. Full grids of other kinds (larger batches, other amounts of data, slices of
-the backbone) are judged apart, at settings that tasks of other data chose: the preferences are not,
-since their losses end near zero. `tuners/compare.py` (`make tuners`) makes the table; the figure is
-made from it.
+patience, our `asha`, `hyperband` and `median`, random jobs at the budget of `alto`, and an oracle,
+all over the same full grids, with jobs in lock-step and one after another, in three orders. A
+tuner's grace and reduction factor are chosen on other tasks than the one it is judged on: of the
+settings that spend no more than `alto` the one of least regret, or else the thriftiest. The share
+that `alto+` keeps and its handicap are chosen in the same way (`choosing.py`); *as shipped* means
+that they are chosen on all tasks. *Regret*: how much the winner's best validation loss is above
+that of the full grid. *Kept*: jobs of the true best quarter that were trained to their own best
+loss. *False kills*: jobs that were stopped and would have beaten the winner. Full grids of other
+kinds (larger batches, other amounts of data, slices of the backbone) are judged apart, at settings
+chosen on tasks of other data. The preferences are not judged, since their losses end near zero.
+`tuners/compare.py` (`make tuners`) makes the table, and the figure is made from it.
 """
 
 import json
