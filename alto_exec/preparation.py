@@ -176,26 +176,27 @@ def bank_of(backbone: FrozenModel, spec: ExecutorSpec) -> AdapterBank:
     )
 
 
-def prepare(study: Study) -> Sequence[PreparedTask]:
+def prepare(study: Study, whose: str = "") -> Sequence[PreparedTask]:
     """All tasks of the study.
 
     Whatever is wrong with one is found here, before anything trains. Raises UserError that begins
-    with the task's name where there are several.
+    with the task's name where there are several; so do warnings, after `whose` they are.
     """
     if study.executor.frozen_weights != "plain":
         quantizer(study.executor.frozen_weights)
     prepared = []
     for name, spec in study.tasks.items():
         with naming_task(name, study):
-            prepared.append(_prepare(name, spec, study.executor))
+            of_task = f"{whose}tasks.{name}: " if len(study.tasks) > 1 else whose
+            prepared.append(_prepare(name, spec, study.executor, of_task))
     return prepared
 
 
-def _prepare(name: str, spec: TaskSpec, executor: ExecutorSpec) -> PreparedTask:
+def _prepare(name: str, spec: TaskSpec, executor: ExecutorSpec, whose: str) -> PreparedTask:
     model = resolve_model(spec.model)
     check_targets(model, spec.targets)
     tokenizer = load_tokenizer(model)
-    dataset = load_dataset(spec.data, tokenizer, spec.objective)
+    dataset = load_dataset(spec.data, tokenizer, spec.objective, whose=whose)
     longest = max(example.most_tokens for example in (*dataset.train, *dataset.validation))
     task = expand(name, spec, num_samples=len(dataset.train), max_length=longest)
     task = replace(

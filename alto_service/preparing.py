@@ -93,7 +93,8 @@ def prepare_admitted(
 
 
 def _prepared(row: StudyRow, study: Study) -> Mapping[TaskId, PreparedTask]:
-    prepared = (replace(one, task=_renamed(one.task, row)) for one in prepare(study))
+    found = prepare(study, whose=f"{study_id(row.number)}: ")
+    prepared = (replace(one, task=_renamed(one.task, row)) for one in found)
     return {one.task.id: one for one in prepared}
 
 

@@ -65,11 +65,16 @@ class Dataset:
 
 
 def load_dataset(
-    spec: "DataSpec", tokenizer: "PreTrainedTokenizerFast", objective: "Objective" = "sft"
+    spec: "DataSpec",
+    tokenizer: "PreTrainedTokenizerFast",
+    objective: "Objective" = "sft",
+    *,
+    whose: str = "",
 ) -> Dataset:
     """Read, split, limit, encode and cut the records of a study's `data`.
 
     Raises UserError where a side is left empty. Limits count records before any is dropped.
+    Warnings begin with `whose` they are.
     """
     train, validation = _sides(spec)
     for side, records in (("train", train), ("validation", validation)):
@@ -77,11 +82,14 @@ def load_dataset(
     shared = {_digest(record) for record in train} & {_digest(record) for record in validation}
     train = evenly(train, spec.train_limit)
     validation = evenly(validation, spec.validation_limit)
-    train_samples, train_dropped = _encode_all(train, "train", spec, tokenizer)
-    validation_samples, validation_dropped = _encode_all(validation, "validation", spec, tokenizer)
+    train_samples, train_dropped = _encode_all(train, "train", spec, tokenizer, whose)
+    validation_samples, validation_dropped = _encode_all(
+        validation, "validation", spec, tokenizer, whose
+    )
     if shared:
         log.warning(
-            "data: %d records stand in both train and validation; validation losses will flatter",
+            "%sdata: %d records stand in both train and validation; validation losses will flatter",
+            whose,
             len(shared),
         )
     return Dataset(
@@ -137,7 +145,11 @@ def _digest(record: Record) -> str:
 
 
 def _encode_all(
-    records: Sequence[Record], side: str, spec: "DataSpec", tokenizer: "PreTrainedTokenizerFast"
+    records: Sequence[Record],
+    side: str,
+    spec: "DataSpec",
+    tokenizer: "PreTrainedTokenizerFast",
+    whose: str,
 ) -> tuple[tuple[Example, ...], Dropped]:
     encoded = [_encode(record, side, spec, tokenizer) for record in records]
     with_target = [one for one in encoded if all(any(s.is_target) for s in one.samples)]
@@ -152,9 +164,9 @@ def _encode_all(
         )
     if dropped != Dropped(0, 0):
         log.warning(
-            "data.%s: %d of %d records dropped: %d without an answer within %d tokens, "
+            "%sdata.%s: %d of %d records dropped: %d without an answer within %d tokens, "
             "%d without any answer",
-            *(side, len(records) - len(samples), len(records)),
+            *(whose, side, len(records) - len(samples), len(records)),
             *(dropped.too_long, spec.max_length, dropped.without_target),
         )
     return samples, dropped
