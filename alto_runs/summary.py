@@ -261,11 +261,22 @@ def print_forecast(forecast: Forecast, console: Console) -> None:
             console.print(Text(f"{told} {room}"), soft_wrap=True)
     longest, typical = forecast.longest_seconds, forecast.typical_seconds
     console.print(
-        f"at most {longest:.0f} s, or {longest / 3600:.3g} GPU-hours, if no job leaves early; "
-        f"about {typical:.0f} s, or {typical / 3600:.3g} GPU-hours, on typical loss curves",
+        f"on this device at most {_duration(longest)} if no job leaves early; "
+        f"about {_duration(typical)} on typical loss curves",
         soft_wrap=True,
         highlight=False,
     )
+
+
+def _duration(seconds: float) -> str:
+    """As one would say it, in at most two units."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    hours, rest = divmod(minutes, 60)
+    if not hours:
+        return f"{minutes} min"
+    return f"{hours} h {rest} min" if rest else f"{hours} h"
 
 
 def _first_together(measured: MeasuredTask) -> Sequence[Job]:
