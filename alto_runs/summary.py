@@ -25,6 +25,7 @@ from alto_runs.result import Result
 
 __all__ = [
     "GENERATED",
+    "LENGTHS",
     "LOSSES",
     "counted",
     "print_forecast",
@@ -36,6 +37,7 @@ __all__ = [
 
 # Facts of a simulated log's header.
 LOSSES, GENERATED = "losses", "generated"
+LENGTHS = "sequence lengths"
 
 _ROWS = 16  # of a leaderboard; the rest is in leaderboard.json
 _MOST_TASKS = 5  # with a leaderboard of their own
@@ -86,6 +88,9 @@ def _print_cautions(result: Result, console: Console) -> None:
         console.print(Text(f"{NOT_MEASURED} ({facts['profile']})"), soft_wrap=True)
     if facts.get(LOSSES) == GENERATED:
         console.print(Text(_NOT_TRAINED), soft_wrap=True)
+    if LENGTHS in facts:
+        told = f"tokens of the data are {facts[LENGTHS]}; alto tune --dry-run counts them"
+        console.print(Text(told), soft_wrap=True)
     if facts.get("clock") == "simulated" and (tasks := result.without_room):
         told = (
             f"{len(tasks):,} of {len(result.history.tasks):,} tasks" if tasks[1:] else tasks[0].id

@@ -18,7 +18,7 @@ from alto_runs.directory import RunDirectory, is_plain_name, read_run_log
 from alto_runs.errors import UserError
 from alto_runs.executor_work import read_work
 from alto_runs.profile import read_profile, shipped_profile
-from alto_runs.summary import GENERATED, LOSSES
+from alto_runs.summary import GENERATED, LENGTHS, LOSSES
 from alto_sim.curves_generated import GeneratedCurves, Shape
 from alto_sim.curves_import import read_curves
 from alto_sim.generator import TaskMix, retune
@@ -36,7 +36,7 @@ __all__ = ["Loaded", "load_workload"]
 log = logging.getLogger(__name__)
 
 _STUDY = (".yaml", ".yml")
-_ESTIMATED_LENGTHS = (("sequence lengths", BY_CHARACTERS),)
+_ESTIMATED_LENGTHS = ((LENGTHS, BY_CHARACTERS),)
 _Machine = StepProfile | Nodes | None
 
 

@@ -45,7 +45,7 @@ def _molded(
     seconds = {width: costs.durations().seconds for width in widths}  # each knows one width of all
     for t, together in groupby(arrivals, key=lambda arrival: arrival.t):
         tasks = [
-            _Moldable(arrival.task, _least_width(arrival.task, widths, costs), seconds, costs)
+            _Moldable(arrival.task, _widths_of(arrival.task, widths, costs), seconds, costs)
             for arrival in together
         ]
         chosen = mold([task.seconds for task in tasks], widths, num_gpus)
@@ -56,27 +56,34 @@ def _molded(
 @dataclass(frozen=True, slots=True)
 class _Moldable:
     task: Task
-    least: int
+    own: Mapping[int, int]  # its width, of each that it may be given
     of_width: Mapping[int, Callable[[Task], float]]
     costs: BelievedCosts
 
     def as_wide(self, width: int) -> Task:
-        return replace(self.task, num_gpus=max(width, self.least))
+        return replace(self.task, num_gpus=self.own[width])
 
     def seconds(self, width: int) -> float:
-        """Narrower than it can be it takes the GPU-seconds of the least width."""
+        """Narrower than it can be it takes the GPU-seconds of its own width."""
         wide = self.as_wide(width)
         own = self.of_width[wide.num_gpus](wide) * self.costs.error(wide)
         return own * wide.num_gpus / width
 
 
-def _least_width(task: Task, widths: Sequence[int], costs: BelievedCosts) -> int:
-    """At which as many jobs fit as at any."""
+def _widths_of(task: Task, widths: Sequence[int], costs: BelievedCosts) -> Mapping[int, int]:
     fitting: dict[int, int] = {}
     for width in sorted(widths):
         wide = replace(task, num_gpus=width)
         fitting[width] = costs.memory(wide).num_fitting(wide.jobs, wide.max_length)
-    return max(fitting, key=lambda width: fitting[width])
+    return _useful(fitting)
+
+
+def _useful(fitting: Mapping[int, int]) -> Mapping[int, int]:
+    """Of each width the widest up to it, or else the least, at which as many jobs fit as at any; of
+    widths in increasing order, and how many fit."""
+    most = max(fitting.values())
+    useful = [width for width, jobs in fitting.items() if jobs == most]
+    return {width: max([own for own in useful if own <= width] or useful[:1]) for width in fitting}
 
 
 class _OnKinds:
@@ -114,19 +121,15 @@ class _OnKinds:
                 yield TaskArrived(t, replace(task, num_gpus=width, kinds=None, speeds=()))
 
     def _made(self, task: Task) -> dict[int, Wide]:
-        """Of each width the widest up to it, or else the least, at which as many jobs fit as at
-        any; nothing if no kind holds a job."""
+        """Of each width what it is made of, and how long it takes; nothing if no kind holds a
+        job."""
         wides = {width: self._held(replace(task, num_gpus=width)) for width in self._widths}
         fitting = {width: self._fitting(wide) for width, wide in wides.items()}
-        if not (most := max(fitting.values())):
+        if not any(fitting.values()):
             return {}
-        useful = [width for width in self._widths if fitting[width] == most]
-        on = {width: self._on(wides[width]) for width in useful}
-        return {
-            width: (own, on[own])
-            for width in self._widths
-            for own in (max((each for each in useful if each <= width), default=useful[0]),)
-        }
+        owns = _useful(fitting)
+        on = {width: self._on(wides[width]) for width in set(owns.values())}
+        return {width: (own, on[own]) for width, own in owns.items()}
 
     def _held(self, task: Task) -> Task:
         return replace(task, kinds=self._mixture.holding(task, self._counts), speeds=())

@@ -81,6 +81,9 @@ def test_generated_losses_are_called_so_and_recorded_ones_are_not(
 ) -> None:
     drawn = typed(capsys, "simulate", trace(tmp_path, "tiny"), "--out", tmp_path / "drawn")
     assert "losses are generated" in drawn.out
+    assert "tokens of the data" not in drawn.out
+    study = typed(capsys, "simulate", "examples/demo/study.yaml", "--out", tmp_path / "study")
+    assert "tokens of the data are estimated, 4.5 characters a token" in study.out
     run = Path("traces/recorded/qasc-preferences-alto")
     again = typed(capsys, "simulate", run, "--out", tmp_path / "again")
     assert again.status == 0
