@@ -8,6 +8,8 @@ Here: SmolLM2-135M on 800 pairs that a rule makes of real records (`examples/pre
 conclusion against that of another pair of facts). A search of 24 configurations was recorded on one
 H100 with every job trained to its end, and with exits; it was not run one job after another, so the
 comparison shows what exits add to batching. The pairs are easy: both winners get all of them right.
+That a job trains as TRL's `DPOTrainer` trains it, step by step, is tested on a tiny model
+(`tests/exec/test_preferences.py`); no search was run with TRL.
 
 The paper against itself: for the samples that exits save in DPO its text says 84 % and its figure
 15 says 80 %.
@@ -128,8 +130,10 @@ def _draw(speeds: Mapping[str, Spread]) -> Figure:
         heights = [mean for mean, _ in spreads]
         deviations = [deviation or 0.0 for _, deviation in spreads]
         drawn = axes.bar(places, heights, 0.4, color=colour, label=label)
-        if any(deviations):
-            axes.errorbar(places, heights, deviations, fmt="none", ecolor=INK, capsize=3)
+        known = [n for n, deviation in enumerate(deviations) if deviation]
+        if known:
+            at, high, far = ([each[n] for n in known] for each in (places, heights, deviations))
+            axes.errorbar(at, high, far, fmt="none", ecolor=INK, capsize=3)
         told = [f"{height:.2f}" if height else "not run" for height in heights]
         axes.bar_label(drawn, told, padding=8, fontsize=8, color=INK)
     axes.set_xticks(range(len(names)), names)

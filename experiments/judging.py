@@ -1,6 +1,7 @@
 """How good a rule was on a full grid, whoever decided: budget, regret, what it lost."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
 from functools import cache
 
 import numpy as np
@@ -12,6 +13,7 @@ from experiments.table_backend import Play
 __all__ = [
     "Judgement",
     "judge",
+    "judge_random",
     "oracle",
     "random_play",
     "report_samples",
@@ -28,7 +30,7 @@ class Judgement:
     budget: float  # samples trained, of those of the full grid
     regret: float
     top_kept: float  # of the true best quarter of the jobs, trained to their own best loss
-    false_kills: int  # jobs that were stopped, and would have beaten the winner
+    false_kills: float  # jobs that were stopped, and would have beaten the winner
     time_to_best: float  # samples of the full grid until the winner's best report
 
 
@@ -82,6 +84,17 @@ def random_play(curves: CurveSet, budget: float, seed: int) -> Play:
         if trained < cost.shape[1]:
             break
     return Play(tuple(rows), tuple(columns)) if rows else Play((int(order[0]),), (0,))
+
+
+def judge_random(curves: CurveSet, budget: float, seeds: Iterable[int]) -> Judgement:
+    """In the mean of a draw for each seed: what one draw finds is luck."""
+    draws = [astuple(judge(curves, random_play(curves, budget, seed))) for seed in seeds]
+    return Judgement(
+        **{
+            field.name: float(mean)
+            for field, mean in zip(fields(Judgement), np.mean(draws, axis=0), strict=True)
+        }
+    )
 
 
 def oracle(curves: CurveSet) -> Play:

@@ -5,8 +5,8 @@ The paper: time alone.
 Here: the searches of figure 9 (one H100, simulated from measured passes, losses of the grids): GPU-
 seconds until the winner's best report and until the search has ended. Energy is bounded from above
 by the card's 700 W (its data sheet; power was not measured), money is at 2.50 dollars an hour, an
-assumed price. A stop before the end cannot know that it has the winner: the time to it is known
-afterwards.
+assumed price. LoRAFusion's search is computed, as in figure 9. A stop before the end cannot know
+that it has the winner: the time to it is known afterwards.
 """
 
 from collections.abc import Mapping

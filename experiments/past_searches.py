@@ -4,15 +4,16 @@ The paper: samples saved, and the loss of the winner over that of the full grid 
 is told apart from another.
 
 Here: every search that lies in `traces`, full grids last. *Behind* says how far its winner's best
-validation loss is above the least of the full grid of the same data and seed. That is the product
-of three parts. *Choice*: how far the job that it chose is behind in the grid, by the grid's own
-losses. *Stop*: what that job lost in the grid by being stopped before its own best report.
-*Recording*: how far the losses of one and the same job are apart in the two recordings. *By the
-grid* says what the same policy comes to over the grid's own losses, which is how the simulator
-decides. Wanted are 75 % saved and a winner within 0.5 %, or the reason why not.
+validation loss is above the least of the full grid of the same data and seed; that grid is an
+H100's, for searches on an H200 too. It is the product of three parts. *Choice*: how far the job
+that it chose is behind in the grid, by the grid's own losses. *Stop*: what that job lost in the
+grid by being stopped before its own best report. *Recording*: how far the losses of one and the
+same job are apart in the two recordings. *By the grid* says what the same policy comes to over the
+grid's own losses, which is how the simulator decides. Wanted are 75 % saved and a winner within
+0.5 %, or the reason why not.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -166,16 +167,21 @@ def told_why(folder: Path) -> Iterator[str]:
         if behind <= _LOSS_BAR:
             continue
         told = [f"`{name}` is {behind:.2%} behind", *_told_parts(one, grid)]
-        known = noise.get((grid.name, one.seed)) or next(
-            (row for (task, _), row in noise.items() if task == grid.name), None
-        )
+        seed = one.seed if (grid.name, one.seed) in noise else _other_seed(grid.name, noise)
+        known = None if seed is None else noise[grid.name, seed]
         if known is not None:
+            which = "this grid" if seed == one.seed else f"the grid of seed {seed} (not this one)"
             told.append(
-                "when this grid was recorded twice, a job of its best quarter was "
+                f"when {which} was recorded twice, a job of its best quarter was "
                 f"{known.best_quarter_apart:.2%} apart in the median, and the winner of one up to "
                 f"{known.winner_behind:.2%} behind in the other"
             )
         yield f"{told[0]}: {'; '.join(told[1:])}."
+
+
+def _other_seed(task: str, known: Iterable[tuple[str, int]]) -> int | None:
+    """Of which the task's grid is known, where it is not of the search's own."""
+    return next((seed for name, seed in known if name == task), None)
 
 
 def _told_parts(one: Search, grid: CurveSet) -> Iterator[str]:
@@ -192,7 +198,11 @@ def _told_parts(one: Search, grid: CurveSet) -> Iterator[str]:
             f"best came at {at:.0%} in the grid"
         )
     if abs(recording) > _SLIGHT:
-        yield f"{recording:+.2%} by recording it twice"
+        known = one.best_loss / (1 + recording)
+        yield (
+            f"{recording:+.2%} by recording it twice (the same job {known:.4f} in the grid and "
+            f"{one.best_loss:.4f} here)"
+        )
 
 
 def _fate(one: Search, grid: CurveSet, best: int) -> str:

@@ -26,7 +26,7 @@ class Result:
     budget: float
     regret: float
     top_kept: float
-    false_kills: int
+    false_kills: float  # random jobs in the mean of many draws
     time_to_best: float
 
 
@@ -43,7 +43,7 @@ def read_results() -> tuple[Result, ...]:
                 budget=float(row["budget"]),
                 regret=float(row["regret"]),
                 top_kept=float(row["top_kept"]),
-                false_kills=int(row["false_kills"]),
+                false_kills=float(row["false_kills"]),
                 time_to_best=float(row["time_to_best"]),
             )
             for row in csv.DictReader(file)

@@ -25,7 +25,7 @@ import numpy as np
 from alto_policy.policies import SETTINGS, Settings
 from alto_runs.directory import write_atomically
 from experiments.curve_sets import CurveSet, generated_sets, other_grids, recorded_sets
-from experiments.judging import Judgement, judge, oracle, random_play
+from experiments.judging import Judgement, judge, judge_random, oracle
 from experiments.table_backend import Arrival, Play, play_policy
 from experiments.tuners.rule import Patience, Peer, Rule, TrainAll
 
@@ -34,6 +34,7 @@ __all__ = ["COLUMNS", "NUM_GENERATED", "NUM_ORDERS", "RESULTS", "VERSIONS", "ord
 RESULTS = Path(__file__).parent / "results.csv"
 VERSIONS = Path(__file__).parent / "versions.json"
 NUM_GENERATED, NUM_ORDERS = 4, 3
+_DRAWS = 1000  # of random jobs for each order
 COLUMNS = (
     "task", "kind", "rule", "setting", "arrival", "order",
     *(field.name for field in fields(Judgement)),
@@ -116,34 +117,35 @@ def _rows(peers: Sequence[Peer]) -> Iterable[tuple[object, ...]]:
     for kind, curves in ((kind, curves) for kind, sets in kinds for curves in sets):
         for arrival, seed in product(Arrival, range(NUM_ORDERS)):
             order = order_of(curves, seed)
-            for name, setting, play in (
-                *_own_plays(curves, arrival, order, seed),
-                *_peer_plays(curves, arrival, order, seed, peers),
+            for name, setting, judged in (
+                *_own(curves, arrival, order, seed),
+                *_of_peers(curves, arrival, order, seed, peers),
             ):
-                found = [round(value, 6) for value in astuple(judge(curves, play))]
+                found = [round(value, 6) for value in astuple(judged)]
                 yield (curves.name, kind, name, setting, arrival.value, seed, *found)
         print(f"{curves.name}: done", file=sys.stderr, flush=True)
 
 
-def _own_plays(
+def _own(
     curves: CurveSet, arrival: Arrival, order: Sequence[int], seed: int
-) -> Iterable[tuple[str, str, Play]]:
+) -> Iterable[tuple[str, str, Judgement]]:
     for name in _OURS:
         settings: Settings = SETTINGS[name]()
-        play = play_policy(curves, settings, arrival, order)
-        yield f"ours: {name}", "", play
+        judged = judge(curves, play_policy(curves, settings, arrival, order))
+        yield f"ours: {name}", "", judged
         if name == "alto":
-            budget = judge(curves, play).budget
-            yield "random", "budget of alto", random_play(curves, budget, seed)
-    yield "oracle", "", oracle(curves)
+            draws = range(seed * _DRAWS, (seed + 1) * _DRAWS)
+            yield "random", "budget of alto", judge_random(curves, judged.budget, draws)
+    yield "oracle", "", judge(curves, oracle(curves))
 
 
-def _peer_plays(
+def _of_peers(
     curves: CurveSet, arrival: Arrival, order: Sequence[int], seed: int, peers: Sequence[Peer]
-) -> Iterable[tuple[str, str, Play]]:
+) -> Iterable[tuple[str, str, Judgement]]:
     for peer in peers:
         rule = peer.make(curves.num_reports, seed)
-        yield peer.name, peer.setting, play_rule(curves, rule, arrival, order)
+        played = play_rule(curves, rule, arrival, order)
+        yield peer.name, peer.setting, judge(curves, played)
 
 
 def _patience(patience: int) -> Callable[[int, int], Rule]:

@@ -38,6 +38,30 @@ def test_figure_3_judges_larger_batches_of_the_same_task_and_seed(folder: Path) 
     assert len(by_seed((*recorded_sets(folder), *recorded_sets(larger)))) == 3, "other data of b"
 
 
+def test_figure_3_compares_amounts_of_data_between_tasks_by_the_batches_of_all(
+    folder: Path,
+) -> None:
+    larger = folder.with_name("batches")
+    record(folder / "a", "a-fifo", samples=1280, batch_sizes=(2, 8))
+    record(
+        folder / "b",
+        "b-fifo",
+        samples=640,
+        batch_sizes=(2, 8),
+        loss=lambda h, s: 99.0 - h.batch_size,
+    )
+    record(
+        larger / "b",
+        "b-fifo",
+        samples=640,
+        batch_sizes=(16,),
+        loss=lambda h, s: 99.0 - h.batch_size,
+    )
+    shown = fig03_batch_size.exhibit(folder, larger, folder.with_name("sizes"))
+    told = "by the amount of data: 8 of 640 samples (b), 2 of 1,280 samples (a)."
+    assert f"Of the batches that all have, {told}" in shown.found
+
+
 def test_figure_3_takes_the_mean_of_seeds_that_were_tried_alike(folder: Path) -> None:
     larger = folder.with_name("batches")
     steep = {0: 1.0, 1: 3.0}

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from experiments.judging import judge, oracle, random_play, spearman, top_quarter
+from experiments.judging import judge, judge_random, oracle, random_play, spearman, top_quarter
 from experiments.table_backend import Play
 from tests.experiments.tables import grid
 
@@ -46,6 +46,14 @@ def test_the_oracle_trains_the_best_job_to_its_best_report() -> None:
 def test_random_jobs_stay_within_the_budget(seed: int) -> None:
     budget = judge(CROSSING, random_play(CROSSING, 0.4, seed)).budget
     assert 0.3 < budget <= 0.4
+
+
+def test_random_jobs_are_judged_in_the_mean_of_all_draws() -> None:
+    """Of the four jobs one is drawn: their losses are 4, 2, 5 and 1."""
+    found = judge_random(CROSSING, 0.25, range(2000))
+    assert found.budget == pytest.approx(0.25)
+    assert found.regret == pytest.approx((3 + 1 + 4 + 0) / 4, abs=0.1)
+    assert found.false_kills == pytest.approx((2 + 1 + 3 + 0) / 4, abs=0.1)
 
 
 def test_rank_correlation_shares_ranks_among_equals() -> None:

@@ -16,7 +16,8 @@ from experiments.fig14_quality import of_batch_size
 from experiments.past_cobatching import enough
 from experiments.past_curves import course, fitted
 from experiments.past_sensitivity import thinned
-from experiments.search_costs import ASHA, PEFT, search_cost
+from experiments.same_task import seed_of
+from experiments.search_costs import ASHA, LORAFUSION, PEFT, search_cost
 from experiments.tuner_results import read_results
 from tests.experiments.tables import grid
 
@@ -110,6 +111,24 @@ def test_a_tuner_over_peft_begins_all_jobs_and_trains_its_share_of_the_samples()
     assert any(share == pytest.approx(fmean(found), rel=1e-6) for found in shares.values())
     assert exits.seconds < ruled.to_best < ruled.seconds
     assert 0 <= ruled.regret < 0.05
+
+
+def test_lorafusion_takes_four_jobs_of_equal_batch_in_passes_that_wait_for_the_host() -> None:
+    """15 jobs of each batch are four groups, whose passes take what was measured."""
+    (curves,) = (one for one in recorded_sets() if one.name == "qasc-combined-fact")
+    steps = {job.hyperparameters.batch_size: job.steps for job in curves.task.jobs}
+    fused = search_cost(curves, "SmolLM2-135M", LORAFUSION)
+    assert fused.seconds == pytest.approx(2.0 + 4 * sum(steps.values()) * 1.9004 / 8, rel=1e-6)
+    assert 0 < fused.to_best < fused.seconds
+    assert fused.regret == 0.0
+
+
+def test_lorafusion_is_given_no_pass_that_is_shorter_than_ours() -> None:
+    """Of 8B, 32 long sequences take ours more than its host."""
+    (curves,) = (one for one in recorded_sets() if one.name == "ropes" and seed_of(one.task) == 0)
+    steps = sum({job.hyperparameters.batch_size: job.steps for job in curves.task.jobs}.values())
+    seconds = search_cost(curves, "Llama-3.1-8B", LORAFUSION).seconds
+    assert seconds > 1.02 * (30.0 + 4 * steps * 1.1159 / 4)
 
 
 def test_one_gpu_is_told_beside_the_speed_ups_of_the_latest_run() -> None:

@@ -70,6 +70,20 @@ def test_a_grid_of_another_seed_is_not_its_own(folder: Path) -> None:
     assert told == "`recorded/a-alto-seed1`: no full grid of this data and seed is recorded."
 
 
+def test_what_recording_it_twice_does_is_told_of_the_grid_that_was(folder: Path) -> None:
+    """Another seed's, where it is not this search's own."""
+    record(folder.with_name("repeated") / "a-fifo", "a-fifo")
+    for seed, end in enumerate(("", "-seed1")):
+        record(folder / f"a-fifo{end}", f"a-fifo{end}", seed=seed)
+        name = f"a-alto{end}"
+        record(folder / name, name, ALTO, seed=seed, loss=lambda h, s: 1.01 * loss_of(h, s))
+    own, other = exhibit(folder).found
+    assert "when this grid was recorded twice" in own
+    assert "when the grid of seed 0 (not this one) was recorded twice" in other
+    least = loss_of(Hyperparameters(learning_rate=1e-3, batch_size=2), 1.0)
+    assert f"(the same job {least:.4f} in the grid and {1.01 * least:.4f} here)" in own
+
+
 def test_searches_of_other_folders_are_judged_by_the_grids_of_this(folder: Path) -> None:
     record(folder / "a-fifo", "a-fifo")
     plus = folder.with_name("plus")
