@@ -1,7 +1,7 @@
 """The one ledger of who runs where, folded from events and decisions."""
 
 from dataclasses import replace
-from typing import assert_never
+from typing import Never
 
 from alto_policy.decisions import (
     Decision,
@@ -94,7 +94,8 @@ class Cluster(Records):
         elif isinstance(decision, Resize):
             _check_resize(self._of_task, decision)
         elif not isinstance(decision, WakeAt):
-            assert_never(decision)
+            other: Never = decision  # which the type checker holds; a user's policy has none
+            raise IllegalDecisionError(f"decides {other!r}, expected one of alto_policy.decisions")
 
     def _arrive(self, task: Task) -> None:
         name, of_job = task.id, self._of_job

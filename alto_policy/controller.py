@@ -9,7 +9,7 @@ from alto_policy.cluster import Cluster
 from alto_policy.decisions import Decision
 from alto_policy.events import Event
 from alto_policy.runlog import Entry, dump_entry
-from alto_policy.transitions import ImpossibleEventError
+from alto_policy.transitions import IllegalDecisionError, ImpossibleEventError
 from alto_policy.view import Policy
 
 __all__ = ["Backend", "Controller", "Difference", "Policy", "replay", "run"]
@@ -42,6 +42,8 @@ class Controller:
         cluster = self._cluster
         is_news = cluster.apply(event)
         decisions = self._policy.observe(event, cluster) if is_news else ()
+        if decisions is None:  # of a user's policy, which no type checker need have seen
+            raise IllegalDecisionError("observe returns None, expected a tuple of decisions")
         for decision in decisions:
             cluster.commit(decision)
         if self._record is not None:

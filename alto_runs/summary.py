@@ -43,8 +43,8 @@ _ROWS = 16  # of a leaderboard; the rest is in leaderboard.json
 _MOST_TASKS = 5  # with a leaderboard of their own
 _NOT_TRAINED = "losses are generated: they tell how a policy fares, not which job is best"
 _NO_ROOM = (
-    "nothing was trained, since no job fits into the memory of a GPU (or executor.memory_gb) "
-    "beside the backbone and what passes take"
+    "nothing was trained, since it asks for more GPUs than there are, or no job fits beside the "
+    "backbone into the memory of a GPU (or executor.memory_gb)"
 )
 _Totals = tuple[tuple[str, float | None, str], ...]
 

@@ -143,11 +143,30 @@ def test_no_study_brings_code_along() -> None:
             "mine.py: Mine: ",
         ),
         (
+            FIFO.replace("pass", "def observe(self, event, cluster):\n        return ('start',)"),
+            "mine.py: Mine: decides 'start', expected one of alto_policy.decisions",
+        ),
+        (
+            FIFO.replace("pass", "def observe(self, event, cluster):\n        pass"),
+            "mine.py: Mine: observe returns None, expected a tuple of decisions",
+        ),
+        (
             FIFO.replace("pass", "def key(self, task):\n        return task.nothing"),
             "mine.py: line 6: Mine: AttributeError: 'Task' object has no attribute 'nothing'",
         ),
     ],
-    ids=["empty", "no-policy", "several", "syntax", "import", "parameter", "illegal", "attribute"],
+    ids=[
+        "empty",
+        "no-policy",
+        "several",
+        "syntax",
+        "import",
+        "parameter",
+        "illegal",
+        "no-decision",
+        "none",
+        "attribute",
+    ],
 )
 def test_a_mistake_in_it_is_told_in_one_line(
     text: str, told: str, tmp_path: Path, capsys: Capture
