@@ -33,6 +33,7 @@ __all__ = [
     "by_seed",
     "curve_set",
     "generated_sets",
+    "longer_grids",
     "origins",
     "other_grids",
     "paper_task",
@@ -173,6 +174,17 @@ def other_grids(folder: Path = RECORDED) -> tuple[CurveSet, ...]:
         *(_named(c, f"{_least(c):,} samples") for c in recorded_sets(folder.with_name("sizes"))),
         *(_named(c, "") for c in recorded_sets(folder.with_name("slices"))),
     )
+
+
+@cache
+def longer_grids(folder: Path = RECORDED) -> tuple[CurveSet, ...]:
+    """Full grids of a recorded task over more epochs, named `TASK, SAMPLES of a job`."""
+    found = []
+    for curves in recorded_sets(folder.with_name("h200_more")):
+        name, longer, _ = curves.origin.split("/")[-2].partition("-longer-")
+        if longer:
+            found.append(replace(curves, name=f"{name}, {_least(curves):,} samples"))
+    return tuple(found)
 
 
 def _named(curves: CurveSet, what: str) -> CurveSet:

@@ -166,9 +166,11 @@ def _draw(
     budgets.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=8)
     budgets.xaxis.set_major_locator(MultipleLocator(0.05))
     regrets.set_yticks(range(len(names)), [])
-    budgets.set_xlabel("samples trained, share of the full grid")
-    regrets.set_xlabel("regret, %")
-    for axes in (budgets, regrets):
+    budgets.set_xlabel("samples trained, share of the full grid (dotted: all defaults)")
+    regrets.set_xlabel("regret, % (dotted: all defaults)")
+    (default,) = (row for row in rows if row[:2] == ("warm-up", *ALTO.rounds))
+    for axes, value in ((budgets, default[2]), (regrets, 100 * default[3])):
+        axes.axvline(value, color=INK, ls=":", lw=1, zorder=1.5)
         axes.margins(x=0.2)  # for the names at both ends
         axes.grid(axis="x", color=GRID)
         axes.set_ylim(-0.6, len(names) - 0.2)

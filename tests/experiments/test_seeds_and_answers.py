@@ -231,6 +231,22 @@ def test_figure_15_has_the_deviation_of_seeds_and_what_recorded_runs_saved(folde
     assert not any("other" in log for log in shown.logs)
 
 
+def test_figures_15_and_16_show_a_longer_grid_that_does_not_count(folder: Path) -> None:
+    """Its best job is stopped; other grids that lie beside it are not shown."""
+    record(folder / "a", "a-fifo")
+    more = folder.with_name("h200_more")
+    record(more / "a-longer-fifo", "ten", seed=1, samples=800, loss=crossing)
+    record(more / "b-fifo", "b-fifo", samples=800, loss=crossing)
+    shown = fig15_samples_saved.exhibit(folder)
+    rows = {row["task"]: row for row in rows_of(shown)}
+    assert "b" not in rows
+    assert float(str(rows["a, 800 samples"]["regret"])) > 0.005
+    assert "In 1 of 1 comparisons" in shown.gist
+    found = fig16_warmup.exhibit(folder).found
+    (told,) = (one for one in found if one.startswith("a, 800 samples"))
+    assert told.endswith("the best job stopped.")
+
+
 def test_figure_15_tells_why_the_best_job_was_not_found(folder: Path) -> None:
     record(folder / "a", "a-fifo")
     record(folder / "a1", "a-fifo-seed1", seed=1, loss=crossing)
