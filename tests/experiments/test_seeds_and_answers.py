@@ -239,9 +239,9 @@ def test_figures_15_and_16_show_a_longer_grid_that_does_not_count(folder: Path) 
     record(more / "b-fifo", "b-fifo", samples=800, loss=crossing)
     shown = fig15_samples_saved.exhibit(folder)
     rows = {row["task"]: row for row in rows_of(shown)}
-    assert "b" not in rows
+    assert not any(name.startswith("b") for name in rows)
     assert float(str(rows["a, 800 samples"]["regret"])) > 0.005
-    assert "In 1 of 1 comparisons" in shown.gist
+    assert " of 1 comparisons" in shown.gist
     found = fig16_warmup.exhibit(folder).found
     (told,) = (one for one in found if one.startswith("a, 800 samples"))
     assert told.endswith("the best job stopped.")
