@@ -40,7 +40,7 @@ class Improver(Protocol):
 
 
 _SOON = 1e-9  # seconds
-_LOST = 1e9
+_LOST = 1e9  # the same: a node that is down comes back after all that is planned, if ever
 
 
 class Planner:

@@ -17,6 +17,7 @@ from alto_runs.costs.step_profile import StepProfile
 from alto_runs.data_lengths import SampleLengths
 from alto_runs.executor_work import Work
 from alto_runs.history import Outcome, RunHistory, follow
+from alto_runs.versions import TRAINING_CODE
 from alto_sim.calibrate import Fitted, fit, fit_work, trained_beside
 from alto_sim.calibrate_between import Told, seconds_to_leave, seconds_to_start, stops_of_paused
 from alto_sim.curves import LossCurves, RecordedCurves
@@ -156,11 +157,9 @@ def learnt(
     *runs: tuple[RunLog, Sequence[Work]],
     pairs: Collection[TaskId] = (),
     computed: Sequence[Sequence[Computed]] = (),
-    waits_for_pauses: bool = False,
 ) -> Fitted:
     """Times fitted to runs of one machine together; several have to tell of their work. Some of
-    their tasks may train on `pairs`, and what the passes of each run computed may be known. Older
-    executors waited until what pauses was on disk."""
+    their tasks may train on `pairs`, and what the passes of each run computed may be known."""
     tasks = [arrival.task for log, _ in runs for arrival in _arrivals(log)]
     longest = {task.id: task.max_length for task in tasks}
     told = fit_work(
@@ -177,7 +176,8 @@ def learnt(
         Told(follow(log), work, trained_beside(work, told, longest, known), stops_of_paused(log))
         for (log, work), known in zip(runs, computed or [()] * len(runs), strict=True)
     ]
-    report, leaving = seconds_to_leave(*followed, waits_for_pauses=waits_for_pauses)
+    are_old = any(_waits_for_pauses(log) for log, _ in runs)
+    report, leaving = seconds_to_leave(*followed, waits_for_pauses=are_old)
     launch, launch_beside = seconds_to_start(*followed)
     between = replace(
         told.overheads,
@@ -187,6 +187,11 @@ def learnt(
         report=report,
     )
     return replace(told, overheads=between)
+
+
+def _waits_for_pauses(log: RunLog) -> bool:
+    """Until what pauses is on disk, as executors did before they told the code that trains."""
+    return log.header is not None and TRAINING_CODE not in dict(log.header.made_by)
 
 
 def _arrivals(log: RunLog) -> tuple[TaskArrived, ...]:

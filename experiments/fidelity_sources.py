@@ -69,7 +69,6 @@ def _learnt(runs: Sequence[Recording]) -> Fitted:
         *((run.log, run.work) for run in runs),
         pairs={task for run in runs for task in run.pairs},
         computed=[run.computed for run in runs] if len(runs) >= _FEWEST_OF_PASSES else (),
-        waits_for_pauses=any(run.waits_for_pauses for run in runs),
     )
 
 

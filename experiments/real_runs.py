@@ -78,11 +78,6 @@ class Recording:
         return _ONE_CODE.get(told or "", told)
 
     @property
-    def waits_for_pauses(self) -> bool:
-        """Others trained on when what had paused was on disk; recorded before a067f8f."""
-        return TRAINING_CODE not in dict(self.header.made_by)
-
-    @property
     def lengths(self) -> dict[TaskId, SampleLengths]:
         """Of tasks whose data set is known by its counts, where their executors did not tell."""
         tasks = self.history.tasks
