@@ -3,14 +3,14 @@
 The paper: samples saved, and the loss of the winner over that of the full grid as 1.00; no search
 is told apart from another.
 
-Here: every search that lies in `traces`, full grids last. *Behind* says how far its winner's best
-validation loss is above the least of the full grid of the same data and seed; that grid is an
-H100's, for searches on an H200 too. It is the product of three parts. *Choice*: how far the job
-that it chose is behind in the grid, by the grid's own losses. *Stop*: what that job lost in the
-grid by being stopped before its own best report. *Recording*: how far the losses of one and the
-same job are apart in the two recordings. *By the grid* says what the same policy comes to over the
-grid's own losses, which is how the simulator decides. Wanted are 75 % saved and a winner within
-0.5 %, or the reason why not.
+Here: every search of `traces` but those recorded for their times alone, full grids last. *Behind*
+says how far its winner's best validation loss is above the least of the full grid of the same data
+and seed; that grid is an H100's, for searches on an H200 too. It is the product of three parts.
+*Choice*: how far the job that it chose is behind in the grid, by the grid's own losses. *Stop*:
+what that job lost in the grid by being stopped before its own best report. *Recording*: how far the
+losses of one and the same job are apart in the two recordings. *By the grid* says what the same
+policy comes to over the grid's own losses, which is how the simulator decides. Wanted are 75 %
+saved and a winner within 0.5 %, or the reason why not.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

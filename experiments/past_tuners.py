@@ -54,13 +54,14 @@ _MEASURES = (
     ("top_kept", 1, "true best quarter kept"),
 )
 _NOISE = 0.001  # of a loss: regrets that differ by less are equal
+_SMALLER = (0.0005, 0.0)  # what it would come to otherwise
 
 
-def no_worse(ours: Sequence[Result], theirs: Sequence[Result]) -> bool:
+def no_worse(ours: Sequence[Result], theirs: Sequence[Result], noise: float = _NOISE) -> bool:
     """On one task: no larger budget, and no larger regret beyond the noise, in the mean."""
     return (
         fmean(one.budget for one in ours) <= fmean(one.budget for one in theirs) + 1e-9
-        and fmean(one.regret for one in ours) <= fmean(one.regret for one in theirs) + _NOISE
+        and fmean(one.regret for one in ours) <= fmean(one.regret for one in theirs) + noise
     )
 
 
@@ -86,7 +87,12 @@ def exhibit() -> Exhibit:
                     fmean(one.top_kept for one in found),
                     fmean(one.false_kills for one in found),
                     fmean(one.time_to_best for one in found),
-                    *(_wins(ours, rule, judged, tasks) for ours in _OURS),
+                    *(
+                        ""
+                        if rule == ours
+                        else f"{_wins(ours, rule, judged, tasks)} of {len(tasks)}"
+                        for ours in _OURS
+                    ),
                 )
             )
     rows.sort(key=lambda row: (str(row[0]) not in _OURS, row[4]))
@@ -144,18 +150,18 @@ def _plus_on_others(sets: Iterable[CurveSet]) -> Iterator[Result]:
             )
 
 
-def _wins(ours: str, rule: str, judged: Sequence[Result], tasks: Sequence[str]) -> str:
+def _wins(
+    ours: str, rule: str, judged: Sequence[Result], tasks: Sequence[str], noise: float = _NOISE
+) -> int:
     """On how many tasks ours is no worse than the rule in budget and in regret."""
-    if rule == ours:
-        return ""
-    wins = sum(
+    return sum(
         no_worse(
             [one for one in judged if one.rule == ours and one.task == task],
             [one for one in judged if one.rule == rule and one.task == task],
+            noise,
         )
         for task in tasks
     )
-    return f"{wins} of {len(tasks)}"
 
 
 def _peers(rules: Iterable[str]) -> list[str]:
@@ -163,11 +169,30 @@ def _peers(rules: Iterable[str]) -> list[str]:
 
 
 def _beaten(
-    ours: str, judged: Sequence[Result], tasks: Sequence[str], peers: Sequence[str]
+    ours: str,
+    judged: Sequence[Result],
+    tasks: Sequence[str],
+    peers: Sequence[str],
+    noise: float = _NOISE,
 ) -> list[str]:
     """Those than which it is no worse on three quarters of the tasks."""
     needed = 0.75 * len(tasks)
-    return [p for p in peers if int(_wins(ours, p, judged, tasks).split()[0]) >= needed]
+    return [p for p in peers if _wins(ours, p, judged, tasks, noise) >= needed]
+
+
+def _told_noise(judged: Sequence[Result], tasks: Sequence[str], peers: Sequence[str]) -> str:
+    """How much hangs on it."""
+    told = []
+    for noise in _SMALLER:
+        counts = (len(_beaten(ours, judged, tasks, peers, noise)) for ours in _OURS)
+        when = f"by less than {noise:.2%}" if noise else "not at all"
+        told.append(f"{' and '.join(map(str, counts))} if {when}")
+    names = " and ".join(ours.removeprefix("ours: ") for ours in _OURS)
+    return (
+        f"Regrets count as equal if they differ by less than {_NOISE:.1%} of the loss, as jobs of "
+        f"one grid do when it is recorded twice. Much hangs on it: of {len(peers)} peer rules, {names} "
+        f"are no worse in both than {'; '.join(told)}."
+    )
 
 
 def _gist(judged: Sequence[Result], tasks: Sequence[str], rules: Sequence[str]) -> str:
@@ -178,7 +203,9 @@ def _gist(judged: Sequence[Result], tasks: Sequence[str], rules: Sequence[str]) 
             f"`{ours.removeprefix('ours: ')}` trains {fmean(one.budget for one in own):.1%} of the "
             f"samples for a regret of {fmean(one.regret for one in own):.2%}; on three quarters of "
             "the tasks it is no worse in either than "
-            f"{len(_beaten(ours, judged, tasks, peers))} of {len(peers)} rules of other tuners"
+            f"{len(_beaten(ours, judged, tasks, peers))} of {len(peers)} rules of other tuners "
+            f"({len(_beaten(ours, judged, tasks, peers, 0.0))} if regrets that differ by less than "
+            f"{_NOISE:.1%} do not count as equal)"
         )
     rich = min(
         (rule for rule in rules if rule.startswith("ours") and rule not in (*_OURS, _SHIPPED)),
@@ -231,6 +258,7 @@ def _sentences(
     thrifty = min(peers, key=lambda peer: _mean_budget(judged, peer))
     spent = _by_task([one for one in judged if one.rule == thrifty], tasks)
     sentences.append(f"The thriftiest peer rule is {thrifty}: {spent}.")
+    sentences.append(_told_noise(judged, tasks, peers))
     drawn = [one for one in judged if one.rule == "random"]
     sentences.append(
         f"Random jobs at alto's budget: {_by_task(drawn, tasks)}; in the mean a regret of "

@@ -56,4 +56,6 @@ def test_a_setting_is_chosen_within_the_budget_of_alto_on_the_tasks_given() -> N
     [(0.2, 0.01, True), (0.2, 0.0105, True), (0.21, 0.01, False), (0.1, 0.012, False)],
 )
 def test_no_worse_is_in_budget_and_in_regret(budget: float, regret: float, expected: bool) -> None:
-    assert no_worse([result("x", "", budget, regret)], [result("y", "", 0.2, 0.01)]) is expected
+    ours, theirs = [result("x", "", budget, regret)], [result("y", "", 0.2, 0.01)]
+    assert no_worse(ours, theirs) is expected
+    assert no_worse(ours, theirs, noise=0.0) is (expected and regret <= 0.01)
