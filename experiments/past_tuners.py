@@ -190,8 +190,8 @@ def _told_noise(judged: Sequence[Result], tasks: Sequence[str], peers: Sequence[
     names = " and ".join(ours.removeprefix("ours: ") for ours in _OURS)
     return (
         f"Regrets count as equal if they differ by less than {_NOISE:.1%} of the loss, as jobs of "
-        f"one grid do when it is recorded twice. Much hangs on it: of {len(peers)} peer rules, {names} "
-        f"are no worse in both than {'; '.join(told)}."
+        f"one grid do when it is recorded twice. Much hangs on it: of {len(peers)} peer rules, "
+        f"{names} are no worse in both than {'; '.join(told)}."
     )
 
 
