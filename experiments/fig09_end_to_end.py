@@ -18,7 +18,8 @@ recorded.
 The paper against itself: the text says that speed-ups are normalised to sequential training or
 pipelines, the figure and the rest say LoRAFusion; mLoRA is listed and absent from the panels of one
 GPU. Early exit alone saves 72 to 83 % of the samples, 3.6 to 5.9 times; 2.3 and 3.4 times over
-sequential mean that the batched executor was slower a sample than jobs one after another.
+sequential mean that the batched executor was slower a sample than jobs one after another. What it
+cites as LoRAFusion is another paper of that name.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -19,7 +19,8 @@ recorded passes at those of two GPUs and smaller models.
 The paper against itself: with scheduling, batching adds 3 % (1.46 to 1.50), and with early exit it
 adds 93 % (1.80 to 3.48), though both speak of the same executor. Scheduling alone, with no
 batching, is 1.46 times faster than batching alone: there the batched executor gains little over
-jobs one after another, while figure 9 claims several times as much.
+jobs one after another, while figure 9 claims several times as much. The listing of its API
+schedules by "MILP", its text solves with CP-SAT.
 """
 
 import math

@@ -13,7 +13,8 @@ of 7.8 epochs in place of three stands beside them, and does not count for the v
 
 The paper against itself: its rules for DPO (48, 24 and 12 %) add up to 84 %, where the figure
 prints 80 %. And the 66 % that it prints for underperformance are less than the 71 % that a
-selection of 25 % at 5 % saves if nobody has left before it.
+selection of 25 % at 5 % saves if nobody has left before it. By its text a job diverges when its
+slopes exceed their threshold, by its algorithm when they reach it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
