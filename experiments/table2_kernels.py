@@ -87,9 +87,11 @@ def exhibit() -> Exhibit:
     ours, theirs = (row.tokens / row.seconds for row in (together, alone))
     is_as_good = min(gains) >= max(loop for loop, _ in _PAPER.values())
     return Exhibit(
-        verdict=Verdict.REPRODUCED if is_as_good else Verdict.PARTLY,
-        gist=f"{min(gains):.1f} to {max(gains):.1f} times as fast as a loop over the adapters "
-        "(paper 1.4 to 1.9).",
+        # Partly at best: the paper times whole epochs with the loop, at three batch sizes.
+        verdict=Verdict.PARTLY if is_as_good else Verdict.NOT_REPRODUCED,
+        gist=f"One linear is {min(gains):.1f} to {max(gains):.1f} times as fast as a loop over the "
+        "adapters (paper, whole training, 1.4 to 1.9). Whole steps with the loop, and how the gain "
+        "falls with the batch, were not measured.",
         found=(
             f"One linear: {min(gains):.1f} to {max(gains):.1f} times as fast as the loop (paper, "
             "whole "
