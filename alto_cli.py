@@ -13,7 +13,7 @@ import alto_service.verbs
 import alto_sim.verbs
 from alto_runs.arguments import OneLineParser, Version
 from alto_runs.errors import UserError
-from alto_runs.verbs import POLICY, print_result
+from alto_runs.verbs import POLICY, add_cluster, print_result
 
 if TYPE_CHECKING:
     from alto_runs.study import Study
@@ -156,11 +156,7 @@ def _add_tune(verbs: "argparse._SubParsersAction[OneLineParser]") -> None:
         action="store_true",
         help="go on with the run in --out that was cut short, or begin it if there is none",
     )
-    tune.add_argument(
-        "--cluster",
-        metavar="ADDRESS",
-        help="train on a Ray cluster: local (all GPUs of this machine), auto or HOST:PORT",
-    )
+    add_cluster(tune)
     tune.add_argument(
         "--publish",
         metavar="URL",

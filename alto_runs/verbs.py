@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from alto_runs.result import Result
 
-__all__ = ["POLICY", "add_verbs", "print_result"]
+__all__ = ["POLICY", "add_cluster", "add_verbs", "print_result"]
 
 POLICY = "NAME|FILE.py"  # or FILE.py:CLASS
 
@@ -58,6 +58,15 @@ def add_verbs(verbs: "argparse._SubParsersAction[Any]") -> None:
         help="write a timeline to export/, for ui.perfetto.dev",
     )
     report.set_defaults(run=_report)
+
+
+def add_cluster(verb: argparse.ArgumentParser) -> None:
+    """Where whoever trains may do so on Ray."""
+    verb.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="train on a Ray cluster: local (all GPUs of this machine), auto or HOST:PORT",
+    )
 
 
 def print_result(result: "Result", *, as_json: bool) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alto_runs.arguments import whole
+from alto_runs.verbs import add_cluster
 
 if TYPE_CHECKING:
     from alto_service.client import Answer, Client
@@ -122,11 +123,7 @@ def _add_serve(verbs: "argparse._SubParsersAction[Any]") -> None:
         metavar="FILE.yaml",
         help="policy and executor of all studies, and where results go; default: as alto tune's",
     )
-    serve.add_argument(
-        "--cluster",
-        metavar="ADDRESS",
-        help="train on a Ray cluster: local (all GPUs of this machine), auto or HOST:PORT",
-    )
+    add_cluster(serve)
     serve.set_defaults(run=_serve)
 
 

@@ -33,21 +33,6 @@ class Shape:
     frozen_pairs: int
 
     @classmethod
-    def of(cls, batch: PassNeeds) -> "Shape":
-        """Of a pass that is launched: nothing beside the batch."""
-        return cls(
-            rows=batch.rows,
-            targets=batch.targets,
-            sequences=batch.sequences,
-            longest=batch.longest,
-            adapters=batch.adapters,
-            most_of_adapter=batch.most_of_adapter,
-            rank=batch.rank,
-            pairs=batch.pairs,
-            frozen_pairs=batch.frozen_pairs,
-        )
-
-    @classmethod
     def around(cls, batch: PassNeeds, spare: float = 0.0) -> "Shape":
         """With room for this batch and for others like it, `spare` of it more in any case."""
         rows = recorded_rows(batch.rows, spare)
@@ -105,10 +90,11 @@ class KnownRecordings:
         """Seconds that so many passes take more than those of mean batches, of jobs that have done
         so many passes before."""
         batches, seen = needs_of(jobs, done, count, self.lengths, self.seen)
-        wasted, shapes, made, launched = dict(self.wasted), [], 0, 0
+        wasted, made, launched = dict(self.wasted), 0, 0
+        shapes: list[Shape | PassNeeds] = []
         for batch in batches:
             if self.most_recorded is not None and batch.rows > self.most_recorded:
-                shapes.append(Shape.of(batch))
+                shapes.append(batch)  # nothing is computed beside it
                 launched += 1
                 continue
             shape, is_new = _replay(wasted, batch)
@@ -137,7 +123,7 @@ class KnownRecordings:
         return replace(self, wasted={}, compiling=0.0)
 
 
-def _computed(batches: Sequence[PassNeeds], shapes: Sequence[Shape]) -> Computed:
+def _computed(batches: Sequence[PassNeeds], shapes: Sequence[Shape | PassNeeds]) -> Computed:
     return Computed(
         rows=Counter(shape.rows for shape in shapes),
         places=sum(shape.sequences * shape.longest for shape in shapes),

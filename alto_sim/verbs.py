@@ -135,8 +135,7 @@ def _simulate(options: argparse.Namespace) -> int:
 
     leave_at_exit()
     policy = None if options.policy is None else named_policy(options.policy)
-    if options.cluster is not None and (options.gpus, options.gpu) != (None, None):
-        raise UserError("--gpus and --gpu go without --cluster: its file says them")
+    _require_one_cluster(options)
     simulation = Simulation(
         path=options.workload,
         num_gpus=options.gpus or 1,
@@ -155,13 +154,17 @@ def _simulate(options: argparse.Namespace) -> int:
     return _print_seeds(list(counted(seeds, options.seeds)), options)
 
 
+def _require_one_cluster(options: argparse.Namespace) -> None:
+    if options.cluster is not None and (options.gpus, options.gpu) != (None, None):
+        raise UserError("--gpus and --gpu go without --cluster: its file says them")
+
+
 def _workload(options: argparse.Namespace) -> int:
     from alto_sim.recipe import AtLoad, Recipe
 
     gap = options.gap
     if gap is None:
-        if options.cluster is not None and (options.gpus, options.gpu) != (None, None):
-            raise UserError("--gpus and --gpu go without --cluster: its file says them")
+        _require_one_cluster(options)
         if options.gpus is None and options.cluster is None:
             raise UserError("--gpus: missing, expected the number of GPUs of the --load")
         gap = AtLoad(

@@ -33,6 +33,8 @@ from experiments.real_runs import Recording, judged_and_known, read_recording
 from experiments.recordings import MODEL
 
 __all__ = [
+    "JOB_BAR",
+    "MAKESPAN_BAR",
     "Fidelity",
     "by_profile",
     "compare",

@@ -35,7 +35,7 @@ from alto_policy.runlog import RunLog
 from alto_runs.report.drawing import GRID, INK, PALETTE, figure_of, tell_values
 from experiments.curve_sets import RECORDED, CurveSet, by_seed, origins, shown_sets, whole_searches
 from experiments.exhibit import Cell, Exhibit, Table, Verdict
-from experiments.fidelity import Fidelity, by_profile, judged
+from experiments.fidelity import JOB_BAR, MAKESPAN_BAR, Fidelity, by_profile, judged
 from experiments.real_runs import Recording, judged_and_known, read_recording
 from experiments.same_task import told_count
 from experiments.search_costs import (
@@ -59,7 +59,6 @@ __all__ = [
 ]
 
 _WANTED = {"SmolLM2-135M": 300.0, "Llama-3.2-1B": 30.0, "Llama-3.1-8B": 15.0}
-_TIME_BAR, _JOB_BAR = 0.03, 0.05
 _SHOWN = ("fifo", "alto", "alto+")
 _FOOT = 2.0  # of the logarithmic axis
 _PAPER, _PAPER_BACKBONE = (7.3, 2.3, 3.4), "Llama-3.1-8B"
@@ -250,8 +249,8 @@ def told_fidelity(known: Sequence[tuple[Recording, Fidelity]]) -> tuple[str, ...
     if not known:
         return ("No run is recorded yet that a simulated makespan could be held against.",)
     worst, found = max(known, key=lambda one: abs(one[1].makespan_error))
-    within = sum(abs(found.makespan_error) <= _TIME_BAR for _, found in known)
-    jobs = sum(found.mean_job_error <= _JOB_BAR for _, found in known)
+    within = sum(abs(found.makespan_error) <= MAKESPAN_BAR for _, found in known)
+    jobs = sum(found.mean_job_error <= JOB_BAR for _, found in known)
     return (
         f"Simulated over recorded makespans of {len(known)} runs, by times learnt without them "
         f"(all others of the same code where there are such): {within} within 3 %, the worst "

@@ -31,6 +31,7 @@ import psutil
 
 from alto_policy.events import ExecutorDown, ExecutorUp, LossReported
 from alto_runs.executor_work import TrainingWork, read_work
+from alto_runs.leaderboard import ADAPTER_WEIGHTS
 from alto_runs.result import Result
 from alto_runs.study import Budget, Study, load_study, resolved_yaml
 
@@ -173,8 +174,8 @@ def _compared(one: Path, other: Path) -> str:
     first, second = ({each.job: each for each in Result(run).leaderboard} for run in (one, other))
     rows = sum(each != second[job] for job, each in first.items())
     order = "the same" if list(first) == list(second) else "another"
-    weights = "adapter_model.safetensors"
-    files = [file.relative_to(one) for file in sorted(one.glob(f"jobs/*/{weights}"))]
+    found = sorted(one.glob(f"jobs/*/{ADAPTER_WEIGHTS}"))
+    files = [file.relative_to(one) for file in found]
     bytes_differ = sum((one / file).read_bytes() != (other / file).read_bytes() for file in files)
     pairs = [(each.best_val_loss, second[job].best_val_loss) for job, each in first.items()]
     worst = max((abs(x / y - 1) for x, y in pairs if x and y), default=0.0)
@@ -196,7 +197,7 @@ def _timed(study: Path, out: Path, side: Side) -> Run:
             command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | seen
         )
     taken: dict[int, tuple[str, float]] = {}
-    own = time.process_time()
+    own = time.thread_time()  # another thread looks at the other side
     while process.poll() is None:
         assert time.perf_counter() - begun < _MOST_SECONDS
         _look_at(process.pid, taken)
@@ -207,7 +208,7 @@ def _timed(study: Path, out: Path, side: Side) -> Run:
     cpu: dict[str, float] = defaultdict(float)
     for kind, each in taken.values():
         cpu[kind] = round(cpu[kind] + each, 1)
-    cpu["looks"] = round(time.process_time() - own, 1)
+    cpu["looks"] = round(time.thread_time() - own, 1)
     return _run_of(out, seconds, cpu)
 
 

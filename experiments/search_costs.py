@@ -55,7 +55,6 @@ _FUSED_SECONDS = {
 _FUSED_JOBS = 4  # adapters in a pass, at most
 _LOAD_SECONDS = {"SmolLM2-135M": 2.0, "Llama-3.2-1B": 6.0, "Llama-3.1-8B": 30.0}  # assumed
 
-
 Group = tuple[Sequence[Job], float]  # jobs that train side by side, and their seconds
 
 
@@ -149,7 +148,7 @@ def _under_rule(curves: CurveSet, task: Task, rule: str) -> SearchCost:
     """
     alone = sum(alone_seconds(task))
     begun = len(task.jobs) * _LOAD_SECONDS[task.backbone]
-    plays = [one for one in _plays(rule) if one.task == curves.name]
+    plays = [one for one in _sequential() if (one.rule, one.task) == (rule, curves.name)]
     return SearchCost(
         begun + fmean(one.budget for one in plays) * (alone - begun),
         fmean(one.time_to_best for one in plays) * alone,
@@ -158,7 +157,7 @@ def _under_rule(curves: CurveSet, task: Task, rule: str) -> SearchCost:
 
 
 @cache
-def _plays(rule: str) -> tuple[Result, ...]:
-    """Of a rule with jobs one after another, at settings chosen on other tasks."""
+def _sequential() -> tuple[Result, ...]:
+    """Plays of all rules with jobs one after another, at settings chosen on other tasks."""
     judged, _ = judged_on_others(read_results())
-    return tuple(one for one in judged if (one.rule, one.arrival) == (rule, Arrival.SEQUENTIAL))
+    return tuple(one for one in judged if one.arrival is Arrival.SEQUENTIAL)
