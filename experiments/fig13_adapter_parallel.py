@@ -8,10 +8,11 @@ Here: the same points in the shapes of three models, random weights, rank 16, bf
 (8B, 1B: all of 8 and 32 jobs, batch 1 to 8, 256 and 1,024 tokens) and on 4 H100 (32B as well; all
 layers in shards, or some of them whole on each GPU). FSDP is FSDP2 over PEFT, the jobs one after
 another, batches filled up to the ranks; only tokens that a job asked for are counted. Speed-ups are
-over FSDP2 in the same run, and of the latest one that has the point. Passes of few tokens are
-recorded as CUDA graphs on H200; those on 4 H100 came before that. Weights are gathered by NCCL, or,
-since the last run, copied out of the memory of the other GPUs where the arithmetic hides it. The
-paper's mLoRA, LoRAFusion and tensor parallelism were not run.
+over FSDP2 in the same run. A panel shows one run, the latest of those with most points beside
+FSDP2; points of a run that had none beside them are dashed. Passes of few tokens are recorded as
+CUDA graphs on H200; those on 4 H100 came before that. Weights are gathered by NCCL, or, since the
+last run, copied out of the memory of the other GPUs where the arithmetic hides it. The paper's
+mLoRA, LoRAFusion and tensor parallelism were not run.
 
 The paper against itself: appendix A.1 says that ranks must process equally many tokens of each
 adapter "to avoid mismatches during gradient all-reduce"; by section 6.2 there is no such
@@ -28,7 +29,7 @@ from alto_runs.profile import GangRow, read_profile, shipped_profile
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of, tell_values
 from experiments.exhibit import Exhibit, Table, Verdict
 
-__all__ = ["beside_one_gpu", "exhibit", "speedup"]
+__all__ = ["beside_one_gpu", "exhibit", "run_beside_fsdp", "speedup", "without_fsdp"]
 
 _PROFILES = ("h100x4.jsonl", "h100x4-whole-layers.jsonl", "h200x4.jsonl")  # a run each
 _OF_WAYS = (
@@ -46,6 +47,7 @@ _LABELS = {
     _PEER: "FSDP2 with PEFT",
     "ddp-peft": "DDP with PEFT",
 }
+_UNPAIRED = "adapter parallelism, a run without FSDP2"
 _JOBS, _LENGTH, _BATCHES = 8, 256, (1, 2, 4, 8)
 _PAPER_PEAK, _PAPER_PEAK_BATCH = 4.7, 2
 _LAUNCHED = "-launched"  # the same method, nothing recorded
@@ -57,26 +59,22 @@ def exhibit() -> Exhibit:
     of_ways = [_gangs(profile) for profile in _OF_WAYS]
     rows = list(chain.from_iterable(runs))
     models = tuple(dict.fromkeys(row.model.name for row in rows))
+    shown = {model: run_beside_fsdp(runs, model) for model in models}
     gains = {
         (model, batch): gain
-        for run in runs
-        for model in models
-        for batch in _BATCHES
-        if (gain := speedup(run, model, batch)) is not None
+        for model, run in shown.items()
+        for batch, gain in _gains(run, model).items()
     }
     figure, panels = panels_of(3.2, len(models))
     for axes, model in zip(panels, models, strict=True):
+        run = shown[model]
         for place, method in enumerate(_LABELS):
-            found = max((_series(run, model, method) for run in reversed(runs)), key=len)
-            batches, speeds = [at for at, _ in found], [speed for _, speed in found]
+            batches, speeds = _points(_series(run, model, method))
             axes.plot(batches, speeds, "o-", color=PALETTE[place], label=_LABELS[method])
-            if method == _OURS:
-                own = {batch: gain for (name, batch), gain in gains.items() if name == model}
-                _tell_gains(axes, found, own)
-            if not found and method in (_OURS, _PEER):
-                told = f"{_LABELS[method]} was not measured"
-                axes.text(0.98, 0.04, told, ha="right", c=MUTED, size=8, transform=axes.transAxes)
-        axes.set_title(f"{model}, {_cards(runs, model)}", fontsize=9, color=INK)
+        others = _points(without_fsdp(runs, model))
+        axes.plot(*others, "o--", color=MUTED, lw=1, ms=4, zorder=1)
+        _tell_gains(axes, _series(run, model, _OURS), _gains(run, model))
+        axes.set_title(_title(run, model), fontsize=9, color=INK)
         axes.set_xscale("log", base=2)
         axes.set_xticks(_BATCHES, map(str, _BATCHES))
         axes.set_xlim(0.8, 10)
@@ -85,7 +83,8 @@ def exhibit() -> Exhibit:
         axes.grid(axis="y", color=GRID)
         axes.set_xlabel("sequences in a job's batch")
     panels[0].set_ylabel("tokens/s on 4 GPUs")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4,
+    panels[-1].plot([], [], "o--", color=MUTED, lw=1, ms=4, label=_UNPAIRED)
+    figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside upper center", ncols=3,
                   frameon=False, fontsize=8)  # fmt: skip
     return Exhibit(
         verdict=_verdict(gains),
@@ -124,6 +123,39 @@ def speedup(rows: Iterable[GangRow], model: str, batch_size: int) -> float | Non
     return speeds[_OURS] / speeds[_PEER] if {_OURS, _PEER} <= speeds.keys() else None
 
 
+def _gains(run: Iterable[GangRow], model: str) -> dict[int, float]:
+    """Of each batch size that has both."""
+    rows = tuple(run)
+    found = {batch: speedup(rows, model, batch) for batch in _BATCHES}
+    return {batch: gain for batch, gain in found.items() if gain is not None}
+
+
+def run_beside_fsdp(runs: Sequence[Sequence[GangRow]], model: str) -> Sequence[GangRow]:
+    """The latest of those with most points beside FSDP2."""
+    return max(reversed(runs), key=lambda run: len(_gains(run, model)))
+
+
+def without_fsdp(runs: Sequence[Sequence[GangRow]], model: str) -> list[GangRow]:
+    """Of adapter parallelism, in a run with more points of it and none of FSDP2."""
+    shown = _series(run_beside_fsdp(runs, model), model, _OURS)
+    others = [_series(run, model, _OURS) for run in runs if not _series(run, model, _PEER)]
+    longest = max(others, key=len, default=[])
+    return longest if len(longest) > len(shown) else []
+
+
+def _told_without(found: Sequence[GangRow]) -> str | None:
+    peak = [row for row in found if row.batch_size == _PAPER_PEAK_BATCH]
+    return next((
+        f"a run without FSDP2 (commit {row.machine.commit}, dashed, {_whole_layers(row) or 'no'} "
+        f"layers whole) had {row.tokens_per_second:,.0f} tokens/s at batch {row.batch_size}"
+        for row in peak
+    ), None)  # fmt: skip
+
+
+def _points(found: Sequence[GangRow]) -> tuple[list[int], list[float]]:
+    return [row.batch_size for row in found], [row.tokens_per_second for row in found]
+
+
 def _verdict(gains: dict[tuple[str, int], float]) -> Verdict:
     """The paper's height, and its peak at the same batch size."""
     if min(_at_peak(gains)) < _PAPER_PEAK:
@@ -133,9 +165,9 @@ def _verdict(gains: dict[tuple[str, int], float]) -> Verdict:
     return Verdict.REPRODUCED if peaks == {_PAPER_PEAK_BATCH} else Verdict.PARTLY
 
 
-def _tell_gains(axes: Axes, found: Sequence[tuple[int, float]], gains: Mapping[int, float]) -> None:
+def _tell_gains(axes: Axes, found: Sequence[GangRow], gains: Mapping[int, float]) -> None:
     """Below the points: times FSDP2, and the paper's where it prints it."""
-    for batch, speed in found:
+    for batch, speed in zip(*_points(found), strict=True):
         if batch in gains:
             paper = f"\n(paper {_PAPER_PEAK}x)" if batch == _PAPER_PEAK_BATCH else ""
             told = f"{gains[batch]:.1f}x{paper}"
@@ -156,8 +188,8 @@ def _sentences(
         told = ", ".join(
             f"{gains[model, b]:.1f} at batch {b}" for b in _BATCHES if (model, b) in gains
         )
-        alone = beside_one_gpu(runs, model)
-        yield f"{model}: times FSDP2 {told}{'' if alone is None else f'; {alone}'}."
+        more = beside_one_gpu(runs, model), _told_without(without_fsdp(runs, model))
+        yield "; ".join((f"{model}: times FSDP2 {told}", *filter(None, more))) + "."
 
 
 def beside_one_gpu(runs: Sequence[Sequence[GangRow]], model: str) -> str | None:
@@ -202,18 +234,20 @@ def _scaling(runs: Iterable[Sequence[GangRow]]) -> Iterable[str]:
                 )
 
 
-def _cards(runs: Sequence[Sequence[GangRow]], model: str) -> str:
-    """Of the run that the model's panel shows."""
-    run = max(reversed(runs), key=lambda run: len(_series(run, model, _OURS)))
-    return next(_gpus(row) for row in run if (row.model.name, row.method) == (model, _OURS))
+def _title(run: Iterable[GangRow], model: str) -> str:
+    row = next(row for row in run if (row.model.name, row.method) == (model, _OURS))
+    layers = _whole_layers(row)
+    return f"{model}, {_gpus(row)}" + (f", {layers} layers whole" if layers else "")
 
 
-def _series(rows: Iterable[GangRow], model: str, method: str) -> list[tuple[int, float]]:
-    return sorted(
-        (row.batch_size, row.tokens_per_second)
+def _series(rows: Iterable[GangRow], model: str, method: str) -> list[GangRow]:
+    """By batch size, at the jobs and the length of the figure."""
+    found = (
+        row
         for row in rows
         if (row.model.name, row.method, row.jobs, row.length) == (model, method, _JOBS, _LENGTH)
     )
+    return sorted(found, key=lambda row: row.batch_size)
 
 
 def _line(row: GangRow, rows: Sequence[GangRow]) -> tuple[str | int | float | None, ...]:

@@ -11,7 +11,12 @@ from experiments.curve_sets import TableCurves, generated_sets, recorded_sets
 from experiments.fig01_sensitivity import spread
 from experiments.fig03_batch_size import best_by_batch, holds_claim
 from experiments.fig10_expert import nearest
-from experiments.fig13_adapter_parallel import beside_one_gpu
+from experiments.fig13_adapter_parallel import (
+    beside_one_gpu,
+    run_beside_fsdp,
+    speedup,
+    without_fsdp,
+)
 from experiments.fig14_quality import of_batch_size
 from experiments.past_cobatching import enough
 from experiments.past_curves import course, fitted
@@ -142,6 +147,21 @@ def test_one_gpu_is_told_beside_the_speed_ups_of_the_latest_run() -> None:
     assert "8.5 times FSDP2" in told
     assert beside_one_gpu([later, earlier], "Llama-3.1-8B") != told
     assert beside_one_gpu([later], "nobody's") is None
+
+
+def test_a_panel_shows_one_run_and_its_speed_up_is_of_what_is_drawn() -> None:
+    """32B was first measured without FSDP2, at more batch sizes, and then beside it."""
+    alone, beside = (
+        [row for row in read_profile(shipped_profile(name)) if isinstance(row, GangRow)]
+        for name in ("h100x4.jsonl", "h100x4-whole-layers.jsonl")
+    )
+    for runs in ((alone, beside), (beside, alone)):
+        assert run_beside_fsdp(runs, "Qwen2.5-32B") is beside
+        dashed = without_fsdp(runs, "Qwen2.5-32B")
+        assert [round(row.tokens_per_second) for row in dashed] == [4173, 9825, 12584, 12565]
+        assert run_beside_fsdp(runs, "Llama-3.1-8B") is alone
+        assert without_fsdp(runs, "Llama-3.1-8B") == []
+    assert speedup(beside, "Qwen2.5-32B", 2) == pytest.approx(8879 / 984, rel=1e-3)
 
 
 def test_the_course_of_good_jobs() -> None:
