@@ -51,7 +51,7 @@ def _tune(options: argparse.Namespace) -> int:
     if policy is not None:
         study = study.model_copy(update={"policy": policy})
     if options.dry_run:
-        with naming(options.study):
+        with naming(options.study), blaming(study.policy):
             return _print_forecast(study)
     if options.out is None:
         raise UserError("--out: missing, expected a new or empty folder for the run")

@@ -35,6 +35,7 @@ from alto_policy.memory import MemoryModel
 from alto_policy.packing import by_batch_size, fits_alone, pack
 from alto_policy.queue import TaskQueue
 from alto_policy.rebalancing import Going, moves
+from alto_policy.transitions import IllegalDecisionError
 from alto_policy.types import GpuId, Job, JobId, Task
 from alto_policy.view import ClusterView, ExecutorStatus, Status
 
@@ -198,7 +199,10 @@ class Dispatch:
 
     def _wait(self, task: Task, cluster: ClusterView) -> None:
         if self._place is None:
-            self._queue.add(task, self.key(task))
+            key = self.key(task)
+            if key is None or key != key:  # of a user's policy: with such keys any order is sorted
+                raise IllegalDecisionError(f"key returns {key}, expected a number")
+            self._queue.add(task, key)
         elif not cluster.free_gpus():  # it can make up its mind on one task now, not on a thousand
             self._place((task,), cluster)
 

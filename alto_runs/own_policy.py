@@ -14,6 +14,7 @@ from alto_policy.policies.own import GIVEN, OwnSettings
 from alto_policy.transitions import IllegalDecisionError
 from alto_runs.errors import UserError
 from alto_runs.fields import FieldError
+from alto_runs.own_hooks import misfit
 from alto_runs.policy_settings import parse_settings
 
 __all__ = ["blaming", "check_loaded", "named_policy", "own_policy", "source_of"]
@@ -62,6 +63,8 @@ def own_policy(path: str | Path, name: str | None = None) -> OwnSettings:
                 f"{path}: {name}: parameter {parameter.name!r}: expected a default, for only "
                 f"{' and '.join(GIVEN)} are given"
             )
+    if (told := misfit(kinds[name])) is not None:
+        raise UserError(f"{path}: {name}: {told}")
     return OwnSettings(file=path.name, policy=name, digest=digest)
 
 
@@ -96,11 +99,20 @@ def blaming(settings: Settings) -> Iterator[None]:
         raise
     except Exception as error:
         source = source_of(settings)
-        lines = [] if source is None else _lines_of(source[0], error)
-        if source is None or not lines:
+        place = None if source is None else _place_of(source[0], source[1], error)
+        if place is None:
             raise
-        place = f"{source[0].name}: line {lines[-1]}: {source[1]}"
         raise UserError(f"{place}: {type(error).__name__}: {error}") from error
+
+
+def _place_of(path: Path, name: str, error: Exception) -> str | None:
+    """Where in the user's file; or what made nothing of the answer of a method of theirs."""
+    if lines := _lines_of(path, error):
+        return f"{path.name}: line {lines[-1]}: {name}"
+    frames = extract_tb(error.__traceback__)
+    if not any(frame.name == "observe" for frame in frames):
+        return None
+    return f"{path.name}: {name}: at {frames[-1].line!r} of {Path(frames[-1].filename).name}"
 
 
 def _lines_of(path: Path, error: Exception) -> list[int | None]:

@@ -10,7 +10,7 @@ from alto_policy.runlog import Entry, RunLog, dump_entry
 from alto_policy.view import Policy
 from alto_runs.directory import RunDirectory, read_run_log
 from alto_runs.errors import UserError
-from alto_runs.own_policy import check_loaded
+from alto_runs.own_policy import blaming, check_loaded
 
 __all__ = ["BELIEF", "catch_up", "describe", "follow_log", "replay_run"]
 
@@ -39,8 +39,9 @@ def replay_run(path: Path, own: Settings | None = None) -> tuple[int, Difference
             )
         policy = own
     check_loaded(policy, log_path)
-    controller = Controller(build(policy), Cluster(log.header.gpus))
-    return len(log.entries), follow_log(log, controller, log_path)
+    with blaming(policy):
+        controller = Controller(build(policy), Cluster(log.header.gpus))
+        return len(log.entries), follow_log(log, controller, log_path)
 
 
 def follow_log(log: RunLog, controller: Controller, path: Path) -> Difference | None:

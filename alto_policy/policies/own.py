@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from alto_policy.dispatch import Placement
+from alto_policy.dispatch import Dispatch, Placement
 from alto_policy.estimates import DurationEstimate
+from alto_policy.transitions import IllegalDecisionError
 from alto_policy.view import Policy
 
 __all__ = ["GIVEN", "OwnSettings", "build_own"]
@@ -35,9 +36,12 @@ class OwnSettings:
 
 
 def build_own(settings: OwnSettings, place: Placement | None, estimate: DurationEstimate) -> Policy:
-    """Raises KeyError where its file has not been loaded."""
+    """Raises KeyError where its file has not been loaded, and IllegalDecisionError for one that
+    could decide nothing."""
     make = getattr(sys.modules[settings.module], settings.policy)
     given: Mapping[str, Any] = dict(zip(GIVEN, (estimate, place), strict=True))
     wanted = inspect.signature(make).parameters
     policy: Policy = make(**{name: value for name, value in given.items() if name in wanted})
+    if isinstance(policy, Dispatch) and not hasattr(policy, "_queue"):
+        raise IllegalDecisionError("expected __init__ to call super().__init__() first")
     return policy

@@ -154,6 +154,26 @@ def test_no_study_brings_code_along() -> None:
             FIFO.replace("pass", "def key(self, task):\n        return task.nothing"),
             "mine.py: line 6: Mine: AttributeError: 'Task' object has no attribute 'nothing'",
         ),
+        (
+            FIFO.replace("pass", "def keys(self, task):\n        return 0.0"),
+            "mine.py: Mine: keys: Dispatch asks no such thing, expected key(self, task)",
+        ),
+        (
+            FIFO.replace("pass", "def key(self, task):\n        task.num_gpus"),
+            "mine.py: Mine: key returns None, expected a number",
+        ),
+        (
+            FIFO.replace("pass", "def key(self, task):\n        return float('nan')"),
+            "mine.py: Mine: key returns nan, expected a number",
+        ),
+        (
+            FIFO.replace("pass", "def ready(self, task, cluster):\n        pass"),
+            "if any(groups) else ()' of dispatch.py: TypeError: 'NoneType' object is not iterable",
+        ),
+        (
+            FIFO.replace("pass", "def __init__(self):\n        self.backfills = False"),
+            "mine.py: Mine: expected __init__ to call super().__init__() first",
+        ),
     ],
     ids=[
         "empty",
@@ -166,6 +186,11 @@ def test_no_study_brings_code_along() -> None:
         "no-decision",
         "none",
         "attribute",
+        "misnamed",
+        "no-key",
+        "nan",
+        "no-groups",
+        "not-made",
     ],
 )
 def test_a_mistake_in_it_is_told_in_one_line(
