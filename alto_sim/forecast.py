@@ -10,10 +10,10 @@ from alto_policy.policies.fifo import FifoSettings
 from alto_policy.runlog import Entry
 from alto_policy.types import Gpu, GpuId
 from alto_runs.measurement import Forecast, MeasuredTask
-from alto_sim.curves_generated import GeneratedCurves
+from alto_sim.curves.generated import GeneratedCurves
 from alto_sim.simulate import play
-from alto_sim.step_time import StepTime
-from alto_sim.workload import DEFAULT_LATENCIES, Workload
+from alto_sim.times.step_time import StepTime
+from alto_sim.workloads.workload import DEFAULT_LATENCIES, Workload
 
 __all__ = ["forecast"]
 

@@ -8,10 +8,10 @@ from alto_policy.runlog import Entry, RunLog
 from alto_policy.types import TaskId
 from alto_runs.data_lengths import SampleLengths
 from alto_runs.executor_work import TrainingWork, Work
-from alto_sim.overheads import NO_OVERHEADS
 from alto_sim.simulate import play
-from alto_sim.step_time import Computed, RowTimes, StepTime
-from alto_sim.workload import recorded
+from alto_sim.times.overheads import NO_OVERHEADS
+from alto_sim.times.step_time import Computed, RowTimes, StepTime
+from alto_sim.workloads.from_logs import recorded
 
 __all__ = ["computed_of"]
 

@@ -18,17 +18,17 @@ from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.replaying import BELIEF
 from alto_runs.result import Result
 from alto_runs.versions import versions
-from alto_sim.belief import Belief, BelievedCosts
-from alto_sim.conditions import AS_IT_IS, Conditions, Rows, believed, read_conditions
-from alto_sim.curves import RecordedCurves
-from alto_sim.generator import PAPER_MIX
-from alto_sim.hardware import GPUS_PER_NODE, gpus_of
+from alto_sim.conditions.belief import Belief, BelievedCosts
+from alto_sim.conditions.file import AS_IT_IS, Conditions, Rows, believed, read_conditions
+from alto_sim.conditions.molding import molded
+from alto_sim.curves.losses import RecordedCurves
 from alto_sim.importers import is_cluster_trace
-from alto_sim.load import Loaded, load_workload
-from alto_sim.molding import molded
-from alto_sim.nodes import Nodes
-from alto_sim.placed import Facts
+from alto_sim.machines.hardware import GPUS_PER_NODE, gpus_of
+from alto_sim.machines.nodes import Nodes
 from alto_sim.simulate import simulate
+from alto_sim.workloads.generator import PAPER_MIX
+from alto_sim.workloads.loading import Loaded, load_workload
+from alto_sim.workloads.placed import Facts
 
 __all__ = ["Simulation"]
 

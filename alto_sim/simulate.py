@@ -13,8 +13,8 @@ from alto_policy.types import Gpu
 from alto_runs.directory import LogWriter, RunDirectory
 from alto_runs.history import Follower
 from alto_runs.result import Result, write_result
-from alto_sim.backend import SimBackend
-from alto_sim.workload import Workload
+from alto_sim.cluster.backend import SimBackend
+from alto_sim.workloads.workload import Workload
 
 __all__ = ["play", "simulate"]
 

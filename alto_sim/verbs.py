@@ -160,7 +160,7 @@ def _require_one_cluster(options: argparse.Namespace) -> None:
 
 
 def _workload(options: argparse.Namespace) -> int:
-    from alto_sim.recipe import AtLoad, Recipe
+    from alto_sim.workloads.recipe import AtLoad, Recipe
 
     gap = options.gap
     if gap is None:
@@ -200,7 +200,7 @@ def _print_seeds(results: "Sequence[Result]", options: argparse.Namespace) -> in
 
 
 def _gpus(text: str) -> int:
-    from alto_sim.hardware import MOST_GPUS
+    from alto_sim.machines.hardware import MOST_GPUS
 
     number = count(text)
     if number > MOST_GPUS:

@@ -21,8 +21,8 @@ from alto_policy.types import Job, JobId, Task, TaskId
 from alto_runs.directory import RunDirectory, read_run_log, runs_below
 from alto_runs.search import PAPER_GRID, configurations, numbered_jobs
 from alto_runs.study import load_study
-from alto_sim.curves import Losses
-from alto_sim.curves_generated import DEFAULT_SHAPE, GeneratedCurves, Shape
+from alto_sim.curves.generated import DEFAULT_SHAPE, GeneratedCurves, Shape
+from alto_sim.curves.losses import Losses
 from experiments.same_task import by_task, is_repeated, name_of, seed_of
 
 __all__ = [
@@ -242,7 +242,7 @@ def _is_whole(job: Job, reports: Sequence[LossReported]) -> bool:
 def generated_sets(
     count: int, *, first_seed: int = 0, shape: Shape = DEFAULT_SHAPE
 ) -> tuple[CurveSet, ...]:
-    """The paper's grid of 60 jobs on as many tasks of the generator (`alto_sim.curves_generated`).
+    """The paper's grid of 60 jobs on as many tasks of the generator (`alto_sim.curves.generated`).
 
     The seeds are `first_seed` and the next ones.
     """

@@ -27,7 +27,8 @@ from alto_runs.costs.step_profile import StepProfile
 from alto_runs.history import RunHistory, follow
 from alto_runs.profile import read_profile, shipped_profile
 from alto_sim.simulate import play
-from alto_sim.workload import Workload, recorded
+from alto_sim.workloads.from_logs import recorded
+from alto_sim.workloads.workload import Workload
 from experiments.fidelity_sources import Others, Source, others_of
 from experiments.real_runs import Recording, judged_and_known, read_recording
 from experiments.recordings import MODEL

@@ -13,7 +13,7 @@ from statistics import median
 from alto_policy.events import ExecutorUp
 from alto_runs.costs.shapes import shape_of
 from alto_runs.executor_work import EvaluationWork, TrainingWork, Work
-from alto_sim.overheads import Overheads
+from alto_sim.times.overheads import Overheads
 from experiments.real_runs import Recording
 
 __all__ = ["Size", "carried", "size_of", "sized"]

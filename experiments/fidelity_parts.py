@@ -17,11 +17,11 @@ from pathlib import Path
 from alto_policy.types import TaskId
 from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork
 from alto_runs.history import follow
-from alto_sim.calibrate_replays import fit_replays, recordings_of, seconds_of
-from alto_sim.calibrate_rounds import firsts_of, fit_rounds
-from alto_sim.overheads import Leaving
-from alto_sim.step_time import StepTime
-from alto_sim.workload import Workload
+from alto_sim.calibration.evaluations import firsts_of, fit_rounds
+from alto_sim.calibration.replays import fit_replays, recordings_of, seconds_of
+from alto_sim.times.overheads import Leaving
+from alto_sim.times.step_time import StepTime
+from alto_sim.workloads.workload import Workload
 from experiments.fidelity import played, predicted
 from experiments.fidelity_sources import Others, Source, others_of
 from experiments.real_runs import Recording, judged_and_known, read_recording

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from alto_sim.calibrate import Fitted
-from alto_sim.overheads import Overheads
-from alto_sim.step_time import StepTime
-from alto_sim.workload import learnt
+from alto_sim.calibration.fitted import Fitted
+from alto_sim.calibration.runs import learnt
+from alto_sim.times.overheads import Overheads
+from alto_sim.times.step_time import StepTime
 from experiments.fidelity_carried import Size, carried, size_of, sized
 from experiments.real_runs import Recording
 

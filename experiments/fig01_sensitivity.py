@@ -27,7 +27,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of, tell_values
-from alto_sim.curves_fit import read_sweep
+from alto_sim.curves.fit import read_sweep
 from experiments.curve_sets import RECORDED, by_seed, origins, recorded_sets, shown_sets
 from experiments.exhibit import Exhibit, Table, Verdict
 from experiments.same_task import by_task, mean_of_known, name_of, seed_of, spread_of, told_seeds

@@ -50,11 +50,11 @@ from alto_runs.metrics import Metrics, measure
 from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, figure_of
 from alto_runs.search import numbered_jobs
-from alto_sim.backend import SimBackend
-from alto_sim.curves_generated import GeneratedCurves
-from alto_sim.generator import PAPER_MIX, Search
-from alto_sim.hardware import gpus_of
-from alto_sim.workload import DEFAULT_LATENCIES, Workload
+from alto_sim.cluster.backend import SimBackend
+from alto_sim.curves.generated import GeneratedCurves
+from alto_sim.machines.hardware import gpus_of
+from alto_sim.workloads.generator import PAPER_MIX, Search
+from alto_sim.workloads.workload import DEFAULT_LATENCIES, Workload
 from experiments.exhibit import Exhibit, Table, Verdict
 
 __all__ = ["BARS", "Bar", "exhibit", "expected_exits", "makespan_of", "tasks_of"]

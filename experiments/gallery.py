@@ -89,7 +89,7 @@ print them.
 | kept | jobs that go on after the warm-up |
 | regret | how much higher the winner's best validation loss is than the best of the full grid |
 | recorded | losses of a search that was really trained, with its log committed |
-| *generated* | losses that nobody trained, drawn by `alto_sim.curves_generated` |
+| *generated* | losses that nobody trained, drawn by `alto_sim.curves.generated` |
 
 Generated final losses are fitted to 548 real runs; the way there is an assumption.
 

@@ -29,11 +29,11 @@ from alto_runs.history import Follower
 from alto_runs.metrics import measure
 from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of, tell_values
-from alto_sim.backend import SimBackend
-from alto_sim.curves_generated import GeneratedCurves
-from alto_sim.generator import PAPER_MIX, DataSize, Poisson, TaskMix, arrivals_at_load
-from alto_sim.hardware import gpus_of
-from alto_sim.workload import DEFAULT_LATENCIES, Workload
+from alto_sim.cluster.backend import SimBackend
+from alto_sim.curves.generated import GeneratedCurves
+from alto_sim.machines.hardware import gpus_of
+from alto_sim.workloads.generator import PAPER_MIX, DataSize, Poisson, TaskMix, arrivals_at_load
+from alto_sim.workloads.workload import DEFAULT_LATENCIES, Workload
 from experiments.exhibit import Exhibit, Table, Verdict
 
 __all__ = ["exhibit", "mean_slowdown"]

@@ -22,8 +22,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of
-from alto_sim.curves_fit import LandscapeFit, fit_landscape, read_sweep
-from alto_sim.curves_generated import DEFAULT_SHAPE, Shape
+from alto_sim.curves.fit import LandscapeFit, fit_landscape, read_sweep
+from alto_sim.curves.generated import DEFAULT_SHAPE, Shape
 from experiments.curve_sets import (
     RECORDED,
     Array,

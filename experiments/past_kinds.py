@@ -31,11 +31,12 @@ from alto_runs.costs.kinds import KindDurations
 from alto_runs.history import Follower
 from alto_runs.metrics import measure
 from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of
-from alto_sim.backend import SimBackend
-from alto_sim.nodes import Nodes
-from alto_sim.placed import placed
-from alto_sim.recipe import AtLoad, Recipe
-from alto_sim.workload import DEFAULT_LATENCIES, Workload, synthetic
+from alto_sim.cluster.backend import SimBackend
+from alto_sim.machines.nodes import Nodes
+from alto_sim.workloads.from_logs import synthetic
+from alto_sim.workloads.placed import placed
+from alto_sim.workloads.recipe import AtLoad, Recipe
+from alto_sim.workloads.workload import DEFAULT_LATENCIES, Workload
 from experiments.exhibit import Cell, Exhibit, Table, Verdict
 
 __all__ = ["BARS", "CLUSTER", "Bar", "Fared", "exhibit", "fared", "jain", "workload_of"]

@@ -31,13 +31,13 @@ from alto_runs.history import Follower
 from alto_runs.metrics import measure
 from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of
-from alto_sim.backend import SimBackend
-from alto_sim.belief import Belief, BelievedCosts
-from alto_sim.conditions import Conditions, PlacementRule, believed
-from alto_sim.curves_generated import GeneratedCurves
-from alto_sim.generator import PAPER_MIX, DataSize, Poisson, TaskMix, generate
-from alto_sim.hardware import gpus_of
-from alto_sim.workload import Workload, profiled
+from alto_sim.cluster.backend import SimBackend
+from alto_sim.conditions.belief import Belief, BelievedCosts
+from alto_sim.conditions.file import Conditions, PlacementRule, believed
+from alto_sim.curves.generated import GeneratedCurves
+from alto_sim.machines.hardware import gpus_of
+from alto_sim.workloads.generator import PAPER_MIX, DataSize, Poisson, TaskMix, generate
+from alto_sim.workloads.workload import Workload, profiled
 from experiments.exhibit import Exhibit, Table, Verdict
 
 __all__ = ["Times", "exhibit", "times"]

@@ -20,9 +20,9 @@ from alto_policy.runlog import Entry
 from alto_policy.types import Job, Task
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.profile import read_profile, shipped_profile
-from alto_sim.backend import SimBackend
-from alto_sim.hardware import gpus_of
-from alto_sim.workload import DEFAULT_LATENCIES, Workload
+from alto_sim.cluster.backend import SimBackend
+from alto_sim.machines.hardware import gpus_of
+from alto_sim.workloads.workload import DEFAULT_LATENCIES, Workload
 from experiments.curve_sets import CurveSet, TableCurves
 from experiments.table_backend import Arrival
 from experiments.tuner_results import Result, judged_on_others, read_results

@@ -36,13 +36,15 @@ from alto_runs.costs.durations import TaskDurations
 from alto_runs.costs.kinds import KindDurations
 from alto_runs.cpsat import CpSat
 from alto_runs.garbage import uncollected
-from alto_sim.backend import SimBackend
-from alto_sim.generator import PAPER_MIX, Poisson, generate
-from alto_sim.hardware import gpus_of
-from alto_sim.importers import AT_ONCE, read_trace, rigid
-from alto_sim.nodes import Nodes
-from alto_sim.placed import placed
-from alto_sim.workload import Workload, synthetic
+from alto_sim.cluster.backend import SimBackend
+from alto_sim.importers import read_trace
+from alto_sim.machines.hardware import gpus_of
+from alto_sim.machines.nodes import Nodes
+from alto_sim.workloads.from_logs import synthetic
+from alto_sim.workloads.generator import PAPER_MIX, Poisson, generate
+from alto_sim.workloads.placed import placed
+from alto_sim.workloads.rigid import AT_ONCE, rigid
+from alto_sim.workloads.workload import Workload
 
 PHILLY = Path("traces/philly/philly_82k.csv.gz")
 PEERS = (

@@ -4,15 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from alto_runs.errors import UserError
+from alto_sim.csv_rows import read_columns
 from alto_sim.importers.alibaba import PAI_2023_COLUMNS, read_pai_2020, read_pai_2023
 from alto_sim.importers.canonical import COLUMNS, read_canonical
 from alto_sim.importers.philly import read_philly
-from alto_sim.importers.rigid import AT_ONCE, rigid
 from alto_sim.importers.slurm import ACME_COLUMNS, HELIOS_COLUMNS, read_acme, read_helios
-from alto_sim.importers.table import read_columns
 from alto_sim.importers.trace import Trace, TraceJob
 
-__all__ = ["AT_ONCE", "Trace", "TraceJob", "is_cluster_trace", "read_trace", "rigid"]
+__all__ = ["Trace", "TraceJob", "is_cluster_trace", "read_trace"]
 
 _TABLES: tuple[tuple[str, tuple[str, ...], Callable[[Path], Trace]], ...] = (
     ("canonical", COLUMNS, read_canonical),

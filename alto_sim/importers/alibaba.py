@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 from alto_runs.errors import UserError
-from alto_sim.importers.table import read_rows
+from alto_sim.csv_rows import read_rows
 from alto_sim.importers.trace import Sieve, Trace, TraceJob
 
 __all__ = ["PAI_2023_COLUMNS", "read_pai_2020", "read_pai_2023"]

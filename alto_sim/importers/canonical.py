@@ -3,7 +3,7 @@
 from pathlib import Path
 from sys import intern
 
-from alto_sim.importers.table import read_rows
+from alto_sim.csv_rows import read_rows
 from alto_sim.importers.trace import Sieve, Trace, TraceJob
 
 __all__ = ["COLUMNS", "read_canonical"]

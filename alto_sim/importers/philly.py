@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from alto_runs.errors import UserError
-from alto_sim.importers.table import open_text, seconds_of
+from alto_sim.csv_rows import open_text, seconds_of
 from alto_sim.importers.trace import Sieve, Trace, TraceJob
 
 __all__ = ["read_philly"]

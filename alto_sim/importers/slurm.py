@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alto_sim.importers.table import read_rows
+from alto_sim.csv_rows import read_rows
 from alto_sim.importers.trace import Sieve, Trace, TraceJob
 
 __all__ = ["ACME_COLUMNS", "HELIOS_COLUMNS", "read_acme", "read_helios"]

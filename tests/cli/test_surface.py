@@ -75,7 +75,7 @@ VERBS = {
 ALONE = """
 import sys
 import alto_cli
-import alto_sim.seeds, alto_sim.recipe, alto_runs.export, alto_runs.costs.check
+import alto_sim.seeds, alto_sim.workloads.recipe, alto_runs.export, alto_runs.costs.check
 import alto_runs.replaying, alto_runs.report.page
 import alto_service.serving, alto_service.app, alto_service.client
 heavy = {"torch", "transformers", "triton", "ray", "ortools"} & set(sys.modules)

@@ -17,7 +17,7 @@ from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import Study
 from alto_sim.simulate import play
-from alto_sim.workload import recorded
+from alto_sim.workloads.from_logs import recorded
 from tests.cluster.six_tasks import six_tasks
 from tests.cluster.trouble import free_gpus
 from tests.tune.same import assert_same_outcome

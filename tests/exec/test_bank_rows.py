@@ -13,7 +13,7 @@ from alto_exec.residence import Resident
 from alto_exec.seating import Seating, Space
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Hyperparameters, Job, JobId
-from alto_sim.bank_rows import BankRows
+from alto_sim.cluster.bank_rows import BankRows
 
 JOBS = [
     Job(

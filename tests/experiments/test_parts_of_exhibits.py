@@ -6,7 +6,7 @@ import pytest
 
 from alto_policy.types import Hyperparameters
 from alto_runs.profile import GangRow, read_profile, shipped_profile
-from alto_sim.curves_generated import Shape
+from alto_sim.curves.generated import Shape
 from experiments.curve_sets import TableCurves, generated_sets, recorded_sets
 from experiments.fig01_sensitivity import spread
 from experiments.fig03_batch_size import best_by_batch, holds_claim

@@ -2,7 +2,7 @@
 
 import pytest
 
-from alto_sim.nodes import Nodes
+from alto_sim.machines.nodes import Nodes
 from experiments.past_kinds import BARS, CLUSTER, fared, jain, workload_of
 
 

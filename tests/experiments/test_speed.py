@@ -9,7 +9,7 @@ from alto_runs.profile import Direction, KernelRow, StepRow
 from experiments.bf16_spread import apart, no_larger
 from experiments.table2_kernels import ratios, side_by_side
 from experiments.throughput_curve import Point, points_of
-from tests.sim.profiles import MACHINE, step_row
+from tests.runs.costs.profiles import MACHINE, step_row
 
 SMALL = shape_of("SmolLM2-135M")
 MEASURED = replace(MACHINE, commit="abc")

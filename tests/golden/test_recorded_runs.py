@@ -16,7 +16,7 @@ from alto_runs.leaderboard import leaderboard_json, rank_jobs
 from alto_runs.replaying import replay_run
 from alto_runs.study import load_study
 from alto_sim.simulate import play
-from alto_sim.workload import recorded
+from alto_sim.workloads.from_logs import recorded
 
 ROOT = Path(__file__).parents[2] / "traces"
 RUNS = [str(folder.relative_to(ROOT)) for folder in runs_below(ROOT)]

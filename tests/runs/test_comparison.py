@@ -22,12 +22,12 @@ from alto_runs.report.side_by_side import group_runs, regrets
 from alto_runs.report.usage import draw_usage
 from alto_runs.result import Result
 from alto_runs.schedule import measure_usage
-from alto_sim.curves import Losses
+from alto_sim.curves.losses import Losses
 from alto_sim.simulate import simulate
-from alto_sim.step_time import StepTime
-from alto_sim.workload import Workload
+from alto_sim.times.step_time import StepTime
+from alto_sim.workloads.workload import Workload
+from tests.runs.costs.profiles import ROOMY
 from tests.sim.cases import NOW, gpus, job
-from tests.sim.profiles import ROOMY
 
 ALTO = AltoSettings(warmup=0.1)
 

@@ -14,11 +14,11 @@ from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
 from alto_runs.history import Outcome, RunHistory, follow
 from alto_runs.leaderboard import rank_jobs
 from alto_runs.metrics import TaskMetrics, measure
-from alto_sim.curves_generated import GeneratedCurves
-from alto_sim.latencies import Latencies
+from alto_sim.curves.generated import GeneratedCurves
+from alto_sim.machines.latencies import Latencies
 from alto_sim.simulate import play
-from alto_sim.step_time import StepTime
-from alto_sim.workload import Workload
+from alto_sim.times.step_time import StepTime
+from alto_sim.workloads.workload import Workload
 from tests.runs.cases import gpus, log_of
 
 # A job takes as many bytes as its batch size: one of 16 does not fit.

@@ -23,12 +23,12 @@ from alto_policy.memory import MemoryModel
 from alto_policy.runlog import Entry
 from alto_policy.types import Gpu, GpuId, Hyperparameters, Job, JobId, Task, TaskId
 from alto_policy.view import ClusterView, Policy
-from alto_sim.backend import SimBackend
-from alto_sim.curves import LossCurves, Losses
-from alto_sim.latencies import Latencies
-from alto_sim.overheads import NO_OVERHEADS, Overheads
-from alto_sim.step_time import StepTime
-from alto_sim.workload import Workload
+from alto_sim.cluster.backend import SimBackend
+from alto_sim.curves.losses import LossCurves, Losses
+from alto_sim.machines.latencies import Latencies
+from alto_sim.times.overheads import NO_OVERHEADS, Overheads
+from alto_sim.times.step_time import StepTime
+from alto_sim.workloads.workload import Workload
 
 __all__ = [
     "MEMORY",

@@ -13,10 +13,10 @@ from alto_runs.errors import UserError
 from alto_runs.history import Outcome
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
-from alto_sim.belief import BelievedCosts
-from alto_sim.conditions import read_conditions
-from alto_sim.load import load_workload
+from alto_sim.conditions.belief import BelievedCosts
+from alto_sim.conditions.file import read_conditions
 from alto_sim.seeds import Simulation
+from alto_sim.workloads.loading import load_workload
 from tests.sim.cases import job, task
 
 ROWS = [(f"j{i}", 0, 100 + 10 * i, 2) for i in range(8)]

@@ -6,7 +6,9 @@ import pytest
 HEAVY = ("torch", "transformers", "pandas", "matplotlib", "pyarrow", "triton", "ray", "pydantic")
 
 
-@pytest.mark.parametrize("module", ["alto_sim.simulate", "alto_sim.load", "alto_sim.importers"])
+@pytest.mark.parametrize(
+    "module", ["alto_sim.simulate", "alto_sim.workloads.loading", "alto_sim.importers"]
+)
 def test_the_simulator_starts_without_heavy_libraries(module: str) -> None:
     script = f"import sys, {module}; print(*(name for name in {HEAVY} if name in sys.modules))"
     told = subprocess.run(

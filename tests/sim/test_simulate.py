@@ -16,11 +16,13 @@ from alto_policy.view import ClusterView, Policy
 from alto_runs.directory import LogWriter, read_run_log
 from alto_runs.errors import UserError
 from alto_runs.summary import print_summary, stdout_console
-from alto_sim.curves_generated import GeneratedCurves
-from alto_sim.importers import AT_ONCE, Trace, TraceJob, rigid
+from alto_sim.curves.generated import GeneratedCurves
+from alto_sim.importers import Trace, TraceJob
 from alto_sim.simulate import simulate
-from alto_sim.step_time import StepTime
-from alto_sim.workload import Workload, recorded
+from alto_sim.times.step_time import StepTime
+from alto_sim.workloads.from_logs import recorded
+from alto_sim.workloads.rigid import AT_ONCE, rigid
+from alto_sim.workloads.workload import Workload
 from tests.sim.cases import MEMORY, NOW, gpus, job, task
 
 TASK = task("t", [job(f"t{i}", 40, 20, batch_size=1 + i % 4) for i in range(16)])

@@ -13,8 +13,8 @@ from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.sjf import SjfSettings
 from alto_policy.sharing import Claim, Way, max_min
-from alto_sim.recipe import Recipe
 from alto_sim.seeds import Simulation
+from alto_sim.workloads.recipe import Recipe
 
 RECORDED = Path("traces/recorded/ropes-alto")
 CONDITIONS = """\

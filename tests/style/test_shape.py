@@ -18,10 +18,8 @@ GROWN = {"Records": 14}  # past the budget, one method for each question: not on
 # choice to make, not an accident: a rule that is written twice drifts apart.
 SHARED_NAMES = {
     "attention.py": "the operation, and its way into a model",
-    "rigid.py": "jobs of a cluster's trace: as a workload, and as they are read",
+    "rigid.py": "jobs of a cluster's trace: as a workload, and on their GPUs",
     "backend.py": "simulated and real",
-    "curves.py": "of the simulator's losses, and of the report",
-    "load.py": "workloads, and models",
     "memory.py": "the model, and its measurement",
     "records.py": "of the ledger, and of data files",
     "samples.py": "tokens, and a figure of the report",

@@ -28,9 +28,9 @@ from alto_runs.history import Outcome
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import load_study, resolved_yaml
-from alto_sim.load import load_workload
 from alto_sim.simulate import play
-from alto_sim.workload import recorded
+from alto_sim.workloads.from_logs import recorded
+from alto_sim.workloads.loading import load_workload
 from tests.tune.same import assert_same_values
 from tests.tune.small_study import small_study
 

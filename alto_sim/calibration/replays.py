@@ -1,0 +1,168 @@
+"""Learns from what executors told how long passes take that are recorded and replayed."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median, median_low
+
+from alto_policy.types import TaskId
+from alto_runs.executor_work import TrainingWork
+from alto_sim.calibration.least_squares import LEAST_SECONDS, weighed
+from alto_sim.times.overheads import size_class
+from alto_sim.times.step_time import Computed, RowTimes, StepTime
+
+__all__ = ["Replays", "fit_replays", "launched_sizes", "recordings_of", "seconds_of"]
+
+_ONCE = 2  # passes until one is replayed
+_FILLING = [1 << power for power in range(9, 15)]  # rows, of which one bends the times best
+
+
+@dataclass(frozen=True, slots=True)
+class Replays:
+    times: StepTime
+    recording: float  # seconds of each
+    compiling: float  # of all that are recorded first
+    launched_pass: float  # more than of as many rows, of each that is too large to be recorded
+
+
+def fit_replays(
+    runs: Sequence[Sequence[TrainingWork]],
+    longest: Mapping[TaskId, int],
+    told: Sequence[Sequence[Computed]] = (),
+) -> Replays:
+    """A replay takes as long as what was recorded. Most recordings take about as long; what the
+    first of a run take more is the compilation of kernels, which most runs find on the disk. What
+    each row of all runs computed may be `told`."""
+    known: Sequence[Sequence[Computed | None]] = told or [[None] * len(run) for run in runs]
+    counts = [recordings_of(run) for run in runs]
+    rows = [
+        list(zip(run, of_run, computed, strict=True))
+        for run, of_run, computed in zip(runs, counts, known, strict=True)
+    ]
+    everything = [(row, computed) for of_run in rows for row, _, computed in of_run]
+    launched = [launched_sizes(run) if told else () for run in runs]
+    steady = [
+        (row, computed)
+        for of_run, sizes in zip(rows, launched, strict=True)
+        for row, n, computed in of_run
+        if not n and _size(row) not in sizes
+    ]
+    steady = steady or everything
+    times = min(
+        (_with_bend(steady, longest, filling) for filling in _FILLING),
+        key=lambda times: math.fsum(_missed(*row, longest, times) for row in steady),
+    )
+    more = [
+        [
+            (row.seconds - seconds_of(row, longest, times, computed), count)
+            for row, count, computed in of_run
+            if count
+        ]
+        for of_run in rows
+    ]
+    each = [seconds / count for of_run in more for seconds, count in of_run]
+    recording = max(0.0, median(each or [0.0]))
+    first = [of_run[0] for of_run in more if of_run]
+    compiling = median_low([seconds - recording * count for seconds, count in first] or [0.0])
+    beyond = [
+        (row.seconds - seconds_of(row, longest, times, computed)) / row.passes
+        for of_run, sizes in zip(rows, launched, strict=True)
+        for row, _, computed in of_run
+        if _size(row) in sizes
+    ]
+    return Replays(times, recording, max(0.0, compiling), max(0.0, fmean(beyond or [0.0])))
+
+
+def recordings_of(rows: Sequence[TrainingWork]) -> list[float]:
+    """In each of the rows of a run. Of a new size the first pass is launched as ever, and the
+    second one recorded; sizes that are never recorded are launched always."""
+    launched = launched_sizes(rows)
+    return [0 if _size(row) in launched else (row.passes - row.replayed) / 2 for row in rows]
+
+
+def launched_sizes(rows: Sequence[TrainingWork]) -> set[int]:
+    """Classes of passes that came again and were never replayed."""
+    passes: Counter[int] = Counter()
+    for row in rows:
+        passes[_size(row)] += row.passes
+    replayed = {_size(row) for row in rows if row.replayed}
+    return {size for size, count in passes.items() if count > _ONCE} - replayed
+
+
+def _size(row: TrainingWork) -> int:
+    return size_class(row.tokens / row.passes)
+
+
+def _with_bend(
+    rows: Sequence[tuple[TrainingWork, Computed | None]],
+    longest: Mapping[TaskId, int],
+    filling: int,
+) -> StepTime:
+    """Where so many rows fill the GPU. Data sets of one length tell nothing of lengths."""
+    is_told = len({longest.get(row.task, 0) for row, _ in rows}) > 1
+    work = []
+    for row, known in rows:
+        computed = known or _plain(row)
+        length = row.passes * longest.get(row.task, 0) if is_told and known is None else 0.0
+        beyond = (n * max(0.0, each - filling) for each, n in computed.rows.items())
+        work.append(
+            (
+                row.passes,
+                math.fsum(passes * each for each, passes in computed.rows.items()),
+                math.fsum(beyond),
+                row.tokens,
+                row.passes * row.ranks,
+                length,
+                computed.places,
+                computed.longest,
+                computed.sequences,
+                computed.walked,
+            )
+        )
+    found = weighed(work, [row.seconds for row, _ in rows])
+    per_pass, per_row, per_row_beyond, per_token, per_rank, per_length, *others = found
+    per_place, per_longest, per_sequence, per_walked = others
+    return StepTime(
+        per_pass=per_pass,
+        per_token=per_token,
+        per_evaluation=0.0,
+        per_rank=per_rank,
+        per_length=per_length,
+        rows=RowTimes(
+            per_row=per_row,
+            per_row_beyond=per_row_beyond,
+            filling=filling,
+            per_place=per_place,
+            per_longest=per_longest,
+            per_sequence=per_sequence,
+            per_walked=per_walked,
+        ),
+    )
+
+
+def seconds_of(
+    row: TrainingWork,
+    longest: Mapping[TaskId, int],
+    times: StepTime,
+    computed: Computed | None = None,
+) -> float:
+    """Seconds of the passes by these times."""
+    assert times.rows is not None
+    of_passes = times.per_pass + times.per_rank * row.ranks
+    of_passes += times.per_length * longest.get(row.task, 0)
+    of_rows = times.rows.of(computed or _plain(row))
+    return row.passes * of_passes + of_rows + times.per_token * row.tokens
+
+
+def _missed(
+    row: TrainingWork, computed: Computed | None, longest: Mapping[TaskId, int], times: StepTime
+) -> float:
+    missed = row.seconds - seconds_of(row, longest, times, computed)
+    return missed**2 / max(row.seconds, LEAST_SECONDS)
+
+
+def _plain(row: TrainingWork) -> Computed:
+    """By rows alone: passes that are launched compute their own tokens."""
+    launched = row.tokens * (1 - row.replayed / row.passes)
+    return Computed(rows={(row.replayed_rows + launched) / row.passes: row.passes})

@@ -1,0 +1,63 @@
+"""Learns from the logs of runs, and from what their executors told, how long all of it takes."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+
+from alto_policy.events import TaskArrived
+from alto_policy.runlog import RunLog
+from alto_policy.types import Task, TaskId
+from alto_runs.executor_work import Work
+from alto_runs.history import follow
+from alto_runs.versions import TRAINING_CODE
+from alto_sim.calibration.between import Told, seconds_to_leave, seconds_to_start, stops_of_paused
+from alto_sim.calibration.fitted import Fitted
+from alto_sim.calibration.reports import fit
+from alto_sim.calibration.told import fit_work, trained_beside
+from alto_sim.times.step_time import Computed
+
+__all__ = ["learnt"]
+
+
+def learnt(
+    *runs: tuple[RunLog, Sequence[Work]],
+    pairs: Collection[TaskId] = (),
+    computed: Sequence[Sequence[Computed]] = (),
+) -> Fitted:
+    """Times fitted to runs of one machine together; several have to tell of their work. Some of
+    their tasks may train on `pairs`, and what the passes of each run computed may be known."""
+    tasks = [task for log, _ in runs for task in _tasks(log)]
+    longest = {task.id: task.max_length for task in tasks}
+    told = fit_work(
+        *(work for _, work in runs),
+        longest=longest,
+        means={task.id: task.mean_length for task in tasks if task.tokens is not None},
+        pairs=pairs,
+        computed=computed,
+    )
+    if told is None:
+        ((log, _),) = runs
+        return fit(log.entries)
+    followed = [
+        Told(follow(log), work, trained_beside(work, told, longest, known), stops_of_paused(log))
+        for (log, work), known in zip(runs, computed or [()] * len(runs), strict=True)
+    ]
+    are_old = any(_waits_for_pauses(log) for log, _ in runs)
+    report, leaving = seconds_to_leave(*followed, waits_for_pauses=are_old)
+    launch, launch_beside = seconds_to_start(*followed)
+    between = replace(
+        told.overheads,
+        launch=launch,
+        launch_beside=launch_beside,
+        leaving=leaving,
+        report=report,
+    )
+    return replace(told, overheads=between)
+
+
+def _tasks(log: RunLog) -> Iterator[Task]:
+    return (entry.event.task for entry in log.entries if isinstance(entry.event, TaskArrived))
+
+
+def _waits_for_pauses(log: RunLog) -> bool:
+    """Until what pauses is on disk, as executors did before they told the code that trains."""
+    return log.header is not None and TRAINING_CODE not in dict(log.header.made_by)

@@ -1,0 +1,391 @@
+from dataclasses import replace
+
+import pytest
+
+from alto_policy.decisions import Decision, ExitReason, Launch, Pause, Stop, StopExecutor
+from alto_policy.events import ExecutorDown
+from alto_policy.policies import build
+from alto_policy.policies.alto import AltoSettings
+from alto_policy.policies.fifo import FifoSettings
+from alto_policy.policies.sequential import SequentialSettings
+from alto_policy.runlog import Entry, Header, RunLog
+from alto_policy.types import GpuId, Job, JobId, TaskId
+from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
+from alto_runs.history import ExecutorSpan, follow
+from alto_sim.calibration.between import (
+    Beside,
+    Told,
+    seconds_to_leave,
+    seconds_to_start,
+    stops_of_paused,
+)
+from alto_sim.calibration.fitted import Fitted
+from alto_sim.calibration.replays import recordings_of
+from alto_sim.calibration.reports import fit
+from alto_sim.calibration.told import fit_work
+from alto_sim.curves.losses import Losses
+from alto_sim.times.overheads import NO_OVERHEADS, Leaving
+from alto_sim.times.step_time import DEFAULT_STEP_TIME, RowTimes, StepTime, forward_passes
+from tests.sim.cases import NOW, Flat, Scripted, gpus, job, play, sim, task
+
+TRUE = StepTime(per_pass=0.5, per_token=0.25, per_evaluation=2.0)
+JOBS = [job(f"j{i}", 40, 10, batch_size=2 ** (i % 4)) for i in range(12)]
+
+TASK = task("t", JOBS)
+
+
+def log(settings: AltoSettings | FifoSettings | SequentialSettings) -> list[Entry]:
+    return play(build(settings), sim(JOBS, step_time=TRUE))
+
+
+def test_alone_each_job_tells_the_exact_times() -> None:
+    found = fit(log(SequentialSettings())).step_time
+    assert found.per_pass == pytest.approx(TRUE.per_pass)
+    assert found.per_token == pytest.approx(TRUE.per_token)
+    assert found.per_evaluation == pytest.approx(TRUE.per_evaluation)
+
+
+@pytest.mark.parametrize("settings", [AltoSettings(keep=0.5, warmup=0.3), FifoSettings()])
+def test_a_run_is_as_long_when_simulated_with_its_own_times(
+    settings: AltoSettings | FifoSettings,
+) -> None:
+    first = log(settings)
+    again = play(build(settings), sim(JOBS, step_time=fit(first).step_time))
+    assert again[-1].event.t == pytest.approx(first[-1].event.t, rel=0.01)
+
+
+def test_too_little_to_learn_from() -> None:
+    assert fit(log(SequentialSettings())[:8]) == Fitted(DEFAULT_STEP_TIME, NO_OVERHEADS)
+
+
+def test_time_between_two_stays_teaches_nothing() -> None:
+    """One job, paused at its boundary: the passes and evaluations of its stretches are alike."""
+    alone = play(build(AltoSettings(keep=1.0, warmup=0.2)), sim(JOBS[:1], step_time=TRUE))
+    found = fit(alone).step_time
+    seconds = found.pass_seconds(JOBS[:1], TASK) * 4 + found.per_evaluation
+    assert seconds == pytest.approx(TRUE.pass_seconds(JOBS[:1], TASK) * 4 + TRUE.per_evaluation)
+
+
+BENT = StepTime(
+    per_pass=0.5,
+    per_token=0.0005,
+    per_evaluation=0.0,
+    per_rank=0.01,
+    rows=RowTimes(per_row=0.001, per_row_beyond=0.002, filling=4096),
+)
+
+
+def replayed(rows: int, ranks: int, passes: int = 10, more: float = 0.0) -> TrainingWork:
+    """Passes of half as many tokens, or a quarter; those that take more time are two that were not
+    replayed, of as many tokens."""
+    launched = 2 if more else 0
+    tokens = passes * rows // (1 if launched else 2 if ranks == 8 else 4)
+    times = BENT.rows
+    assert times is not None
+    return TrainingWork(
+        task=TASK.id,
+        jobs=1,
+        ranks=ranks,
+        passes=passes,
+        replayed=passes - launched,
+        replayed_rows=(passes - launched) * rows,
+        tokens=tokens,
+        seconds=passes * (0.5 + times.seconds(rows) + 0.01 * ranks) + 0.0005 * tokens + more,
+    )
+
+
+STEADY = [replayed(rows, ranks) for rows in (512, 2048, 8192, 20_480) for ranks in (8, 64)]
+
+
+def test_a_replay_takes_as_long_as_what_was_recorded() -> None:
+    """However few tokens it has; rows beyond those that fill a GPU take longer."""
+    found = fit_work([*STEADY, replayed(8192, 8, more=6.0)])
+    assert found is not None
+    assert found.step_time.rows is not None
+    assert BENT.rows is not None
+    assert found.step_time.rows.filling == 4096
+    assert found.step_time.rows.per_row == pytest.approx(0.001)
+    assert found.step_time.rows.per_row_beyond == pytest.approx(0.002)
+    assert found.step_time.per_rank == pytest.approx(0.01)
+    assert found.step_time.per_token == pytest.approx(0.0005)
+    assert found.step_time.per_pass == pytest.approx(0.5)
+    assert (found.overheads.recording, found.overheads.compiling) == pytest.approx((6.0, 0.0))
+
+
+def test_compilation_is_what_most_recordings_do_not_take() -> None:
+    """The least that one of the runs compiled: others ran on a cold machine."""
+    few = [*STEADY, *(replayed(8192, 8, more=more) for more in (10.0, 3.0, 3.0))]
+    much = [*STEADY, *(replayed(8192, 8, more=more) for more in (60.0, 3.0, 3.0))]
+    for runs, compiling in (((few,), 7.0), ((much,), 57.0), ((much, few), 7.0)):
+        found = fit_work(*runs)
+        assert found is not None
+        assert found.overheads.recording == pytest.approx(3.0)
+        assert found.overheads.compiling == pytest.approx(compiling)
+
+
+def test_sizes_that_are_never_recorded_take_as_long_as_their_tokens() -> None:
+    times = BENT.rows
+    assert times is not None
+    more = 0.0005 * 10 * 20_480 * 3 / 4
+    launched = replace(
+        STEADY[-1],
+        replayed=0,
+        replayed_rows=0,
+        tokens=10 * 20_480,
+        seconds=STEADY[-1].seconds + more,
+    )
+    found = fit_work([*STEADY[:-2], launched])
+    assert found is not None
+    assert found.step_time.rows is not None
+    assert found.step_time.rows.seconds(20_480) == pytest.approx(times.seconds(20_480))
+    assert found.overheads.recording == 0
+
+
+def test_passes_that_are_launched_again_and_again_are_no_recordings() -> None:
+    """However few of them a row tells of; and their runs, whose memory is full, are set apart."""
+    launched = replace(STEADY[-1], passes=1, replayed=0, replayed_rows=0, tokens=90_000)
+    plain: list[Work] = [*STEADY, evaluated(2.0), evaluated(2.0), evaluated(2.0)]
+    full: list[Work] = [
+        *STEADY,
+        launched,
+        *(each for _ in range(4) for each in (launched, evaluated(6.0))),
+    ]
+    assert recordings_of([*STEADY, launched, launched]) == [*[0.0] * len(STEADY), 0.5, 0.5]
+    assert set(recordings_of([row for row in full if isinstance(row, TrainingWork)])) == {0.0}
+    found, alone = fit_work(plain, full), fit_work(plain)
+    assert found is not None
+    assert alone is not None
+    assert found.step_time.rows == alone.step_time.rows
+    assert found.step_time.per_evaluated_token == alone.step_time.per_evaluated_token
+    assert found.overheads.first_round == alone.overheads.first_round
+    assert fit_work(full) != alone
+
+
+def evaluated(seconds: float) -> EvaluationWork:
+    return EvaluationWork(task=TASK.id, jobs=1, first_reports=0, tokens=100, seconds=seconds)
+
+
+def test_what_executors_told_is_fitted_and_first_times_are_set_apart() -> None:
+    passes = [(1000, 10, 8.0), (100, 20, 0.0), (1000, 5, 0.0), (100, 40, 0.0), (3000, 4, 4.0)]
+    rows: list[Work] = [
+        TrainingWork(
+            task=TASK.id,
+            jobs=1,
+            ranks=8,
+            passes=times,
+            tokens=times * tokens,
+            seconds=times * (0.5 + 0.25 * tokens) + more,
+        )
+        for tokens, times, more in passes
+    ]
+    rows += [
+        EvaluationWork(
+            task=TASK.id,
+            jobs=jobs,
+            first_reports=new,
+            tokens=tokens,
+            seconds=3.0 + 0.125 * tokens + 7.0 * new + more,
+        )
+        for jobs, tokens, new, more in (
+            (1, 400, 1, 9.0),
+            (1, 800, 0, 0.0),
+            (2, 800, 0, 1.0),
+            (1, 400, 2, 0.0),
+            (2, 800, 2, 0.0),
+            (1, 400, 0, 0.0),
+            (3, 900, 0, 2.0),
+        )
+    ]
+    found = fit_work(rows)
+    assert found is not None
+    assert found.step_time.per_pass == pytest.approx(0.5)
+    assert found.step_time.per_token == pytest.approx(0.25)
+    assert found.step_time.per_evaluation == 0
+    assert found.step_time.per_round == pytest.approx(3.0)
+    assert found.step_time.per_evaluated_token == pytest.approx(0.125)
+    assert found.overheads.first_pass == pytest.approx((8 + 0 + 4) / 3)
+    assert found.overheads.first_evaluation == pytest.approx(9.0)
+    assert found.overheads.first_round == pytest.approx((1 + 2) / 2)
+    assert found.overheads.evaluation_of_pairs == 0
+    assert found.overheads.first_report == pytest.approx(7.0)
+
+
+def test_evaluations_of_few_tokens_wait_for_their_host() -> None:
+    """Of 10,000 tokens a pass takes 10 seconds, and of 1,000 not one but three; a round takes 2."""
+
+    def rounds(tokens: int) -> list[Work]:
+        counts = range(1, 17)
+        times = {jobs: forward_passes(jobs, tokens) for jobs in counts}
+        return [
+            EvaluationWork(
+                task=TASK.id,
+                jobs=jobs,
+                first_reports=0,
+                tokens=jobs * tokens,
+                seconds=2.0 + sum(n * max(3.0, held / 1000) for n, held in times[jobs]),
+            )
+            for jobs in [*counts, *counts]
+        ]
+
+    found = fit_work([*STEADY, *rounds(10_000)], [*STEADY, *rounds(1000)])
+    assert found is not None
+    assert found.step_time.per_round == pytest.approx(2.0, abs=0.1)
+    assert found.step_time.per_forward_pass == pytest.approx(3.0, abs=0.1)
+    assert found.step_time.per_evaluated_token == pytest.approx(0.001, rel=0.01)
+
+
+def test_pairs_are_set_apart_where_there_are_other_runs() -> None:
+    """Their evaluations take a half more, their passes as long as they may."""
+    pairs = TaskId("pairs")
+
+    def told(task: TaskId, more: float) -> list[Work]:
+        rows = [replace(row, task=task, seconds=more * row.seconds) for row in STEADY]
+        seconds = more * 2.0
+        each = EvaluationWork(task=task, jobs=1, first_reports=0, tokens=100, seconds=seconds)
+        return [*rows, *[each] * 4]
+
+    found = fit_work(told(TASK.id, 1.0), told(pairs, 1.5), pairs={pairs})
+    plain = fit_work(told(TASK.id, 1.0))
+    assert found is not None
+    assert plain is not None
+    assert found.step_time == plain.step_time
+    assert found.overheads.evaluation_of_pairs == pytest.approx(0.5)
+    alone = fit_work(told(pairs, 1.5), pairs={pairs})
+    assert alone is not None
+    assert alone.step_time.per_pass == pytest.approx(1.5 * 0.5)
+    assert alone.overheads.evaluation_of_pairs == pytest.approx(0.0)
+
+
+def test_passes_take_longer_where_the_longest_sequence_is_longer() -> None:
+    long = TaskId("long")
+    rows = [replace(row, task=long, seconds=row.seconds + 0.25 * row.passes) for row in STEADY]
+    found = fit_work([*STEADY, *rows], longest={TASK.id: 100, long: 200})
+    assert found is not None
+    assert found.step_time.per_length == pytest.approx(0.0025)
+
+
+def test_first_evaluations_of_runs_are_each_their_own() -> None:
+    """As long as that of the run which waited least."""
+
+    def told(first: float) -> list[Work]:
+        seconds = (first, 2.0, 2.0)
+        rounds = [
+            EvaluationWork(task=TASK.id, jobs=1, first_reports=0, tokens=100, seconds=each)
+            for each in seconds
+        ]
+        return [*STEADY, *rounds]
+
+    found = fit_work(told(9.0), told(5.0))
+    assert found is not None
+    assert found.overheads.first_evaluation == pytest.approx(3.0)
+    assert found.overheads.first_round == pytest.approx(0.0)
+
+
+class Falling(Flat):
+    def losses(self, job: Job, step: int) -> Losses:
+        return Losses(1.0, -float(step))
+
+
+def test_what_nobody_told_of_went_into_reports_and_departures() -> None:
+    """Of two jobs of rank 16, a stops after its first report and b trains on: passes of 10 s, after
+    which it takes half a second to tell of each report, and 4 s to keep each of them."""
+    jobs = [job("a", 3, 3), job("b", 3, 3)]
+    ten = StepTime(per_pass=10.0, per_token=0.0, per_evaluation=0.0)
+    between = replace(NO_OVERHEADS, report=0.5, leaving=Leaving(alone=4.0 / 16))
+    latencies = replace(NOW, load=1.0)
+    world = sim(jobs, curves=Falling(), step_time=ten, latencies=latencies, overheads=between)
+    script: dict[str, list[Decision]] = {
+        "a@1": [Stop(jobs[0].id, ExitReason.OVERFITTED)],
+        "b finished": [StopExecutor(TASK.id)],
+    }
+    entries = tuple(play(Scripted(script, [one.id for one in jobs]), world))
+    down = [e for e in entries if isinstance(e.event, ExecutorDown)][-1]
+    later = replace(down, event=replace(down.event, t=down.event.t + 4.5))
+    history = follow(RunLog(Header(policy=FifoSettings(), gpus=gpus()), (*entries[:-1], later)))
+    rows: list[Work] = []
+    for reports in (2, 1, 1):
+        rows += [
+            TrainingWork(task=TASK.id, jobs=reports, ranks=8, passes=1, tokens=1, seconds=10.0),
+            EvaluationWork(task=TASK.id, jobs=reports, first_reports=0, tokens=1, seconds=0.0),
+        ]
+    told = Told(history, rows, [None] * len(rows))
+    torn = replace(told, work=rows[:-1], beside=told.beside[:-1])
+    report, found = seconds_to_leave(told)
+    assert report == pytest.approx(0.5)
+    assert found.alone == pytest.approx(0.25)
+    assert (found.together, found.paused) == (found.alone, 0.0)
+    assert seconds_to_leave(torn) == (0.0, Leaving(paused=0.0))
+    assert seconds_to_leave(torn, told) == (report, found)
+    assert seconds_to_leave(told, waits_for_pauses=True) == (report, Leaving(alone=0.25))
+
+
+def test_passes_beside_a_disk_took_longer_for_it() -> None:
+    """Three jobs of rank 16 pause at once, and are not waited for: a recording took 6 s more.
+    Replays of 10 ms lost half as much time, as they do where the host takes 20 ms each."""
+    jobs = [job(name, 2, 2) for name in "abcd"]
+    script: dict[str, list[Decision]] = {f"{name}@1": [Pause(JobId(name))] for name in "abc"}
+    entries = play(Scripted(script, tuple("abcd")), sim(jobs, latencies=replace(NOW, load=1.0)))
+    history = follow(RunLog(Header(policy=FifoSettings(), gpus=gpus()), tuple(entries)))
+    down = ExecutorSpan(TASK.id, (GpuId(0),), 1.0, 3.5)
+    history = replace(history, executors=(down,))
+    rows: list[Work] = []
+    for reports in (4, 1):
+        rows += [
+            TrainingWork(task=TASK.id, jobs=reports, ranks=8, passes=1, tokens=1, seconds=1.0),
+            EvaluationWork(task=TASK.id, jobs=reports, first_reports=0, tokens=1, seconds=0.0),
+        ]
+    recorded = Told(history, rows, [None, None, Beside(6.0, None), None])
+    _, found = seconds_to_leave(recorded, waits_for_pauses=True)
+    assert (found.together, found.pass_beside) == (6.0 / 48, 0.0)
+    _, found = seconds_to_leave(Told(history, rows, [None] * 4), waits_for_pauses=True)
+    assert found.together == 0
+    replayed = replace(recorded, beside=[None, None, Beside(3.0, 0.010), None])
+    _, found = seconds_to_leave(recorded, replayed, waits_for_pauses=True)
+    assert (found.together, found.pass_beside) == (6.0 / 48, 0.020)
+    assert seconds_to_leave(recorded)[1] == Leaving(paused=0.0)
+    shorter = [replace(row, seconds=0.4) if isinstance(row, TrainingWork) else row for row in rows]
+    given_up = Told(history, shorter, [None] * 4, stops=[2.0])
+    assert seconds_to_leave(given_up)[1].paused == pytest.approx(0.6 / 48)
+    assert seconds_to_leave(replace(given_up, stops=()))[1] == Leaving(paused=0.0)
+
+
+def test_what_jobs_left_that_were_stopped_in_their_pause_was_waited_for() -> None:
+    """a and b pause, and a is stopped as c has paused too; b is stopped once it is back."""
+    jobs = [job(name, 2, 2) for name in "abc"]
+    script: dict[str, list[Decision]] = {
+        "a@1": [Pause(jobs[0].id)],
+        "b@1": [Pause(jobs[1].id)],
+        "c@1": [Pause(jobs[2].id)],
+        "c paused": [
+            Stop(jobs[0].id, ExitReason.UNDERPERFORMED),
+            Launch(TASK.id, GpuId(0), (jobs[1].id,)),
+        ],
+        "b@2": [Stop(jobs[1].id, ExitReason.OVERFITTED)],
+    }
+    entries = play(Scripted(script, tuple("abc")), sim(jobs, latencies=replace(NOW, load=1.0)))
+    assert stops_of_paused(RunLog(None, tuple(entries))) == [2.0]
+
+
+def test_places_are_those_of_new_jobs() -> None:
+    """Two jobs, one of which came back: three launches, two of them into new places."""
+    jobs = [job("a", 2, 2), job("b", 2, 1)]
+    first, both = (jobs[0].id,), (jobs[0].id, jobs[1].id)
+    script: dict[str, list[Decision]] = {
+        "a@1": [Pause(first[0])],
+        "a paused": [Launch(TaskId("t"), GpuId(0), both)],
+    }
+    header = Header(policy=FifoSettings(), gpus=gpus())
+    history = follow(RunLog(header, tuple(play(Scripted(script, first), sim(jobs)))))
+    told = [
+        LaunchWork(task=TASK.id, jobs=1, seconds=1.5),
+        LaunchWork(task=TASK.id, jobs=2, seconds=0.5),
+    ]
+    run, untold = Told(history, told, [None] * 2), Told(history, (), ())
+    assert seconds_to_start(run) == (1.5, 0.5)
+    assert seconds_to_start(run, untold) == (1.5, 0.5)
+    alone = replace(run, work=[replace(told[0], jobs=2)], beside=[None])
+    assert seconds_to_start(alone) == (0.75, 0.75)
+
+
+def test_an_executor_that_trained_nothing_teaches_nothing() -> None:
+    assert fit_work([LaunchWork(task=TASK.id, jobs=3, seconds=1.5)]) is None
