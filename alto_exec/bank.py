@@ -17,7 +17,7 @@ from alto_exec.bank_memory import AdapterState, BankMemory
 from alto_kernels.adamw import Bank, Moments
 from alto_kernels.lora_linear import AdaptedGroup
 
-__all__ = ["AdapterBank", "AdapterState", "LinearShape", "Slot"]
+__all__ = ["AdapterBank", "AdapterState", "LinearShape", "Slot", "random_state"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +197,12 @@ class AdapterBank:
         """Each linear's name, A (r, inputs) and B transposed (r, outputs), as views."""
         for shape, (a, b) in zip(self.shapes, self.columns, strict=True):
             yield shape.name, value_rC[:, a], value_rC[:, b]
+
+
+def random_state(bank: AdapterBank, rank: int) -> AdapterState:
+    """An adapter that does something, made on the bank's own device."""
+    value_rC = torch.randn(rank, bank.num_columns, device=bank.value_RC.device).mul_(0.02)
+    return AdapterState(value_rC)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,11 @@ from itertools import product
 
 import torch
 
-from alto_exec.bank import AdapterBank, Slot
+from alto_exec.bank import AdapterBank, Slot, random_state
 from alto_exec.batch import Share, pack
 from alto_exec.data.samples import Sample
 from alto_exec.decoder import Decoder
 from alto_exec.optimizer import update_of
-from alto_exec.probing import random_state
 from alto_exec.process import unpin_what_is_free
 from alto_exec.weighing import FixedWeights, loss_dtype
 from alto_kernels.adamw import adamw

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from alto_exec.bank import AdapterBank, AdapterState, Slot
+from alto_exec.bank import AdapterBank, Slot, random_state
 from alto_exec.data.samples import Sample
 from alto_exec.evaluate import pass_limits, validation_loss
 from alto_exec.frozen_model import FrozenModel
@@ -21,7 +21,6 @@ __all__ = [
     "evaluation_bytes",
     "pass_seconds",
     "probe_passes",
-    "random_state",
 ]
 
 PROBE_RANK = 16
@@ -109,12 +108,6 @@ def evaluation_bytes(backbone: FrozenModel, bank: AdapterBank, sample: Sample, f
     validation_loss(backbone, bank, samples, slot)
     bank.leave(slot)
     return _peak_beside(bank, fixed)
-
-
-def random_state(bank: AdapterBank, rank: int) -> AdapterState:
-    """An adapter that does something, made on the bank's own device."""
-    value_rC = torch.randn(rank, bank.num_columns, device=bank.value_RC.device).mul_(0.02)
-    return AdapterState(value_rC)
 
 
 def _probe(

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from alto_exec.checkpoint import kept_step
-from alto_exec.parallel.meeting import MEETINGS
 from alto_policy.types import Job
 from alto_policy.view import ClusterView, Status
 from alto_runs.artifacts import StoredArtifact
@@ -42,7 +41,7 @@ def tidy(directory: RunDirectory) -> None:
     """All jobs have ended: nobody goes on from their states, and nobody writes."""
     directory.writers.remove()
     directory.checkpoints.remove()
-    (directory.artifacts / MEETINGS).remove()
+    directory.meetings.remove()
     if isinstance(store := directory.artifacts, StoredArtifact):
         store.remove_partial()
 

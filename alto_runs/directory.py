@@ -182,6 +182,11 @@ class RunDirectory:
         return replace(self, writer=None).artifacts / _WRITERS
 
     @property
+    def meetings(self) -> Artifact:
+        """Where the ranks of an executor on several nodes find each other."""
+        return self.artifacts / "meetings"
+
+    @property
     def jobs(self) -> Artifact:
         return self.artifacts / _JOBS
 

@@ -9,9 +9,8 @@ import torch.distributed as dist
 
 from alto_runs.artifacts import StoredArtifact
 
-__all__ = ["MEETINGS", "STORED", "meet", "stored_meeting"]
+__all__ = ["STORED", "meet", "stored_meeting"]
 
-MEETINGS = "meetings"  # a folder of the run's artifacts
 STORED = "stored:"  # before the address of the first rank's node, a blank, and the file's URL
 _PATIENCE_SECONDS = 300.0
 _LOOK_SECONDS = 0.2

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from alto_exec.parallel.meeting import MEETINGS, stored_meeting
+from alto_exec.parallel.meeting import stored_meeting
 from alto_exec.ray_cluster.berth import MEETING, Berth
 from alto_exec.ray_cluster.devices import Share, address_of
 from alto_exec.ray_cluster.nurseries import actor_of
@@ -43,12 +43,13 @@ class Quarters:
             house.remote(nursery, tenant, duty_of_all, meeting, _launched(self.share, rank), *seen)
 
     def _meeting(self, directory: RunDirectory) -> Any:
-        nodes = self.share.nodes
-        if len(set(nodes)) == 1 or directory.stored_at is None:
-            shared = None if len(set(nodes)) == 1 else str(directory.path.absolute() / MEETINGS)
-            return self.berths[0].meeting.remote(shared)
-        file = StoredArtifact(directory.stored_at) / MEETINGS / uuid4().hex
-        return {MEETING: stored_meeting(address_of(nodes[0]), file)}
+        nodes, place = self.share.nodes, directory.absolute().meetings
+        if len(set(nodes)) == 1:
+            return self.berths[0].meeting.remote(None)
+        if isinstance(place, StoredArtifact):
+            file = place / uuid4().hex
+            return {MEETING: stored_meeting(address_of(nodes[0]), file)}
+        return self.berths[0].meeting.remote(str(place))
 
     def order(self, message: str) -> None:
         self.berths[0].order.options(concurrency_group="orders").remote(message)

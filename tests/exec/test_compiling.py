@@ -17,13 +17,12 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from alto_exec import compiling
-from alto_exec.bank import AdapterBank
+from alto_exec.bank import AdapterBank, random_state
 from alto_exec.batch import on_device
 from alto_exec.compiling import compile_passes, mixes_of
 from alto_exec.data.samples import Sample
 from alto_exec.decoder import Decoder
 from alto_exec.evaluate import Adapter, validation_losses
-from alto_exec.probing import random_state
 from alto_exec.residence import Progress, Resident
 from alto_exec.step import train_pass
 from alto_kernels.lora_linear import Plan, Segment
