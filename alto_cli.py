@@ -99,7 +99,7 @@ def _say(line: str) -> None:
 
 
 def _print_forecast(study: "Study") -> int:
-    from alto_exec.measuring import measure
+    from alto_exec.profiling.tasks import measure
     from alto_runs.summary import print_forecast, stdout_console
     from alto_sim.forecast import forecast
 

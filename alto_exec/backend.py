@@ -6,11 +6,11 @@ from typing import Protocol, assert_never
 
 import torch
 
+from alto_exec.events.inbox import Inbox
+from alto_exec.events.outbox import Outbox
+from alto_exec.events.past import Past
 from alto_exec.executor import Executor, Report
-from alto_exec.inbox import Inbox
-from alto_exec.keeping import Keeper
-from alto_exec.outbox import Outbox
-from alto_exec.past import Past
+from alto_exec.jobs.keeping import Keeper
 from alto_policy.decisions import (
     Decision,
     Launch,

@@ -3,12 +3,18 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from alto_exec.bank import AdapterBank
+from alto_exec.adapters.bank import AdapterBank
+from alto_exec.adapters.peft_format import read_adapter
 from alto_exec.data.samples import Pair, encode_prompt
-from alto_exec.evaluate import FROZEN, Adapter, generate, preference_margins, validation_losses
-from alto_exec.frozen_model import FrozenModel
-from alto_exec.objective import References
-from alto_exec.peft_format import read_adapter
+from alto_exec.passes.evaluation import (
+    FROZEN,
+    Adapter,
+    generate,
+    preference_margins,
+    validation_losses,
+)
+from alto_exec.passes.frozen_model import FrozenModel
+from alto_exec.passes.objective import References
 from alto_exec.preparation import PreparedTask
 from alto_policy.types import TaskId
 from alto_runs.comparison import Answer, Comparison

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 import torch
 
-from alto_exec.bank import AdapterBank
+from alto_exec.adapters.bank import AdapterBank
 from alto_exec.data.dataset import Dataset
-from alto_exec.evaluate import Adapter, validation_losses
-from alto_exec.frozen_model import FrozenModel
-from alto_exec.keeping import Keeper
-from alto_exec.metering import Meter
-from alto_exec.objective import References
-from alto_exec.residence import Losses, Resident
-from alto_exec.seating import Seating, Space
-from alto_exec.step import Lookahead, train_pass
+from alto_exec.jobs.keeping import Keeper
+from alto_exec.jobs.metering import Meter
+from alto_exec.jobs.residence import Losses, Resident
+from alto_exec.jobs.seating import Seating, Space
+from alto_exec.passes.evaluation import Adapter, validation_losses
+from alto_exec.passes.frozen_model import FrozenModel
+from alto_exec.passes.objective import References
+from alto_exec.passes.step import Lookahead, train_pass
 from alto_policy.events import Departure
 from alto_policy.types import Job, JobId, TaskId
 from alto_runs.directory import RunDirectory

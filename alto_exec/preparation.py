@@ -8,28 +8,28 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from alto_exec.backbone import Backbone
-from alto_exec.bank import AdapterBank
-from alto_exec.compiling import compile_passes
+from alto_exec.adapters.bank import AdapterBank
+from alto_exec.backbones.compiling import compile_passes
+from alto_exec.backbones.decoder import Decoder, can_be_written_out
+from alto_exec.backbones.linears import check_targets
+from alto_exec.backbones.quantized_layers import QuantizedLayers, quantizer
+from alto_exec.backbones.transformers_model import Backbone
 from alto_exec.data.dataset import Dataset, load_dataset
-from alto_exec.decoder import Decoder, can_be_written_out
 from alto_exec.executor import Executor
-from alto_exec.frozen_model import FrozenModel
-from alto_exec.machine import device_of, dtype_of
-from alto_exec.memory import measured_memory_model, memory_model
-from alto_exec.metering import Meter
-from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
-from alto_exec.modules import check_targets
-from alto_exec.process import (
+from alto_exec.host.machine import device_of, dtype_of
+from alto_exec.host.process import (
     multiply_with,
     pin_ahead,
     pin_by_many_threads,
     spare_what_lives,
     take_back_what_is_spared,
 )
-from alto_exec.quantized_layers import QuantizedLayers, quantizer
-from alto_exec.seating import Space
-from alto_exec.sending import diary_of
+from alto_exec.jobs.diary import diary_of
+from alto_exec.jobs.metering import Meter
+from alto_exec.jobs.seating import Space
+from alto_exec.memory.capacity import measured_memory_model, memory_model
+from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
+from alto_exec.passes.frozen_model import FrozenModel
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Task, TokenCounts
 from alto_runs.data_lengths import append_lengths

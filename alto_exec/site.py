@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from alto_exec.backend import ExecBackend, StartedExecutor
-from alto_exec.claims import succeeding
 from alto_exec.comparing import compare
-from alto_exec.inbox import Inbox
-from alto_exec.machine import gpu_of, settle
-from alto_exec.moving import Move
-from alto_exec.past import Past
+from alto_exec.events.inbox import Inbox
+from alto_exec.events.moving import Move
+from alto_exec.events.past import Past
+from alto_exec.host.machine import gpu_of, settle
+from alto_exec.jobs.claims import succeeding
 from alto_exec.preparation import PreparedTask
 from alto_policy.controller import Backend
 from alto_policy.decisions import Decision

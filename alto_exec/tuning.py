@@ -6,17 +6,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from alto_exec.claims import claim_folder
-from alto_exec.inbox import GivenTasks
-from alto_exec.machine import facts
+from alto_exec.events.inbox import GivenTasks
+from alto_exec.events.past import Past
+from alto_exec.events.undecided import Perseverance, UndecidedError
+from alto_exec.host.machine import facts
+from alto_exec.jobs.claims import claim_folder
+from alto_exec.jobs.diary import collect_work
+from alto_exec.jobs.sweeping import sweep_checkpoints, tidy
 from alto_exec.parallel.ranks import num_launched_ranks
-from alto_exec.past import Past
 from alto_exec.preparation import PreparedTask, prepare
 from alto_exec.progress import Progress
-from alto_exec.sending import collect_work
 from alto_exec.site import RunToTrain, Site, Start, TaskFiles, ThisMachine, check_widths
-from alto_exec.sweeping import sweep_checkpoints, tidy
-from alto_exec.undecided import Perseverance, UndecidedError
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
 from alto_policy.policies import build
@@ -91,7 +91,7 @@ class _Run:
 
 
 def _tune_together(study: Given, out: str | Path, options: Options) -> Result:
-    from alto_exec.parallel.launched import joined
+    from alto_exec.team.launched import joined
 
     study = as_study(study)
     with joined(study) as site:

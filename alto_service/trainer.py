@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from alto_exec.inbox import Cancellation, Request, Submission
-from alto_exec.machine import facts
-from alto_exec.past import Past
-from alto_exec.sending import collect_work
+from alto_exec.events.inbox import Cancellation, Request, Submission
+from alto_exec.events.past import Past
+from alto_exec.events.undecided import Perseverance
+from alto_exec.host.machine import facts
+from alto_exec.jobs.diary import collect_work
+from alto_exec.jobs.sweeping import tidy
 from alto_exec.site import RunToTrain, Site, Start, TaskFiles, ThisMachine, check_widths
-from alto_exec.sweeping import tidy
-from alto_exec.undecided import Perseverance
 from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
 from alto_policy.events import ExecutorUp

@@ -15,12 +15,12 @@ from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
-from alto_exec.bank import AdapterBank
+from alto_exec.adapters.bank import AdapterBank
+from alto_exec.adapters.peft_format import read_adapter
 from alto_exec.data.samples import Pair, Sample
-from alto_exec.evaluate import FROZEN, Adapter, accuracies, preference_margins
-from alto_exec.frozen_model import FrozenModel
-from alto_exec.objective import References
-from alto_exec.peft_format import read_adapter
+from alto_exec.passes.evaluation import FROZEN, Adapter, accuracies, preference_margins
+from alto_exec.passes.frozen_model import FrozenModel
+from alto_exec.passes.objective import References
 from alto_exec.preparation import PreparedTask, prepare
 from alto_runs.leaderboard import Standing
 from alto_runs.result import Result

@@ -22,13 +22,13 @@ from typing import Any
 
 import torch
 
-from alto_exec.bank import AdapterBank, AdapterState
-from alto_exec.compiling import compile_passes
+from alto_exec.adapters.bank import AdapterBank, AdapterState
+from alto_exec.backbones.compiling import compile_passes
+from alto_exec.backbones.decoder import Decoder
 from alto_exec.data.samples import Sample
-from alto_exec.decoder import Decoder
+from alto_exec.jobs.residence import Progress, Resident
+from alto_exec.passes.step import train_pass
 from alto_exec.profiling.synthetic import config_of, random_model
-from alto_exec.residence import Progress, Resident
-from alto_exec.step import train_pass
 from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
 from alto_runs.sample_order import batch_indices
 

@@ -21,7 +21,11 @@ __all__ = ["Check", "Outcome", "checks", "run_checks"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PYTEST = ("-m", "pytest", "-q", "-rs", "--maxfail=20", "-p", "no:cacheprovider")
-_ON_GPU = ("tests/kernels", "tests/exec/test_replay.py", "tests/exec/test_8_bit_states.py")
+_ON_GPU = (
+    "tests/kernels",
+    "tests/exec/passes/test_cuda_graphs.py",
+    "tests/exec/adapters/test_8_bit_states.py",
+)
 _OTHERS = ("tests/exec", "tests/parallel")
 _LINES, _WIDTH = 24, 160  # of an output, that are printed
 

@@ -18,12 +18,12 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from transformers import PreTrainedModel
 
-from alto_exec.backbone import Backbone
-from alto_exec.bank import AdapterBank, AdapterState
+from alto_exec.adapters.bank import AdapterBank, AdapterState
+from alto_exec.backbones.transformers_model import Backbone
 from alto_exec.data.samples import Sample, encode
+from alto_exec.jobs.residence import Progress, Resident
 from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
-from alto_exec.residence import Progress, Resident
-from alto_exec.step import train_pass
+from alto_exec.passes.step import train_pass
 from alto_policy.types import Hyperparameters, Job, JobId
 from alto_runs.records import Completion, read_records
 from alto_runs.sample_order import batch_indices

@@ -9,7 +9,7 @@ conclusion against that of another pair of facts). A search of 24 configurations
 H100 with every job trained to its end, and with exits; it was not run one job after another, so the
 comparison shows what exits add to batching. The pairs are easy: both winners get all of them right.
 That a job trains as TRL's `DPOTrainer` trains it, step by step, is tested on a tiny model
-(`tests/exec/test_preferences.py`); no search was run with TRL.
+(`tests/exec/passes/test_preferences.py`); no search was run with TRL.
 
 The paper against itself: for the samples that exits save in DPO its text says 84 % and its figure
 15 says 80 %. Figure 11 has 60 configurations, figure 15 has 40 for the same model and data.

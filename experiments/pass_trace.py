@@ -19,11 +19,11 @@ from statistics import median
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from alto_exec.bank import AdapterBank
+from alto_exec.adapters.bank import AdapterBank
+from alto_exec.backbones.decoder import Decoder
 from alto_exec.data.samples import Sample
-from alto_exec.decoder import Decoder
+from alto_exec.passes.step import Lookahead, train_pass
 from alto_exec.profiling.synthetic import config_of, equal_jobs, random_samples, residents
-from alto_exec.step import Lookahead, train_pass
 from experiments.random_backbone import with_layers_made_in_turn
 
 __all__ = ["Launch", "Total", "busy_microseconds", "totals", "with_targets"]

@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from alto_exec.bank import AdapterBank
-from alto_exec.compiling import compile_passes
+from alto_exec.adapters.bank import AdapterBank
+from alto_exec.backbones.compiling import compile_passes
+from alto_exec.backbones.decoder import Decoder
 from alto_exec.data.samples import Sample
-from alto_exec.decoder import Decoder
+from alto_exec.passes.step import Lookahead, train_pass
 from alto_exec.profiling.plain import (
     Adapter,
     Outcome,
@@ -46,7 +47,6 @@ from alto_exec.profiling.synthetic import (
     shape_of,
 )
 from alto_exec.profiling.this_machine import this_machine
-from alto_exec.step import Lookahead, train_pass
 from alto_kernels.ahead import compiled_ahead
 from alto_policy.types import Task, TaskId
 from alto_runs.profile import Machine, StepRow, Trained, dump_rows

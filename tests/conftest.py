@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 import torch
 
-from alto_exec.process import keep_the_order_of_sums
+from alto_exec.host.process import keep_the_order_of_sums
 
 keep_the_order_of_sums()  # tests multiply before an executor starts
 

@@ -12,7 +12,7 @@ __all__ = ["forked"]
 _CONTEXT = multiprocessing.get_context("forkserver")
 _LOADED = [
     *PRELOADED,
-    "alto_exec.parallel.launched",
+    "alto_exec.team.launched",
     "alto_exec.ray_cluster.duty",
     "alto_exec.ray_cluster.zygote",
     "transformers.models.auto.modeling_auto",

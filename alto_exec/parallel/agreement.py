@@ -11,7 +11,7 @@ from enum import IntEnum
 from functools import reduce
 from operator import and_
 
-from alto_exec.replay import MOST_RECORDINGS
+from alto_exec.passes.cuda_graphs import MOST_RECORDINGS
 from alto_policy.exchange import PassTokens
 from alto_runs.costs.recording import RECORDING_ROWS
 

@@ -13,7 +13,7 @@ from weakref import WeakSet
 import torch
 import torch.distributed as dist
 
-from alto_exec.bank_memory import Recordings
+from alto_exec.adapters.bank_memory import Recordings
 from alto_exec.parallel.meeting import STORED, meet
 
 __all__ = [

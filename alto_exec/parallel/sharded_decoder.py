@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from alto_exec.activations import Activations
-from alto_exec.bank import AdapterBank, LinearShape
-from alto_exec.batch import PackedBatch
-from alto_exec.decoder import Decoder
-from alto_exec.modules import ALL_LINEAR
+from alto_exec.adapters.bank import AdapterBank, LinearShape
+from alto_exec.adapters.peft_format import BaseModel
+from alto_exec.backbones.decoder import Decoder
+from alto_exec.backbones.linears import ALL_LINEAR
 from alto_exec.parallel.agreement import Pass
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_layers import ShardedLayers, spread_evenly
 from alto_exec.parallel.shared_passes import Part, SharedPasses
-from alto_exec.peft_format import BaseModel
-from alto_exec.replay import Replayed
-from alto_exec.weighing import FixedWeights, Weigh
+from alto_exec.passes.activations import Activations
+from alto_exec.passes.batch import PackedBatch
+from alto_exec.passes.cuda_graphs import Replayed
+from alto_exec.passes.weighing import FixedWeights, Weigh
 from alto_policy.exchange import Way
 from alto_policy.memory import SPARE
 from alto_runs.costs.recording import most_recorded_in_shards

@@ -11,7 +11,7 @@ from functools import partial
 
 from torch import Tensor
 
-from alto_exec.layers import Layer
+from alto_exec.backbones.layers import Layer
 from alto_exec.parallel.agreement import Pass
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.shard_gathers import AllGathers, Gathering, PeerCopies, rank_memories

@@ -9,14 +9,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from alto_exec.activations import Activations
-from alto_exec.bank import AdapterBank
-from alto_exec.bank_memory import RecordedBank
-from alto_exec.batch import PackedBatch
+from alto_exec.adapters.bank import AdapterBank
+from alto_exec.adapters.bank_memory import RecordedBank
 from alto_exec.parallel.agreement import UNRECORDED, Agreed, Agreement, Offer, Pass, as_bits
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_layers import ShardedLayers, Standing
-from alto_exec.replay import (
+from alto_exec.passes.activations import Activations
+from alto_exec.passes.batch import PackedBatch
+from alto_exec.passes.cuda_graphs import (
     Launch,
     PassShape,
     Recording,
@@ -26,7 +26,7 @@ from alto_exec.replay import (
     pool_of,
     spare_bytes,
 )
-from alto_exec.weighing import Weigh
+from alto_exec.passes.weighing import Weigh
 from alto_policy.exchange import Way
 
 __all__ = ["Part", "SharedPasses"]

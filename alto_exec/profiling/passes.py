@@ -7,18 +7,18 @@ from functools import partial
 
 import torch
 
-from alto_exec.bank import AdapterBank
-from alto_exec.compiling import compile_passes
+from alto_exec.adapters.bank import AdapterBank
+from alto_exec.backbones.compiling import compile_passes
+from alto_exec.backbones.decoder import Decoder
 from alto_exec.data.samples import Sample
-from alto_exec.decoder import Decoder
-from alto_exec.evaluate import Adapter, pass_limits, validation_losses
-from alto_exec.frozen_model import FrozenModel
-from alto_exec.memory import measured_memory_model
+from alto_exec.jobs.residence import Resident
+from alto_exec.memory.capacity import measured_memory_model
+from alto_exec.passes.evaluation import Adapter, pass_limits, validation_losses
+from alto_exec.passes.frozen_model import FrozenModel
+from alto_exec.passes.step import train_pass
 from alto_exec.profiling.cases import EvaluationCase, StepCase
 from alto_exec.profiling.stopwatch import median_seconds
 from alto_exec.profiling.synthetic import equal_jobs, random_samples, residents
-from alto_exec.residence import Resident
-from alto_exec.step import train_pass
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Job, Task, TaskId
 from alto_runs.profile import EvaluationRow, Machine, ModelShape, StepRow, Trained

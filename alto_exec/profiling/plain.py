@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
-from alto_exec.bank import AdapterBank, AdapterState
-from alto_exec.batch import Share, pack
+from alto_exec.adapters.bank import AdapterBank, AdapterState
+from alto_exec.backbones.linears import ALL_LINEAR, target_names
 from alto_exec.data.samples import Sample
-from alto_exec.frozen_model import FrozenModel
-from alto_exec.modules import ALL_LINEAR, target_names
-from alto_exec.weighing import FixedWeights
+from alto_exec.passes.batch import Share, pack
+from alto_exec.passes.frozen_model import FrozenModel
+from alto_exec.passes.weighing import FixedWeights
 from alto_runs.errors import UserError
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from alto_exec.backbone import Backbone
-from alto_exec.decoder import Decoder, can_be_written_out
-from alto_exec.frozen_model import FrozenModel
-from alto_exec.machine import device_of, dtype_of, settle
-from alto_exec.process import multiply_with
+from alto_exec.backbones.decoder import Decoder, can_be_written_out
+from alto_exec.backbones.transformers_model import Backbone
+from alto_exec.host.machine import device_of, dtype_of, settle
+from alto_exec.host.process import multiply_with
+from alto_exec.passes.frozen_model import FrozenModel
 from alto_exec.profiling.cases import evaluation_cases, step_cases
 from alto_exec.profiling.ceilings import copy_row, gemm_rows
 from alto_exec.profiling.passes import Bench, MeasuredStep

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from alto_exec.bank import AdapterBank, random_state
+from alto_exec.adapters.bank import AdapterBank, random_state
 from alto_exec.data.samples import Sample
+from alto_exec.jobs.residence import Progress, Resident
 from alto_exec.models.load import resolve_model
-from alto_exec.residence import Progress, Resident
 from alto_policy.types import Hyperparameters, Job, JobId
 from alto_runs.costs.shapes import KNOWN_SHAPES
 from alto_runs.errors import UserError

@@ -10,11 +10,12 @@ from typing import Any
 import torch
 
 from alto_exec.comparing import compare
-from alto_exec.machine import settle
-from alto_exec.moving import Move
-from alto_exec.past import Past
+from alto_exec.events.moving import Move
+from alto_exec.events.past import Past
+from alto_exec.host.machine import settle
+from alto_exec.host.process import multiply_with
+from alto_exec.host.thread_count import best_thread_count
 from alto_exec.preparation import PreparedTask
-from alto_exec.process import multiply_with
 from alto_exec.ray_cluster import local
 from alto_exec.ray_cluster.devices import Devices, gpus_of, move_of, nodes
 from alto_exec.ray_cluster.fleet import Fleet
@@ -25,7 +26,6 @@ from alto_exec.ray_cluster.quarters import NAMESPACE
 from alto_exec.ray_cluster.remote import Patience
 from alto_exec.ray_cluster.roster import Roster
 from alto_exec.site import RunToTrain, TrainingBackend
-from alto_exec.thread_count import best_thread_count
 from alto_policy.types import Gpu, TaskId
 from alto_policy.view import ClusterView
 from alto_runs.comparison import Comparison

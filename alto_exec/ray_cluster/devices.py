@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from alto_exec.moving import Move, nodes_of, numbered, resized
-from alto_exec.past import Past
+from alto_exec.events.moving import Move, nodes_of, numbered, resized
+from alto_exec.events.past import Past
 from alto_policy.types import Gpu, GpuId, TaskId
 from alto_policy.view import ClusterView
 from alto_runs.study import ExecutorSpec

@@ -7,21 +7,21 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from alto_exec.checkpoint import kept_step
-from alto_exec.parallel.launched import loader_of
-from alto_exec.parallel.member import Member
-from alto_exec.parallel.placing import spread_of, widths_of
+from alto_exec.host.process import multiply_with
+from alto_exec.jobs.checkpoint import kept_step
 from alto_exec.parallel.ranks import (
     Ranks,
     is_launched_beside_another,
     join_launched_ranks,
     num_launched_ranks,
 )
-from alto_exec.parallel.team import Team
-from alto_exec.process import multiply_with
 from alto_exec.ray_cluster.berth import MEETING
 from alto_exec.ray_cluster.worker import Crew, Worker
 from alto_exec.site import Start
+from alto_exec.team.launched import loader_of
+from alto_exec.team.leader import Team
+from alto_exec.team.member import Member
+from alto_exec.team.placing import spread_of, widths_of
 from alto_policy.memory import MemoryModel
 from alto_runs.errors import UserError
 

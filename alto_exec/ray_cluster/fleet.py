@@ -9,7 +9,7 @@ from hashlib import blake2b
 from typing import Any
 from uuid import uuid4
 
-from alto_exec.claims import claimant
+from alto_exec.jobs.claims import claimant
 from alto_exec.ray_cluster.devices import Node, Share
 from alto_exec.ray_cluster.duty import Duty
 from alto_exec.ray_cluster.nurseries import Nurseries

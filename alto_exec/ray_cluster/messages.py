@@ -7,7 +7,7 @@ belongs to an earlier one is known as such.
 
 from dataclasses import dataclass
 
-from alto_exec.residence import Losses
+from alto_exec.jobs.residence import Losses
 from alto_policy.codec import Codec, codec_of
 from alto_policy.events import Departure
 from alto_policy.memory import MemoryModel

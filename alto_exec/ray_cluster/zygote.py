@@ -37,7 +37,7 @@ __all__ = ["Child", "Cradle", "fork_ahead", "load", "main", "serve", "serve_at"]
 # What torch and transformers leave to be imported when a model is loaded.
 _LATE = (
     "alto_exec.ray_cluster.duty",
-    "alto_exec.parallel.launched",
+    "alto_exec.team.launched",
     "transformers.modeling_utils",
     "transformers.models.auto.modeling_auto",
     "transformers.models.llama.modeling_llama",

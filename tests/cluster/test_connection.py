@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 import ray
 
-from alto_exec.machine import settle
+from alto_exec.host.machine import settle
 from alto_exec.ray_cluster import connected, connection, local
 from alto_runs.errors import UserError
 from alto_runs.study import ExecutorSpec

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from alto_exec.past import Past
+from alto_exec.events.past import Past
 from alto_exec.ray_cluster.devices import Devices, Node, Share, gpus_of, move_of
 from alto_policy.cluster import Cluster
 from alto_policy.types import GpuId, TaskId

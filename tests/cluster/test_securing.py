@@ -7,7 +7,9 @@ from typing import Any, cast
 import pytest
 import ray
 
-from alto_exec.past import Past
+from alto_exec.events.past import Past
+from alto_exec.events.undecided import UndecidedError
+from alto_exec.jobs.residence import Losses
 from alto_exec.ray_cluster.head import RayBackend
 from alto_exec.ray_cluster.messages import (
     CALL,
@@ -23,9 +25,7 @@ from alto_exec.ray_cluster.messages import (
 )
 from alto_exec.ray_cluster.remote import Patience, RemoteExecutor
 from alto_exec.ray_cluster.roster import Roster
-from alto_exec.residence import Losses
 from alto_exec.site import TaskFiles
-from alto_exec.undecided import UndecidedError
 from alto_policy.decisions import ExitReason, Stop, WakeAt
 from alto_policy.events import LossReported
 from alto_policy.types import Hyperparameters, Job, JobId, TaskId

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from alto_exec.executor import Executor, Report
+from alto_exec.jobs.residence import Losses
 from alto_exec.ray_cluster.messages import (
     Broken,
     Call,
@@ -24,7 +25,6 @@ from alto_exec.ray_cluster.messages import (
     Secured,
 )
 from alto_exec.ray_cluster.worker import Worker
-from alto_exec.residence import Losses
 from alto_policy.events import Departure
 from alto_policy.types import Hyperparameters, Job, JobId
 from alto_runs.errors import UserError

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import torch
 
-from alto_exec.bank import Slot
-from alto_exec.batch import PackedBatch, Share, pack
+from alto_exec.adapters.bank import Slot
 from alto_exec.data.samples import Sample
-from alto_exec.weighing import FixedWeights
+from alto_exec.passes.batch import PackedBatch, Share, pack
+from alto_exec.passes.weighing import FixedWeights
 from tests.exec.tiny_models import VOCABULARY_SIZE
 
 __all__ = ["a_batch"]

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from alto_exec.backbone import Backbone
-from alto_exec.bank import AdapterBank, AdapterState
-from alto_exec.batch import Share, pack
+from alto_exec.adapters.bank import AdapterBank, AdapterState
+from alto_exec.backbones.transformers_model import Backbone
 from alto_exec.data.samples import Example, Sample
-from alto_exec.frozen_model import FrozenModel
-from alto_exec.objective import References
-from alto_exec.residence import Progress, Resident
-from alto_exec.step import train_pass
+from alto_exec.jobs.residence import Progress, Resident
+from alto_exec.passes.batch import Share, pack
+from alto_exec.passes.frozen_model import FrozenModel
+from alto_exec.passes.objective import References
+from alto_exec.passes.step import train_pass
 from alto_policy.types import Hyperparameters, Job, JobId
 from tests.exec.comparing import Trajectory
 from tests.exec.tiny_models import TINY_MODELS, VOCABULARY_SIZE

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, get_scheduler
 
 from alto_exec.data.samples import Sample
-from alto_exec.dropping import step_key
+from alto_exec.passes.dropping import step_key
 from alto_kernels.lora_linear import Segment, keep_mask
 from alto_policy.types import Hyperparameters, Job, Schedule
 from alto_runs.sample_order import batch_indices

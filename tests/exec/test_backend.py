@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from alto_exec.backend import ExecBackend
+from alto_exec.events.past import Past
 from alto_exec.executor import Report
-from alto_exec.past import Past
 from alto_policy.decisions import ExitReason, Pause, StartExecutor, Stop
 from alto_policy.events import Departure, Event, ExecutorUp, JobLeft
 from alto_policy.memory import MemoryModel

@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from alto_exec.backbone import Backbone
-from alto_exec.bank import AdapterBank
+from alto_exec.adapters.bank import AdapterBank
+from alto_exec.adapters.peft_format import read_adapter
+from alto_exec.backbones.transformers_model import Backbone
 from alto_exec.data.dataset import Dataset, Dropped
-from alto_exec.evaluate import validation_loss
 from alto_exec.executor import Executor, Report
-from alto_exec.peft_format import read_adapter
+from alto_exec.passes.evaluation import validation_loss
 from alto_policy.events import Departure
 from alto_policy.types import Hyperparameters, Job, JobId
 from alto_runs.directory import RunDirectory

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from alto_exec.backbone import Backbone
-from alto_exec.bank import AdapterBank
+from alto_exec.adapters.bank import AdapterBank
+from alto_exec.backbones.transformers_model import Backbone
 from alto_exec.data.samples import encode
 from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
 from alto_policy.types import Job, Schedule

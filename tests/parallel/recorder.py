@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from alto_exec.batch import PackedBatch
-from alto_exec.decoder import Decoder
+from alto_exec.backbones.decoder import Decoder
 from alto_exec.parallel import shared_passes
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
-from alto_exec.replay import Launch, Recording, Room
-from alto_exec.weighing import Weigh
+from alto_exec.passes.batch import PackedBatch
+from alto_exec.passes.cuda_graphs import Launch, Recording, Room
+from alto_exec.passes.weighing import Weigh
 from alto_policy import memory
 
 __all__ = ["Recorder"]

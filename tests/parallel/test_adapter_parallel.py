@@ -12,7 +12,7 @@ import torch
 from torch.distributed.fsdp import FSDPModule
 from transformers import LlamaConfig
 
-from alto_exec.decoder import Decoder
+from alto_exec.backbones.decoder import Decoder
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_layers import ShardedLayers
 from alto_exec.profiling.this_machine import this_machine

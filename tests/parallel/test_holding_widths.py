@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig
 
-from alto_exec.machine import settle
-from alto_exec.parallel import placing
-from alto_exec.parallel.placing import widths_of
+from alto_exec.host.machine import settle
 from alto_exec.preparation import PreparedTask, prepare
+from alto_exec.team import placing
+from alto_exec.team.placing import widths_of
 from alto_runs.study import ExecutorSpec, Study
 from tests.tune.small_study import small_study
 

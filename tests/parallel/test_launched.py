@@ -10,11 +10,11 @@ import torch
 from rich.console import Console
 
 from alto_exec import tune
-from alto_exec.machine import settle
-from alto_exec.parallel.launched import LeadingRank, follow
-from alto_exec.parallel.placing import spread_of
+from alto_exec.host.machine import settle
 from alto_exec.parallel.ranks import LOST_RANK_STATUS, Ranks
 from alto_exec.preparation import prepare
+from alto_exec.team.launched import LeadingRank, follow
+from alto_exec.team.placing import spread_of
 from alto_exec.tuning import Options, tune_at
 from alto_policy.layout import Layout, Spread
 from alto_policy.policies.fifo import FifoSettings

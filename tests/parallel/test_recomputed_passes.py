@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from alto_exec.decoder import Decoder
+from alto_exec.backbones.decoder import Decoder
 from alto_exec.parallel.agreement import UNRECORDED, Agreement, Offer, Pass
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
@@ -19,7 +19,7 @@ from tests.exec.comparing import (
     assert_same_training,
     in_double_precision,
 )
-from tests.exec.test_recompute import BOTH
+from tests.exec.memory.test_recompute import BOTH
 from tests.parallel.ranks_of_processes import outcomes
 from tests.parallel.recorder import Recorder
 from tests.parallel.test_agreement import of_two

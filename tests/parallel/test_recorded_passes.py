@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from alto_exec import decoder
-from alto_exec.bank import AdapterBank, Slot
-from alto_exec.decoder import Decoder
+from alto_exec.adapters.bank import AdapterBank, Slot
+from alto_exec.backbones import decoder
+from alto_exec.backbones.decoder import Decoder
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
-from alto_exec.replay import Replayed
+from alto_exec.passes.cuda_graphs import Replayed
 from alto_policy.exchange import Way
 from tests.exec.batches import a_batch
 from tests.exec.comparing import (

@@ -11,14 +11,14 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from alto_exec.bank import AdapterBank
-from alto_exec.decoder import Decoder
-from alto_exec.evaluate import validation_loss
-from alto_exec.frozen_model import FrozenModel
-from alto_exec.modules import ALL_LINEAR
+from alto_exec.adapters.bank import AdapterBank
+from alto_exec.backbones.decoder import Decoder
+from alto_exec.backbones.linears import ALL_LINEAR
 from alto_exec.parallel.agreement import Offer, Pass
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
+from alto_exec.passes.evaluation import validation_loss
+from alto_exec.passes.frozen_model import FrozenModel
 from alto_policy.exchange import Way
 from alto_policy.types import Job, Schedule
 from tests.exec.comparing import Trajectory, assert_same_training, in_double_precision

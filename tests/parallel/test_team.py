@@ -8,18 +8,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from alto_exec import keeping
-from alto_exec.bank import AdapterBank
-from alto_exec.claims import succeeding
+from alto_exec.adapters.bank import AdapterBank
+from alto_exec.backbones.decoder import Decoder
 from alto_exec.data.dataset import Dataset, Dropped
-from alto_exec.decoder import Decoder
 from alto_exec.executor import Executor, Report
-from alto_exec.frozen_model import FrozenModel
-from alto_exec.parallel.commands import COMMAND, Finish
-from alto_exec.parallel.member import Loader, Member
+from alto_exec.jobs import keeping
+from alto_exec.jobs.claims import succeeding
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
-from alto_exec.parallel.team import Team
+from alto_exec.passes.frozen_model import FrozenModel
+from alto_exec.team.commands import COMMAND, Finish
+from alto_exec.team.leader import Team
+from alto_exec.team.member import Loader, Member
 from alto_policy.events import Departure
 from alto_policy.layout import Layout, Spread
 from alto_policy.memory import MemoryModel

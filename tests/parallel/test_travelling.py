@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from alto_exec.bank import AdapterBank
-from alto_exec.decoder import Decoder
-from alto_exec.modules import ALL_LINEAR
+from alto_exec.adapters.bank import AdapterBank
+from alto_exec.backbones.decoder import Decoder
+from alto_exec.backbones.linears import ALL_LINEAR
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.parallel.sharded_layers import spread_evenly

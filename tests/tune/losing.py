@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from alto_exec.events.undecided import UndecidedError
 from alto_exec.site import RunToTrain, ThisMachine, TrainingBackend
-from alto_exec.undecided import UndecidedError
 from alto_policy.decisions import Decision, Stop
 
 __all__ = ["Losing"]

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from alto_exec.backend import ExecBackend, StartedExecutor
+from alto_exec.events.inbox import Cancellation, Request, Submission
+from alto_exec.events.past import Past
 from alto_exec.executor import Executor
-from alto_exec.inbox import Cancellation, Request, Submission
-from alto_exec.machine import settle
-from alto_exec.past import Past
+from alto_exec.host.machine import settle
 from alto_exec.preparation import bank_of, prepare
 from alto_policy.cluster import Cluster, Status
 from alto_policy.controller import Controller, run

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from alto_exec import keeping, tune
+from alto_exec import tune
+from alto_exec.jobs import keeping
 from alto_policy.runlog import Entry
 from alto_runs.directory import LogWriter, RunDirectory
 from alto_runs.result import Result

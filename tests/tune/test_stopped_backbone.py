@@ -4,7 +4,7 @@ import gc
 import weakref
 from pathlib import Path
 
-from alto_exec.machine import settle
+from alto_exec.host.machine import settle
 from alto_exec.preparation import prepare
 from alto_runs.directory import RunDirectory
 from tests.tune.small_study import small_study

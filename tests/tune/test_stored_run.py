@@ -12,7 +12,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from rich.console import Console
 from safetensors.torch import load_file
 
-from alto_exec import keeping, tune
+from alto_exec import tune
+from alto_exec.jobs import keeping
 from alto_policy.events import LossReported
 from alto_runs import mirror
 from alto_runs.directory import RunDirectory

@@ -14,9 +14,10 @@ from rich.console import Console
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from alto_exec import bank_memory, tune
+from alto_exec import tune
+from alto_exec.adapters import bank_memory
+from alto_exec.passes.step import train_pass
 from alto_exec.preparation import prepare
-from alto_exec.step import train_pass
 from alto_policy.decisions import ExitReason, Stop
 from alto_policy.events import Departure, JobLeft, LossReported
 from alto_policy.runlog import Entry

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from alto_exec import tune
+from alto_exec.events.undecided import Perseverance, UndecidedError
 from alto_exec.tuning import Options, tune_at
-from alto_exec.undecided import Perseverance, UndecidedError
 from alto_policy.decisions import ExitReason, Pause, Stop
 from alto_policy.types import JobId
 from alto_runs.errors import UserError

@@ -8,11 +8,11 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from alto_exec.bank import Slot
-from alto_exec.batch import PackedBatch, Share, pack
+from alto_exec.adapters.bank import Slot
 from alto_exec.data.samples import Sample
-from alto_exec.replay import PassShape
-from alto_exec.weighing import FixedWeights
+from alto_exec.passes.batch import PackedBatch, Share, pack
+from alto_exec.passes.cuda_graphs import PassShape
+from alto_exec.passes.weighing import FixedWeights
 from alto_policy.events import TaskArrived
 from alto_policy.memory import SPARE
 from alto_policy.types import Job, JobId, TokenCounts

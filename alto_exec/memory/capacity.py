@@ -1,0 +1,245 @@
+"""How much a device can hold: counted from shapes, or measured by passes of rising size."""
+
+import gc
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from alto_exec.adapters.bank import AdapterBank
+from alto_exec.backbones.decoder import Decoder
+from alto_exec.data.samples import Example, Sample
+from alto_exec.memory.probing import (
+    PROBE_RANK,
+    Probe,
+    evaluation_bytes,
+    pass_seconds,
+    probe_passes,
+)
+from alto_exec.parallel.sharded_decoder import ShardedDecoder
+from alto_exec.passes.frozen_model import FrozenModel
+from alto_kernels.linear_cross_entropy import chunk_rows
+from alto_policy.memory import Load, Logits, MeasuredPasses, MemoryModel, joined, saving_pays
+from alto_policy.packing import by_batch_size
+from alto_policy.types import Task
+
+__all__ = ["measured_memory_model", "memory_model"]
+
+_MARGIN = 0.9  # of the memory; the paper keeps a margin too and gives no value
+_GRADIENTS = 2  # an activation and, in the backward pass, its gradient
+_LOGITS_COPIES = 3  # logits, their softmax and their gradient, fp32
+_SAFETY = 1.02  # of what a pass was measured to hold
+
+
+def memory_model(
+    backbone: FrozenModel, bank: AdapterBank, capacity: int | None = None
+) -> MemoryModel:
+    """Counted from the shapes: every adapted linear keeps its input and makes its output.
+
+    The count takes all tokens for targets, so it errs on the safe side. `capacity` bytes may be
+    used, or what the device has but for a margin.
+    """
+    activations = sum(s.inputs + s.outputs for s in bank.shapes) * backbone.dtype.itemsize
+    return MemoryModel(
+        capacity=int(_MARGIN * _usable_bytes(backbone.device)) if capacity is None else capacity,
+        fixed=backbone.num_bytes + _exchanged_bytes(backbone),
+        per_rank=bank.bytes_per_rank,
+        per_token=_GRADIENTS * activations + _LOGITS_COPIES * 4 * backbone.vocabulary_size,
+        per_rank_token=2 * len(bank.shapes) * backbone.dtype.itemsize,
+    )
+
+
+def measured_memory_model(
+    backbone: FrozenModel,
+    bank: AdapterBank,
+    examples: Sequence[Example],
+    task: Task,
+    recompute: bool | None = None,
+    capacity: int | None = None,
+) -> MemoryModel:
+    """On a CUDA device, from passes over the longest examples, each twice as large as the last.
+    The bank is empty, and so it is afterwards.
+
+    Where `recompute` leaves it open, passes that keep their activations are measured, and those
+    that compute them again if not all jobs of the task fit so and that may be faster. Ranks that
+    share a backbone measure the same at the same time, and choose alike. `capacity`: as for
+    `memory_model`.
+    """
+
+    def measured(*, recompute: bool) -> _Measured:
+        counted = memory_model(backbone, bank, capacity)
+        return _measured(backbone, bank, examples, task, counted, recompute=recompute)
+
+    plain = measured(recompute=recompute is True)
+    if recompute is not None or not isinstance(backbone, Decoder | ShardedDecoder):
+        return plain.model
+    found = plain.model
+    if _is_any(backbone, plain.may_be_outrun(task)):
+        again = measured(recompute=True)
+        speeds = [one.tokens_per_second(backbone, bank, task) for one in (plain, again)]
+
+        def tokens_per_second(model: MemoryModel) -> float:
+            return speeds[model is not plain.model]
+
+        if _is_any(backbone, saving_pays(plain.model, again.model, task, tokens_per_second)):
+            found = joined(plain.model, again.model)
+    backbone.activations.recompute = False
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    model: MemoryModel
+    probes: tuple[Probe, ...]
+    worst: Sample
+    recorded_tokens: int
+
+    def may_be_outrun(self, task: Task) -> bool:
+        """Whether jobs that have no room beside one another may be worth computing activations
+        again. Where each has room by itself, and those that have it together take the device longer
+        than their launches take the host, more of them save less than that costs."""
+        if self.model.fits(task.jobs, task.max_length):
+            return False
+        has_each = self.model.num_fitting(task.jobs, task.max_length) == len(task.jobs)
+        fills = 0 < self.recorded_tokens <= _fitting(self.model, task).tokens
+        return not (has_each and fills)
+
+    def tokens_per_second(
+        self, backbone: Decoder | ShardedDecoder, bank: AdapterBank, task: Task
+    ) -> float:
+        """Of the largest pass that was measured."""
+        if not self.probes:
+            return 0.0
+        assert self.model.passes is not None
+        backbone.activations.recompute = self.model.passes.recompute
+        tokens = self.probes[-1].tokens
+        seconds = pass_seconds(
+            backbone,
+            bank,
+            self.worst,
+            tokens,
+            recorded_tokens=self.recorded_tokens,
+            dropout=_most_dropout(task),
+        )
+        bank.give_back(0)
+        return tokens / seconds
+
+
+def _fitting(model: MemoryModel, task: Task) -> Load:
+    """Of as many jobs side by side as fit, in the order of packing."""
+    load = Load()
+    for job in by_batch_size(task.jobs):
+        together = load.plus(job, task.max_length)
+        if model.held(together) <= model.capacity:
+            load = together
+    return load
+
+
+def _most_dropout(task: Task) -> float:
+    """Of any job: with dropout the last layer has all rows, else those that predict targets."""
+    return max(job.hyperparameters.dropout for job in task.jobs)
+
+
+def _measured(
+    backbone: FrozenModel,
+    bank: AdapterBank,
+    examples: Sequence[Example],
+    task: Task,
+    counted: MemoryModel,
+    *,
+    recompute: bool,
+) -> _Measured:
+    worst = _worst(examples, task.max_length)
+    per_row_rank, recorded_tokens, logits = 0, 0, None
+    if isinstance(backbone, Decoder | ShardedDecoder):
+        backbone.activations.recompute = recompute
+        recorded_tokens = backbone.most_recorded_tokens
+        kept_layers = 1 if recompute else backbone.num_layers
+        per_layer = len(bank.shapes) // backbone.num_layers
+        per_row_rank = backbone.dtype.itemsize * per_layer * kept_layers
+        logits = _logits(backbone, worst)
+    gc.collect()
+    fixed = max(torch.cuda.memory_allocated(backbone.device), backbone.num_bytes)
+    fixed += _exchanged_bytes(backbone)
+    most = task.max_length * sum(job.hyperparameters.batch_size for job in task.jobs)
+    found = probe_passes(
+        backbone,
+        bank,
+        worst,
+        most=most,
+        fixed=fixed,
+        capacity=counted.capacity,
+        recorded_tokens=recorded_tokens,
+        dropout=_most_dropout(task),
+    )
+    probes = tuple(found)
+    passes = MeasuredPasses(
+        peaks=(),
+        per_row_rank=per_row_rank,
+        per_rank_moving=bank.value_RC.element_size() * bank.num_columns,
+        evaluation=int(_SAFETY * evaluation_bytes(backbone, bank, worst, fixed)) if probes else 0,
+        recorded_tokens=recorded_tokens,
+        recompute=recompute,
+        logits=logits,
+    )
+    bank.give_back(0)
+    passes = replace(passes, peaks=tuple(_peak(probe, passes) for probe in probes))
+    per_token = _slope(passes.peaks, counted.per_token)
+    model = replace(counted, fixed=fixed, per_token=per_token, per_rank_token=0, passes=passes)
+    return _Measured(model, probes, worst, recorded_tokens)
+
+
+def _logits(backbone: Decoder | ShardedDecoder, worst: Sample) -> Logits:
+    return Logits(
+        per_target=backbone.dtype.itemsize * backbone.vocabulary_size,
+        most=chunk_rows(backbone.vocabulary_size),
+        share=worst.num_targets / len(worst.tokens),
+    )
+
+
+def _is_any(backbone: Decoder | ShardedDecoder, fact: bool) -> bool:
+    """Whether it is so here, or on another rank."""
+    return backbone.is_any(fact) if isinstance(backbone, ShardedDecoder) else fact
+
+
+def _exchanged_bytes(backbone: FrozenModel) -> int:
+    """Of the other ranks' tokens, whatever those train."""
+    return backbone.exchanged_bytes if isinstance(backbone, ShardedDecoder) else 0
+
+
+def _peak(probe: Probe, passes: MeasuredPasses) -> tuple[int, int]:
+    """Rows, and bytes without what the form counts by itself: what rows keep for their adapters,
+    and logits."""
+    held = int(_SAFETY * probe.bytes) - passes.per_row_rank * PROBE_RANK * probe.tokens
+    if passes.logits is None:
+        return probe.tokens, held
+    is_recorded = probe.tokens <= passes.recorded_tokens
+    held -= passes.logits.bytes(probe.tokens, is_recorded=is_recorded)
+    return passes.rows(probe.tokens), held
+
+
+def _worst(examples: Sequence[Example], length: int) -> Sample:
+    """As long as the longest example, with as many targets as any has."""
+    longest = max(examples, key=lambda example: example.num_tokens).samples[0]
+    tokens = (longest.tokens * -(-length // len(longest.tokens)))[:length]
+    targets = max(
+        sum(sample.num_targets for sample in e.samples) * e.most_tokens // e.num_tokens
+        for e in examples
+    )
+    return Sample(tokens, tuple(place >= length - targets for place in range(length)))
+
+
+def _slope(peaks: Sequence[tuple[int, int]], expected: int) -> int:
+    """Bytes of one row more than the largest pass has."""
+    if len(peaks) < 2 or peaks[-2][0] == peaks[-1][0]:
+        return expected
+    (few, less), (many, more) = peaks[-2:]
+    return max(1, (more - less) // (many - few))
+
+
+def _usable_bytes(device: torch.device) -> int:
+    """What this process holds already counts as usable: the form has it under `fixed`."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
