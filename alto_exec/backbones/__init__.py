@@ -1,0 +1,1 @@
+"""Frozen models: written out over our kernels, or as transformers has them."""

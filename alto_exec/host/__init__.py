@@ -1,0 +1,1 @@
+"""The machine and the process that an executor is in."""

@@ -1,0 +1,1 @@
+"""The jobs of one executor: the place of each, what it has come to, and what is kept of it."""

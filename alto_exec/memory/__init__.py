@@ -1,0 +1,1 @@
+"""How much a device can hold, and the passes that this is measured by."""

@@ -1,0 +1,1 @@
+"""What passes take, of this machine and of a study's tasks."""

@@ -91,6 +91,8 @@ def test_the_packages_that_contributing_lists_are_those_that_there_are() -> None
     ):
         assert f"`{name}`" in text
         assert (ROOT / name).exists()
+    rooms = {f"`{path.parent.name}/`" for path in (ROOT / "alto_exec").glob("*/__init__.py")}
+    assert {room for room in rooms if room not in text} == set()
 
 
 def test_the_metadata_points_to_what_is_there() -> None:
