@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from alto_runs.directory import write_atomically
-from experiments import (
+from experiments.exhibits import (
     bf16_spread,
     fig01_sensitivity,
     fig03_batch_size,
@@ -40,7 +40,7 @@ from experiments import (
     table2_kernels,
     throughput_curve,
 )
-from experiments.exhibit import Exhibit, markdown, title_of, write
+from experiments.exhibits.exhibit import Exhibit, markdown, title_of, write
 
 __all__ = ["EXHIBITS", "gallery_text", "main"]
 
@@ -78,9 +78,9 @@ _HEAD = """# The paper's figures and tables again, and what lies beyond them
 
 Made by `make figures` from what is committed here: run logs, step-time profiles, tables of results.
 Nothing is trained for it; `python -m experiments.gallery fig12` makes a single exhibit, in the
-environment `.venv`. Each exhibit is one file, and beside its picture lies a CSV with all numbers.
-Numbers of the paper (arXiv 2604.05426) are read from its text, or from its figures where only they
-print them.
+environment `.venv`. Each exhibit is one file of `exhibits/`, and beside its picture lies a CSV with
+all numbers. Numbers of the paper (arXiv 2604.05426) are read from its text, or from its figures
+where only they print them.
 
 | word | meaning |
 |---|---|

@@ -27,7 +27,7 @@ _SQRT_3 = math.sqrt(3)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
     """How jobs get to their ends. The defaults are of large models on much data; small ones on
-    little data are noisier and overfit more: see `experiments/past_curves.py`."""
+    little data are noisier and overfit more: see `experiments/exhibits/past_curves.py`."""
 
     speed: float = 60.0  # of the power law, at the best rate: 5 % of the steps do 3/4 of the way
     speed_power: float = 0.4  # of the learning rate in the speed

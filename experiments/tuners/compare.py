@@ -24,9 +24,9 @@ import numpy as np
 
 from alto_policy.policies import SETTINGS, Settings
 from alto_runs.directory import write_atomically
-from experiments.curve_sets import CurveSet, generated_sets, other_grids, recorded_sets
-from experiments.judging import Judgement, judge, judge_random, oracle
-from experiments.table_backend import Arrival, Play, play_policy
+from experiments.grids.curve_sets import CurveSet, generated_sets, other_grids, recorded_sets
+from experiments.grids.judging import Judgement, judge, judge_random, oracle
+from experiments.grids.table_backend import Arrival, Play, play_policy
 from experiments.tuners.rule import Patience, Peer, Rule, TrainAll
 
 __all__ = ["COLUMNS", "NUM_GENERATED", "NUM_ORDERS", "RESULTS", "VERSIONS", "order_of", "play_rule"]

@@ -14,8 +14,8 @@ from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.runlog import Entry, Header, dump_entry, dump_header
 from alto_policy.types import Gpu, GpuId, Hyperparameters, Job, JobId, Task, TaskId
-from experiments.curve_sets import CurveSet
-from experiments.table_backend import TableBackend
+from experiments.grids.curve_sets import CurveSet
+from experiments.grids.table_backend import TableBackend
 
 __all__ = ["ALTO", "RATES", "loss_of", "record"]
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
-from experiments.curve_sets import CurveSet
-from experiments.exhibit import Exhibit
+from experiments.exhibits.exhibit import Exhibit
+from experiments.grids.curve_sets import CurveSet
 
 __all__ = ["grid", "rows_of"]
 

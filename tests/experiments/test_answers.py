@@ -8,9 +8,9 @@ from rich.console import Console
 
 from alto_exec import tune
 from alto_runs.result import Result
-from experiments import answers
-from experiments.answers import write_answers
-from experiments.scores import ANSWERS
+from experiments.grids.scores import ANSWERS
+from experiments.recordings import answers
+from experiments.recordings.answers import write_answers
 from tests.tune.small_study import small_study
 from tests.tune.test_preference_study import study_in
 

@@ -13,11 +13,11 @@ from alto_runs.history import follow
 from alto_runs.lines import open_lines
 from alto_runs.versions import TRAINING_CODE
 from alto_sim.times.step_time import StepTime
-from experiments.fidelity import by_profile, compare, judge_all, judge_each, judged
-from experiments.fidelity_parts import predicted_parts, real_parts
-from experiments.fidelity_sources import Others, Source, others_of
-from experiments.real_runs import Recording, judged_and_known, read_recording
-from experiments.search_costs import profile_of
+from experiments.exhibits.search_costs import profile_of
+from experiments.fidelity.makespans import by_profile, compare, judge_all, judge_each, judged
+from experiments.fidelity.parts import predicted_parts, real_parts
+from experiments.fidelity.real_runs import Recording, judged_and_known, read_recording
+from experiments.fidelity.sources import Others, Source, others_of
 
 RUNS = Path("traces/recorded")
 FULL_GRID = "qasc-combined-fact-fifo"

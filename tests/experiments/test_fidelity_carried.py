@@ -7,9 +7,9 @@ import pytest
 
 from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork
 from alto_sim.times.overheads import NO_OVERHEADS, Leaving
-from experiments.fidelity_carried import Size, carried, size_of, sized
-from experiments.fidelity_sources import Others, Source, others_of
-from experiments.real_runs import Recording, read_recording
+from experiments.fidelity.carried import Size, carried, size_of, sized
+from experiments.fidelity.real_runs import Recording, read_recording
+from experiments.fidelity.sources import Others, Source, others_of
 
 TRACES = Path("traces")
 HERE, THERE = "NVIDIA H100 80GB HBM3", "NVIDIA H200"

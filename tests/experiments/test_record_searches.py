@@ -15,11 +15,18 @@ from alto_runs.costs.shapes import shape_of
 from alto_runs.directory import RunDirectory, runs_below
 from alto_runs.lines import open_lines
 from alto_runs.study import Study, load_study
-from experiments import record_searches
-from experiments.record_searches import KEPT, Outcome, keep, main, record_all, record_one, warm_up
-from experiments.recording_commands import ROOT, Site, commands, preparation, settled
-from experiments.recordings import PREFERENCES, RECORDINGS, Policy, Recording, in_order, that_fit
-from experiments.search import options_of, study_of
+from experiments.recordings import record
+from experiments.recordings.catalogue import (
+    PREFERENCES,
+    RECORDINGS,
+    Policy,
+    Recording,
+    in_order,
+    that_fit,
+)
+from experiments.recordings.commands import ROOT, Site, commands, preparation, settled
+from experiments.recordings.record import KEPT, Outcome, keep, main, record_all, record_one, warm_up
+from experiments.speed.search import options_of, study_of
 
 TRACES = ROOT / "traces"
 SHIPPED = [one for one in RECORDINGS if (TRACES / one.path).is_dir()]
@@ -181,7 +188,7 @@ def faked(monkeypatch: pytest.MonkeyPatch, site: Site, after: str, files: Sequen
     def made(one: Recording, site: Site, run: Path, *, kept: bool = True) -> list[list[str]]:
         return [["-c", text, str(run)], ["-c", after]]
 
-    monkeypatch.setattr(record_searches, "commands", made)
+    monkeypatch.setattr(record, "commands", made)
 
 
 def test_a_search_leaves_the_shipped_files_alone(
@@ -220,7 +227,7 @@ def test_a_search_that_ended_is_kept_without_its_answers(
     site = settled(tmp_path / "data", tmp_path / "out", "any")
     faked(monkeypatch, site, after, [name for name in KEPT if name != "answers.jsonl"])
     clock = SimpleNamespace(monotonic=iter([0.0, 0.0, spent, 60.0]).__next__)
-    monkeypatch.setattr(record_searches, "time", clock)
+    monkeypatch.setattr(record, "time", clock)
     start = time.monotonic()
     outcome = record_one(ONE, site, None, 60.0)
     assert outcome.ending == ending
@@ -232,9 +239,9 @@ def test_a_search_that_ended_is_kept_without_its_answers(
 def test_searches_are_begun_in_the_order_that_is_asked_for(tmp_path: Path) -> None:
     names = ["ropes-alto", "recorded/cosmosqa-alto", "recorded/qasc-combined-fact-alto"]
     (tmp_path / names[1]).mkdir(parents=True)
-    found = record_searches._chosen(names, tmp_path)
+    found = record._chosen(names, tmp_path)
     assert [one.name for one in found] == ["ropes-alto", "qasc-combined-fact-alto"]
-    everything = record_searches._chosen(None, tmp_path / "empty")
+    everything = record._chosen(None, tmp_path / "empty")
     assert everything == list(RECORDINGS)
 
 
@@ -248,8 +255,8 @@ def test_one_command_archives_and_goes_on_where_it_was(
         keep(one, site, run)
         return Outcome(one, "recorded", 1.0)
 
-    monkeypatch.setattr(record_searches, "record_one", recorded)
-    monkeypatch.setattr(record_searches, "_devices", lambda: [None])
+    monkeypatch.setattr(record, "record_one", recorded)
+    monkeypatch.setattr(record, "_devices", lambda: [None])
     for call, names in enumerate((["ropes-alto"], ["ropes-alto", "recorded/ropes-fifo"])):
         new = f"recorded/{Path(names[-1]).name}"
         archive = tmp_path / f"{call}.tar.gz"

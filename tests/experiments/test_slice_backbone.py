@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
 from alto_runs.errors import UserError
-from experiments.random_weights import save_random
-from experiments.slice_backbone import slice_backbone
+from experiments.backbones.random_weights import save_random
+from experiments.backbones.slice_backbone import slice_backbone
 from tests.exec.tiny_models import save_tiny, tiny_llama, tiny_qwen2, tiny_tokenizer
 
 CPU = torch.device("cpu")

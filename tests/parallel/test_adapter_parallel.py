@@ -17,10 +17,10 @@ from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_layers import ShardedLayers
 from alto_exec.profiling.this_machine import this_machine
 from alto_runs.profile import GangRow, read_profile
-from experiments import adapter_parallel
-from experiments.adapter_parallel import Bench, check, measure_ours, measure_peers
-from experiments.parallel_peers import peft_model
-from experiments.parallel_points import POINTS, Point, points_of
+from experiments.cards import adapter_parallel
+from experiments.cards.adapter_parallel import Bench, check, measure_ours, measure_peers
+from experiments.cards.parallel_peers import peft_model
+from experiments.cards.parallel_points import POINTS, Point, points_of
 from tests.parallel.ranks_of_processes import outcomes
 
 OURS, PEERS = (

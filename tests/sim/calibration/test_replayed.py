@@ -8,7 +8,7 @@ import pytest
 
 from alto_runs.executor_work import TrainingWork
 from alto_sim.replayed import computed_of
-from experiments.real_runs import Recording, read_recording
+from experiments.fidelity.real_runs import Recording, read_recording
 
 TRACES = Path("traces")
 RUNS = [
