@@ -1,3 +1,1 @@
-"""The adapters of all jobs on one executor: their rows side by side, their optimizer, their
-files.
-"""
+"""The adapters of an executor: their rows side by side, their optimizer, their files."""

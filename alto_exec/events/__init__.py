@@ -1,3 +1,1 @@
-"""What goes between a backend and its run: what comes, what is told, what the log had told
-before.
-"""
+"""What goes between a backend and its run: what comes, what is told, what a log had told."""

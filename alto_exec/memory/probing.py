@@ -15,13 +15,7 @@ from alto_exec.passes.step import train_pass
 from alto_policy.memory import SPARE, recorded_rows
 from alto_policy.types import Hyperparameters, Job, JobId
 
-__all__ = [
-    "PROBE_RANK",
-    "Probe",
-    "evaluation_bytes",
-    "pass_seconds",
-    "probe_passes",
-]
+__all__ = ["PROBE_RANK", "Probe", "Prober"]
 
 PROBE_RANK = 16
 _JOBS = 8  # at most, side by side in a probe; then their batches grow
@@ -35,100 +29,92 @@ class Probe:
     bytes: int  # most held at a time, beside what was there before and the adapters' own state
 
 
-def probe_passes(
-    backbone: FrozenModel,
-    bank: AdapterBank,
-    sample: Sample,
-    *,
-    most: int,
-    fixed: int,
-    capacity: int,
-    recorded_tokens: int,
-    dropout: float,
-) -> Iterator[Probe]:
-    """Passes over 1, 2, 4, ... times the sample until one holds `most` tokens, or until the next
-    would not fit into `capacity` bytes. `fixed` bytes are held beside them and the bank. Passes of
-    up to `recorded_tokens` are as long as recordings of them: the first is one with as many tokens
-    as the shortest of those has room for. With `dropout` passes hold more.
+@dataclass(frozen=True, slots=True)
+class Prober:
+    """Passes over one sample, as often as there is room for; the bank is empty before and after."""
 
-    A launched pass holds the same each time, so one of each size is enough. One that is recorded
-    holds up to 1.5 % more (135M, H200), so those are passed a second time.
-    """
-    slots: list[Slot] = []
-    count, last = _first_count(len(sample.tokens), most, recorded_tokens), Probe(0, 0)
-    while True:
-        while len(slots) < min(count, _JOBS):
-            slots.append(bank.join(random_state(bank, PROBE_RANK)))
-        residents = [_resident(slot, count // len(slots), dropout) for slot in slots]
-        passes = 2 if count * len(sample.tokens) <= recorded_tokens else 1
-        found = _probe(backbone, bank, sample, residents, fixed, passes)
-        if found is not None:
-            yield found
-        if found is None or found.tokens >= most:
-            break
-        grows = (found.bytes - last.bytes) / (found.tokens - last.tokens)
-        kept = 2 * bank.num_rows * bank.bytes_per_rank
-        if fixed + kept + found.bytes + grows * found.tokens > capacity:
-            break
-        count, last = 2 * count, found
-    for slot in slots:
-        bank.leave(slot)
+    backbone: FrozenModel
+    bank: AdapterBank
+    sample: Sample
+    fixed: int  # bytes that are held beside the bank, whatever is passed
+    recorded_tokens: int  # passes of up to so many are as long as recordings of them
+    dropout: float  # of the jobs; with it passes hold more
 
+    def sizes(self, *, most: int, capacity: int) -> Iterator[Probe]:
+        """Passes over 1, 2, 4, ... times the sample until one holds `most` tokens, or until the
+        next would not fit into `capacity` bytes. Where passes are recorded, the first is one with
+        as many tokens as the shortest recording has room for.
 
-def pass_seconds(
-    backbone: FrozenModel,
-    bank: AdapterBank,
-    sample: Sample,
-    tokens: int,
-    *,
-    recorded_tokens: int,
-    dropout: float,
-) -> float:
-    """Of a pass over so many tokens, one that `probe_passes` has found room for."""
-    count = tokens // len(sample.tokens)
-    slots = [bank.join(random_state(bank, PROBE_RANK)) for _ in range(min(count, _JOBS))]
-    residents = [_resident(slot, count // len(slots), dropout) for slot in slots]
-    seconds = 0.0
-    for _ in range(_TIMED if tokens <= recorded_tokens else _LAUNCHED_TIMED):
-        start = time.perf_counter()
-        train_pass(backbone, bank, [sample], residents)
-        torch.cuda.synchronize()
-        seconds = time.perf_counter() - start
-    for slot in slots:
-        bank.leave(slot)
-    return seconds
+        A launched pass holds the same each time, so one of each size is enough. One that is
+        recorded holds up to 1.5 % more (135M, H200), so those are passed a second time.
+        """
+        bank, length = self.bank, len(self.sample.tokens)
+        slots: list[Slot] = []
+        count, last = _first_count(length, most, self.recorded_tokens), Probe(0, 0)
+        while True:
+            self._fill(slots, count)
+            found = self._probe(slots, count, 2 if count * length <= self.recorded_tokens else 1)
+            if found is not None:
+                yield found
+            if found is None or found.tokens >= most:
+                break
+            grows = (found.bytes - last.bytes) / (found.tokens - last.tokens)
+            kept = 2 * bank.num_rows * bank.bytes_per_rank
+            if self.fixed + kept + found.bytes + grows * found.tokens > capacity:
+                break
+            count, last = 2 * count, found
+        for slot in slots:
+            bank.leave(slot)
 
-
-def evaluation_bytes(backbone: FrozenModel, bank: AdapterBank, sample: Sample, fixed: int) -> int:
-    """Most that an evaluation holds at a time beside `fixed` bytes and the bank."""
-    slot = bank.join(random_state(bank, PROBE_RANK))
-    max_tokens, _ = pass_limits(backbone)
-    samples = [sample] * max(1, max_tokens // len(sample.tokens))
-    torch.cuda.reset_peak_memory_stats()
-    validation_loss(backbone, bank, samples, slot)
-    bank.leave(slot)
-    return _peak_beside(bank, fixed)
-
-
-def _probe(
-    backbone: FrozenModel,
-    bank: AdapterBank,
-    sample: Sample,
-    residents: Sequence[Resident],
-    fixed: int,
-    passes: int,
-) -> Probe | None:
-    """None if memory ran out."""
-    tokens = 0
-    torch.cuda.reset_peak_memory_stats()
-    try:
-        for _ in range(passes):
-            tokens = train_pass(backbone, bank, [sample], residents)
+    def seconds(self, tokens: int) -> float:
+        """Of a pass over so many tokens, one of the sizes that there is room for."""
+        count, slots, seconds = tokens // len(self.sample.tokens), list[Slot](), 0.0
+        self._fill(slots, count)
+        residents = self._residents(slots, count)
+        for _ in range(_TIMED if tokens <= self.recorded_tokens else _LAUNCHED_TIMED):
+            start = time.perf_counter()
+            train_pass(self.backbone, self.bank, [self.sample], residents)
             torch.cuda.synchronize()
-    except torch.OutOfMemoryError:
-        torch.cuda.empty_cache()
-        return None
-    return Probe(tokens, _peak_beside(bank, fixed))
+            seconds = time.perf_counter() - start
+        for slot in slots:
+            self.bank.leave(slot)
+        return seconds
+
+    def evaluation_bytes(self) -> int:
+        """Most that an evaluation holds at a time, beside what is fixed and the bank."""
+        slot = self.bank.join(random_state(self.bank, PROBE_RANK))
+        max_tokens, _ = pass_limits(self.backbone)
+        samples = [self.sample] * max(1, max_tokens // len(self.sample.tokens))
+        torch.cuda.reset_peak_memory_stats()
+        validation_loss(self.backbone, self.bank, samples, slot)
+        self.bank.leave(slot)
+        return self._peak()
+
+    def _fill(self, slots: list[Slot], count: int) -> None:
+        """A slot for each of so many samples, up to as many jobs as are probed side by side."""
+        while len(slots) < min(count, _JOBS):
+            slots.append(self.bank.join(random_state(self.bank, PROBE_RANK)))
+
+    def _residents(self, slots: Sequence[Slot], count: int) -> list[Resident]:
+        return [_resident(slot, count // len(slots), self.dropout) for slot in slots]
+
+    def _probe(self, slots: Sequence[Slot], count: int, passes: int) -> Probe | None:
+        """None if memory ran out."""
+        tokens, residents = 0, self._residents(slots, count)
+        torch.cuda.reset_peak_memory_stats()
+        try:
+            for _ in range(passes):
+                tokens = train_pass(self.backbone, self.bank, [self.sample], residents)
+                torch.cuda.synchronize()
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            return None
+        return Probe(tokens, self._peak())
+
+    def _peak(self) -> int:
+        """What libraries keep for good counts each time, whichever pass asked for it first."""
+        bank = self.bank.num_rows * self.bank.bytes_per_rank
+        return torch.cuda.max_memory_allocated() - self.fixed - bank
 
 
 def _first_count(length: int, most: int, recorded_tokens: int) -> int:
@@ -141,11 +127,6 @@ def _first_count(length: int, most: int, recorded_tokens: int) -> int:
     ):
         count *= 2
     return count
-
-
-def _peak_beside(bank: AdapterBank, fixed: int) -> int:
-    """What libraries keep for good counts each time, whichever pass asked for it first."""
-    return torch.cuda.max_memory_allocated() - fixed - bank.num_rows * bank.bytes_per_rank
 
 
 def _resident(slot: Slot, batch_size: int, dropout: float) -> Resident:

@@ -1,3 +1,1 @@
-"""A pass over sequences of several jobs: laid out, weighed, launched or replayed, in training and
-in evaluation.
-"""
+"""A pass over sequences of several jobs, in training and in evaluation."""

@@ -14,9 +14,11 @@ from alto_exec.adapters.bank import AdapterBank
 from alto_exec.backbones.decoder import Decoder
 from alto_exec.data.dataset import Dataset, Dropped
 from alto_exec.executor import Executor
-from alto_exec.memory import capacity
-from alto_exec.memory.probing import Probe
+from alto_exec.memory import counted
+from alto_exec.memory.measured import measured_memory_model
+from alto_exec.memory.probing import Probe, Prober
 from alto_exec.passes.batch import PackedBatch, Share, pack
+from alto_exec.passes.frozen_model import FrozenModel
 from alto_exec.passes.weighing import FixedWeights, Weigh
 from alto_policy.memory import KeptActivations, Load, MemoryModel
 from alto_policy.types import Job, Task, TaskId
@@ -38,7 +40,7 @@ class Card:
     plain: tuple[int, float, float]
     again: tuple[int, float, float]
 
-    def probes(self, backbone: Decoder, most: int, capacity: int) -> Iterator[Probe]:
+    def probes(self, backbone: FrozenModel, most: int, capacity: int) -> Iterator[Probe]:
         per_token = self.here(backbone)[0]
         tokens = LENGTH
         while tokens * per_token <= capacity:
@@ -47,7 +49,7 @@ class Card:
                 return
             tokens *= 2
 
-    def here(self, backbone: Decoder) -> tuple[int, float, float]:
+    def here(self, backbone: FrozenModel) -> tuple[int, float, float]:
         return self.again if backbone.activations.recompute else self.plain
 
 
@@ -58,26 +60,24 @@ def chosen(
     asked: bool | None = None,
     memory_gb: float | None = None,
 ) -> MemoryModel:
-    def probes(
-        backbone: Decoder, bank: Any, sample: Any, *, most: int, fixed: int, capacity: int, **_: int
-    ) -> Iterator[Probe]:
-        assert len(sample.tokens) == LENGTH
-        return card.probes(backbone, most, capacity - fixed)
+    def sizes(self: Prober, *, most: int, capacity: int) -> Iterator[Probe]:
+        assert len(self.sample.tokens) == LENGTH
+        return card.probes(self.backbone, most, capacity - self.fixed)
 
-    def seconds(backbone: Decoder, bank: Any, sample: Any, tokens: int, **_: Any) -> float:
-        of_pass, of_token = card.here(backbone)[1:]
+    def seconds(self: Prober, tokens: int) -> float:
+        of_pass, of_token = card.here(self.backbone)[1:]
         return of_pass + of_token * tokens
 
-    monkeypatch.setattr(capacity, "probe_passes", probes)
-    monkeypatch.setattr(capacity, "pass_seconds", seconds)
-    monkeypatch.setattr(capacity, "evaluation_bytes", lambda *_: 0)
-    monkeypatch.setattr(capacity, "_usable_bytes", lambda _: CAPACITY)
+    monkeypatch.setattr(Prober, "sizes", sizes)
+    monkeypatch.setattr(Prober, "seconds", seconds)
+    monkeypatch.setattr(Prober, "evaluation_bytes", lambda _: 0)
+    monkeypatch.setattr(counted, "_usable_bytes", lambda _: CAPACITY)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 0)
     backbone = Decoder(tiny_llama()[0])
     task = Task(id=TaskId("t"), jobs=tuple(jobs), backbone="tiny", max_length=LENGTH)
     bank = AdapterBank(backbone.shapes, backbone.device, rows=0)
     limit = None if memory_gb is None else int(1e9 * memory_gb)
-    model = capacity.measured_memory_model(backbone, bank, ragged_samples(), task, asked, limit)
+    model = measured_memory_model(backbone, bank, ragged_samples(), task, asked, limit)
     assert backbone.activations.recompute is (asked is True)
     assert model.passes is not None
     return model

@@ -12,8 +12,8 @@ from alto_exec.adapters.bank import AdapterBank, Slot
 from alto_exec.backbones.decoder import Decoder
 from alto_exec.data.samples import Sample
 from alto_exec.jobs.residence import Resident
-from alto_exec.memory import capacity, probing
-from alto_exec.memory.probing import PROBE_RANK, Probe
+from alto_exec.memory import measured, probing
+from alto_exec.memory.probing import PROBE_RANK, Probe, Prober
 from alto_exec.passes.batch import PackedBatch, Share, pack
 from alto_exec.passes.cuda_graphs import PassShape
 from alto_exec.passes.weighing import FixedWeights
@@ -69,12 +69,12 @@ def probes(length: int, most: int) -> Iterator[Probe]:
         count *= 2
 
 
-def measured(
+def model_of(
     length: int, most: int, monkeypatch: pytest.MonkeyPatch, jobs: Sequence[Job] = ()
 ) -> MemoryModel:
     """As an executor of a task with samples of so many tokens measures them; it has one job, or
     these."""
-    monkeypatch.setattr(capacity, "probe_passes", lambda *_, **__: probes(length, most))
+    monkeypatch.setattr(Prober, "sizes", lambda *_, **__: probes(length, most))
     return measured_as_it_is(length, most, monkeypatch, jobs)
 
 
@@ -91,13 +91,13 @@ def measured_as_it_is(
     )
     backbone = Decoder(LlamaForCausalLM(config).requires_grad_(False))
     monkeypatch.setattr(Decoder, "most_recorded_tokens", RECORDED_TOKENS)
-    monkeypatch.setattr(capacity, "chunk_rows", lambda _: MOST_TARGETS)
-    monkeypatch.setattr(capacity, "evaluation_bytes", lambda *_: 0)
+    monkeypatch.setattr(measured, "chunk_rows", lambda _: MOST_TARGETS)
+    monkeypatch.setattr(Prober, "evaluation_bytes", lambda _: 0)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 0)
     bank = AdapterBank(backbone.shapes, CPU, rows=0)
     jobs = jobs or equal_jobs(1, rank=PROBE_RANK, batch_size=-(-most // length))
     task = Task(id=TaskId("t"), jobs=tuple(jobs), backbone="b", max_length=length)
-    return capacity.measured_memory_model(
+    return measured.measured_memory_model(
         backbone, bank, [sample_of(length)], task, recompute=False, capacity=1 << 40
     )
 
@@ -116,7 +116,7 @@ def test_passes_between_measured_ones_are_predicted_as_near_as_those(
 ) -> None:
     """Never too little, and within 5 %: any number of samples, up to the largest pass measured, and
     half as many again."""
-    model = measured(length, 16_384, monkeypatch)
+    model = model_of(length, 16_384, monkeypatch)
     most = 24_576 // length
     cases = [
         *((1, 16, size) for size in range(1, min(200, most))),
@@ -133,7 +133,7 @@ def test_what_short_samples_were_measured_for_holds_for_long_ones(
     length: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `alto profile` measures, once for passes of all lengths."""
-    model = measured(128, 16_384, monkeypatch)
+    model = model_of(128, 16_384, monkeypatch)
     for jobs, rank in [(1, 16), (1, 128), (2, 64), (3, 16), (8, 16), (32, 16), (64, 16)]:
         if jobs * length <= 16_384:
             assert 0 <= over(model, jobs, rank, 1, length) < 0.05, (jobs, rank)
@@ -187,9 +187,32 @@ def test_each_size_is_passed_once_and_once_more_where_it_is_recorded(
     for name in ("reset_peak_memory_stats", "synchronize", "max_memory_allocated"):
         monkeypatch.setattr(torch.cuda, name, lambda: 1 << 30)
     bank = AdapterBank(Decoder(tiny_llama()[0]).shapes, CPU, rows=0)
-    sizes = probing.probe_passes(
-        Decoder(tiny_llama()[0]), bank, sample_of(length), most=2_048, fixed=0, capacity=1 << 40,
-        recorded_tokens=recorded, dropout=0.0,
-    )  # fmt: skip
+    prober = Prober(Decoder(tiny_llama()[0]), bank, sample_of(length), 0, recorded, 0.0)
+    sizes = prober.sizes(most=2_048, capacity=1 << 40)
     assert [probe.tokens for probe in sizes] == list(passes)
     assert found == passes
+
+
+@pytest.mark.parametrize(("recorded", "passes"), [(2_048, 3), (512, 2)])
+def test_a_pass_is_timed_when_others_have_asked_for_its_memory_and_recorded_it(
+    recorded: int, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def train_pass(
+        backbone: Decoder, bank: AdapterBank, samples: Sequence[Sample], here: Sequence[Resident]
+    ) -> None:
+        sequences = sum(resident.job.hyperparameters.batch_size for resident in here)
+        seen.append(sequences * len(samples[0].tokens))
+        now[0] += len(seen)
+
+    now = [0.0]
+    monkeypatch.setattr(probing, "train_pass", train_pass)
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    backbone = Decoder(tiny_llama()[0])
+    bank = AdapterBank(backbone.shapes, CPU, rows=0)
+    prober = Prober(backbone, bank, sample_of(64), 0, recorded, 0.0)
+    assert prober.seconds(16 * 64) == passes
+    assert seen == [16 * 64] * passes
+    assert bank.num_taken_rows == 0

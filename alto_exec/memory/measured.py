@@ -1,7 +1,6 @@
-"""How much a device can hold: counted from shapes, or measured by passes of rising size."""
+"""How much a device can hold, measured by passes of rising size."""
 
 import gc
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,13 +9,8 @@ import torch
 from alto_exec.adapters.bank import AdapterBank
 from alto_exec.backbones.decoder import Decoder
 from alto_exec.data.samples import Example, Sample
-from alto_exec.memory.probing import (
-    PROBE_RANK,
-    Probe,
-    evaluation_bytes,
-    pass_seconds,
-    probe_passes,
-)
+from alto_exec.memory.counted import exchanged_bytes, memory_model
+from alto_exec.memory.probing import PROBE_RANK, Probe, Prober
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.passes.frozen_model import FrozenModel
 from alto_kernels.linear_cross_entropy import chunk_rows
@@ -24,30 +18,9 @@ from alto_policy.memory import Load, Logits, MeasuredPasses, MemoryModel, joined
 from alto_policy.packing import by_batch_size
 from alto_policy.types import Task
 
-__all__ = ["measured_memory_model", "memory_model"]
+__all__ = ["measured_memory_model"]
 
-_MARGIN = 0.9  # of the memory; the paper keeps a margin too and gives no value
-_GRADIENTS = 2  # an activation and, in the backward pass, its gradient
-_LOGITS_COPIES = 3  # logits, their softmax and their gradient, fp32
 _SAFETY = 1.02  # of what a pass was measured to hold
-
-
-def memory_model(
-    backbone: FrozenModel, bank: AdapterBank, capacity: int | None = None
-) -> MemoryModel:
-    """Counted from the shapes: every adapted linear keeps its input and makes its output.
-
-    The count takes all tokens for targets, so it errs on the safe side. `capacity` bytes may be
-    used, or what the device has but for a margin.
-    """
-    activations = sum(s.inputs + s.outputs for s in bank.shapes) * backbone.dtype.itemsize
-    return MemoryModel(
-        capacity=int(_MARGIN * _usable_bytes(backbone.device)) if capacity is None else capacity,
-        fixed=backbone.num_bytes + _exchanged_bytes(backbone),
-        per_rank=bank.bytes_per_rank,
-        per_token=_GRADIENTS * activations + _LOGITS_COPIES * 4 * backbone.vocabulary_size,
-        per_rank_token=2 * len(bank.shapes) * backbone.dtype.itemsize,
-    )
 
 
 def measured_memory_model(
@@ -77,7 +50,7 @@ def measured_memory_model(
     found = plain.model
     if _is_any(backbone, plain.may_be_outrun(task)):
         again = measured(recompute=True)
-        speeds = [one.tokens_per_second(backbone, bank, task) for one in (plain, again)]
+        speeds = [one.tokens_per_second() for one in (plain, again)]
 
         def tokens_per_second(model: MemoryModel) -> float:
             return speeds[model is not plain.model]
@@ -92,8 +65,7 @@ def measured_memory_model(
 class _Measured:
     model: MemoryModel
     probes: tuple[Probe, ...]
-    worst: Sample
-    recorded_tokens: int
+    prober: Prober
 
     def may_be_outrun(self, task: Task) -> bool:
         """Whether jobs that have no room beside one another may be worth computing activations
@@ -102,27 +74,18 @@ class _Measured:
         if self.model.fits(task.jobs, task.max_length):
             return False
         has_each = self.model.num_fitting(task.jobs, task.max_length) == len(task.jobs)
-        fills = 0 < self.recorded_tokens <= _fitting(self.model, task).tokens
+        fills = 0 < self.prober.recorded_tokens <= _fitting(self.model, task).tokens
         return not (has_each and fills)
 
-    def tokens_per_second(
-        self, backbone: Decoder | ShardedDecoder, bank: AdapterBank, task: Task
-    ) -> float:
+    def tokens_per_second(self) -> float:
         """Of the largest pass that was measured."""
         if not self.probes:
             return 0.0
         assert self.model.passes is not None
-        backbone.activations.recompute = self.model.passes.recompute
+        self.prober.backbone.activations.recompute = self.model.passes.recompute
         tokens = self.probes[-1].tokens
-        seconds = pass_seconds(
-            backbone,
-            bank,
-            self.worst,
-            tokens,
-            recorded_tokens=self.recorded_tokens,
-            dropout=_most_dropout(task),
-        )
-        bank.give_back(0)
+        seconds = self.prober.seconds(tokens)
+        self.prober.bank.give_back(0)
         return tokens / seconds
 
 
@@ -161,24 +124,15 @@ def _measured(
         logits = _logits(backbone, worst)
     gc.collect()
     fixed = max(torch.cuda.memory_allocated(backbone.device), backbone.num_bytes)
-    fixed += _exchanged_bytes(backbone)
+    fixed += exchanged_bytes(backbone)
     most = task.max_length * sum(job.hyperparameters.batch_size for job in task.jobs)
-    found = probe_passes(
-        backbone,
-        bank,
-        worst,
-        most=most,
-        fixed=fixed,
-        capacity=counted.capacity,
-        recorded_tokens=recorded_tokens,
-        dropout=_most_dropout(task),
-    )
-    probes = tuple(found)
+    prober = Prober(backbone, bank, worst, fixed, recorded_tokens, _most_dropout(task))
+    probes = tuple(prober.sizes(most=most, capacity=counted.capacity))
     passes = MeasuredPasses(
         peaks=(),
         per_row_rank=per_row_rank,
         per_rank_moving=bank.value_RC.element_size() * bank.num_columns,
-        evaluation=int(_SAFETY * evaluation_bytes(backbone, bank, worst, fixed)) if probes else 0,
+        evaluation=int(_SAFETY * prober.evaluation_bytes()) if probes else 0,
         recorded_tokens=recorded_tokens,
         recompute=recompute,
         logits=logits,
@@ -187,7 +141,7 @@ def _measured(
     passes = replace(passes, peaks=tuple(_peak(probe, passes) for probe in probes))
     per_token = _slope(passes.peaks, counted.per_token)
     model = replace(counted, fixed=fixed, per_token=per_token, per_rank_token=0, passes=passes)
-    return _Measured(model, probes, worst, recorded_tokens)
+    return _Measured(model, probes, prober)
 
 
 def _logits(backbone: Decoder | ShardedDecoder, worst: Sample) -> Logits:
@@ -201,11 +155,6 @@ def _logits(backbone: Decoder | ShardedDecoder, worst: Sample) -> Logits:
 def _is_any(backbone: Decoder | ShardedDecoder, fact: bool) -> bool:
     """Whether it is so here, or on another rank."""
     return backbone.is_any(fact) if isinstance(backbone, ShardedDecoder) else fact
-
-
-def _exchanged_bytes(backbone: FrozenModel) -> int:
-    """Of the other ranks' tokens, whatever those train."""
-    return backbone.exchanged_bytes if isinstance(backbone, ShardedDecoder) else 0
 
 
 def _peak(probe: Probe, passes: MeasuredPasses) -> tuple[int, int]:
@@ -236,10 +185,3 @@ def _slope(peaks: Sequence[tuple[int, int]], expected: int) -> int:
         return expected
     (few, less), (many, more) = peaks[-2:]
     return max(1, (more - less) // (many - few))
-
-
-def _usable_bytes(device: torch.device) -> int:
-    """What this process holds already counts as usable: the form has it under `fixed`."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
