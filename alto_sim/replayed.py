@@ -8,6 +8,7 @@ from alto_policy.runlog import Entry, RunLog
 from alto_policy.types import TaskId
 from alto_runs.data_lengths import SampleLengths
 from alto_runs.executor_work import TrainingWork, Work
+from alto_sim.calibration.fitted import Fitted
 from alto_sim.simulate import play
 from alto_sim.times.overheads import NO_OVERHEADS
 from alto_sim.times.step_time import Computed, RowTimes, StepTime
@@ -16,11 +17,14 @@ from alto_sim.workloads.from_logs import recorded
 __all__ = ["computed_of"]
 
 # How long anything takes changes nothing of it.
-_ANY_TIME = StepTime(
-    per_pass=1.0,
-    per_token=0.0,
-    per_evaluation=1.0,
-    rows=RowTimes(per_row=0.0, per_row_beyond=0.0, filling=1),
+_ANY_TIMES = Fitted(
+    StepTime(
+        per_pass=1.0,
+        per_token=0.0,
+        per_evaluation=1.0,
+        rows=RowTimes(per_row=0.0, per_row_beyond=0.0, filling=1),
+    ),
+    NO_OVERHEADS,
 )
 
 
@@ -35,13 +39,8 @@ def computed_of(
         return ()
     found: dict[int, Computed] = {}
     entries: list[Entry] = []
-    workload = replace(
-        recorded(log),
-        step_time=_ANY_TIME,
-        overheads=NO_OVERHEADS,
-        lengths=lengths,
-        computed=found,
-    )
+    again = recorded(log, times=_ANY_TIMES)
+    workload = replace(again, lengths=lengths, computed=found)
     play(workload, header.policy, header.gpus, entries.append)
     made = [found[stretch] for stretch in sorted(found)]
     if [row.passes for row in rows] != [computed.passes for computed in made]:

@@ -49,8 +49,9 @@ def fit_replays(
         if not n and _size(row) not in sizes
     ]
     steady = steady or everything
+    work = _work(steady, longest)
     times = min(
-        (_with_bend(steady, longest, filling) for filling in _FILLING),
+        (_with_bend(steady, work, filling) for filling in _FILLING),
         key=lambda times: math.fsum(_missed(*row, longest, times) for row in steady),
     )
     more = [
@@ -94,23 +95,19 @@ def _size(row: TrainingWork) -> int:
     return size_class(row.tokens / row.passes)
 
 
-def _with_bend(
-    rows: Sequence[tuple[TrainingWork, Computed | None]],
-    longest: Mapping[TaskId, int],
-    filling: int,
-) -> StepTime:
-    """Where so many rows fill the GPU. Data sets of one length tell nothing of lengths."""
+def _work(
+    rows: Sequence[tuple[TrainingWork, Computed | None]], longest: Mapping[TaskId, int]
+) -> list[tuple[float, ...]]:
+    """Of each row. Data sets of one length tell nothing of lengths."""
     is_told = len({longest.get(row.task, 0) for row, _ in rows}) > 1
-    work = []
+    work: list[tuple[float, ...]] = []
     for row, known in rows:
         computed = known or _plain(row)
         length = row.passes * longest.get(row.task, 0) if is_told and known is None else 0.0
-        beyond = (n * max(0.0, each - filling) for each, n in computed.rows.items())
         work.append(
             (
                 row.passes,
                 math.fsum(passes * each for each, passes in computed.rows.items()),
-                math.fsum(beyond),
                 row.tokens,
                 row.passes * row.ranks,
                 length,
@@ -120,6 +117,20 @@ def _with_bend(
                 computed.walked,
             )
         )
+    return work
+
+
+def _with_bend(
+    rows: Sequence[tuple[TrainingWork, Computed | None]],
+    work: Sequence[tuple[float, ...]],
+    filling: int,
+) -> StepTime:
+    """Where so many rows fill the GPU."""
+    beyond = [
+        math.fsum(n * max(0.0, each - filling) for each, n in (known or _plain(row)).rows.items())
+        for row, known in rows
+    ]
+    work = [(*of_row[:2], more, *of_row[2:]) for of_row, more in zip(work, beyond, strict=True)]
     found = weighed(work, [row.seconds for row, _ in rows])
     per_pass, per_row, per_row_beyond, per_token, per_rank, per_length, *others = found
     per_place, per_longest, per_sequence, per_walked = others

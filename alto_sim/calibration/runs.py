@@ -7,7 +7,7 @@ from alto_policy.events import TaskArrived
 from alto_policy.runlog import RunLog
 from alto_policy.types import Task, TaskId
 from alto_runs.executor_work import Work
-from alto_runs.history import follow
+from alto_runs.history import RunHistory, follow
 from alto_runs.versions import TRAINING_CODE
 from alto_sim.calibration.between import Told, seconds_to_leave, seconds_to_start, stops_of_paused
 from alto_sim.calibration.fitted import Fitted
@@ -22,9 +22,11 @@ def learnt(
     *runs: tuple[RunLog, Sequence[Work]],
     pairs: Collection[TaskId] = (),
     computed: Sequence[Sequence[Computed]] = (),
+    histories: Sequence[RunHistory] = (),
 ) -> Fitted:
     """Times fitted to runs of one machine together; several have to tell of their work. Some of
-    their tasks may train on `pairs`, and what the passes of each run computed may be known."""
+    their tasks may train on `pairs`, and what the passes of each run computed may be known, and to
+    what each is followed."""
     tasks = [task for log, _ in runs for task in _tasks(log)]
     longest = {task.id: task.max_length for task in tasks}
     told = fit_work(
@@ -38,8 +40,13 @@ def learnt(
         ((log, _),) = runs
         return fit(log.entries)
     followed = [
-        Told(follow(log), work, trained_beside(work, told, longest, known), stops_of_paused(log))
-        for (log, work), known in zip(runs, computed or [()] * len(runs), strict=True)
+        Told(history, work, trained_beside(work, told, longest, known), stops_of_paused(log))
+        for (log, work), history, known in zip(
+            runs,
+            histories or [follow(log) for log, _ in runs],
+            computed or [()] * len(runs),
+            strict=True,
+        )
     ]
     are_old = any(_waits_for_pauses(log) for log, _ in runs)
     report, leaving = seconds_to_leave(*followed, waits_for_pauses=are_old)

@@ -40,6 +40,10 @@ class RecordedCurves:
     def __init__(self, reports: Mapping[JobId, Mapping[int, Losses]]) -> None:
         self.num_held = 0  # answers that no run has seen
         self._reports = reports
+        self._broken = {
+            job: [step for step, losses in told.items() if losses.is_lost]
+            for job, told in reports.items()
+        }
 
     @classmethod
     def of_log(cls, entries: Iterable[Entry]) -> Self:
@@ -61,7 +65,8 @@ class RecordedCurves:
         return reports[max(earlier) if earlier else min(reports)]
 
     def report_step(self, job: Job, step: int) -> int:
-        broke = (at for at, losses in self._known(job).items() if losses.is_lost and at > step)
+        self._known(job)
+        broke = (at for at in self._broken[job.id] if at > step)
         return min(job.next_report_step(step), *broke, job.steps)
 
     def _known(self, job: Job) -> Mapping[int, Losses]:

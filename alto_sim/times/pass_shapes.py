@@ -1,7 +1,7 @@
 """Which recorded pass takes a batch, by the rule of executors that record (`PassShape` there)."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from alto_policy.memory import SPARE, recorded_rows, recorded_targets
@@ -136,24 +136,23 @@ def _computed(batches: Sequence[PassNeeds], shapes: Sequence[Shape | PassNeeds])
 def _replay(wasted: dict[Shape, int], batch: PassNeeds) -> tuple[Shape, bool]:
     """The recording that takes the batch, and whether it is made for it: where none has room, or
     the one that has has computed too many rows for nothing."""
-    own, new = Shape.around(batch), Shape.around(batch, SPARE)
-    known = _smallest(shape for shape in wasted if shape.takes(batch, own))
+    known, own = None, Shape.around(batch)
+    for shape in wasted:
+        if (known is None or shape.rows < known.rows) and shape.takes(batch, own):
+            known = shape
     if known is not None:
-        rows = wasted[known] + max(0, known.rows - new.rows)
+        rows = wasted[known] + max(0, known.rows - recorded_rows(batch.rows, SPARE))
         if rows <= RECORDING_ROWS:
             del wasted[known]
             wasted[known] = rows
             return known, False
         wasted[known] = 0
+    new = Shape.around(batch, SPARE)
     is_new = new not in wasted
     wasted[new] = wasted.pop(new, 0)
     if len(wasted) > _MOST_RECORDINGS:
         del wasted[next(iter(wasted))]
     return new, is_new
-
-
-def _smallest(shapes: Iterable[Shape]) -> Shape | None:
-    return min(shapes, key=lambda shape: shape.rows, default=None)
 
 
 def _room_for(count: int, least: int = 8) -> int:

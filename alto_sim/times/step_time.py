@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 from alto_policy.types import Job, Task
 from alto_runs.costs.work import EVALUATED_AT_ONCE
@@ -144,7 +145,8 @@ class StepTime:
         """Each GPU trains for itself."""
 
 
-def forward_passes(jobs: int, tokens: float) -> list[tuple[int, float]]:
+@lru_cache(maxsize=1 << 12)
+def forward_passes(jobs: int, tokens: float) -> tuple[tuple[int, float], ...]:
     """How many passes evaluate so many jobs, each on so many tokens, and what they hold: parts of a
     validation set that fill a pass, and the rest under as many adapters as a pass allows."""
     full, rest = divmod(tokens, EVALUATED_AT_ONCE)
@@ -153,7 +155,7 @@ def forward_passes(jobs: int, tokens: float) -> list[tuple[int, float]]:
         at_once = min(jobs, int(EVALUATED_AT_ONCE // rest))
         whole, left = divmod(jobs, at_once)
         passes += [(whole, at_once * rest), (1, left * rest)] if left else [(whole, at_once * rest)]
-    return [(count, held) for count, held in passes if count]
+    return tuple((count, held) for count, held in passes if count)
 
 
 def _check_times(times: RowTimes | StepTime) -> None:

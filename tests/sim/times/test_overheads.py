@@ -259,9 +259,9 @@ def test_known_tokens_count_and_the_longest_sequence_does_not() -> None:
 def test_evaluations_are_packed_and_each_pass_takes_as_long_as_its_host() -> None:
     """A validation set of 20,000 tokens is a pass of 16,384 and a rest, of which a pass holds four:
     seven jobs make seven whole ones, a pass of four rests and one of three."""
-    assert forward_passes(7, 20_000) == [(7, 16_384), (1, 4 * 3616), (1, 3 * 3616)]
-    assert forward_passes(2, 8192) == [(1, 16_384)]
-    assert forward_passes(3, 0) == []
+    assert forward_passes(7, 20_000) == ((7, 16_384), (1, 4 * 3616), (1, 3 * 3616))
+    assert forward_passes(2, 8192) == ((1, 16_384),)
+    assert forward_passes(3, 0) == ()
     jobs = [job(name, 1, 1) for name in "abc"]
     known = replace(task("t", jobs), tokens=TokenCounts(per_sample=10.0, validation=8000))
     times = replace(SECOND, per_evaluated_token=0.001, per_forward_pass=9.0, per_round=2.0)
