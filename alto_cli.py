@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import alto_runs.verbs
 import alto_service.verbs
 import alto_sim.verbs
-from alto_runs.arguments import OneLineParser, Version
+from alto_runs.arguments import OneLineParser, Version, named, named_path
 from alto_runs.errors import UserError
 from alto_runs.verbs import POLICY, add_cluster, print_result
 
@@ -135,13 +135,13 @@ def _add_tune(verbs: "argparse._SubParsersAction[OneLineParser]") -> None:
     )
     tune.add_argument(
         "study",
-        type=Path,
+        type=named_path,
         metavar="STUDY.yaml",
         help="what to train: model, data, hyper-parameters to search, budget",
     )
     tune.add_argument(
         "--out",
-        type=Path,
+        type=named_path,
         metavar="DIR",
         help="new or empty folder for the run; only --dry-run goes without",
     )
@@ -159,11 +159,13 @@ def _add_tune(verbs: "argparse._SubParsersAction[OneLineParser]") -> None:
     add_cluster(tune)
     tune.add_argument(
         "--publish",
+        type=named,
         metavar="URL",
         help="copy results here when they are final: a folder, or any URL of fsspec's",
     )
     tune.add_argument(
         "--artifacts",
+        type=named,
         metavar="URL",
         help="keep states, adapters, results and a copy of the log there, so that the nodes of a "
         "cluster need no shared disk",
@@ -187,17 +189,21 @@ def _add_profile(verbs: "argparse._SubParsersAction[OneLineParser]") -> None:
     does = profile.add_mutually_exclusive_group(required=True)
     does.add_argument(
         "--check",
-        type=Path,
+        type=named_path,
         nargs="?",
         const=_SHIPPED,
         metavar="FILE",
         help="predict each row of a profile from its other rows; default: the shipped profile",
     )
     does.add_argument(
-        "--out", type=Path, metavar="FILE", help="measure, and write the rows to this new file"
+        "--out",
+        type=named_path,
+        metavar="FILE",
+        help="measure, and write the rows to this new file",
     )
     profile.add_argument(
         "--model",
+        type=named,
         action="append",
         metavar="NAME",
         help="what to measure: a folder, a hub id or a known shape, with random weights; may be "

@@ -3,9 +3,23 @@
 import math
 import sys
 from argparse import Action, ArgumentParser, ArgumentTypeError
+from pathlib import Path
 from typing import Any, NoReturn
 
-__all__ = ["OneLineParser", "Version", "above_0", "at_least_0", "count", "seed", "whole"]
+from alto_runs.errors import UserError
+
+__all__ = [
+    "OneLineParser",
+    "Version",
+    "above_0",
+    "at_least_0",
+    "check_new_file",
+    "count",
+    "named",
+    "named_path",
+    "seed",
+    "whole",
+]
 
 
 class OneLineParser(ArgumentParser):
@@ -26,6 +40,25 @@ class Version(Action):
 
         sys.stdout.write(f"alto {own_version()}\n")
         parser.exit()
+
+
+def check_new_file(out: Path) -> None:
+    """Before the work whose result is written there. Raises UserError."""
+    if out.exists():
+        raise UserError(f"--out: {out} is there already, expected a new file")
+    if not out.parent.is_dir():
+        raise UserError(f"--out: value {str(out)!r}: there is no folder {str(out.parent)!r}")
+
+
+def named_path(text: str) -> Path:
+    """What a shell makes of a variable that is not set is the folder where one stands."""
+    return Path(named(text))
+
+
+def named(text: str) -> str:
+    if not text.strip():
+        raise ArgumentTypeError(f"value {text!r}: expected one that is not empty")
+    return text
 
 
 def count(text: str) -> int:

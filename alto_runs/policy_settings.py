@@ -30,7 +30,7 @@ def parse_settings(value: object) -> Settings:
         raise FieldError((), "expected the name of a policy, or fields with the 'name' of one")
     fields = dict(value)
     name = fields.pop("name")
-    if name == _OWN:
+    if name == _OWN and fields:
         return _parse_own(fields)
     if not isinstance(name, str) or name not in SETTINGS:
         raise FieldError(("name",), f"expected one of {', '.join(SETTINGS)}")

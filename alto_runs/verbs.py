@@ -1,8 +1,9 @@
 """The verbs on runs on the command line; what they need is imported when one is called."""
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from alto_runs.arguments import named, named_path
 
 if TYPE_CHECKING:
     from alto_runs.result import Result
@@ -19,7 +20,7 @@ def add_verbs(verbs: "argparse._SubParsersAction[Any]") -> None:
         description="Let the policy decide a whole run again from its log. The exit status is 0 "
         "where each decision is the same, and 1 where one differs: the first of these is printed.",
     )
-    replay.add_argument("run_directory", type=Path, metavar="DIR", help="the folder of a run")
+    replay.add_argument("run_directory", type=named_path, metavar="DIR", help="the folder of a run")
     replay.add_argument(
         "--policy",
         metavar="FILE.py",
@@ -35,14 +36,14 @@ def add_verbs(verbs: "argparse._SubParsersAction[Any]") -> None:
     )
     report.add_argument(
         "run_directories",
-        type=Path,
+        type=named_path,
         nargs="+",
         metavar="DIR",
         help="the folder of a run, or of a simulation with --seeds",
     )
     report.add_argument(
         "--out",
-        type=Path,
+        type=named_path,
         metavar="DIR",
         help="where the report is written; default: the first DIR",
     )
@@ -64,6 +65,7 @@ def add_cluster(verb: argparse.ArgumentParser) -> None:
     """Where whoever trains may do so on Ray."""
     verb.add_argument(
         "--cluster",
+        type=named,
         metavar="ADDRESS",
         help="train on a Ray cluster: local (all GPUs of this machine), auto or HOST:PORT",
     )

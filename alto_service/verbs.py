@@ -3,10 +3,9 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alto_runs.arguments import whole
+from alto_runs.arguments import named, named_path, whole
 from alto_runs.verbs import add_cluster
 
 if TYPE_CHECKING:
@@ -27,9 +26,10 @@ def add_verbs(verbs: "argparse._SubParsersAction[Any]") -> None:
         description="Hand a study to a service, which answers with the study's id. Data and models "
         "that it names lie on the service's machine, below one of its roots.",
     )
-    submit.add_argument("study", type=Path, metavar="STUDY.yaml", help="as for alto tune")
+    submit.add_argument("study", type=named_path, metavar="STUDY.yaml", help="as for alto tune")
     submit.add_argument(
         "--tenant",
+        type=named,
         metavar="NAME",
         help="for whom, with the operator's token or none; default: whose the token is",
     )
@@ -47,7 +47,9 @@ def add_verbs(verbs: "argparse._SubParsersAction[Any]") -> None:
         help="list the studies of a service, or show one",
         description="List the studies of a service that are yours, or show how one of them stands.",
     )
-    status.add_argument("id", nargs="?", metavar="ID", help="of a study, such as s42; default: all")
+    status.add_argument(
+        "id", type=named, nargs="?", metavar="ID", help="of a study, such as s42; default: all"
+    )
     status.set_defaults(run=_status)
 
     cancel = verbs.add_parser(
@@ -55,16 +57,20 @@ def add_verbs(verbs: "argparse._SubParsersAction[Any]") -> None:
         help="cancel a study of a service",
         description="Cancel a study of a service. What its jobs have come to by then is kept.",
     )
-    cancel.add_argument("id", metavar="ID", help="of a study, such as s42")
+    cancel.add_argument("id", type=named, metavar="ID", help="of a study, such as s42")
     cancel.set_defaults(run=_cancel)
 
     for verb in (submit, status, cancel):
         verb.add_argument(
-            "--server", default=_SERVER, metavar="URL", help=f"of the service; default: {_SERVER}"
+            "--server",
+            type=named,
+            default=_SERVER,
+            metavar="URL",
+            help=f"of the service; default: {_SERVER}",
         )
         verb.add_argument(
             "--token-file",
-            type=Path,
+            type=named_path,
             metavar="FILE",
             help="file with your token and nothing else, mode 0600; needed where the service has "
             "--tokens",
@@ -84,14 +90,14 @@ def _add_serve(verbs: "argparse._SubParsersAction[Any]") -> None:
     )
     serve.add_argument(
         "--out",
-        type=Path,
+        type=named_path,
         required=True,
         metavar="DIR",
         help="the service's folder: its database, its log, and a folder for each study",
     )
     serve.add_argument(
         "--root",
-        type=Path,
+        type=named_path,
         action="append",
         required=True,
         metavar="DIR",
@@ -112,14 +118,14 @@ def _add_serve(verbs: "argparse._SubParsersAction[Any]") -> None:
     )
     serve.add_argument(
         "--tokens",
-        type=Path,
+        type=named_path,
         metavar="FILE",
         help="file with a line TENANT TOKEN for each tenant, mode 0600; needed where other "
         "machines can reach --host",
     )
     serve.add_argument(
         "--settings",
-        type=Path,
+        type=named_path,
         metavar="FILE.yaml",
         help="policy and executor of all studies, and where results go; default: as alto tune's",
     )

@@ -14,7 +14,6 @@ from alto_runs.directory import RunDirectory, seed_folder
 from alto_runs.errors import UserError
 from alto_runs.garbage import uncollected
 from alto_runs.own_policy import blaming, check_loaded, own_policy, source_of
-from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.replaying import BELIEF
 from alto_runs.result import Result
 from alto_runs.versions import versions
@@ -24,6 +23,7 @@ from alto_sim.conditions.molding import molded
 from alto_sim.curves.losses import RecordedCurves
 from alto_sim.importers import is_cluster_trace
 from alto_sim.machines.hardware import GPUS_PER_NODE, gpus_of
+from alto_sim.machines.measured import measured
 from alto_sim.machines.nodes import Nodes
 from alto_sim.simulate import simulate
 from alto_sim.workloads.generator import PAPER_MIX
@@ -118,7 +118,7 @@ class Simulation:
             return Nodes(self.cluster, self.profile)
         if self.profile is None and self.gpu is None:
             return None
-        return StepProfile(read_profile(self.profile or shipped_profile()), gpu=self.gpu)
+        return measured(self.profile, self.gpu)
 
     def _gpus(self, kind: str, conditions: Conditions) -> tuple[Gpu, ...]:
         """Raises UserError for conditions that this cluster does not take."""

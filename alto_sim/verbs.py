@@ -2,10 +2,9 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alto_runs.arguments import above_0, at_least_0, count, seed
+from alto_runs.arguments import above_0, at_least_0, count, named, named_path, seed
 from alto_runs.errors import UserError
 from alto_runs.verbs import POLICY, print_result
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["add_verbs"]
 
 _GPU = "a kind of GPU that was not measured, such as H200: times are carried over by data sheets"
+_MOST_TASKS = 1_000_000  # whose jobs fill tens of GB
 
 
 def add_verbs(verbs: "argparse._SubParsersAction[Any]") -> None:
@@ -31,7 +31,7 @@ def _add_simulate(verbs: "argparse._SubParsersAction[Any]") -> None:
     )
     simulate.add_argument(
         "workload",
-        type=Path,
+        type=named_path,
         metavar="TRACE|STUDY.yaml|DIR",
         help="the trace of a cluster, a study, or the folder of a run, whose losses come again",
     )
@@ -44,28 +44,28 @@ def _add_simulate(verbs: "argparse._SubParsersAction[Any]") -> None:
     simulate.add_argument("--gpus", type=_gpus, metavar="N", help="GPUs of the cluster; default: 1")
     simulate.add_argument(
         "--cluster",
-        type=Path,
+        type=named_path,
         metavar="FILE.yaml",
         help="nodes of several kinds of GPU, in place of --gpus and --gpu",
     )
     simulate.add_argument(
         "--profile",
-        type=Path,
+        type=named_path,
         metavar="FILE",
         help="step times, as alto profile --out measures them; default: those of an H100, or of "
         "the run",
     )
-    simulate.add_argument("--gpu", metavar="NAME", help=_GPU)
+    simulate.add_argument("--gpu", type=named, metavar="NAME", help=_GPU)
     simulate.add_argument(
         "--conditions",
-        type=Path,
+        type=named_path,
         metavar="FILE.yaml",
         help="failures, latencies, placement, and what the policy believes of durations; "
         "default: nothing fails",
     )
     simulate.add_argument(
         "--losses",
-        type=Path,
+        type=named_path,
         metavar="DIR|TABLE.csv",
         help="losses of all jobs: DIR/<job>/trainer_state.json, or a table with columns job, step, "
         "train_loss, val_loss",
@@ -74,7 +74,11 @@ def _add_simulate(verbs: "argparse._SubParsersAction[Any]") -> None:
         "--seeds", type=count, metavar="N", help="simulate N times, each with losses of its own"
     )
     simulate.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="new or empty folder for the run"
+        "--out",
+        type=named_path,
+        required=True,
+        metavar="DIR",
+        help="new or empty folder for the run",
     )
     simulate.add_argument("--json", action="store_true", help="print metrics.json, not tables")
     simulate.set_defaults(run=_simulate)
@@ -88,9 +92,9 @@ def _add_workload(verbs: "argparse._SubParsersAction[Any]") -> None:
         "they have. The file is a trace for alto simulate.",
     )
     workload.add_argument(
-        "--out", type=Path, required=True, metavar="FILE.jsonl", help="a new file"
+        "--out", type=named_path, required=True, metavar="FILE.jsonl", help="a new file"
     )
-    workload.add_argument("--tasks", type=count, required=True, metavar="N", help="how many")
+    workload.add_argument("--tasks", type=_tasks, required=True, metavar="N", help="how many")
     workload.add_argument(
         "--arrivals",
         default="poisson",
@@ -99,7 +103,7 @@ def _add_workload(verbs: "argparse._SubParsersAction[Any]") -> None:
     )
     workload.add_argument(
         "--mix",
-        type=Path,
+        type=named_path,
         metavar="FILE.yaml",
         help="models, grids, data and tenants; default: the paper's",
     )
@@ -114,14 +118,17 @@ def _add_workload(verbs: "argparse._SubParsersAction[Any]") -> None:
     workload.add_argument("--gpus", type=count, metavar="N", help="GPUs of the cluster, for --load")
     workload.add_argument(
         "--cluster",
-        type=Path,
+        type=named_path,
         metavar="FILE.yaml",
         help="nodes of several kinds of GPU, for --load, in place of --gpus and --gpu",
     )
     workload.add_argument(
-        "--profile", type=Path, metavar="FILE", help="step times, for --load; default: of an H100"
+        "--profile",
+        type=named_path,
+        metavar="FILE",
+        help="step times, for --load; default: of an H100",
     )
-    workload.add_argument("--gpu", metavar="NAME", help=_GPU)
+    workload.add_argument("--gpu", type=named, metavar="NAME", help=_GPU)
     workload.add_argument(
         "--seed", type=seed, default=0, metavar="N", help="of the draw; default: 0"
     )
@@ -202,7 +209,14 @@ def _print_seeds(results: "Sequence[Result]", options: argparse.Namespace) -> in
 def _gpus(text: str) -> int:
     from alto_sim.machines.hardware import MOST_GPUS
 
-    number = count(text)
-    if number > MOST_GPUS:
-        raise argparse.ArgumentTypeError(f"value {text!r}: expected {MOST_GPUS:,} at most")
+    return _at_most(MOST_GPUS, text)
+
+
+def _tasks(text: str) -> int:
+    return _at_most(_MOST_TASKS, text)
+
+
+def _at_most(most: int, text: str) -> int:
+    if (number := count(text)) > most:
+        raise argparse.ArgumentTypeError(f"value {text!r}: expected {most:,} at most")
     return number

@@ -17,8 +17,8 @@ from alto_exec.profiling.passes import Bench, MeasuredStep
 from alto_exec.profiling.plain import cast, ours, plain, random_adapter, require_as_exact, wider
 from alto_exec.profiling.synthetic import config_of, random_model, random_samples, shape_of
 from alto_exec.profiling.this_machine import this_machine
+from alto_runs.arguments import check_new_file
 from alto_runs.costs.shapes import KNOWN_SHAPES
-from alto_runs.errors import UserError
 from alto_runs.profile import Machine, Row, dump_rows
 from alto_runs.study import ExecutorSpec
 
@@ -37,8 +37,7 @@ def write_profile(out: Path, models: Sequence[str], say: Say, *, quick: bool = F
     Rows are written as they are measured, and each is told to `say`. Nothing of a model is timed
     before its losses and gradients were as exact as plain PyTorch's. Raises UserError.
     """
-    if out.exists():
-        raise UserError(f"--out: {out} is there already, expected a new file")
+    check_new_file(out)
     spec = settle(ExecutorSpec())
     assert spec.threads is not None
     multiply_with(spec.threads)

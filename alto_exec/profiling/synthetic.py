@@ -38,7 +38,10 @@ def config_of(model: str) -> Any:
         raise UserError(f"--model: value {model!r}: expected a folder, a hub id or one of {names}")
     from transformers import AutoConfig
 
-    path = folder if (folder / "config.json").is_file() else resolve_model(model)
+    try:
+        path = folder if (folder / "config.json").is_file() else resolve_model(model)
+    except UserError as error:
+        raise UserError(f"--{error}") from error
     try:
         return AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:

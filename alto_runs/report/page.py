@@ -9,6 +9,7 @@ from alto_policy.types import Task, TaskId
 from alto_runs.comparison import Comparison, read_comparisons
 from alto_runs.costs.step_profile import NOT_MEASURED, Basis
 from alto_runs.directory import write_atomically
+from alto_runs.errors import UserError
 from alto_runs.fields import encode_fields
 from alto_runs.history import RunHistory
 from alto_runs.leaderboard import Standing, varying_fields
@@ -84,6 +85,8 @@ def write_report(directories: Sequence[Path], out: Path) -> Path:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
+    if out.is_file():
+        raise UserError(f"{out}: is a file, expected a folder for the report")
     names = _distinct_names(directories)
     results = [Result(path) for path in directories]
     most = max(1, _MOST_TASKS // max(1, len(results)))

@@ -93,7 +93,10 @@ def load_workload(
 def _load(path: Path, seed: int, machine: _Machine, mix: TaskMix | None) -> Loaded:
     if is_cluster_trace(path):
         if mix is None and isinstance(machine, StepProfile):
-            raise UserError(f"{path}: its jobs take as long as they took, whatever the machine")
+            raise UserError(
+                f"{path}: its jobs take as long as they took, whatever the machine; "
+                "expected no --profile and no --gpu"
+            )
         trace = read_trace(path)
         for reason, count in trace.dropped.items():
             log.warning("%s: jobs left out: %d, %s", path, count, reason)

@@ -1,20 +1,22 @@
 """A generated workload as a user asks for it, written as a trace."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 from alto_policy.events import TaskArrived
 from alto_policy.runlog import Entry, RunLog, dump_entry
+from alto_runs.arguments import check_new_file
 from alto_runs.costs.durations import TaskDurations
 from alto_runs.costs.kinds import KindDurations
 from alto_runs.costs.machine_costs import Machine
-from alto_runs.costs.step_profile import NOT_MEASURED, Basis, StepProfile
+from alto_runs.costs.step_profile import NOT_MEASURED, Basis
 from alto_runs.document import read_document
 from alto_runs.errors import UserError
 from alto_runs.fields import FieldError, change_fields, told
-from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.result import STEP_TIMES
+from alto_sim.machines.measured import measured
 from alto_sim.machines.nodes import Nodes
 from alto_sim.workloads.drained import drained_seconds
 from alto_sim.workloads.from_logs import synthetic
@@ -34,6 +36,7 @@ from alto_sim.workloads.workload import DEFAULT_LATENCIES
 
 __all__ = ["AtLoad", "Generated", "Recipe", "read_mix"]
 
+_LOG = ".jsonl"  # by which the file is known to be one
 _WEIGHTED = ("lengths", "tenants")
 
 
@@ -74,8 +77,9 @@ class Recipe:
 
     def write(self, out: Path) -> Generated:
         """Into a new file; raises UserError."""
-        if out.exists():
-            raise UserError(f"--out: {out} is there already, expected a new file")
+        if out.suffix != _LOG:
+            raise UserError(f"--out: value {str(out)!r}: expected a name that ends in {_LOG}")
+        check_new_file(out)
         generated = self.generated()
         lines = (dump_entry(Entry(arrival, ())) + "\n" for arrival in generated.tasks)
         with out.open("x", encoding="utf-8") as file:
@@ -90,17 +94,18 @@ class Recipe:
             tasks = generate(
                 mix, arrivals, count=self.num_tasks, gap_seconds=self.gap, seed=self.seed
             )
+            if not isfinite(tasks[-1].t):
+                raise UserError(f"--gap: value {self.gap}: the last task would never arrive")
             return Generated(tasks)
         if self.gap.cluster is not None:
             nodes = Nodes(self.gap.cluster, self.gap.profile)
             if len(nodes.counts) > 1:
                 return self._on_kinds(mix, arrivals, nodes, self.gap.share)
-            ((kind, count),) = nodes.counts.items()
-            gap = replace(self.gap, cluster=None, num_gpus=count, gpu=kind)
-            return replace(self, gap=gap).generated()
-        machine = Machine(
-            StepProfile(read_profile(self.gap.profile or shipped_profile()), gpu=self.gap.gpu)
-        )
+            ((kind, num_gpus),) = nodes.counts.items()
+            machine = Machine(nodes.profiles[kind])
+        else:
+            num_gpus = self.gap.num_gpus
+            machine = Machine(measured(self.gap.profile, self.gap.gpu))
         durations = TaskDurations(
             machine, machine.memory_model, start_seconds=DEFAULT_LATENCIES.load
         )
@@ -110,7 +115,7 @@ class Recipe:
             count=self.num_tasks,
             seed=self.seed,
             seconds=durations.seconds,
-            num_gpus=self.gap.num_gpus,
+            num_gpus=num_gpus,
             load=self.gap.share,
         )
         return Generated(tasks, machine.basis(arrival.task for arrival in tasks))

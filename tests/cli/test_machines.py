@@ -25,7 +25,7 @@ Capture = pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (["--gpu", "T5"], "gpu: value 'T5': no data sheet of it, expected one of H100, "),
+        (["--gpu", "T5"], "--gpu: value 'T5': no data sheet of it, expected one of H100, "),
         (["--gpu", "A100"], "model: value 'tiny': its shape is not known, expected "),
         (["--profile", "none.jsonl"], "none.jsonl: "),
     ],
@@ -43,7 +43,10 @@ def test_machines_that_are_not_known(
 def test_a_trace_of_recorded_times_has_no_other_machine(tmp_path: Path, capsys: Capture) -> None:
     path = Path("traces/tiresias/60_job.csv.gz")
     told = mistake(capsys, "simulate", path, "--gpu", "A100", "--out", tmp_path / "run")
-    assert told == f"{path}: its jobs take as long as they took, whatever the machine"
+    assert told == (
+        f"{path}: its jobs take as long as they took, whatever the machine; expected no --profile "
+        "and no --gpu"
+    )
 
 
 @pytest.fixture

@@ -123,8 +123,10 @@ def test_no_study_brings_code_along() -> None:
     written = {"name": "own", "file": "mine.py", "policy": "Mine", "digest": "1" * 64}
     with pytest.raises(FieldError, match="with --policy"):
         parse_settings(written)
-    with pytest.raises(FieldError, match="needs the field 'file'"):
+    with pytest.raises(FieldError, match="expected one of alto, "):
         parse_settings("own")
+    with pytest.raises(FieldError, match="needs the field 'file'"):
+        parse_settings({"name": "own", "policy": "Mine"})
 
 
 @pytest.mark.parametrize(

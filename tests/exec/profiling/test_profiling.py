@@ -105,7 +105,7 @@ def test_wrong_results_are_not_timed(
     [
         (["--check", "--quick"], "--model and --quick go with --out: nothing is measured"),
         (["--out", "x", "--model", "GPT-9"], "--model: value 'GPT-9': expected a folder, a hub id"),
-        (["--out", "x", "--model", "no/such"], "model: 'no/such' is no folder here"),
+        (["--out", "x", "--model", "no/such"], "--model: 'no/such' is no folder here"),
     ],
 )
 def test_what_cannot_be_measured(flags: list[str], line: str, capsys: Capture) -> None:
