@@ -13,8 +13,8 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _LOADED = [
     *PRELOADED,
     "alto_exec.team.launched",
-    "alto_exec.ray_cluster.duty",
-    "alto_exec.ray_cluster.zygote",
+    "alto_exec.ray_cluster.node.duty",
+    "alto_exec.ray_cluster.node.zygote",
     "transformers.models.auto.modeling_auto",
     "transformers.models.llama.modeling_llama",
 ]

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from alto_exec.jobs.claims import claimant
 from alto_exec.ray_cluster.devices import Node, Share
-from alto_exec.ray_cluster.duty import Duty
+from alto_exec.ray_cluster.node.duty import Duty
 from alto_exec.ray_cluster.nurseries import Nurseries
 from alto_exec.ray_cluster.quarters import NAMESPACE, Quarters, find_quarters, make_quarters
 from alto_exec.ray_cluster.remote import Patience, RemoteExecutor

@@ -9,7 +9,7 @@ from typing import assert_never
 from alto_exec.events.inbox import Inbox
 from alto_exec.events.outbox import Outbox
 from alto_exec.events.past import Past
-from alto_exec.ray_cluster.messages import Broken, Left, News, Ready, Reported, Secured
+from alto_exec.ray_cluster.node.messages import Broken, Left, News, Ready, Reported, Secured
 from alto_exec.ray_cluster.remote import RemoteExecutor
 from alto_exec.ray_cluster.roster import Roster
 from alto_exec.ray_cluster.watch import Turns

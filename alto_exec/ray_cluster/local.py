@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alto_exec.ray_cluster.berth import ZYGOTE
+from alto_exec.ray_cluster.node.berth import ZYGOTE
 from alto_runs.scratch import hold_folder
 
 __all__ = ["OwnNode", "begin_ahead", "end", "made"]
@@ -49,7 +49,7 @@ def begin_ahead() -> None:
     door.bind(os.path.join(folder, "zygote"))
     door.listen()
     _begin(door.getsockname())
-    from alto_exec.ray_cluster.zygote import fork_ahead
+    from alto_exec.ray_cluster.node.zygote import fork_ahead
 
     fork_ahead(door)
 

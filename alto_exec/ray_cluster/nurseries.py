@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from alto_exec.ray_cluster import berth
 from alto_exec.ray_cluster.devices import Node
+from alto_exec.ray_cluster.node import berth
 from alto_runs import scratch
 
 __all__ = ["Nurseries", "actor_of"]

@@ -6,8 +6,8 @@ from typing import Any
 from uuid import uuid4
 
 from alto_exec.parallel.meeting import stored_meeting
-from alto_exec.ray_cluster.berth import MEETING, Berth
 from alto_exec.ray_cluster.devices import Share, address_of
+from alto_exec.ray_cluster.node.berth import MEETING, Berth
 from alto_exec.ray_cluster.nurseries import actor_of
 from alto_runs.artifacts import StoredArtifact
 from alto_runs.directory import RunDirectory

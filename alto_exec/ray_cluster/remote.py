@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from alto_exec.ray_cluster.messages import (
+from alto_exec.ray_cluster.node.messages import (
     CALL,
     ORDERS,
     PULSE,

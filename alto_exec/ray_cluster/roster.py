@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from alto_exec.events.undecided import UndecidedError
 from alto_exec.ray_cluster.devices import Devices
 from alto_exec.ray_cluster.fleet import Fleet
-from alto_exec.ray_cluster.messages import Broken, News, Secured
+from alto_exec.ray_cluster.node.messages import Broken, News, Secured
 from alto_exec.ray_cluster.remote import LostError, RemoteExecutor
 from alto_exec.ray_cluster.watch import Watch
 from alto_exec.site import Start

@@ -255,7 +255,7 @@ def _look_at(pid: int, taken: dict[int, tuple[str, float]]) -> None:
 
 def _kind_of(process: psutil.Process, *, is_fork: bool) -> str:
     line = " ".join(process.cmdline())
-    if is_fork or "ray_cluster.zygote" in line:
+    if is_fork or "ray_cluster.node.zygote" in line:
         return "executors" if process.name().startswith("alto-rank") else "zygote"
     return "actors" if "ray::" in line and "Agent" not in line else "Ray"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from alto_exec.ray_cluster.berth import _LOOK_SECONDS, DEVICES, MEETING, Berth
+from alto_exec.ray_cluster.node.berth import _LOOK_SECONDS, DEVICES, MEETING, Berth
 
 SECONDS = 30
 
@@ -84,7 +84,7 @@ class Nursery:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     found = Clock()
-    monkeypatch.setattr("alto_exec.ray_cluster.berth.time", found)
+    monkeypatch.setattr("alto_exec.ray_cluster.node.berth.time", found)
     return found
 
 

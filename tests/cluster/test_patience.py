@@ -9,7 +9,7 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayError
 
 from alto_exec.ray_cluster import remote
-from alto_exec.ray_cluster.messages import PULSE, Pulse
+from alto_exec.ray_cluster.node.messages import PULSE, Pulse
 from alto_exec.ray_cluster.remote import LostError, Patience, RemoteExecutor
 
 PATIENCE = Patience()

@@ -11,7 +11,7 @@ from alto_exec.events.past import Past
 from alto_exec.events.undecided import UndecidedError
 from alto_exec.jobs.residence import Losses
 from alto_exec.ray_cluster.head import RayBackend
-from alto_exec.ray_cluster.messages import (
+from alto_exec.ray_cluster.node.messages import (
     CALL,
     ORDERS,
     PULSE,

@@ -9,7 +9,7 @@ import pytest
 
 from alto_exec.executor import Executor, Report
 from alto_exec.jobs.residence import Losses
-from alto_exec.ray_cluster.messages import (
+from alto_exec.ray_cluster.node.messages import (
     Broken,
     Call,
     Join,
@@ -24,7 +24,7 @@ from alto_exec.ray_cluster.messages import (
     Secure,
     Secured,
 )
-from alto_exec.ray_cluster.worker import Worker
+from alto_exec.ray_cluster.node.worker import Worker
 from alto_policy.events import Departure
 from alto_policy.types import Hyperparameters, Job, JobId
 from alto_runs.errors import UserError
@@ -177,7 +177,7 @@ def test_a_job_waits_at_its_report_and_trains_on_when_released(worker: Worker) -
 def test_others_train_while_a_job_waits(
     worker: Worker, steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("alto_exec.ray_cluster.worker._ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr("alto_exec.ray_cluster.node.worker._ANSWER_SECONDS", 0.05)
     hear = Listener(worker)
     hear.next()
     hear.answer(Join(JOB, 1), Join(OTHER, 1))
@@ -192,7 +192,7 @@ def test_jobs_that_report_together_go_on_together(
     steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though they are answered one by one."""
-    monkeypatch.setattr("alto_exec.ray_cluster.worker._ANSWER_SECONDS", 1000.0)
+    monkeypatch.setattr("alto_exec.ray_cluster.node.worker._ANSWER_SECONDS", 1000.0)
     worker = worker_of(steps)
     hear = Listener(worker)
     hear.next()
@@ -212,7 +212,7 @@ def test_jobs_that_come_together_begin_together(
     steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though they come one by one: what the first is an answer to is answered by the last."""
-    monkeypatch.setattr("alto_exec.ray_cluster.worker._ANSWER_SECONDS", 1000.0)
+    monkeypatch.setattr("alto_exec.ray_cluster.node.worker._ANSWER_SECONDS", 1000.0)
     worker = worker_of(steps)
     hear = Listener(worker)
     assert isinstance(hear.next(), Ready)

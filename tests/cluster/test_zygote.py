@@ -15,10 +15,10 @@ from typing import NoReturn
 import psutil
 import pytest
 
-from alto_exec.ray_cluster import berth
 from alto_exec.ray_cluster.devices import Node
+from alto_exec.ray_cluster.node import berth
+from alto_exec.ray_cluster.node.zygote import serve
 from alto_exec.ray_cluster.nurseries import Nurseries
-from alto_exec.ray_cluster.zygote import serve
 from tests.forked import forked
 from tests.style.sources import ROOT
 
@@ -28,7 +28,7 @@ import runpy, torch
 asked = []
 for name in ("is_available", "device_count", "_lazy_init", "get_device_capability"):
     setattr(torch.cuda, name, lambda *_, name=name: asked.append(name))
-runpy.run_module("alto_exec.ray_cluster.zygote", run_name="__main__")
+runpy.run_module("alto_exec.ray_cluster.node.zygote", run_name="__main__")
 print(asked)
 """
 
@@ -160,7 +160,7 @@ def test_it_goes_on_without_a_parent_and_what_it_imports_asks_for_no_gpu() -> No
 AHEAD = """
 import json, os, socket, sys, tempfile
 from contextlib import contextmanager
-from alto_exec.ray_cluster import berth, zygote
+from alto_exec.ray_cluster.node import berth, zygote
 from alto_exec.ray_cluster.nurseries import Nurseries
 waiting = tempfile.mkdtemp()
 path = os.environ[berth.ZYGOTE] = os.path.join(waiting, "zygote")

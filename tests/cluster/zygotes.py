@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import pytest
 import ray._raylet
 
-from alto_exec.ray_cluster import zygote
+from alto_exec.ray_cluster.node import zygote
 from tests.forked import forked
 
 __all__ = ["warm_zygotes"]

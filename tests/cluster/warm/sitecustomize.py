@@ -8,7 +8,7 @@ import sys
 
 __all__: list[str] = []
 
-if sys.orig_argv[1:3] == ["-m", "alto_exec.ray_cluster.zygote"]:
+if sys.orig_argv[1:3] == ["-m", "alto_exec.ray_cluster.node.zygote"]:
     import json
     import os
     import socket

@@ -11,7 +11,7 @@ from typing import Protocol, assert_never
 import torch
 
 from alto_exec.executor import Report
-from alto_exec.ray_cluster.messages import (
+from alto_exec.ray_cluster.node.messages import (
     Broken,
     Call,
     Join,

@@ -244,7 +244,7 @@ def _zygote(node: str) -> tuple[IO[str], IO[str]]:
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "alto_exec.ray_cluster.zygote", node],
+        [sys.executable, "-m", "alto_exec.ray_cluster.node.zygote", node],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,

@@ -1,6 +1,6 @@
 """A process that has imported all that training needs, and forks executors' processes from it.
 
-    python -m alto_exec.ray_cluster.zygote NODE    # the node's id, for who looks at processes
+    python -m alto_exec.ray_cluster.node.zygote NODE    # the node's id, for who looks at processes
 
 A line of stdin for each of them, a line of stdout when it is there. It ends when nobody asks for
 more and all that it has forked have ended; if it is killed, they go with it.
@@ -25,18 +25,18 @@ from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from alto_exec.ray_cluster.berth import DEVICES, NVML_CHECK
-from alto_exec.ray_cluster.messages import CALL, ORDERS, PULSE
+from alto_exec.ray_cluster.node.berth import DEVICES, NVML_CHECK
+from alto_exec.ray_cluster.node.messages import CALL, ORDERS, PULSE
 
 if TYPE_CHECKING:
-    from alto_exec.ray_cluster.duty import Duty
-    from alto_exec.ray_cluster.worker import Worker
+    from alto_exec.ray_cluster.node.duty import Duty
+    from alto_exec.ray_cluster.node.worker import Worker
 
 __all__ = ["Child", "Cradle", "fork_ahead", "load", "main", "serve", "serve_at"]
 
 # What torch and transformers leave to be imported when a model is loaded.
 _LATE = (
-    "alto_exec.ray_cluster.duty",
+    "alto_exec.ray_cluster.node.duty",
     "alto_exec.team.launched",
     "transformers.modeling_utils",
     "transformers.models.auto.modeling_auto",

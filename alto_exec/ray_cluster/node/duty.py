@@ -15,8 +15,8 @@ from alto_exec.parallel.ranks import (
     join_launched_ranks,
     num_launched_ranks,
 )
-from alto_exec.ray_cluster.berth import MEETING
-from alto_exec.ray_cluster.worker import Crew, Worker
+from alto_exec.ray_cluster.node.berth import MEETING
+from alto_exec.ray_cluster.node.worker import Crew, Worker
 from alto_exec.site import Start
 from alto_exec.team.launched import loader_of
 from alto_exec.team.leader import Team
