@@ -17,7 +17,7 @@ from alto_exec.jobs.seating import Seating, Space
 from alto_exec.passes.evaluation import Adapter, validation_losses
 from alto_exec.passes.frozen_model import FrozenModel
 from alto_exec.passes.objective import References
-from alto_exec.passes.step import Lookahead, train_pass
+from alto_exec.passes.training import Lookahead, train_pass
 from alto_policy.events import Departure
 from alto_policy.types import Job, JobId, TaskId
 from alto_runs.directory import RunDirectory

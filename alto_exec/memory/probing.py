@@ -11,7 +11,7 @@ from alto_exec.data.samples import Sample
 from alto_exec.jobs.residence import Progress, Resident
 from alto_exec.passes.evaluation import pass_limits, validation_loss
 from alto_exec.passes.frozen_model import FrozenModel
-from alto_exec.passes.step import train_pass
+from alto_exec.passes.training import train_pass
 from alto_policy.memory import SPARE, recorded_rows
 from alto_policy.types import Hyperparameters, Job, JobId
 

@@ -11,10 +11,17 @@ from alto_exec.backbones.transformers_model import Backbone
 from alto_exec.host.machine import device_of, dtype_of, settle
 from alto_exec.host.process import multiply_with
 from alto_exec.passes.frozen_model import FrozenModel
+from alto_exec.profiling.bench import Bench, MeasuredStep
 from alto_exec.profiling.cases import evaluation_cases, step_cases
 from alto_exec.profiling.ceilings import copy_row, gemm_rows
-from alto_exec.profiling.passes import Bench, MeasuredStep
-from alto_exec.profiling.plain import cast, ours, plain, random_adapter, require_as_exact, wider
+from alto_exec.profiling.correctness import (
+    cast,
+    ours,
+    plain,
+    random_adapter,
+    require_as_exact,
+    wider,
+)
 from alto_exec.profiling.synthetic import config_of, random_model, random_samples, shape_of
 from alto_exec.profiling.this_machine import this_machine
 from alto_runs.arguments import check_new_file

@@ -10,7 +10,7 @@ from alto_exec.host.machine import settle
 from alto_exec.host.process import multiply_with
 from alto_exec.jobs.residence import Progress, Resident
 from alto_exec.passes.evaluation import validation_loss
-from alto_exec.passes.step import train_pass
+from alto_exec.passes.training import train_pass
 from alto_exec.preparation import PreparedTask, bank_of, prepare
 from alto_policy.memory import MemoryModel
 from alto_policy.types import TaskId

@@ -27,7 +27,7 @@ from alto_exec.backbones.decoder import Decoder
 from alto_exec.jobs.residence import Progress, Resident
 from alto_exec.parallel.ranks import Ranks, join_launched_ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
-from alto_exec.passes.step import train_pass
+from alto_exec.passes.training import train_pass
 from alto_exec.profiling.synthetic import config_of, equal_jobs, random_samples, shape_of
 from alto_exec.profiling.this_machine import this_machine
 from alto_policy.exchange import Way

@@ -27,7 +27,7 @@ from alto_exec.backbones.compiling import compile_passes
 from alto_exec.backbones.decoder import Decoder
 from alto_exec.data.samples import Sample
 from alto_exec.jobs.residence import Progress, Resident
-from alto_exec.passes.step import train_pass
+from alto_exec.passes.training import train_pass
 from alto_exec.profiling.synthetic import config_of, random_model
 from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
 from alto_runs.sample_order import batch_indices

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad, scaled_dot_product_attention
 
 from alto_exec.data.samples import Sample
-from alto_exec.profiling.plain import SCALE, Adapter, Outcome
+from alto_exec.profiling.correctness import SCALE, Adapter, Outcome
 from bench.lorafusion import MOST_ADAPTERS, load
 from experiments.steps.peers import Step
 

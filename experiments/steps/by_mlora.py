@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from alto_exec.data.samples import Sample
-from alto_exec.profiling.plain import SCALE, Adapter, Outcome
+from alto_exec.profiling.correctness import SCALE, Adapter, Outcome
 from experiments.steps.peers import Step
 
 __all__ = ["MLoRA"]

@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 from alto_exec.adapters.bank import AdapterBank
 from alto_exec.backbones.decoder import Decoder
 from alto_exec.data.samples import Sample
-from alto_exec.passes.step import Lookahead, train_pass
+from alto_exec.passes.training import Lookahead, train_pass
 from alto_exec.profiling.synthetic import config_of, equal_jobs, random_samples, residents
 from experiments.backbones.random_backbone import with_layers_made_in_turn
 

@@ -26,8 +26,8 @@ from alto_exec.adapters.bank import AdapterBank
 from alto_exec.backbones.compiling import compile_passes
 from alto_exec.backbones.decoder import Decoder
 from alto_exec.data.samples import Sample
-from alto_exec.passes.step import Lookahead, train_pass
-from alto_exec.profiling.plain import (
+from alto_exec.passes.training import Lookahead, train_pass
+from alto_exec.profiling.correctness import (
     Adapter,
     Outcome,
     cast,

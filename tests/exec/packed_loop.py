@@ -16,7 +16,7 @@ from alto_exec.jobs.residence import Progress, Resident
 from alto_exec.passes.batch import Share, pack
 from alto_exec.passes.frozen_model import FrozenModel
 from alto_exec.passes.objective import References
-from alto_exec.passes.step import train_pass
+from alto_exec.passes.training import train_pass
 from alto_policy.types import Hyperparameters, Job, JobId
 from tests.exec.comparing import Trajectory
 from tests.exec.tiny_models import TINY_MODELS, VOCABULARY_SIZE

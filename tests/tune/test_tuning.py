@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from alto_exec import tune
 from alto_exec.adapters import bank_memory
-from alto_exec.passes.step import train_pass
+from alto_exec.passes.training import train_pass
 from alto_exec.preparation import prepare
 from alto_policy.decisions import ExitReason, Stop
 from alto_policy.events import Departure, JobLeft, LossReported

@@ -24,7 +24,7 @@ from alto_exec.data.samples import Sample
 from alto_exec.jobs.residence import Progress, Resident
 from alto_exec.passes.batch import on_device
 from alto_exec.passes.evaluation import Adapter, validation_losses
-from alto_exec.passes.step import train_pass
+from alto_exec.passes.training import train_pass
 from alto_kernels.lora_linear import Plan, Segment
 from alto_kernels.lora_linear.tables import Tables
 from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId

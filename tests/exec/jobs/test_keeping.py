@@ -13,7 +13,7 @@ from alto_exec.adapters.peft_format import read_adapter, write_adapter
 from alto_exec.executor import Executor
 from alto_exec.jobs import keeping
 from alto_exec.jobs.checkpoint import Checkpoint, kept_step
-from alto_exec.passes.step import train_pass
+from alto_exec.passes.training import train_pass
 from alto_policy.events import Departure
 from alto_runs.artifacts import Artifact
 from alto_runs.directory import RunDirectory

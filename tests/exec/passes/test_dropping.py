@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from alto_exec.passes import batch, step
+from alto_exec.passes import batch, training
 from alto_exec.passes.batch import Share
 from alto_exec.passes.dropping import step_key
 from alto_policy.types import Hyperparameters, Schedule
@@ -57,7 +57,7 @@ def test_jobs_of_one_seed_drop_by_their_configurations(monkeypatch: pytest.Monke
         found.append({share.slot.rank: share.dropout_key for share in shares if share.slot})
         return pack(shares, *rest)
 
-    monkeypatch.setattr(step, "pack", noting)
+    monkeypatch.setattr(training, "pack", noting)
     together = a_job("study-0", rank=4, dropout=0.5), a_job("study-1", rank=2, dropout=0.5)
     for jobs in (together, (a_job("another", rank=2, dropout=0.5),)):
         run = PackedRun.of("llama", ragged_samples())

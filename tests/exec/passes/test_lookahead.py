@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from alto_exec.jobs.residence import Resident
-from alto_exec.passes import step
-from alto_exec.passes.step import Lookahead, train_pass
+from alto_exec.passes import training
+from alto_exec.passes.training import Lookahead, train_pass
 from alto_policy.types import JobId
 from tests.exec.comparing import assert_identical
 from tests.exec.packed_loop import PackedRun, a_job, ragged_samples
@@ -42,13 +42,13 @@ def train(ahead: Lookahead | None) -> tuple[list[float], torch.Tensor]:
 
 def test_looking_ahead_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     laid_out: list[int] = []
-    lay_out = step._lay_out
+    lay_out = training._lay_out
 
     def counting(*inputs: Any) -> Any:
         laid_out.append(len(inputs[0]))
         return lay_out(*inputs)
 
-    monkeypatch.setattr(step, "_lay_out", counting)
+    monkeypatch.setattr(training, "_lay_out", counting)
     losses, adapters = train(None)
     assert len(laid_out) == 9
     laid_out.clear()

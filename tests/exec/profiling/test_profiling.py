@@ -9,10 +9,10 @@ from transformers import LlamaConfig
 from alto_exec.adapters.bank import AdapterBank
 from alto_exec.backbones.decoder import Decoder
 from alto_exec.passes.batch import PackedBatch
-from alto_exec.profiling import passes, session
+from alto_exec.profiling import bench, session
+from alto_exec.profiling.bench import Bench
 from alto_exec.profiling.cases import EvaluationCase
-from alto_exec.profiling.passes import Bench
-from alto_exec.profiling.plain import Outcome, ours
+from alto_exec.profiling.correctness import Outcome, ours
 from alto_exec.profiling.synthetic import config_of, shape_of
 from alto_policy.memory import MemoryModel
 from alto_runs.costs.shapes import shape_of as known_shape
@@ -66,8 +66,8 @@ def test_peaks_are_compared_with_what_was_predicted(
     """On a device that would tell them: passes of 32 and of 128 tokens."""
     model = MemoryModel(capacity=2000, fixed=0, per_rank=0, per_token=10)
     monkeypatch.setattr(Bench, "_memory", lambda *_: model)
-    monkeypatch.setattr(passes, "_peak_bytes", lambda _: 1000)
-    monkeypatch.setattr(passes, "pass_limits", lambda _: (64, 64))
+    monkeypatch.setattr(bench, "_peak_bytes", lambda _: 1000)
+    monkeypatch.setattr(bench, "pass_limits", lambda _: (64, 64))
     out = tmp_path / "mine.jsonl"
     told = typed(capsys, "profile", "--out", out, "--model", folder, "--quick").err
     assert "1 jobs of rank 8, 1 x 128 tokens: " in told
@@ -131,7 +131,7 @@ def test_evaluations_are_those_of_an_executor_that_keeps_activations(folder: str
         return losses(bank, batch)
 
     backbone.loss_sums = watched  # type: ignore[method-assign]
-    bench = Bench(backbone, shape_of(config_of(folder), "tiny"), machine, "alto-torch")
-    (row,) = bench.evaluations([EvaluationCase(jobs=3, sequences=4, length=8)])
+    timed = Bench(backbone, shape_of(config_of(folder), "tiny"), machine, "alto-torch")
+    (row,) = timed.evaluations([EvaluationCase(jobs=3, sequences=4, length=8)])
     assert (row.jobs, row.sequences, row.length) == (3, 4, 8)
     assert set(seen) == {3 * 4 * 8}

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from alto_exec.profiling.plain import Outcome, plain, random_adapter
+from alto_exec.profiling.correctness import Outcome, plain, random_adapter
 from alto_exec.profiling.synthetic import random_model, random_samples
 from experiments.steps import workers
 from experiments.steps.by_lorafusion import LoRAFusion, with_one_linear_for_attention

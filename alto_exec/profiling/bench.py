@@ -15,7 +15,7 @@ from alto_exec.jobs.residence import Resident
 from alto_exec.memory.measured import measured_memory_model
 from alto_exec.passes.evaluation import Adapter, pass_limits, validation_losses
 from alto_exec.passes.frozen_model import FrozenModel
-from alto_exec.passes.step import train_pass
+from alto_exec.passes.training import train_pass
 from alto_exec.profiling.cases import EvaluationCase, StepCase
 from alto_exec.profiling.stopwatch import median_seconds
 from alto_exec.profiling.synthetic import equal_jobs, random_samples, residents
