@@ -28,7 +28,7 @@ from alto_policy.events import (
 from alto_policy.types import Gpu, JobId, Task, TaskId
 from alto_sim.cluster.clock import Clock
 from alto_sim.cluster.executors import Executors
-from alto_sim.cluster.lane import Trainee
+from alto_sim.cluster.trainee import Trainee
 from alto_sim.workloads.workload import Workload
 
 __all__ = ["SimBackend"]

@@ -19,8 +19,9 @@ from alto_policy.types import Gpu, GpuId, JobId, Task, TaskId
 from alto_runs.costs.kinds import KindCosts
 from alto_sim.cluster.clock import Clock
 from alto_sim.cluster.in_step import InStep
-from alto_sim.cluster.lane import Known, Lane, Outlet, Place, Trainee
+from alto_sim.cluster.lane import Known, Lane, Training
 from alto_sim.cluster.rigid import RigidLane
+from alto_sim.cluster.trainee import Outlet, Place, Trainee
 from alto_sim.curves.losses import Losses
 from alto_sim.machines.failures import Dice
 from alto_sim.machines.hardware import Hardware
@@ -166,18 +167,18 @@ class Executors:
             return lane
         times = workload.step_time if executor.costs is None else executor.costs
         gang, lengths = times.gang(task), workload.lengths.get(task.id)
-        lane = Lane(
-            task,
-            workload.curves,
-            times if gang is None else InStep(gang, executor.gpu_of),
-            slowdown,
-            self._clock,
-            self._outlet,
-            workload.overheads,
-            None
-            if lengths is None
-            else Known(lengths, workload.memory_of(task), workload.computed),
+        known = None
+        if lengths is not None:
+            known = Known(lengths, workload.memory_of(task), workload.computed)
+        training = Training(
+            task=task,
+            curves=workload.curves,
+            step_time=times if gang is None else InStep(gang, executor.gpu_of),
+            slowdown=slowdown,
+            overheads=workload.overheads,
+            known=known,
         )
+        lane = Lane(training, self._clock, self._outlet)
         executor.lanes.update(dict.fromkeys((gpu,) if gang is None else executor.gpus, lane))
         return lane
 

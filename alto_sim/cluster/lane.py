@@ -2,62 +2,29 @@
 between passes."""
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 from alto_policy.events import Departure
 from alto_policy.memory import MemoryModel
-from alto_policy.types import Job, Task
+from alto_policy.types import Task
 from alto_runs.costs.durations import PassTimes
 from alto_runs.data_lengths import SampleLengths
 from alto_sim.cluster.bank_rows import BankRows
 from alto_sim.cluster.clock import Clock
 from alto_sim.cluster.disk import Disk
+from alto_sim.cluster.trainee import Outlet, Place, Trainee
 from alto_sim.curves.losses import LossCurves, Losses
 from alto_sim.times.overheads import NO_OVERHEADS, Overheads
 from alto_sim.times.step_time import Computed
 
-__all__ = ["Known", "Lane", "Outlet", "Place", "Trainee"]
+__all__ = ["Known", "Lane", "Training"]
 
 _ROUNDING = 1e-9  # of a pass: float time may miss the end of one by less
-
-
-class Place(Enum):
-    AWAY = "away"  # holds no memory
-    COMING = "coming"  # joins at the next pass
-    TRAINING = "training"
-    REPORTING = "reporting"  # the decisions on its report are not back
-    HELD = "held"  # it is to leave, and has not heard of it
-
 
 # Looked up once: a member asked of its enum takes 0.09 us in Python 3.11, a global 0.005.
 _AWAY, _COMING, _TRAINING = Place.AWAY, Place.COMING, Place.TRAINING
 _REPORTING, _HELD = Place.REPORTING, Place.HELD
 _PAUSED = Departure.PAUSED
-
-
-@dataclass(slots=True)
-class Trainee:
-    """How far a job has come."""
-
-    spec: Job
-    passes: int = 0  # over all its stays
-    seconds: float = 0.0  # the same of a job whose duration is known, on a GPU of common speed
-    kept: float = 0.0  # passes or seconds in its last checkpoint
-    due: int = 0  # passes after which it reports next
-    place: Place = Place.AWAY
-    stay: int = 0  # counts comings and goings: what is on its way to or from another stay is void
-    ordered: Departure | None = None  # how it shall leave
-    has_heard: bool = False
-    has_reported: bool = False
-    is_lost: bool = False  # its training broke down
-    best_val: float = math.inf
-    since_best: int = 0  # reports
-
-    @property
-    def step(self) -> int:
-        return self.passes // self.spec.hyperparameters.accumulation
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,36 +42,35 @@ class Known:
         return passes.recorded_tokens or None if passes is not None else None
 
 
-@dataclass(frozen=True, slots=True)
-class Outlet:
-    """Where a lane's news go; a report is on its way as soon as its evaluation is done."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What the jobs of a lane have in common, and how long their passes take."""
 
-    # Seconds of the evaluation still to come, and whom it is of.
-    report: Callable[[float, Sequence[tuple[Trainee, Losses]]], None]
-    left: Callable[[Trainee, Departure], None]
+    task: Task
+    curves: LossCurves
+    step_time: PassTimes
+    slowdown: float
+    overheads: Overheads = NO_OVERHEADS
+    known: Known | None = None
 
 
 class Lane:
     """Passes run in one go until the next report is due, unless somebody comes or goes."""
 
-    def __init__(
-        self,
-        task: Task,
-        curves: LossCurves,
-        step_time: PassTimes,
-        slowdown: float,
-        clock: Clock,
-        outlet: Outlet,
-        overheads: Overheads = NO_OVERHEADS,
-        known: Known | None = None,
-    ) -> None:
-        self._task = task
-        self._overheads = overheads
+    def __init__(self, training: Training, clock: Clock, outlet: Outlet) -> None:
+        self._task = task = training.task
+        self._overheads = overheads = training.overheads
+        self._slowdown = slowdown = training.slowdown
+        self._curves = training.curves
+        self._step_time = training.step_time
+        self._clock = clock
+        self._outlet = outlet
+        known = training.known
         lengths = None if known is None else known.lengths
         self._has_pairs = lengths is not None and lengths.sequences > 1
         self._rounds: set[int] = set()  # how many jobs were ever evaluated together
         of_known = () if known is None else (known.lengths, known.most_recorded, known.told)
-        self._first_times = overheads.first_times(step_time, task, slowdown, *of_known)
+        self._first_times = overheads.first_times(training.step_time, task, slowdown, *of_known)
         self._later_times = self._first_times  # once the passes under way are over
         self._joining: list[Trainee] = []  # that were launched at this moment
         self._bank = None if known is None else BankRows(known.memory, task.max_length)
@@ -112,11 +78,6 @@ class Lane:
         self._launched = 0  # new jobs that were given a place since passes began last
         self._keeping = 0.0  # seconds to tell of those that report
         self._disk = Disk(overheads.leaving)
-        self._slowdown = slowdown
-        self._curves = curves
-        self._step_time = step_time
-        self._clock = clock
-        self._outlet = outlet
         self._members: list[Trainee] = []
         self._coming: list[Trainee] = []
         self._begun = 0.0  # when the passes under way began; may lie ahead, after an evaluation

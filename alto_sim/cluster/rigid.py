@@ -4,7 +4,7 @@ import math
 
 from alto_policy.events import Departure
 from alto_sim.cluster.clock import Clock
-from alto_sim.cluster.lane import Outlet, Place, Trainee
+from alto_sim.cluster.trainee import Outlet, Place, Trainee
 
 __all__ = ["RigidLane"]
 
