@@ -27,8 +27,8 @@ from alto_exec.host.process import (
 from alto_exec.jobs.diary import diary_of
 from alto_exec.jobs.metering import Meter
 from alto_exec.jobs.seating import Space
-from alto_exec.memory.counted import memory_model
-from alto_exec.memory.measured import measured_memory_model
+from alto_exec.memory.counting import memory_model
+from alto_exec.memory.measuring import measured_memory_model
 from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
 from alto_exec.passes.frozen_model import FrozenModel
 from alto_policy.memory import MemoryModel

@@ -12,7 +12,7 @@ from alto_exec.backbones.compiling import compile_passes
 from alto_exec.backbones.decoder import Decoder
 from alto_exec.data.samples import Sample
 from alto_exec.jobs.residence import Resident
-from alto_exec.memory.measured import measured_memory_model
+from alto_exec.memory.measuring import measured_memory_model
 from alto_exec.passes.evaluation import Adapter, pass_limits, validation_losses
 from alto_exec.passes.frozen_model import FrozenModel
 from alto_exec.passes.training import train_pass

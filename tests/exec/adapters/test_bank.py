@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from alto_exec.adapters.bank import AdapterBank, AdapterState, LinearShape, Slot
 from alto_exec.backbones.transformers_model import Backbone
-from alto_exec.memory.counted import memory_model
+from alto_exec.memory.counting import memory_model
 from alto_kernels.adamw import Moments
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Job

@@ -14,8 +14,8 @@ from alto_exec.adapters.bank import AdapterBank
 from alto_exec.backbones.decoder import Decoder
 from alto_exec.data.dataset import Dataset, Dropped
 from alto_exec.executor import Executor
-from alto_exec.memory import counted
-from alto_exec.memory.measured import measured_memory_model
+from alto_exec.memory import counting
+from alto_exec.memory.measuring import measured_memory_model
 from alto_exec.memory.probing import Probe, Prober
 from alto_exec.passes.batch import PackedBatch, Share, pack
 from alto_exec.passes.frozen_model import FrozenModel
@@ -71,7 +71,7 @@ def chosen(
     monkeypatch.setattr(Prober, "sizes", sizes)
     monkeypatch.setattr(Prober, "seconds", seconds)
     monkeypatch.setattr(Prober, "evaluation_bytes", lambda _: 0)
-    monkeypatch.setattr(counted, "_usable_bytes", lambda _: CAPACITY)
+    monkeypatch.setattr(counting, "_usable_bytes", lambda _: CAPACITY)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 0)
     backbone = Decoder(tiny_llama()[0])
     task = Task(id=TaskId("t"), jobs=tuple(jobs), backbone="tiny", max_length=LENGTH)

@@ -12,7 +12,7 @@ from alto_exec.adapters.bank import AdapterBank, Slot
 from alto_exec.backbones.decoder import Decoder
 from alto_exec.data.samples import Sample
 from alto_exec.jobs.residence import Resident
-from alto_exec.memory import measured, probing
+from alto_exec.memory import measuring, probing
 from alto_exec.memory.probing import PROBE_RANK, Probe, Prober
 from alto_exec.passes.batch import PackedBatch, Share, pack
 from alto_exec.passes.cuda_graphs import PassShape
@@ -91,13 +91,13 @@ def measured_as_it_is(
     )
     backbone = Decoder(LlamaForCausalLM(config).requires_grad_(False))
     monkeypatch.setattr(Decoder, "most_recorded_tokens", RECORDED_TOKENS)
-    monkeypatch.setattr(measured, "chunk_rows", lambda _: MOST_TARGETS)
+    monkeypatch.setattr(measuring, "chunk_rows", lambda _: MOST_TARGETS)
     monkeypatch.setattr(Prober, "evaluation_bytes", lambda _: 0)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 0)
     bank = AdapterBank(backbone.shapes, CPU, rows=0)
     jobs = jobs or equal_jobs(1, rank=PROBE_RANK, batch_size=-(-most // length))
     task = Task(id=TaskId("t"), jobs=tuple(jobs), backbone="b", max_length=length)
-    return measured.measured_memory_model(
+    return measuring.measured_memory_model(
         backbone, bank, [sample_of(length)], task, recompute=False, capacity=1 << 40
     )
 

@@ -9,7 +9,7 @@ import torch
 from alto_exec.adapters.bank import AdapterBank
 from alto_exec.backbones.decoder import Decoder
 from alto_exec.data.samples import Example, Sample
-from alto_exec.memory.counted import exchanged_bytes, memory_model
+from alto_exec.memory.counting import exchanged_bytes, memory_model
 from alto_exec.memory.probing import PROBE_RANK, Probe, Prober
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.passes.frozen_model import FrozenModel
