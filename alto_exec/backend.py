@@ -34,7 +34,7 @@ from alto_policy.events import (
 )
 from alto_policy.memory import MemoryModel
 from alto_policy.types import GpuId, Job, JobId, Task, TaskId
-from alto_runs.directory import RunDirectory
+from alto_runs.files.directory import RunDirectory
 
 __all__ = ["ExecBackend", "JobHost", "StartedExecutor"]
 

@@ -17,7 +17,7 @@ from alto_exec.passes.frozen_model import FrozenModel
 from alto_exec.passes.objective import References
 from alto_exec.preparation import PreparedTask
 from alto_policy.types import TaskId
-from alto_runs.comparison import Answer, Comparison
+from alto_runs.outcomes.comparison import Answer, Comparison
 from alto_runs.result import Best
 from alto_runs.study import Study
 

@@ -20,7 +20,7 @@ from alto_exec.passes.objective import References
 from alto_exec.passes.training import Lookahead, train_pass
 from alto_policy.events import Departure
 from alto_policy.types import Job, JobId, TaskId
-from alto_runs.directory import RunDirectory
+from alto_runs.files.directory import RunDirectory
 
 __all__ = ["Executor", "Report"]
 

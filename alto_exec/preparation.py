@@ -33,9 +33,9 @@ from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
 from alto_exec.passes.frozen_model import FrozenModel
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Task, TokenCounts
-from alto_runs.data_lengths import append_lengths
-from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
+from alto_runs.files.data_lengths import append_lengths
+from alto_runs.files.directory import RunDirectory
 from alto_runs.study import ExecutorSpec, Study, TaskSpec, expand, naming_task
 
 if TYPE_CHECKING:

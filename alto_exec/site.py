@@ -18,11 +18,11 @@ from alto_policy.decisions import Decision
 from alto_policy.policies import Settings, chooses_widths
 from alto_policy.types import Gpu, JobId, Task, TaskId
 from alto_policy.view import ClusterView
-from alto_runs.comparison import Comparison
-from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
+from alto_runs.files.directory import RunDirectory
+from alto_runs.files.scratch import sweep_folders
+from alto_runs.outcomes.comparison import Comparison
 from alto_runs.result import Result
-from alto_runs.scratch import sweep_folders
 from alto_runs.study import ExecutorSpec, Study
 
 __all__ = [

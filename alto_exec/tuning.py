@@ -22,13 +22,13 @@ from alto_policy.controller import Controller, run
 from alto_policy.policies import build
 from alto_policy.runlog import Entry, Header
 from alto_policy.types import Task, TaskId
-from alto_runs.artifacts import StoredArtifact
-from alto_runs.comparison import write_comparisons
-from alto_runs.directory import LogWriter, RunDirectory, read_run_log, write_atomically
 from alto_runs.errors import UserError
+from alto_runs.files.artifacts import StoredArtifact
+from alto_runs.files.directory import LogWriter, RunDirectory, read_run_log, write_atomically
+from alto_runs.files.mirror import mirrored, recover
+from alto_runs.files.publishing import Shelf
 from alto_runs.going_on import elsewhere, first_difference, is_of_run
-from alto_runs.mirror import mirrored, recover
-from alto_runs.publishing import Shelf
+from alto_runs.outcomes.comparison import write_comparisons
 from alto_runs.replaying import catch_up
 from alto_runs.result import Result, write_result
 from alto_runs.study import Given, Study, as_study, load_study, resolved_yaml

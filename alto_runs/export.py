@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alto_policy.decisions import Stop
-from alto_runs.directory import write_atomically
 from alto_runs.errors import UserError
 from alto_runs.fields import encode_fields
-from alto_runs.history import RunHistory
-from alto_runs.lanes import assign_slots
+from alto_runs.files.directory import write_atomically
+from alto_runs.outcomes.history import RunHistory
+from alto_runs.outcomes.lanes import assign_slots
+from alto_runs.outcomes.schedule import measure_usage, task_times
 from alto_runs.result import Result
-from alto_runs.schedule import measure_usage, task_times
 
 if TYPE_CHECKING:
     from pandas import DataFrame

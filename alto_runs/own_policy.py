@@ -15,7 +15,7 @@ from alto_policy.transitions import IllegalDecisionError
 from alto_runs.errors import UserError
 from alto_runs.fields import FieldError
 from alto_runs.own_hooks import misfit
-from alto_runs.policy_settings import parse_settings
+from alto_runs.study_fields.policy_settings import parse_settings
 
 __all__ = ["blaming", "check_loaded", "named_policy", "own_policy", "source_of"]
 

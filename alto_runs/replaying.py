@@ -8,8 +8,8 @@ from alto_policy.policies import Settings, build
 from alto_policy.policies.own import OwnSettings
 from alto_policy.runlog import Entry, RunLog, dump_entry
 from alto_policy.view import Policy
-from alto_runs.directory import RunDirectory, read_run_log
 from alto_runs.errors import UserError
+from alto_runs.files.directory import RunDirectory, read_run_log
 from alto_runs.own_policy import blaming, check_loaded
 
 __all__ = ["BELIEF", "catch_up", "describe", "follow_log", "replay_run"]

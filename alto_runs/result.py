@@ -9,18 +9,18 @@ from alto_policy.decisions import Decision, ExitReason
 from alto_policy.events import Event, LossReported
 from alto_policy.runlog import RunLog
 from alto_policy.types import Hyperparameters, Task, TaskId
-from alto_runs.directory import RunDirectory, read_run_log, write_atomically
 from alto_runs.errors import UserError
-from alto_runs.history import RunHistory, follow
-from alto_runs.leaderboard import (
+from alto_runs.files.directory import RunDirectory, read_run_log, write_atomically
+from alto_runs.files.logfile import read_header
+from alto_runs.outcomes.history import RunHistory, follow
+from alto_runs.outcomes.leaderboard import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     Standing,
     leaderboard_json,
     rank_jobs,
 )
-from alto_runs.logfile import read_header
-from alto_runs.metrics import Metrics, measure, metrics_json
+from alto_runs.outcomes.metrics import Metrics, measure, metrics_json
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -21,13 +21,13 @@ from pydantic import (
 from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.types import Hyperparameters, Task, TaskId
-from alto_runs.document import dump_document, parse_document, read_document
-from alto_runs.drawn_jobs import drawn
 from alto_runs.errors import UserError
-from alto_runs.faults import first_fault
 from alto_runs.fields import FieldError
-from alto_runs.policy_settings import parse_settings, written_settings
-from alto_runs.search import (
+from alto_runs.study_fields.document import dump_document, parse_document, read_document
+from alto_runs.study_fields.drawn_jobs import drawn
+from alto_runs.study_fields.faults import first_fault
+from alto_runs.study_fields.policy_settings import parse_settings, written_settings
+from alto_runs.study_fields.search import (
     MAX_JOBS_OF_TASK,
     PAPER_GRID,
     Axis,
@@ -41,7 +41,7 @@ from alto_runs.search import (
     written_jobs,
     written_search,
 )
-from alto_runs.study_values import (
+from alto_runs.study_fields.values import (
     Count,
     File,
     Flag,

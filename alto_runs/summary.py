@@ -13,14 +13,14 @@ from rich.text import Text
 
 from alto_policy.packing import by_batch_size, pack
 from alto_policy.types import GpuId, Job, Task
-from alto_runs.comparison import Comparison, read_comparisons
 from alto_runs.costs.step_profile import NOT_MEASURED, Basis
 from alto_runs.fields import encode_fields
-from alto_runs.history import Outcome
-from alto_runs.leaderboard import Standing, varying_fields
-from alto_runs.logfile import read_header
+from alto_runs.files.logfile import read_header
 from alto_runs.measurement import Forecast, MeasuredTask
-from alto_runs.metrics import TaskMetrics
+from alto_runs.outcomes.comparison import Comparison, read_comparisons
+from alto_runs.outcomes.history import Outcome
+from alto_runs.outcomes.leaderboard import Standing, varying_fields
+from alto_runs.outcomes.metrics import TaskMetrics
 from alto_runs.result import Result
 
 __all__ = [

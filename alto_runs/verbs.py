@@ -95,8 +95,8 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from alto_runs.directory import seeds_of
     from alto_runs.export import TableFormat, write_exports
+    from alto_runs.files.directory import seeds_of
     from alto_runs.report.page import write_report
 
     given = options.run_directories

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from alto_runs.directory import is_plain_name
+from alto_runs.files.directory import is_plain_name
 from alto_service.database import State, StudyRow
 from alto_service.folder import study_id
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alto_policy.types import TaskId
-from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
+from alto_runs.files.directory import RunDirectory
 
 __all__ = ["ServiceDirectory", "number_of", "number_of_task", "study_id"]
 

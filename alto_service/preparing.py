@@ -6,11 +6,11 @@ from dataclasses import replace
 from alto_exec.preparation import PreparedTask, prepare
 from alto_exec.site import Site
 from alto_policy.types import JobId, Task, TaskId
-from alto_runs.directory import write_atomically
-from alto_runs.document import dump_document, read_document
 from alto_runs.errors import UserError
+from alto_runs.files.directory import write_atomically
 from alto_runs.going_on import choices, elsewhere, executor_difference
 from alto_runs.study import ExecutorSpec, Study, load_study, resolved_yaml
+from alto_runs.study_fields.document import dump_document, read_document
 from alto_service.admission import Admission
 from alto_service.database import StudyRow
 from alto_service.folder import ServiceDirectory, study_id

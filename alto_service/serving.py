@@ -13,10 +13,10 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from alto_runs.directory import read_run_log
 from alto_runs.errors import UserError
-from alto_runs.lines import check_plain
-from alto_runs.publishing import Shelf
+from alto_runs.files.directory import read_run_log
+from alto_runs.files.lines import check_plain
+from alto_runs.files.publishing import Shelf
 from alto_service.admission import Admission
 from alto_service.folder import ServiceDirectory
 from alto_service.settings import ServiceSettings

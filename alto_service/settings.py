@@ -5,11 +5,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from alto_policy.policies.alto import AltoSettings
-from alto_runs.artifacts import StoredArtifact
-from alto_runs.document import read_document
 from alto_runs.errors import UserError
-from alto_runs.faults import first_fault
+from alto_runs.files.artifacts import StoredArtifact
 from alto_runs.study import ExecutorSpec, PolicySettings
+from alto_runs.study_fields.document import read_document
+from alto_runs.study_fields.faults import first_fault
 
 __all__ = ["ServiceSettings", "load_settings"]
 

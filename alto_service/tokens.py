@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from alto_runs.directory import is_plain_name
 from alto_runs.errors import UserError
+from alto_runs.files.directory import is_plain_name
 
 __all__ = ["EVERYBODY", "Caller", "Tokens", "read_secret"]
 

@@ -20,11 +20,11 @@ from alto_policy.policies import build
 from alto_policy.runlog import Entry, Header, RunLog, dump_entry
 from alto_policy.types import Task, TaskId
 from alto_policy.view import Status
-from alto_runs.comparison import write_comparisons
-from alto_runs.directory import LogWriter, read_run_log
 from alto_runs.errors import UserError
-from alto_runs.history import follow
-from alto_runs.publishing import Shelf
+from alto_runs.files.directory import LogWriter, read_run_log
+from alto_runs.files.publishing import Shelf
+from alto_runs.outcomes.comparison import write_comparisons
+from alto_runs.outcomes.history import follow
 from alto_runs.replaying import catch_up
 from alto_runs.result import write_result
 from alto_runs.study import ExecutorSpec

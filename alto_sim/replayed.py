@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from alto_policy.runlog import Entry, RunLog
 from alto_policy.types import TaskId
-from alto_runs.data_lengths import SampleLengths
-from alto_runs.executor_work import TrainingWork, Work
+from alto_runs.files.data_lengths import SampleLengths
+from alto_runs.files.executor_work import TrainingWork, Work
 from alto_sim.calibration.fitted import Fitted
 from alto_sim.simulate import play
 from alto_sim.times.overheads import NO_OVERHEADS

@@ -10,8 +10,8 @@ from pathlib import Path
 from alto_policy.policies import Settings
 from alto_policy.types import Gpu
 from alto_runs.costs.step_profile import StepProfile
-from alto_runs.directory import RunDirectory, seed_folder
 from alto_runs.errors import UserError
+from alto_runs.files.directory import RunDirectory, seed_folder
 from alto_runs.garbage import uncollected
 from alto_runs.own_policy import blaming, check_loaded, own_policy, source_of
 from alto_runs.replaying import BELIEF

@@ -10,8 +10,8 @@ from alto_policy.estimates import DurationEstimate, declared_seconds
 from alto_policy.policies import Settings, build
 from alto_policy.runlog import Entry, Header
 from alto_policy.types import Gpu
-from alto_runs.directory import LogWriter, RunDirectory
-from alto_runs.history import Follower
+from alto_runs.files.directory import LogWriter, RunDirectory
+from alto_runs.outcomes.history import Follower
 from alto_runs.result import Result, write_result
 from alto_sim.cluster.backend import SimBackend
 from alto_sim.workloads.workload import Workload

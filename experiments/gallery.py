@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from alto_runs.directory import write_atomically
+from alto_runs.files.directory import write_atomically
 from experiments.exhibits import (
     bf16_spread,
     fig01_sensitivity,

@@ -16,9 +16,9 @@ from torch import Tensor
 from alto_exec.adapters.bank import AdapterBank, AdapterState
 from alto_exec.adapters.tensor_file import file_header
 from alto_policy.types import Hyperparameters
-from alto_runs.artifacts import Artifact
 from alto_runs.errors import UserError
-from alto_runs.leaderboard import ADAPTER_CONFIG, ADAPTER_STEP, ADAPTER_WEIGHTS
+from alto_runs.files.artifacts import Artifact
+from alto_runs.outcomes.leaderboard import ADAPTER_CONFIG, ADAPTER_STEP, ADAPTER_WEIGHTS
 
 __all__ = ["BaseModel", "StoredAdapter", "read_adapter", "write_adapter"]
 

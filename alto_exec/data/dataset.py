@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alto_exec.data.samples import Example, Pair, Sample, encode, encode_pair
-from alto_runs.data_lengths import SampleLengths
 from alto_runs.errors import UserError
+from alto_runs.files.data_lengths import SampleLengths
 from alto_runs.records import (
     Chat,
     Completion,

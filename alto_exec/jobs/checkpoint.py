@@ -11,9 +11,9 @@ from alto_exec.adapters.bank import AdapterState
 from alto_exec.adapters.tensor_file import file_parts
 from alto_exec.jobs.residence import Losses, Progress
 from alto_kernels.adamw import Moments
-from alto_runs.artifacts import Artifact
 from alto_runs.errors import UserError
-from alto_runs.tensor_header import told_with
+from alto_runs.files.artifacts import Artifact
+from alto_runs.files.tensor_header import told_with
 
 __all__ = ["Checkpoint", "kept_step", "read_checkpoint", "write_checkpoint"]
 

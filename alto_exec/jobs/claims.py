@@ -4,8 +4,8 @@ from dataclasses import replace
 from uuid import uuid4
 
 from alto_policy.types import TaskId
-from alto_runs.artifacts import LEAVE
-from alto_runs.directory import RunDirectory, checked_name
+from alto_runs.files.artifacts import LEAVE
+from alto_runs.files.directory import RunDirectory, checked_name
 
 __all__ = ["claim_folder", "claimant", "succeeding"]
 

@@ -7,9 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from uuid import uuid4
 
-from alto_runs.artifacts import Artifact
-from alto_runs.directory import RunDirectory, write_atomically
-from alto_runs.executor_work import Work, append_work, work_line
+from alto_runs.files.artifacts import Artifact
+from alto_runs.files.directory import RunDirectory, write_atomically
+from alto_runs.files.executor_work import Work, append_work, work_line
 
 __all__ = ["Diary", "collect_work", "diary_of"]
 

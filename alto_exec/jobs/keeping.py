@@ -18,8 +18,8 @@ from alto_exec.adapters.peft_format import BaseModel, write_adapter
 from alto_exec.jobs.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from alto_exec.jobs.residence import Progress, Resident
 from alto_policy.types import Hyperparameters, Job, JobId
-from alto_runs.artifacts import BarredError
-from alto_runs.directory import RunDirectory
+from alto_runs.files.artifacts import BarredError
+from alto_runs.files.directory import RunDirectory
 
 __all__ = ["Keeper"]
 

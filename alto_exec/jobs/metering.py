@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from alto_exec.jobs.residence import Resident
 from alto_policy.types import JobId, TaskId
-from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
+from alto_runs.files.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
 
 __all__ = ["Meter"]
 

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from alto_exec.jobs.checkpoint import kept_step
 from alto_policy.types import Job
 from alto_policy.view import ClusterView, Status
-from alto_runs.artifacts import StoredArtifact
-from alto_runs.directory import RunDirectory
+from alto_runs.files.artifacts import StoredArtifact
+from alto_runs.files.directory import RunDirectory
 
 __all__ = ["sweep_checkpoints", "tidy"]
 

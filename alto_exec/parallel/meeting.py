@@ -7,7 +7,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from alto_runs.artifacts import StoredArtifact
+from alto_runs.files.artifacts import StoredArtifact
 
 __all__ = ["STORED", "meet", "stored_meeting"]
 

@@ -28,11 +28,11 @@ from alto_exec.ray_cluster.roster import Roster
 from alto_exec.site import RunToTrain, TrainingBackend
 from alto_policy.types import Gpu, TaskId
 from alto_policy.view import ClusterView
-from alto_runs.comparison import Comparison
 from alto_runs.errors import UserError
-from alto_runs.leaderboard import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Standing
+from alto_runs.files.scratch import held_folder, sweep_folders
+from alto_runs.outcomes.comparison import Comparison
+from alto_runs.outcomes.leaderboard import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Standing
 from alto_runs.result import Best, Result
-from alto_runs.scratch import held_folder, sweep_folders
 from alto_runs.study import ExecutorSpec, Study
 
 __all__ = ["LOCAL", "RayCluster", "connected"]

@@ -17,7 +17,7 @@ from alto_exec.ray_cluster.quarters import NAMESPACE, Quarters, find_quarters, m
 from alto_exec.ray_cluster.remote import Patience, RemoteExecutor
 from alto_exec.site import Start
 from alto_policy.types import TaskId
-from alto_runs.directory import RunDirectory
+from alto_runs.files.directory import RunDirectory
 
 __all__ = ["Fleet"]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from alto_exec.ray_cluster.node.berth import ZYGOTE
-from alto_runs.scratch import hold_folder
+from alto_runs.files.scratch import hold_folder
 
 __all__ = ["OwnNode", "begin_ahead", "end", "made"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from alto_exec.ray_cluster.devices import Node
 from alto_exec.ray_cluster.node import berth
-from alto_runs import scratch
+from alto_runs.files import scratch
 
 __all__ = ["Nurseries", "actor_of"]
 

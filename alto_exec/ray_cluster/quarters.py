@@ -9,8 +9,8 @@ from alto_exec.parallel.meeting import stored_meeting
 from alto_exec.ray_cluster.devices import Share, address_of
 from alto_exec.ray_cluster.node.berth import MEETING, Berth
 from alto_exec.ray_cluster.nurseries import actor_of
-from alto_runs.artifacts import StoredArtifact
-from alto_runs.directory import RunDirectory
+from alto_runs.files.artifacts import StoredArtifact
+from alto_runs.files.directory import RunDirectory
 
 __all__ = ["NAMESPACE", "Quarters", "find_quarters", "make_quarters"]
 

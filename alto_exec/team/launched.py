@@ -26,9 +26,9 @@ from alto_policy.layout import Layout, Spread
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Gpu, GpuId, Job, JobId, Task, TaskId
 from alto_policy.view import ClusterView
-from alto_runs.comparison import Comparison
-from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
+from alto_runs.files.directory import RunDirectory
+from alto_runs.outcomes.comparison import Comparison
 from alto_runs.result import Result
 from alto_runs.study import ExecutorSpec, Study, load_study
 

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from alto_policy.types import JobId
-from alto_runs.history import JobHistory
+from alto_runs.outcomes.history import JobHistory
 from alto_runs.report.drawing import GRID, INK, MANY_SHAPES, MUTED, figure_of, svg_of, tell_values
 from alto_runs.report.ending import Ending, ending_of
 

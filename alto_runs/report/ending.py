@@ -3,7 +3,7 @@
 from enum import Enum
 
 from alto_policy.decisions import ExitReason
-from alto_runs.history import JobHistory, Outcome
+from alto_runs.outcomes.history import JobHistory, Outcome
 
 __all__ = ["Ending", "ending_of"]
 

@@ -12,8 +12,8 @@ from matplotlib.patches import Patch, Rectangle
 
 from alto_policy.events import Departure
 from alto_policy.types import GpuId, JobId
-from alto_runs.history import ExecutorSpan, Outage, Residency, RunHistory
-from alto_runs.lanes import assign_slots
+from alto_runs.outcomes.history import ExecutorSpan, Outage, Residency, RunHistory
+from alto_runs.outcomes.lanes import assign_slots
 from alto_runs.report.drawing import GRID, INK, MANY_SHAPES, MUTED, figure_of, svg_of
 from alto_runs.report.ending import Ending, ending_of
 

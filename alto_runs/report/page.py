@@ -6,15 +6,15 @@ from importlib.resources import files
 from pathlib import Path
 
 from alto_policy.types import Task, TaskId
-from alto_runs.comparison import Comparison, read_comparisons
 from alto_runs.costs.step_profile import NOT_MEASURED, Basis
-from alto_runs.directory import write_atomically
 from alto_runs.errors import UserError
 from alto_runs.fields import encode_fields
-from alto_runs.history import RunHistory
-from alto_runs.leaderboard import Standing, varying_fields
-from alto_runs.metrics import EXIT_RULES
-from alto_runs.policy_settings import policy_name
+from alto_runs.files.directory import write_atomically
+from alto_runs.outcomes.comparison import Comparison, read_comparisons
+from alto_runs.outcomes.history import RunHistory
+from alto_runs.outcomes.leaderboard import Standing, varying_fields
+from alto_runs.outcomes.metrics import EXIT_RULES
+from alto_runs.outcomes.schedule import measure_usage
 from alto_runs.report.curves import draw_curves
 from alto_runs.report.ending import Ending, ending_of
 from alto_runs.report.gantt import draw_gantt, duration
@@ -28,7 +28,7 @@ from alto_runs.report.side_by_side import (
 )
 from alto_runs.report.usage import draw_usage
 from alto_runs.result import Result
-from alto_runs.schedule import measure_usage
+from alto_runs.study_fields.policy_settings import policy_name
 
 __all__ = ["write_report"]
 

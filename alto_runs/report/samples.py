@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alto_policy.decisions import ExitReason
-from alto_runs.metrics import TaskMetrics
+from alto_runs.outcomes.metrics import TaskMetrics
 from alto_runs.report.drawing import MUTED, figure_of, svg_of
 from alto_runs.report.ending import Ending
 

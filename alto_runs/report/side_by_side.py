@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from alto_policy.types import TaskId
-from alto_runs.policy_settings import policy_name
+from alto_runs.outcomes.schedule import TaskTimes, task_times
 from alto_runs.report.drawing import (
     GRID,
     INK,
@@ -23,7 +23,7 @@ from alto_runs.report.drawing import (
 )
 from alto_runs.report.gantt import time_unit
 from alto_runs.result import Result
-from alto_runs.schedule import TaskTimes, task_times
+from alto_runs.study_fields.policy_settings import policy_name
 
 __all__ = ["Group", "draw_completion", "draw_queueing", "draw_totals", "group_runs", "regrets"]
 

@@ -4,9 +4,9 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from alto_runs.outcomes.schedule import Usage
 from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of, svg_of
 from alto_runs.report.gantt import time_unit
-from alto_runs.schedule import Usage
 
 __all__ = ["draw_usage"]
 

@@ -11,8 +11,8 @@ from alto_policy.decisions import Launch, Stop
 from alto_policy.events import Departure, JobLeft
 from alto_policy.runlog import RunLog
 from alto_policy.types import JobId
-from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
-from alto_runs.history import JobHistory, RunHistory
+from alto_runs.files.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
+from alto_runs.outcomes.history import JobHistory, RunHistory
 from alto_sim.times.overheads import FEW_LEAVING, Departed, Leaving
 
 __all__ = ["Beside", "Told", "seconds_to_leave", "seconds_to_start", "stops_of_paused"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from statistics import median, median_low
 
 from alto_policy.types import TaskId
-from alto_runs.executor_work import EvaluationWork
+from alto_runs.files.executor_work import EvaluationWork
 from alto_sim.calibration.least_squares import LEAST_SECONDS, weighed
 from alto_sim.times.step_time import forward_passes
 

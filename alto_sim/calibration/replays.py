@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean, median, median_low
 
 from alto_policy.types import TaskId
-from alto_runs.executor_work import TrainingWork
+from alto_runs.files.executor_work import TrainingWork
 from alto_sim.calibration.least_squares import LEAST_SECONDS, weighed
 from alto_sim.times.overheads import size_class
 from alto_sim.times.step_time import Computed, RowTimes, StepTime

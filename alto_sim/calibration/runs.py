@@ -6,8 +6,8 @@ from dataclasses import replace
 from alto_policy.events import TaskArrived
 from alto_policy.runlog import RunLog
 from alto_policy.types import Task, TaskId
-from alto_runs.executor_work import Work
-from alto_runs.history import RunHistory, follow
+from alto_runs.files.executor_work import Work
+from alto_runs.outcomes.history import RunHistory, follow
 from alto_runs.versions import TRAINING_CODE
 from alto_sim.calibration.between import Told, seconds_to_leave, seconds_to_start, stops_of_paused
 from alto_sim.calibration.fitted import Fitted

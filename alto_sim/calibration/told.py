@@ -6,7 +6,7 @@ from dataclasses import replace
 from statistics import median
 
 from alto_policy.types import TaskId
-from alto_runs.executor_work import EvaluationWork, TrainingWork, Work
+from alto_runs.files.executor_work import EvaluationWork, TrainingWork, Work
 from alto_sim.calibration.between import Beside
 from alto_sim.calibration.evaluations import Rounds, fit_rounds
 from alto_sim.calibration.fitted import Fitted

@@ -8,7 +8,7 @@ from alto_policy.events import Departure
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Task
 from alto_runs.costs.durations import PassTimes
-from alto_runs.data_lengths import SampleLengths
+from alto_runs.files.data_lengths import SampleLengths
 from alto_sim.cluster.bank_rows import BankRows
 from alto_sim.cluster.clock import Clock
 from alto_sim.cluster.disk import Disk

@@ -106,7 +106,9 @@ AS_IT_IS = Conditions()
 
 def read_conditions(path: Path) -> Conditions:
     """Raises UserError with the field at fault."""
-    from alto_runs.document import read_document  # with a parser that most runs do without
+    from alto_runs.study_fields.document import (
+        read_document,  # with a parser that most runs do without
+    )
 
     document = read_document(path)
     try:

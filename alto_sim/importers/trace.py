@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alto_policy.frozen import quick
-from alto_runs.directory import checked_name
 from alto_runs.errors import UserError
+from alto_runs.files.directory import checked_name
 
 __all__ = ["Sieve", "Times", "Trace", "TraceJob"]
 

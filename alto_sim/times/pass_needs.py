@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alto_policy.types import Job
-from alto_runs.data_lengths import SampleLengths
+from alto_runs.files.data_lengths import SampleLengths
 from alto_runs.sample_order import epoch_order
 
 __all__ = ["PassNeeds", "needs_of"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from alto_policy.memory import SPARE, recorded_rows, recorded_targets
 from alto_policy.types import Job, Task
 from alto_runs.costs.recording import RECORDING_ROWS
-from alto_runs.data_lengths import SampleLengths
+from alto_runs.files.data_lengths import SampleLengths
 from alto_sim.times.pass_needs import PassNeeds, needs_of
 from alto_sim.times.step_time import Computed, RowTimes, tokens_of, walked_rows
 

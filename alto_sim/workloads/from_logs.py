@@ -10,8 +10,8 @@ from alto_policy.events import ExecutorUp, TaskArrived, TaskCancelled
 from alto_policy.memory import MemoryModel
 from alto_policy.runlog import RunLog
 from alto_policy.types import JobId, TaskId
-from alto_runs.executor_work import Work
-from alto_runs.history import Outcome, RunHistory, follow
+from alto_runs.files.executor_work import Work
+from alto_runs.outcomes.history import Outcome, RunHistory, follow
 from alto_sim.calibration.fitted import Fitted
 from alto_sim.calibration.runs import learnt
 from alto_sim.curves.generated import DEFAULT_SHAPE, GeneratedCurves, Shape

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from alto_policy.events import TaskArrived
 from alto_policy.types import Hyperparameters, Task, TaskId
-from alto_runs.search import numbered_jobs
+from alto_runs.study_fields.search import numbered_jobs
 
 __all__ = [
     "PAPER_MIX",

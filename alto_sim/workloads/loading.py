@@ -13,10 +13,10 @@ from alto_policy.runlog import Entry, RunLog
 from alto_runs.costs.machine_costs import CHOSEN, ExecutorChoices
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.costs.storage import Storage
-from alto_runs.data_lengths import read_lengths
-from alto_runs.directory import RunDirectory, is_plain_name, read_run_log
 from alto_runs.errors import UserError
-from alto_runs.executor_work import read_work
+from alto_runs.files.data_lengths import read_lengths
+from alto_runs.files.directory import RunDirectory, is_plain_name, read_run_log
+from alto_runs.files.executor_work import read_work
 from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.summary import GENERATED, LENGTHS, LOSSES
 from alto_sim.curves.generated import GeneratedCurves, Shape

@@ -12,10 +12,10 @@ from alto_runs.costs.durations import TaskDurations
 from alto_runs.costs.kinds import KindDurations
 from alto_runs.costs.machine_costs import Machine
 from alto_runs.costs.step_profile import NOT_MEASURED, Basis
-from alto_runs.document import read_document
 from alto_runs.errors import UserError
 from alto_runs.fields import FieldError, change_fields, told
 from alto_runs.result import STEP_TIMES
+from alto_runs.study_fields.document import read_document
 from alto_sim.machines.measured import measured
 from alto_sim.machines.nodes import Nodes
 from alto_sim.workloads.drained import drained_seconds

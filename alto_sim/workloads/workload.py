@@ -10,7 +10,7 @@ from alto_runs.costs.durations import PassTimes, TaskDurations
 from alto_runs.costs.kinds import KindDurations, Mixture
 from alto_runs.costs.machine_costs import CHOSEN, ExecutorChoices, Machine
 from alto_runs.costs.step_profile import StepProfile
-from alto_runs.data_lengths import SampleLengths
+from alto_runs.files.data_lengths import SampleLengths
 from alto_sim.curves.losses import LossCurves
 from alto_sim.machines.failures import NO_FAULTS, Faults
 from alto_sim.machines.latencies import Latencies

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from alto_runs.directory import write_atomically
+from alto_runs.files.directory import write_atomically
 
 __all__ = [
     "FIGURES",

@@ -22,8 +22,8 @@ from statistics import fmean
 
 from matplotlib.figure import Figure
 
-from alto_runs.comparison import read_comparisons
-from alto_runs.directory import RunDirectory
+from alto_runs.files.directory import RunDirectory
+from alto_runs.outcomes.comparison import read_comparisons
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, figure_of
 from alto_runs.result import Result
 from experiments.exhibits.exhibit import Cell, Exhibit, Table, Verdict

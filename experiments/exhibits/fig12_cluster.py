@@ -45,11 +45,11 @@ from alto_runs.costs.durations import ExpectedExits, TaskDurations
 from alto_runs.costs.machine_costs import ExecutorChoices, Machine
 from alto_runs.costs.step_profile import StepProfile
 from alto_runs.costs.storage import Storage
-from alto_runs.history import Follower
-from alto_runs.metrics import Metrics, measure
+from alto_runs.outcomes.history import Follower
+from alto_runs.outcomes.metrics import Metrics, measure
 from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, figure_of
-from alto_runs.search import numbered_jobs
+from alto_runs.study_fields.search import numbered_jobs
 from alto_sim.cluster.backend import SimBackend
 from alto_sim.curves.generated import GeneratedCurves
 from alto_sim.machines.hardware import gpus_of

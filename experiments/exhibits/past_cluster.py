@@ -25,8 +25,8 @@ from alto_runs.costs.durations import ExpectedExits, TaskDurations
 from alto_runs.costs.ranks_in_step import RanksInStep
 from alto_runs.costs.sharded import Sharded
 from alto_runs.costs.step_profile import StepProfile
-from alto_runs.history import Follower
-from alto_runs.metrics import measure
+from alto_runs.outcomes.history import Follower
+from alto_runs.outcomes.metrics import measure
 from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of, tell_values
 from alto_sim.cluster.backend import SimBackend

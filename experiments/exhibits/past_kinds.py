@@ -28,8 +28,8 @@ from alto_policy.runlog import Entry, RunLog
 from alto_policy.types import TaskId
 from alto_runs.costs.durations import ExpectedExits, TaskDurations
 from alto_runs.costs.kinds import KindDurations
-from alto_runs.history import Follower
-from alto_runs.metrics import measure
+from alto_runs.outcomes.history import Follower
+from alto_runs.outcomes.metrics import measure
 from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of
 from alto_sim.cluster.backend import SimBackend
 from alto_sim.machines.nodes import Nodes

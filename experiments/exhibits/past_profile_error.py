@@ -27,8 +27,8 @@ from alto_policy.policies.fifo import FifoSettings
 from alto_policy.policies.sjf import SjfSettings
 from alto_policy.policies.srtf import SrtfSettings
 from alto_runs.costs.step_profile import StepProfile
-from alto_runs.history import Follower
-from alto_runs.metrics import measure
+from alto_runs.outcomes.history import Follower
+from alto_runs.outcomes.metrics import measure
 from alto_runs.profile import read_profile, shipped_profile
 from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of
 from alto_sim.cluster.backend import SimBackend

@@ -21,7 +21,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from alto_policy.decisions import ExitReason
-from alto_runs.leaderboard import Standing
+from alto_runs.outcomes.leaderboard import Standing
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, grid_of
 from experiments.exhibits.exhibit import Exhibit, Table, Verdict
 from experiments.exhibits.fig09_end_to_end import policy_name, recorded_makespan

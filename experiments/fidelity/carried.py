@@ -12,7 +12,7 @@ from statistics import median
 
 from alto_policy.events import ExecutorUp
 from alto_runs.costs.shapes import shape_of
-from alto_runs.executor_work import EvaluationWork, TrainingWork, Work
+from alto_runs.files.executor_work import EvaluationWork, TrainingWork, Work
 from alto_sim.times.overheads import Overheads
 from experiments.fidelity.real_runs import Recording
 

@@ -24,7 +24,7 @@ from alto_policy.runlog import Entry, RunLog
 from alto_runs.costs.durations import PassTimes
 from alto_runs.costs.shapes import KNOWN_SHAPES, shape_of
 from alto_runs.costs.step_profile import StepProfile
-from alto_runs.history import RunHistory, follow
+from alto_runs.outcomes.history import RunHistory, follow
 from alto_runs.profile import read_profile, shipped_profile
 from alto_sim.simulate import play
 from alto_sim.workloads.from_logs import recorded

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alto_policy.types import TaskId
-from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork
-from alto_runs.history import follow
+from alto_runs.files.executor_work import EvaluationWork, LaunchWork, TrainingWork
+from alto_runs.outcomes.history import follow
 from alto_sim.calibration.evaluations import firsts_of, fit_rounds
 from alto_sim.calibration.replays import fit_replays, recordings_of, seconds_of
 from alto_sim.times.overheads import Leaving

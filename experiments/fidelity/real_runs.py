@@ -9,11 +9,11 @@ from pathlib import Path
 from alto_policy.events import TaskArrived
 from alto_policy.runlog import Entry, Header, RunLog
 from alto_policy.types import TaskId, TokenCounts
-from alto_runs.data_lengths import SampleLengths, read_lengths
-from alto_runs.directory import RunDirectory, runs_below
-from alto_runs.executor_work import TrainingWork, Work, read_work
-from alto_runs.history import Outcome, RunHistory, follow
-from alto_runs.logfile import read_run_log
+from alto_runs.files.data_lengths import SampleLengths, read_lengths
+from alto_runs.files.directory import RunDirectory, runs_below
+from alto_runs.files.executor_work import TrainingWork, Work, read_work
+from alto_runs.files.logfile import read_run_log
+from alto_runs.outcomes.history import Outcome, RunHistory, follow
 from alto_runs.versions import TRAINING_CODE
 from alto_sim.calibration.replays import launched_sizes
 from alto_sim.replayed import computed_of

@@ -15,8 +15,8 @@ from typing import Literal
 
 from alto_exec import tune
 from alto_exec.models.load import load_tokenizer, resolve_model
-from alto_runs.search import Axis, written_search
 from alto_runs.study import Study
+from alto_runs.study_fields.search import Axis, written_search
 from experiments.fidelity.makespans import judge_each
 from experiments.fidelity.real_runs import read_recording
 

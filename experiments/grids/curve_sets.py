@@ -18,9 +18,9 @@ from alto_policy.policies.fifo import FifoSettings
 from alto_policy.policies.sequential import SequentialSettings
 from alto_policy.runlog import RunLog
 from alto_policy.types import Job, JobId, Task, TaskId
-from alto_runs.directory import RunDirectory, read_run_log, runs_below
-from alto_runs.search import PAPER_GRID, configurations, numbered_jobs
+from alto_runs.files.directory import RunDirectory, read_run_log, runs_below
 from alto_runs.study import load_study
+from alto_runs.study_fields.search import PAPER_GRID, configurations, numbered_jobs
 from alto_sim.curves.generated import DEFAULT_SHAPE, GeneratedCurves, Shape
 from alto_sim.curves.losses import Losses
 from experiments.grids.same_task import by_task, is_repeated, name_of, seed_of

@@ -22,10 +22,10 @@ from alto_policy.policies.sequential import SequentialSettings
 from alto_policy.runlog import RunLog
 from alto_policy.types import Hyperparameters, JobId, Task
 from alto_runs.errors import UserError
-from alto_runs.history import Outcome, follow
-from alto_runs.leaderboard import Standing, rank_jobs
-from alto_runs.lines import as_found, open_lines
-from alto_runs.metrics import measure
+from alto_runs.files.lines import as_found, open_lines
+from alto_runs.outcomes.history import Outcome, follow
+from alto_runs.outcomes.leaderboard import Standing, rank_jobs
+from alto_runs.outcomes.metrics import measure
 from experiments.grids.curve_sets import RECORDED, CurveSet, recorded_logs
 from experiments.grids.same_task import is_same_task, seed_of
 

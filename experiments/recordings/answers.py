@@ -22,7 +22,7 @@ from alto_exec.passes.evaluation import FROZEN, Adapter, accuracies, preference_
 from alto_exec.passes.frozen_model import FrozenModel
 from alto_exec.passes.objective import References
 from alto_exec.preparation import PreparedTask, prepare
-from alto_runs.leaderboard import Standing
+from alto_runs.outcomes.leaderboard import Standing
 from alto_runs.result import Result
 from alto_runs.study import load_study
 from experiments.grids.scores import ANSWERS, Answers

@@ -26,7 +26,7 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
-from alto_runs.lines import compressed
+from alto_runs.files.lines import compressed
 from experiments.recordings.catalogue import (
     RECORDINGS,
     SMALL_BATCHES,

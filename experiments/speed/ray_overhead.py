@@ -31,8 +31,8 @@ from pathlib import Path
 import psutil
 
 from alto_policy.events import ExecutorDown, ExecutorUp, LossReported
-from alto_runs.executor_work import TrainingWork, read_work
-from alto_runs.leaderboard import ADAPTER_WEIGHTS
+from alto_runs.files.executor_work import TrainingWork, read_work
+from alto_runs.outcomes.leaderboard import ADAPTER_WEIGHTS
 from alto_runs.result import Result
 from alto_runs.study import Budget, Study, load_study, resolved_yaml
 

@@ -30,8 +30,8 @@ from alto_exec.preparation import PreparedTask, prepare
 from alto_policy.types import Hyperparameters, Job
 from alto_runs.result import Best, Result
 from alto_runs.sample_order import batch_indices
-from alto_runs.search import Axis, written_search
 from alto_runs.study import Budget, DataSpec, Study, TaskSpec
+from alto_runs.study_fields.search import Axis, written_search
 from alto_runs.versions import versions
 from experiments.recordings.answers import write_answers
 

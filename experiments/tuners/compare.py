@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from alto_policy.policies import SETTINGS, Settings
-from alto_runs.directory import write_atomically
+from alto_runs.files.directory import write_atomically
 from experiments.grids.curve_sets import CurveSet, generated_sets, other_grids, recorded_sets
 from experiments.grids.judging import Judgement, judge, judge_random, oracle
 from experiments.grids.table_backend import Arrival, Play, play_policy

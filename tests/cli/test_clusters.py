@@ -11,7 +11,7 @@ from alto_policy.events import ExecutorUp, TaskArrived
 from alto_policy.memory import MemoryModel
 from alto_policy.runlog import dump_entry
 from alto_policy.types import Task
-from alto_runs.history import Outcome
+from alto_runs.outcomes.history import Outcome
 from alto_runs.profile import shipped_profile
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result

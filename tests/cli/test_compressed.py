@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from alto_runs.errors import UserError
-from alto_runs.lines import compressed
+from alto_runs.files.lines import compressed
 from alto_service.serving import serve
 from alto_service.settings import ServiceSettings
 from tests.cli.typed import files_below, mistake, study_file, typed

@@ -10,7 +10,7 @@ from alto_policy.events import TaskArrived
 from alto_policy.policies import SETTINGS
 from alto_policy.runlog import dump_entry
 from alto_policy.types import JobId, Task
-from alto_runs.directory import RunDirectory
+from alto_runs.files.directory import RunDirectory
 from tests.cli.typed import files_below, mistake, study_file, typed
 from tests.runs.cases import entry, fates, job, save, task
 
@@ -273,7 +273,7 @@ def test_a_full_disk(tmp_path: Path, capsys: Capture, monkeypatch: pytest.Monkey
 
     path = tmp_path / "trace.jsonl"
     path.write_text(f"{dump_entry(entry(TaskArrived(0.0, task('t', [job('a')]))))}\n")
-    monkeypatch.setattr("alto_runs.directory.LogWriter.write_entries", fail)
+    monkeypatch.setattr("alto_runs.files.directory.LogWriter.write_entries", fail)
     told = mistake(capsys, "simulate", path, "--out", tmp_path / "run")
     assert told == "No space left on device"
 

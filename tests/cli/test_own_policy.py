@@ -9,8 +9,8 @@ import pytest
 from alto_policy.decisions import StartExecutor
 from alto_policy.policies.own import OwnSettings
 from alto_runs.fields import FieldError
-from alto_runs.policy_settings import parse_settings
 from alto_runs.result import Result
+from alto_runs.study_fields.policy_settings import parse_settings
 from tests.cli.typed import mistake, study_file, typed
 from tests.tune.same import assert_same_outcome
 

@@ -9,7 +9,7 @@ import pytest
 from alto_policy.events import TaskArrived
 from alto_policy.runlog import dump_entry
 from alto_policy.types import Task
-from alto_runs.directory import seeds_of
+from alto_runs.files.directory import seeds_of
 from alto_runs.result import Result
 from tests.cli.typed import files_below, mistake, study_file, typed
 from tests.runs.cases import entry, fates, job, save, task

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from alto_policy.events import TaskArrived
-from alto_runs.directory import read_run_log
+from alto_runs.files.directory import read_run_log
 from alto_runs.result import Result
 from tests.cli.typed import mistake, typed
 

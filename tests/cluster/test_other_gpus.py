@@ -8,7 +8,7 @@ from rich.console import Console
 
 from alto_exec import tune
 from alto_policy.decisions import StartExecutor
-from alto_runs.directory import RunDirectory
+from alto_runs.files.directory import RunDirectory
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import Study

@@ -9,7 +9,7 @@ import pytest
 
 from alto_policy.decisions import StartExecutor
 from alto_policy.events import ExecutorDown, TaskResized
-from alto_runs.leaderboard import Standing
+from alto_runs.outcomes.leaderboard import Standing
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import ExecutorSpec

@@ -19,7 +19,7 @@ from rich.console import Console
 from alto_exec import tune
 from alto_policy.decisions import StartExecutor
 from alto_policy.events import ExecutorDown, ExecutorUp
-from alto_runs import mirror
+from alto_runs.files import mirror
 from alto_runs.result import Result
 from alto_runs.study import Study, load_study
 from tests.cluster.nodes import add_node

@@ -14,7 +14,7 @@ from alto_policy.decisions import ExitReason, Pause, StartExecutor, Stop
 from alto_policy.events import Departure, Event, ExecutorUp, JobLeft
 from alto_policy.memory import MemoryModel
 from alto_policy.types import GpuId, Hyperparameters, Job, JobId, Task, TaskId
-from alto_runs.directory import RunDirectory
+from alto_runs.files.directory import RunDirectory
 
 JOBS = tuple(
     Job(id=JobId(name), hyperparameters=Hyperparameters(), steps=8, reports=4)

@@ -16,8 +16,8 @@ from alto_exec.executor import Executor, Report
 from alto_exec.passes.evaluation import validation_loss
 from alto_policy.events import Departure
 from alto_policy.types import Hyperparameters, Job, JobId
-from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
+from alto_runs.files.directory import RunDirectory
 from tests.exec.comparing import Trajectory, assert_close, assert_same_training, in_double_precision
 from tests.exec.packed_loop import ragged_samples, tiny_model, train_packed
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from alto_runs.directory import RunDirectory
-from alto_runs.history import follow
-from alto_runs.lines import open_lines
+from alto_runs.files.directory import RunDirectory
+from alto_runs.files.lines import open_lines
+from alto_runs.outcomes.history import follow
 from alto_runs.versions import TRAINING_CODE
 from alto_sim.times.step_time import StepTime
 from experiments.exhibits.search_costs import profile_of

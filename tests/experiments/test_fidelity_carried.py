@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork
+from alto_runs.files.executor_work import EvaluationWork, LaunchWork, TrainingWork
 from alto_sim.times.overheads import NO_OVERHEADS, Leaving
 from experiments.fidelity.carried import Size, carried, size_of, sized
 from experiments.fidelity.real_runs import Recording, read_recording

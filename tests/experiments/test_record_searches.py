@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from alto_runs.costs.shapes import shape_of
-from alto_runs.directory import RunDirectory, runs_below
-from alto_runs.lines import open_lines
+from alto_runs.files.directory import RunDirectory, runs_below
+from alto_runs.files.lines import open_lines
 from alto_runs.study import Study, load_study
 from experiments.recordings import record
 from experiments.recordings.catalogue import (

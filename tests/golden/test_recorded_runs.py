@@ -10,9 +10,9 @@ from alto_policy.decisions import ExitReason, Stop
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.runlog import Entry, Header, RunLog
 from alto_policy.types import JobId
-from alto_runs.directory import RunDirectory, read_run_log, runs_below
-from alto_runs.history import follow
-from alto_runs.leaderboard import leaderboard_json, rank_jobs
+from alto_runs.files.directory import RunDirectory, read_run_log, runs_below
+from alto_runs.outcomes.history import follow
+from alto_runs.outcomes.leaderboard import leaderboard_json, rank_jobs
 from alto_runs.replaying import replay_run
 from alto_runs.study import load_study
 from alto_sim.simulate import play

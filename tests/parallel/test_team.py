@@ -24,7 +24,7 @@ from alto_policy.events import Departure
 from alto_policy.layout import Layout, Spread
 from alto_policy.memory import MemoryModel
 from alto_policy.types import TaskId
-from alto_runs.directory import RunDirectory
+from alto_runs.files.directory import RunDirectory
 from tests.exec.comparing import assert_close, assert_same_training, in_double_precision
 from tests.exec.packed_loop import ragged_samples
 from tests.exec.test_executor import Story, job

@@ -25,7 +25,7 @@ from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.runlog import Entry, Header, RunLog
 from alto_policy.types import Gpu, GpuId, Hyperparameters, Job, JobId, Task, TaskId
-from alto_runs.directory import LogWriter, RunDirectory
+from alto_runs.files.directory import LogWriter, RunDirectory
 
 __all__ = ["FATES", "T", "entry", "fates", "gpus", "job", "launch", "log_of", "save", "task", "up"]
 

@@ -16,12 +16,12 @@ from alto_policy.policies.fifo import FifoSettings
 from alto_policy.types import Job, Task, TaskId
 from alto_runs.errors import UserError
 from alto_runs.export import TableFormat, tables, timeline, write_tables, write_timeline
-from alto_runs.lanes import assign_slots
+from alto_runs.outcomes.lanes import assign_slots
+from alto_runs.outcomes.schedule import measure_usage
 from alto_runs.report.page import write_report
 from alto_runs.report.side_by_side import group_runs, regrets
 from alto_runs.report.usage import draw_usage
 from alto_runs.result import Result
-from alto_runs.schedule import measure_usage
 from alto_sim.curves.losses import Losses
 from alto_sim.simulate import simulate
 from alto_sim.times.step_time import StepTime

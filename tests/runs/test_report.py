@@ -14,9 +14,9 @@ from alto_policy.events import Departure, JobLeft, LossReported, TaskArrived, Ti
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.runlog import Header, RunLog
 from alto_policy.types import GpuId, JobId, TaskId
-from alto_runs.comparison import Answer, Comparison, write_comparisons
 from alto_runs.errors import UserError
-from alto_runs.history import follow
+from alto_runs.outcomes.comparison import Answer, Comparison, write_comparisons
+from alto_runs.outcomes.history import follow
 from alto_runs.report.curves import draw_curves
 from alto_runs.report.page import write_report
 from tests.runs.cases import T, entry, fates, gpus, job, launch, log_of, save, task, up

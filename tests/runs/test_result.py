@@ -11,8 +11,8 @@ from alto_policy.decisions import ExitReason, StartExecutor
 from alto_policy.events import LossReported, TaskArrived
 from alto_policy.runlog import RunLog, dump_entry
 from alto_policy.types import GpuId, Hyperparameters, JobId, TaskId
-from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
+from alto_runs.files.directory import RunDirectory
 from alto_runs.result import Result, write_result
 from tests.runs.cases import FATES, T, entry, fates, job, launch, log_of, save, task, up
 

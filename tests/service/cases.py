@@ -11,8 +11,8 @@ from fastapi.testclient import TestClient
 from rich.console import Console
 
 from alto_exec import tune
-from alto_runs.directory import RunDirectory
-from alto_runs.leaderboard import Standing
+from alto_runs.files.directory import RunDirectory
+from alto_runs.outcomes.leaderboard import Standing
 from alto_runs.result import Result
 from alto_runs.study import parse_study
 from alto_service.admission import Admission

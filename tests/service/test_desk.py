@@ -14,7 +14,7 @@ from alto_policy.events import (
 from alto_policy.policies import SETTINGS, build
 from alto_policy.runlog import Entry, Header, RunLog
 from alto_policy.types import Gpu, GpuId, TaskId
-from alto_runs.history import follow
+from alto_runs.outcomes.history import follow
 from alto_service.desk import Desk
 from tests.policy.cases import job, memory, task
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from alto_policy.events import TaskArrived
-from alto_runs.comparison import read_comparisons
+from alto_runs.outcomes.comparison import read_comparisons
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_service.database import State, StudyRow

@@ -10,7 +10,7 @@ from alto_policy.events import ExecutorUp, NodeDown, NodeUp, TaskArrived
 from alto_policy.policies.sjf import SjfSettings
 from alto_policy.runlog import Entry, dump_entry
 from alto_runs.errors import UserError
-from alto_runs.history import Outcome
+from alto_runs.outcomes.history import Outcome
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_sim.conditions.belief import BelievedCosts

@@ -13,8 +13,8 @@ from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.runlog import Entry
 from alto_policy.view import ClusterView, Policy
-from alto_runs.directory import LogWriter, read_run_log
 from alto_runs.errors import UserError
+from alto_runs.files.directory import LogWriter, read_run_log
 from alto_runs.summary import print_summary, stdout_console
 from alto_sim.curves.generated import GeneratedCurves
 from alto_sim.importers import Trace, TraceJob

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alto_policy.decisions import ExitReason, Stop
 from alto_policy.runlog import Entry
-from alto_runs.directory import LogWriter
+from alto_runs.files.directory import LogWriter
 from alto_runs.result import Result
 
 __all__ = ["at_line", "begun_and_hardly_kept", "num_lines_of"]

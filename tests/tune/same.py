@@ -5,9 +5,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from alto_policy.types import JobId
-from alto_runs.leaderboard import ADAPTER_STEP, ADAPTER_WEIGHTS
+from alto_runs.files.tensor_header import told_with
+from alto_runs.outcomes.leaderboard import ADAPTER_STEP, ADAPTER_WEIGHTS
 from alto_runs.result import Result
-from alto_runs.tensor_header import told_with
 
 __all__ = ["assert_same_outcome", "assert_same_values"]
 

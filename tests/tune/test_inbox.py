@@ -19,7 +19,7 @@ from alto_policy.events import ExecutorDown, ExecutorUp, LossReported, TaskArriv
 from alto_policy.policies import build
 from alto_policy.runlog import Entry
 from alto_policy.types import Gpu, GpuId, JobId, Task, TaskId
-from alto_runs.directory import RunDirectory
+from alto_runs.files.directory import RunDirectory
 from alto_runs.study import Study
 from tests.tune.small_study import small_study
 

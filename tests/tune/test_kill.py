@@ -12,7 +12,7 @@ from rich.console import Console
 from alto_exec import tune
 from alto_exec.jobs import keeping
 from alto_policy.runlog import Entry
-from alto_runs.directory import LogWriter, RunDirectory
+from alto_runs.files.directory import LogWriter, RunDirectory
 from alto_runs.result import Result
 from alto_runs.study import Study
 from tests.forked import forked

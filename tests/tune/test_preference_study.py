@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from alto_exec import tune
-from alto_runs.comparison import read_comparisons
 from alto_runs.errors import UserError
+from alto_runs.outcomes.comparison import read_comparisons
 from alto_runs.replaying import replay_run
 from alto_runs.study import load_study
 from tests.tune.small_study import WORDS, write_study

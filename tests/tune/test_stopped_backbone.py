@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alto_exec.host.machine import settle
 from alto_exec.preparation import prepare
-from alto_runs.directory import RunDirectory
+from alto_runs.files.directory import RunDirectory
 from tests.tune.small_study import small_study
 
 

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from alto_exec import tune
 from alto_exec.jobs import keeping
 from alto_policy.events import LossReported
-from alto_runs import mirror
-from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
-from alto_runs.executor_work import read_work
+from alto_runs.files import mirror
+from alto_runs.files.directory import RunDirectory
+from alto_runs.files.executor_work import read_work
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import Study

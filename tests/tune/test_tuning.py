@@ -22,10 +22,10 @@ from alto_policy.decisions import ExitReason, Stop
 from alto_policy.events import Departure, JobLeft, LossReported
 from alto_policy.runlog import Entry
 from alto_policy.types import JobId
-from alto_runs.comparison import read_comparisons
-from alto_runs.directory import LogWriter, RunDirectory
 from alto_runs.errors import UserError
-from alto_runs.history import Outcome
+from alto_runs.files.directory import LogWriter, RunDirectory
+from alto_runs.outcomes.comparison import read_comparisons
+from alto_runs.outcomes.history import Outcome
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import load_study, resolved_yaml

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import IO, Any
 from uuid import uuid4
 
-from alto_runs.scratch import held_folder, sweep_folders
+from alto_runs.files.scratch import held_folder, sweep_folders
 
 __all__ = ["DEVICES", "MEETING", "NVML_CHECK", "ZYGOTE", "Berth", "Nursery"]
 

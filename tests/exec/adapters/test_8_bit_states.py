@@ -12,9 +12,9 @@ from safetensors import safe_open
 from alto_exec import tune
 from alto_exec.adapters.tensor_file import file_parts
 from alto_exec.preparation import bank_of, prepare
-from alto_runs.comparison import read_comparisons
-from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
+from alto_runs.files.directory import RunDirectory
+from alto_runs.outcomes.comparison import read_comparisons
 from alto_runs.study import load_study
 from tests.exec.comparing import assert_identical, assert_same_training
 from tests.exec.test_executor import Story, finish, job, new_executor

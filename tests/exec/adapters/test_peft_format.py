@@ -17,8 +17,8 @@ from alto_exec.data.samples import Sample
 from alto_exec.passes.batch import Share, pack
 from alto_exec.passes.evaluation import validation_loss
 from alto_policy.types import Hyperparameters
-from alto_runs.artifacts import FolderArtifact
 from alto_runs.errors import UserError
+from alto_runs.files.artifacts import FolderArtifact
 from tests.exec.comparing import assert_close, assert_identical
 from tests.exec.packed_loop import ragged_samples, tiny_model
 from tests.exec.plain_loop import as_peft, loaded_by_peft

@@ -17,9 +17,9 @@ from alto_exec.jobs.claims import claim_folder, claimant, succeeding
 from alto_exec.jobs.sweeping import tidy
 from alto_exec.site import Start, TaskFiles
 from alto_policy.types import Task, TaskId
-from alto_runs import artifacts
-from alto_runs.artifacts import BarredError
-from alto_runs.directory import RunDirectory
+from alto_runs.files import artifacts
+from alto_runs.files.artifacts import BarredError
+from alto_runs.files.directory import RunDirectory
 from tests.exec.comparing import in_double_precision
 from tests.exec.test_executor import JOBS, STEADY, Story, finish, new_executor
 from tests.forked import forked

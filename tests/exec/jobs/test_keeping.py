@@ -15,8 +15,8 @@ from alto_exec.jobs import keeping
 from alto_exec.jobs.checkpoint import Checkpoint, kept_step
 from alto_exec.passes.training import train_pass
 from alto_policy.events import Departure
-from alto_runs.artifacts import Artifact
-from alto_runs.directory import RunDirectory
+from alto_runs.files.artifacts import Artifact
+from alto_runs.files.directory import RunDirectory
 from tests.exec.comparing import assert_close, assert_same_training
 from tests.exec.test_executor import JOBS, STEADY, Story, finish, job, new_executor, undisturbed
 

@@ -14,8 +14,8 @@ from alto_exec.passes.batch import PackedBatch
 from alto_exec.passes.cuda_graphs import Replayed
 from alto_exec.passes.weighing import Weigh
 from alto_policy.types import Hyperparameters, Job, JobId, TaskId
-from alto_runs.directory import RunDirectory
-from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
+from alto_runs.files.directory import RunDirectory
+from alto_runs.files.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
 from tests.exec.packed_loop import ragged_samples, tiny_model
 
 VALIDATION = ragged_samples(8, seed=1)

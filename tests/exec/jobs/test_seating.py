@@ -20,7 +20,7 @@ from alto_exec.executor import Executor
 from alto_exec.jobs.seating import Space
 from alto_policy.memory import KeptActivations, MeasuredPasses, MemoryModel
 from alto_policy.types import Job
-from alto_runs.directory import RunDirectory
+from alto_runs.files.directory import RunDirectory
 from tests.exec.comparing import assert_same_training
 from tests.exec.test_executor import JOBS, STEADY, TRAIN, VALIDATION, Story, finish, job
 from tests.exec.tiny_models import tiny_llama

@@ -22,7 +22,7 @@ from alto_exec.passes.frozen_model import FrozenModel
 from alto_exec.passes.weighing import FixedWeights, Weigh
 from alto_policy.memory import KeptActivations, Load, MemoryModel
 from alto_policy.types import Job, Task, TaskId
-from alto_runs.directory import RunDirectory
+from alto_runs.files.directory import RunDirectory
 from tests.exec.batches import a_batch
 from tests.exec.comparing import assert_identical, assert_same_training, in_double_precision
 from tests.exec.packed_loop import a_job, ragged_samples

@@ -9,7 +9,7 @@ import pytest
 
 from alto_policy.types import Hyperparameters
 from alto_runs.errors import UserError
-from alto_runs.lines import compressed
+from alto_runs.files.lines import compressed
 from experiments.exhibits import (
     fig01_sensitivity,
     fig07_early_rank,

@@ -10,8 +10,8 @@ from alto_policy.policies.fifo import FifoSettings
 from alto_policy.policies.sequential import SequentialSettings
 from alto_policy.runlog import Entry, Header, RunLog
 from alto_policy.types import GpuId, Job, JobId, TaskId
-from alto_runs.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
-from alto_runs.history import ExecutorSpan, follow
+from alto_runs.files.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
+from alto_runs.outcomes.history import ExecutorSpan, follow
 from alto_sim.calibration.between import (
     Beside,
     Told,

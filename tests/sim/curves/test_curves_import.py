@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from alto_policy.events import LossReported, TaskArrived
-from alto_runs.directory import RunDirectory
 from alto_runs.errors import UserError
 from alto_runs.export import TableFormat, write_exports
-from alto_runs.logfile import read_run_log
+from alto_runs.files.directory import RunDirectory
+from alto_runs.files.logfile import read_run_log
 from alto_sim.curves.imported import read_curves, read_trainer_state
 from alto_sim.curves.losses import Losses, RecordedCurves
 from tests.sim.cases import job

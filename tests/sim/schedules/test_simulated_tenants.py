@@ -9,9 +9,9 @@ import pytest
 
 from alto_policy.events import TaskArrived
 from alto_runs.fields import FieldError
-from alto_runs.policy_settings import parse_settings, written_settings
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
+from alto_runs.study_fields.policy_settings import parse_settings, written_settings
 from alto_sim.simulate import simulate
 from alto_sim.workloads.workload import Workload
 from tests.sim.cases import MEMORY, NOW, SECOND, Flat, gpus, job, task

@@ -16,7 +16,7 @@ from alto_exec.passes.weighing import FixedWeights
 from alto_policy.events import TaskArrived
 from alto_policy.memory import SPARE
 from alto_policy.types import Job, JobId, TokenCounts
-from alto_runs.data_lengths import SampleLengths
+from alto_runs.files.data_lengths import SampleLengths
 from alto_runs.sample_order import batch_indices
 from alto_sim.cluster.backend import SimBackend
 from alto_sim.times.overheads import NO_OVERHEADS

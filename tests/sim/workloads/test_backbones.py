@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from alto_policy.events import ExecutorUp
-from alto_runs.history import Outcome
+from alto_runs.outcomes.history import Outcome
 from alto_runs.profile import shipped_profile
 from alto_runs.result import Result
 from alto_runs.summary import print_summary, stdout_console
