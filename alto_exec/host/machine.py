@@ -1,7 +1,9 @@
 """What this machine trains on: chosen once, written into the run, the same when it is resumed."""
 
+import os
 import platform
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 
@@ -11,8 +13,9 @@ from alto_runs.errors import UserError
 from alto_runs.study import ExecutorSpec
 from alto_runs.versions import TRAINING_CODE, source_digest, versions
 
-__all__ = ["device_of", "dtype_of", "facts", "gpu_of", "settle"]
+__all__ = ["device_of", "dtype_of", "facts", "gpu_of", "processor", "settle"]
 
+_PROCESSORS = Path("/proc/cpuinfo")
 _RECOMPUTE = {None: "as the memory model chooses", True: "always", False: "never"}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -58,8 +61,15 @@ def gpu_of(spec: ExecutorSpec) -> Gpu:
     return Gpu(id=GpuId(0), kind=kind, node=platform.node() or "local")
 
 
+def processor() -> str:
+    """The model of this host's, which several hosts may have; their names are nobody's business."""
+    lines = _PROCESSORS.read_text().splitlines() if _PROCESSORS.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def facts(spec: ExecutorSpec, gpus: Sequence[Gpu], kernel: str) -> tuple[tuple[str, str], ...]:
-    """For the header of a log: what ran on what."""
+    """For the header of a log: what ran on what, and how busy that was when it began."""
     known: Mapping[str, str] = {
         "device": ", ".join(dict.fromkeys(gpu.kind for gpu in gpus)),
         "dtype": spec.dtype,
@@ -68,6 +78,9 @@ def facts(spec: ExecutorSpec, gpus: Sequence[Gpu], kernel: str) -> tuple[tuple[s
         "optimizer states": spec.optimizer_states,
         "frozen weights": spec.frozen_weights,
         "kernel": kernel,
+        "processor": processor(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "load before": f"{os.getloadavg()[0]:.2f}",  # runnable threads, over the last minute
         TRAINING_CODE: source_digest("alto_exec", "alto_kernels"),
         **versions("torch", "transformers", "triton" if spec.device == "cuda" else "numpy"),
     }

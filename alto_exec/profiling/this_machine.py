@@ -1,18 +1,15 @@
 """What measurements are taken on, as every row of a profile carries it."""
 
-import platform
 import subprocess
 from datetime import UTC, datetime
-from pathlib import Path
 
 import torch
 
+from alto_exec.host.machine import processor
 from alto_runs.profile import Machine
 from alto_runs.versions import versions
 
 __all__ = ["this_machine"]
-
-_PROCESSORS = Path("/proc/cpuinfo")
 
 
 def this_machine(device: torch.device, source: str, commit: str | None = None) -> Machine:
@@ -34,11 +31,8 @@ def this_machine(device: torch.device, source: str, commit: str | None = None) -
 
 def _processor() -> str:
     """Times depend on the threads as much as on the processor."""
-    lines = _PROCESSORS.read_text().splitlines() if _PROCESSORS.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    name = names[0] if names else platform.processor() or platform.machine()
     threads = torch.get_num_threads()
-    return f"{name}, {threads} thread{'s' if threads > 1 else ''}"
+    return f"{processor()}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _driver() -> str | None:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from alto_exec import tune
 from alto_exec.adapters import bank_memory
+from alto_exec.host.machine import processor
 from alto_exec.passes.training import train_pass
 from alto_exec.preparation import prepare
 from alto_policy.decisions import ExitReason, Stop
@@ -141,6 +144,9 @@ def test_the_run_directory_is_complete(result: Result) -> None:
     assert header is not None
     facts = dict(header.made_by)
     assert facts["device"] == "cpu"
+    assert facts["processor"] == processor()
+    assert facts["cores"] == str(len(os.sched_getaffinity(0)))
+    assert re.fullmatch(r"\d+\.\d\d", facts["load before"]), "what else ran there"
     assert "lora_linear" in facts["kernel"]
 
 
