@@ -22,8 +22,8 @@ from alto_sim.conditions.file import AS_IT_IS, Conditions, Rows, believed, read_
 from alto_sim.conditions.molding import molded
 from alto_sim.curves.losses import RecordedCurves
 from alto_sim.importers import is_cluster_trace
+from alto_sim.machines.carried import measured
 from alto_sim.machines.hardware import GPUS_PER_NODE, gpus_of
-from alto_sim.machines.measured import measured
 from alto_sim.machines.nodes import Nodes
 from alto_sim.simulate import simulate
 from alto_sim.workloads.generator import PAPER_MIX

@@ -16,7 +16,7 @@ from alto_runs.errors import UserError
 from alto_runs.fields import FieldError, change_fields, told
 from alto_runs.result import STEP_TIMES
 from alto_runs.study_fields.document import read_document
-from alto_sim.machines.measured import measured
+from alto_sim.machines.carried import measured
 from alto_sim.machines.nodes import Nodes
 from alto_sim.workloads.drained import drained_seconds
 from alto_sim.workloads.from_logs import synthetic
