@@ -17,8 +17,8 @@ from alto_exec.parallel.ranks import num_launched_ranks
 from alto_exec.preparation import PreparedTask, prepare
 from alto_exec.progress import Progress
 from alto_exec.site import RunToTrain, Site, Start, TaskFiles, ThisMachine, check_widths
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
+from alto_policy.ledger.cluster import Cluster
 from alto_policy.policies import build
 from alto_policy.runlog import Entry, Header
 from alto_policy.types import Task, TaskId

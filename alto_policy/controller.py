@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Protocol
 
-from alto_policy.cluster import Cluster
 from alto_policy.decisions import Decision
 from alto_policy.events import Event
+from alto_policy.ledger.cluster import Cluster
+from alto_policy.ledger.transitions import IllegalDecisionError, ImpossibleEventError
 from alto_policy.runlog import Entry, dump_entry
-from alto_policy.transitions import IllegalDecisionError, ImpossibleEventError
 from alto_policy.view import Policy
 
 __all__ = ["Backend", "Controller", "Difference", "Policy", "replay", "run"]

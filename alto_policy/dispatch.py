@@ -29,13 +29,13 @@ from alto_policy.events import (
     TaskResized,
     TimerFired,
 )
+from alto_policy.executors.packing import by_batch_size, fits_alone, pack
+from alto_policy.executors.rebalancing import Going, moves
 from alto_policy.exits import is_non_finite
 from alto_policy.gangs import Gangs
+from alto_policy.ledger.transitions import IllegalDecisionError
 from alto_policy.memory import MemoryModel
-from alto_policy.packing import by_batch_size, fits_alone, pack
 from alto_policy.queue import TaskQueue
-from alto_policy.rebalancing import Going, moves
-from alto_policy.transitions import IllegalDecisionError
 from alto_policy.types import GpuId, Job, JobId, Task
 from alto_policy.view import ClusterView, ExecutorStatus, Status
 

@@ -1,7 +1,7 @@
 """The paper's exact placement of rigid tasks, by OR-tools' CP-SAT (the extra `placement`).
 
-An improver for `alto_policy.planner.Planner`: it takes a plan's order and gives one that is no
-worse. One worker, a fixed seed and a deterministic limit: the same tasks give the same order.
+An improver for `alto_policy.placement.planner.Planner`: it takes a plan's order and gives one that
+is no worse. One worker, a fixed seed and a deterministic limit: the same tasks give the same order.
 """
 
 from collections import Counter, defaultdict
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from alto_policy.kind_placement import Lanes, OnKinds, Slot, ends_first, schedule_on_kinds
-from alto_policy.placement import Item, Pool, bound, makespan, schedule
+from alto_policy.placement.on_kinds import Lanes, OnKinds, Slot, ends_first, schedule_on_kinds
+from alto_policy.placement.plans import Item, Pool, bound, makespan, schedule
 from alto_runs.errors import UserError
 
 if TYPE_CHECKING:

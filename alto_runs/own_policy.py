@@ -9,9 +9,9 @@ from pathlib import Path
 from traceback import extract_tb
 from types import ModuleType
 
+from alto_policy.ledger.transitions import IllegalDecisionError
 from alto_policy.policies import Settings
 from alto_policy.policies.own import GIVEN, OwnSettings
-from alto_policy.transitions import IllegalDecisionError
 from alto_runs.errors import UserError
 from alto_runs.fields import FieldError
 from alto_runs.own_hooks import misfit

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from alto_policy.cluster import Cluster, IllegalDecisionError, ImpossibleEventError
 from alto_policy.controller import Controller, Difference, replay
+from alto_policy.ledger.cluster import Cluster, IllegalDecisionError, ImpossibleEventError
 from alto_policy.policies import Settings, build
 from alto_policy.policies.own import OwnSettings
 from alto_policy.runlog import Entry, RunLog, dump_entry

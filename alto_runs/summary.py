@@ -11,7 +11,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
-from alto_policy.packing import by_batch_size, pack
+from alto_policy.executors.packing import by_batch_size, pack
 from alto_policy.types import GpuId, Job, Task
 from alto_runs.costs.step_profile import NOT_MEASURED, Basis
 from alto_runs.fields import encode_fields

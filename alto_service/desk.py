@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from alto_policy.cluster import Cluster, Status
 from alto_policy.decisions import Decision, Launch, Resize, StartExecutor, StopExecutor, WakeAt
 from alto_policy.events import (
     Event,
@@ -20,6 +19,7 @@ from alto_policy.events import (
     TaskResized,
     TimerFired,
 )
+from alto_policy.ledger.cluster import Cluster, Status
 from alto_policy.runlog import Entry
 from alto_policy.types import Gpu, GpuId, JobId, TaskId
 from alto_service.folder import number_of_task

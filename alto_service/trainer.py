@@ -13,9 +13,9 @@ from alto_exec.host.machine import facts
 from alto_exec.jobs.diary import collect_work
 from alto_exec.jobs.sweeping import tidy
 from alto_exec.site import RunToTrain, Site, Start, TaskFiles, ThisMachine, check_widths
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
 from alto_policy.events import ExecutorUp
+from alto_policy.ledger.cluster import Cluster
 from alto_policy.policies import build
 from alto_policy.runlog import Entry, Header, RunLog, dump_entry
 from alto_policy.types import Task, TaskId

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
 from alto_policy.dispatch import Dispatch, Placement
 from alto_policy.estimates import DurationEstimate, declared_seconds
+from alto_policy.ledger.cluster import Cluster
 from alto_policy.policies import Settings, build
 from alto_policy.runlog import Entry, Header
 from alto_policy.types import Gpu

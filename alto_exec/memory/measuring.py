@@ -14,8 +14,8 @@ from alto_exec.memory.probing import PROBE_RANK, Probe, Prober
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.passes.frozen_model import FrozenModel
 from alto_kernels.linear_cross_entropy import chunk_rows
+from alto_policy.executors.packing import by_batch_size
 from alto_policy.memory import Load, Logits, MeasuredPasses, MemoryModel, joined, saving_pays
-from alto_policy.packing import by_batch_size
 from alto_policy.types import Task
 
 __all__ = ["measured_memory_model"]

@@ -12,7 +12,7 @@ from functools import reduce
 from operator import and_
 
 from alto_exec.passes.cuda_graphs import MOST_RECORDINGS
-from alto_policy.exchange import PassTokens
+from alto_policy.executors.exchange import PassTokens
 from alto_runs.costs.recording import RECORDING_ROWS
 
 __all__ = ["UNRECORDED", "Agreed", "Agreement", "Offer", "Pass", "as_bits"]

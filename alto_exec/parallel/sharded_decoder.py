@@ -18,7 +18,7 @@ from alto_exec.passes.activations import Activations
 from alto_exec.passes.batch import PackedBatch
 from alto_exec.passes.cuda_graphs import Replayed
 from alto_exec.passes.weighing import FixedWeights, Weigh
-from alto_policy.exchange import Way
+from alto_policy.executors.exchange import Way
 from alto_policy.memory import SPARE
 from alto_runs.costs.recording import most_recorded_in_shards
 

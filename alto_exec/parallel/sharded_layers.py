@@ -16,7 +16,7 @@ from alto_exec.parallel.agreement import Pass
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.shard_gathers import AllGathers, Gathering, PeerCopies, rank_memories
 from alto_exec.parallel.travelling import TravellingTokens
-from alto_policy.exchange import LAYERS_AT_HAND, PassTokens, ShardedLinears, Way
+from alto_policy.executors.exchange import LAYERS_AT_HAND, PassTokens, ShardedLinears, Way
 
 __all__ = ["ShardedLayers", "Standing", "spread_evenly"]
 

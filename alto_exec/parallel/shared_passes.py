@@ -27,7 +27,7 @@ from alto_exec.passes.cuda_graphs import (
     spare_bytes,
 )
 from alto_exec.passes.weighing import Weigh
-from alto_policy.exchange import Way
+from alto_policy.executors.exchange import Way
 
 __all__ = ["Part", "SharedPasses"]
 

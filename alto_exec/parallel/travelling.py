@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from alto_exec.parallel.ranks import Ranks
-from alto_policy.exchange import PassTokens
+from alto_policy.executors.exchange import PassTokens
 
 __all__ = ["TravellingTokens"]
 

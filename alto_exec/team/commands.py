@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from alto_exec.executor import Report
 from alto_policy.codec import Codec, codec_of
 from alto_policy.events import Departure
-from alto_policy.layout import Spread
+from alto_policy.executors.layout import Spread
 from alto_policy.memory import MemoryModel
 from alto_policy.types import JobId, TaskId
 

@@ -22,7 +22,7 @@ from alto_exec.team.commands import COMMAND, Assist, Finish
 from alto_exec.team.leader import Team
 from alto_exec.team.member import Loader, Member
 from alto_exec.team.placing import load_shards, spread_of
-from alto_policy.layout import Layout, Spread
+from alto_policy.executors.layout import Layout, Spread
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Gpu, GpuId, Job, JobId, Task, TaskId
 from alto_policy.view import ClusterView

@@ -23,7 +23,7 @@ from alto_exec.team.commands import (
 )
 from alto_exec.team.member import Member
 from alto_policy.events import Departure
-from alto_policy.layout import Spread
+from alto_policy.executors.layout import Spread
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Job, JobId, TaskId
 

@@ -26,7 +26,7 @@ from alto_exec.team.commands import (
     Secure,
     Start,
 )
-from alto_policy.layout import Spread
+from alto_policy.executors.layout import Spread
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Job, JobId, TaskId
 

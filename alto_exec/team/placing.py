@@ -11,8 +11,14 @@ from alto_exec.models.load import load_backbone
 from alto_exec.parallel.ranks import Ranks, ranks_in_one_memory
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.preparation import PreparedTask, bank_of
-from alto_policy.exchange import LAYERS_AT_HAND, ShardedLinears
-from alto_policy.layout import Layout, PassCosts, Spread, choose_layout, count_whole_layers
+from alto_policy.executors.exchange import LAYERS_AT_HAND, ShardedLinears
+from alto_policy.executors.layout import (
+    Layout,
+    PassCosts,
+    Spread,
+    choose_layout,
+    count_whole_layers,
+)
 from alto_policy.memory import MemoryModel, holding_widths
 from alto_runs.costs.recording import most_recorded_in_shards, most_recorded_tokens
 from alto_runs.study import ExecutorSpec

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from alto_policy.decisions import Decision
 from alto_policy.events import Event, ExecutorDown, ExecutorUp, TimerFired
 from alto_policy.gangs import Gangs
-from alto_policy.kind_rounds import KindRound, Pair
-from alto_policy.kind_shares import KindShares
+from alto_policy.kinds.pairs import KindRound, Pair
+from alto_policy.kinds.shares import KindShares
 from alto_policy.preemption import Preemptive, Service
 from alto_policy.rounds import check_round
 from alto_policy.types import TaskId

@@ -8,7 +8,7 @@ from typing import Any
 
 from alto_policy.dispatch import Dispatch, Placement
 from alto_policy.estimates import DurationEstimate
-from alto_policy.transitions import IllegalDecisionError
+from alto_policy.ledger.transitions import IllegalDecisionError
 from alto_policy.view import Policy
 
 __all__ = ["GIVEN", "OwnSettings", "build_own"]

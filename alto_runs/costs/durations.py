@@ -8,8 +8,8 @@ from itertools import islice
 from typing import Protocol
 
 from alto_policy.events import LossReported
+from alto_policy.executors.packing import by_batch_size
 from alto_policy.memory import Load, MemoryModel, load_of
-from alto_policy.packing import by_batch_size
 from alto_policy.types import Job, JobId, Task, TaskId
 from alto_policy.view import ClusterView, Status
 

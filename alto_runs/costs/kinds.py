@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Protocol
 
+from alto_policy.executors.packing import by_batch_size
 from alto_policy.memory import MemoryModel
-from alto_policy.packing import by_batch_size
 from alto_policy.types import GpuId, Task
 from alto_policy.view import ClusterView
 from alto_runs.costs.durations import PassTimes, TaskDurations

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from alto_policy.layout import Layout, PassCosts, choose_layout
+from alto_policy.executors.layout import Layout, PassCosts, choose_layout
+from alto_policy.executors.packing import by_batch_size
 from alto_policy.memory import MemoryModel, joined, saving_pays
-from alto_policy.packing import by_batch_size
 from alto_policy.types import Job, Task, TaskId
 from alto_runs.costs.durations import GangTimes, PassTimes
 from alto_runs.costs.partly_kept import PartlyKept

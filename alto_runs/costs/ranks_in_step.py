@@ -1,7 +1,8 @@
 """Seconds of passes over a backbone whose layers lie in shards on several GPUs.
 
 The ranks go in step: a pass begins and ends on all of them at once, and each has jobs of its own.
-What they hand one another, and by which of two ways in a pass, is `alto_policy.exchange`'s.
+What they hand one another, and by which of two ways in a pass, is
+`alto_policy.executors.exchange`'s.
 
 *Gathered*: every rank receives all shards, forward and back, and computes its own jobs. All-gathers
 lie beside the arithmetic, and yet nearly all of their time is paid where the GPUs are what takes
@@ -22,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 
-from alto_policy.exchange import LAYERS_AT_HAND, PassTokens, ShardedLinears, Way
+from alto_policy.executors.exchange import LAYERS_AT_HAND, PassTokens, ShardedLinears, Way
 from alto_policy.memory import SPARE, Load, MemoryModel, joined, recorded_rows
 from alto_policy.types import Job, Task
 from alto_runs.costs.recording import most_recorded_in_shards

@@ -8,7 +8,7 @@ them sooner, a recorded pass saves what it would wait.
 from bisect import bisect_right
 from collections.abc import Iterable
 
-from alto_policy.exchange import PassTokens, ShardedLinears
+from alto_policy.executors.exchange import PassTokens, ShardedLinears
 from alto_policy.memory import SPARE, recorded_rows
 
 __all__ = [

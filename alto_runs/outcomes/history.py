@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 
-from alto_policy.cluster import Cluster, IllegalDecisionError, ImpossibleEventError, Status
 from alto_policy.decisions import ExitReason, Launch, StartExecutor
 from alto_policy.events import (
     Departure,
@@ -19,6 +18,7 @@ from alto_policy.events import (
     TaskArrived,
 )
 from alto_policy.frozen import quick
+from alto_policy.ledger.cluster import Cluster, IllegalDecisionError, ImpossibleEventError, Status
 from alto_policy.runlog import Entry, RunLog
 from alto_policy.types import Gpu, GpuId, Job, JobId, Task, TaskId
 from alto_runs.errors import UserError

@@ -18,8 +18,8 @@ from typing import Any
 
 from alto_policy.dispatch import Placement
 from alto_policy.estimates import DurationEstimate, declared_seconds
-from alto_policy.placement import Objective
-from alto_policy.planner import Planner
+from alto_policy.placement.planner import Planner
+from alto_policy.placement.plans import Objective
 from alto_policy.types import Task
 from alto_policy.view import ClusterView
 from alto_runs.cpsat import CpSat

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from alto_policy.events import TaskArrived
-from alto_policy.kind_placement import OnKinds, on_each
+from alto_policy.placement.on_kinds import OnKinds, on_each
+from alto_policy.placement.widening import Wide, mold, mold_on_kinds
 from alto_policy.types import Task
-from alto_policy.widening import Wide, mold, mold_on_kinds
 from alto_runs.costs.durations import TaskDurations
 from alto_runs.costs.kinds import KindDurations, Mixture
 from alto_runs.errors import UserError

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from alto_policy.kind_shares import choices
-from alto_policy.sharing import Claim, Way, level_of, max_min
+from alto_policy.kinds.max_min import Claim, Way, level_of, max_min
+from alto_policy.kinds.shares import choices
 from alto_policy.types import Task
 
 __all__ = ["drained_seconds"]

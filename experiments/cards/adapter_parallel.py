@@ -30,7 +30,7 @@ from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.passes.training import train_pass
 from alto_exec.profiling.synthetic import config_of, equal_jobs, random_samples, shape_of
 from alto_exec.profiling.this_machine import this_machine
-from alto_policy.exchange import Way
+from alto_policy.executors.exchange import Way
 from alto_policy.types import Job
 from alto_runs.profile import GangRow, Machine, dump_rows
 from alto_runs.versions import versions

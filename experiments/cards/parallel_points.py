@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from alto_policy.exchange import Way
+from alto_policy.executors.exchange import Way
 
 __all__ = ["GRID", "POINTS", "SHARDS", "Point", "Shards", "plan", "points_of"]
 

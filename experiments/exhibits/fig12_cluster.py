@@ -33,11 +33,11 @@ from statistics import fmean, stdev
 
 from matplotlib.figure import Figure
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
 from alto_policy.dispatch import Dispatch, Placement
 from alto_policy.events import TaskArrived
-from alto_policy.planner import Planner
+from alto_policy.ledger.cluster import Cluster
+from alto_policy.placement.planner import Planner
 from alto_policy.policies.alto import Alto, AltoSettings
 from alto_policy.policies.alto_plus import AltoPlus, AltoPlusSettings
 from alto_policy.types import Task, TaskId

@@ -17,9 +17,9 @@ from statistics import fmean
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
-from alto_policy.planner import Planner
+from alto_policy.ledger.cluster import Cluster
+from alto_policy.placement.planner import Planner
 from alto_policy.policies.alto import Alto, AltoSettings
 from alto_runs.costs.durations import ExpectedExits, TaskDurations
 from alto_runs.costs.ranks_in_step import RanksInStep

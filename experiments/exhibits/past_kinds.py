@@ -19,10 +19,10 @@ from statistics import fmean
 
 from matplotlib.figure import Figure
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
-from alto_policy.placement import Objective
-from alto_policy.planner import Planner
+from alto_policy.ledger.cluster import Cluster
+from alto_policy.placement.planner import Planner
+from alto_policy.placement.plans import Objective
 from alto_policy.policies import SETTINGS, build
 from alto_policy.runlog import Entry, RunLog
 from alto_policy.types import TaskId

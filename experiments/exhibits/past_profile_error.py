@@ -18,9 +18,9 @@ from statistics import fmean, stdev
 
 from matplotlib.figure import Figure
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
-from alto_policy.placement import Objective
+from alto_policy.ledger.cluster import Cluster
+from alto_policy.placement.plans import Objective
 from alto_policy.policies import Settings, build
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings

@@ -12,9 +12,9 @@ from statistics import fmean
 
 import numpy as np
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
 from alto_policy.events import LossReported, TaskArrived
+from alto_policy.ledger.cluster import Cluster
 from alto_policy.policies import SETTINGS, build
 from alto_policy.runlog import Entry
 from alto_policy.types import Job, Task

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
 from alto_policy.decisions import (
     Decision,
@@ -29,6 +28,7 @@ from alto_policy.events import (
     LossReported,
     TaskArrived,
 )
+from alto_policy.ledger.cluster import Cluster
 from alto_policy.memory import MemoryModel
 from alto_policy.policies import Settings, build
 from alto_policy.runlog import Entry

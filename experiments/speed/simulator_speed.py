@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
 from alto_policy.decisions import Decision
 from alto_policy.events import Event, TaskArrived
-from alto_policy.placement import Item, Pool, bound, improve, makespan
-from alto_policy.planner import Planner, Remaining
+from alto_policy.ledger.cluster import Cluster
+from alto_policy.placement.planner import Planner, Remaining
+from alto_policy.placement.plans import Item, Pool, bound, improve, makespan
 from alto_policy.policies import build
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.sjf import SjfSettings

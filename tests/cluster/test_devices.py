@@ -6,7 +6,7 @@ import pytest
 
 from alto_exec.events.past import Past
 from alto_exec.ray_cluster.devices import Devices, Node, Share, gpus_of, move_of
-from alto_policy.cluster import Cluster
+from alto_policy.ledger.cluster import Cluster
 from alto_policy.types import GpuId, TaskId
 from alto_runs.study import ExecutorSpec
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
+from alto_policy.ledger.cluster import Cluster
 from alto_policy.policies import Settings, build
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings

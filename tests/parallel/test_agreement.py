@@ -6,7 +6,7 @@ import pytest
 
 from alto_exec.parallel import agreement
 from alto_exec.parallel.agreement import UNRECORDED, Agreed, Agreement, Offer, Pass, as_bits
-from alto_policy.exchange import PassTokens
+from alto_policy.executors.exchange import PassTokens
 
 BUSY, IDLE = Offer(Pass.TRAIN, tokens=900, rows=1024), Offer(Pass.NONE)
 

@@ -13,7 +13,7 @@ from alto_exec.parallel import sharded_layers
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.shard_gathers import Memories
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
-from alto_policy.exchange import Way
+from alto_policy.executors.exchange import Way
 from tests.exec.batches import a_batch
 from tests.exec.comparing import (
     Trajectory,

@@ -16,7 +16,7 @@ from alto_exec.preparation import prepare
 from alto_exec.team.launched import LeadingRank, follow
 from alto_exec.team.placing import spread_of
 from alto_exec.tuning import Options, tune_at
-from alto_policy.layout import Layout, Spread
+from alto_policy.executors.layout import Layout, Spread
 from alto_policy.policies.fifo import FifoSettings
 from alto_runs.files.directory import RunDirectory
 from alto_runs.replaying import replay_run

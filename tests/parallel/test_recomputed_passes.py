@@ -11,7 +11,7 @@ from alto_exec.backbones.decoder import Decoder
 from alto_exec.parallel.agreement import UNRECORDED, Agreement, Offer, Pass
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
-from alto_policy.exchange import PassTokens, Way
+from alto_policy.executors.exchange import PassTokens, Way
 from tests.exec.batches import a_batch
 from tests.exec.comparing import (
     Trajectory,

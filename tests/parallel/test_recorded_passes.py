@@ -16,7 +16,7 @@ from alto_exec.backbones.decoder import Decoder
 from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.passes.cuda_graphs import Replayed
-from alto_policy.exchange import Way
+from alto_policy.executors.exchange import Way
 from tests.exec.batches import a_batch
 from tests.exec.comparing import (
     Trajectory,

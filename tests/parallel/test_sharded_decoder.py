@@ -19,7 +19,7 @@ from alto_exec.parallel.ranks import Ranks
 from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.passes.evaluation import validation_loss
 from alto_exec.passes.frozen_model import FrozenModel
-from alto_policy.exchange import Way
+from alto_policy.executors.exchange import Way
 from alto_policy.types import Job, Schedule
 from tests.exec.comparing import Trajectory, assert_same_training, in_double_precision
 from tests.exec.packed_loop import PackedRun, a_job, ragged_samples

@@ -21,7 +21,7 @@ from alto_exec.team.commands import COMMAND, Finish
 from alto_exec.team.leader import Team
 from alto_exec.team.member import Loader, Member
 from alto_policy.events import Departure
-from alto_policy.layout import Layout, Spread
+from alto_policy.executors.layout import Layout, Spread
 from alto_policy.memory import MemoryModel
 from alto_policy.types import TaskId
 from alto_runs.files.directory import RunDirectory

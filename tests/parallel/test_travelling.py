@@ -16,7 +16,7 @@ from alto_exec.parallel.sharded_decoder import ShardedDecoder
 from alto_exec.parallel.sharded_layers import spread_evenly
 from alto_exec.parallel.travelling import TravellingTokens
 from alto_kernels.lora_linear import AdaptedGroup
-from alto_policy.exchange import PassTokens, Way
+from alto_policy.executors.exchange import PassTokens, Way
 from tests.exec.comparing import Trajectory, assert_same_training, in_double_precision
 from tests.exec.packed_loop import PackedRun
 from tests.parallel.ranks_of_processes import outcomes

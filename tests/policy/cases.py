@@ -4,7 +4,6 @@ import random
 from collections.abc import Callable, Sequence
 from enum import Enum
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
 from alto_policy.decisions import (
     Decision,
@@ -24,6 +23,7 @@ from alto_policy.events import (
     TaskArrived,
     TaskCancelled,
 )
+from alto_policy.ledger.cluster import Cluster
 from alto_policy.memory import MemoryModel
 from alto_policy.policies import Settings, build
 from alto_policy.runlog import Entry

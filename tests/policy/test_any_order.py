@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alto_policy.cluster import Cluster, Status
 from alto_policy.controller import Controller, replay, run
+from alto_policy.ledger.cluster import Cluster, Status
 from alto_policy.policies import SETTINGS, build
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.runlog import Entry

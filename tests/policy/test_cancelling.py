@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alto_policy.cluster import Cluster, ImpossibleEventError, Status
 from alto_policy.controller import Controller, replay, run
 from alto_policy.decisions import ExitReason, Pause, StartExecutor, Stop, StopExecutor
 from alto_policy.events import (
@@ -17,6 +16,7 @@ from alto_policy.events import (
     TaskCancelled,
     TimerFired,
 )
+from alto_policy.ledger.cluster import Cluster, ImpossibleEventError, Status
 from alto_policy.policies import SETTINGS, build
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.exclusive import ExclusiveSettings

@@ -3,15 +3,15 @@ from dataclasses import replace
 
 import pytest
 
-from alto_policy.cluster import (
+from alto_policy.controller import Controller, Difference, replay
+from alto_policy.decisions import Decision, ExitReason, Launch, Pause, StartExecutor, Stop
+from alto_policy.events import Event, LossReported, TaskArrived
+from alto_policy.ledger.cluster import (
     Cluster,
     ClusterView,
     IllegalDecisionError,
     ImpossibleEventError,
 )
-from alto_policy.controller import Controller, Difference, replay
-from alto_policy.decisions import Decision, ExitReason, Launch, Pause, StartExecutor, Stop
-from alto_policy.events import Event, LossReported, TaskArrived
 from alto_policy.policies import build
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings

@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterable, Sequence
 
 import pytest
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller
 from alto_policy.decisions import (
     ExitReason,
@@ -18,6 +17,7 @@ from alto_policy.decisions import (
 )
 from alto_policy.dispatch import Dispatch
 from alto_policy.events import Departure, ExecutorDown, ExecutorUp, TaskArrived, TimerFired
+from alto_policy.ledger.cluster import Cluster
 from alto_policy.policies import build
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import Fifo, FifoSettings

@@ -5,19 +5,19 @@ from dataclasses import replace
 
 import pytest
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller
 from alto_policy.decisions import Decision, ExitReason, StartExecutor, Stop, StopExecutor
 from alto_policy.estimates import declared_seconds
 from alto_policy.events import Departure, ExecutorDown, ExecutorUp, JobLeft, TaskArrived
 from alto_policy.gangs import Gangs
-from alto_policy.planner import Planner
+from alto_policy.ledger.cluster import Cluster
+from alto_policy.ledger.transitions import IllegalDecisionError
+from alto_policy.placement.planner import Planner
 from alto_policy.policies import SETTINGS, build
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.policies.shared import SharedSettings
 from alto_policy.policies.sjf import SjfSettings
 from alto_policy.policies.srtf import SrtfSettings
-from alto_policy.transitions import IllegalDecisionError
 from alto_policy.types import Gpu, GpuId, JobId, Kinds, Task, TaskId
 from tests.policy.cases import job, memory, task
 

@@ -4,13 +4,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from alto_policy.cluster import (
-    Cluster,
-    ExecutorStatus,
-    IllegalDecisionError,
-    ImpossibleEventError,
-    Status,
-)
 from alto_policy.decisions import (
     Decision,
     ExitReason,
@@ -29,6 +22,13 @@ from alto_policy.events import (
     JobLeft,
     TaskArrived,
     TimerFired,
+)
+from alto_policy.ledger.cluster import (
+    Cluster,
+    ExecutorStatus,
+    IllegalDecisionError,
+    ImpossibleEventError,
+    Status,
 )
 from alto_policy.types import GpuId, JobId, TaskId
 from tests.policy.cases import gpus, job, memory, report, task

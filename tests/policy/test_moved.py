@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller
 from alto_policy.decisions import (
     ExitReason,
@@ -24,8 +23,9 @@ from alto_policy.events import (
     TaskCancelled,
     TaskResized,
 )
+from alto_policy.ledger.cluster import Cluster
+from alto_policy.ledger.transitions import IllegalDecisionError, ImpossibleEventError
 from alto_policy.policies import SETTINGS, build
-from alto_policy.transitions import IllegalDecisionError, ImpossibleEventError
 from alto_policy.types import Gpu, GpuId, JobId, TaskId
 from tests.policy.cases import job, memory, task
 

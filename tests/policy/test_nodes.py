@@ -2,12 +2,12 @@
 
 import pytest
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller
 from alto_policy.decisions import Launch, StartExecutor
 from alto_policy.events import ExecutorDown, ExecutorUp, NodeDown, NodeUp, TaskArrived
+from alto_policy.ledger.cluster import Cluster
+from alto_policy.ledger.transitions import IllegalDecisionError, ImpossibleEventError
 from alto_policy.policies import SETTINGS, build
-from alto_policy.transitions import IllegalDecisionError, ImpossibleEventError
 from alto_policy.types import Gpu, GpuId, JobId, TaskId
 from alto_policy.view import ExecutorStatus, Status
 from tests.policy.cases import job, memory, task

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller
 from alto_policy.decisions import StartExecutor
 from alto_policy.events import Departure, Event, ExecutorDown, ExecutorUp, TaskArrived
+from alto_policy.ledger.cluster import Cluster
 from alto_policy.preemption import Preemptive, Service
 from alto_policy.types import TaskId
 from tests.policy.cases import gpus, job, left, memory, task

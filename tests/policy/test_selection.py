@@ -2,10 +2,10 @@
 
 import pytest
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller
 from alto_policy.decisions import Launch
 from alto_policy.events import Departure, ExecutorDown, ExecutorUp, LossReported, TaskArrived
+from alto_policy.ledger.cluster import Cluster
 from alto_policy.policies import build
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.types import GpuId, JobId, TaskId

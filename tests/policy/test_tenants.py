@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller
 from alto_policy.decisions import ExitReason, StartExecutor, Stop
 from alto_policy.events import ExecutorDown, ExecutorUp, TaskArrived
+from alto_policy.ledger.cluster import Cluster
 from alto_policy.policies import build
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.policies.shared import SharedSettings

@@ -5,8 +5,8 @@ from itertools import permutations, product
 
 import pytest
 
-from alto_policy.kind_placement import Lanes, OnKinds, schedule_on_kinds
-from alto_policy.placement import Item, Objective, Pool, list_rule, makespan
+from alto_policy.placement.on_kinds import Lanes, OnKinds, schedule_on_kinds
+from alto_policy.placement.plans import Item, Objective, Pool, list_rule, makespan
 from alto_policy.types import TaskId
 from alto_runs.cpsat import CpSat
 

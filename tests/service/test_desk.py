@@ -1,6 +1,5 @@
 """What is filed of a study while the GPUs of its service change."""
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller
 from alto_policy.events import (
     Event,
@@ -11,6 +10,7 @@ from alto_policy.events import (
     TaskArrived,
     TaskResized,
 )
+from alto_policy.ledger.cluster import Cluster
 from alto_policy.policies import SETTINGS, build
 from alto_policy.runlog import Entry, Header, RunLog
 from alto_policy.types import Gpu, GpuId, TaskId

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, run
 from alto_policy.decisions import Decision, Launch, StartExecutor
 from alto_policy.events import (
@@ -19,6 +18,7 @@ from alto_policy.events import (
     TaskResized,
     TimerFired,
 )
+from alto_policy.ledger.cluster import Cluster
 from alto_policy.memory import MemoryModel
 from alto_policy.runlog import Entry
 from alto_policy.types import Gpu, GpuId, Hyperparameters, Job, JobId, Task, TaskId

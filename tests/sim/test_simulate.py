@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, replay
 from alto_policy.decisions import Decision
 from alto_policy.events import Event, TaskArrived
+from alto_policy.ledger.cluster import Cluster
 from alto_policy.policies import SETTINGS, build
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from alto_policy.kinds.max_min import Claim, Way, max_min
 from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.sjf import SjfSettings
-from alto_policy.sharing import Claim, Way, max_min
 from alto_sim.seeds import Simulation
 from alto_sim.workloads.recipe import Recipe
 

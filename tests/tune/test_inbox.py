@@ -12,10 +12,10 @@ from alto_exec.events.past import Past
 from alto_exec.executor import Executor
 from alto_exec.host.machine import settle
 from alto_exec.preparation import bank_of, prepare
-from alto_policy.cluster import Cluster, Status
 from alto_policy.controller import Controller, run
 from alto_policy.decisions import ExitReason
 from alto_policy.events import ExecutorDown, ExecutorUp, LossReported, TaskArrived, TaskCancelled
+from alto_policy.ledger.cluster import Cluster, Status
 from alto_policy.policies import build
 from alto_policy.runlog import Entry
 from alto_policy.types import Gpu, GpuId, JobId, Task, TaskId

@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from alto_exec.progress import Progress
-from alto_policy.cluster import Cluster
 from alto_policy.decisions import ExitReason, Launch, StartExecutor, Stop
 from alto_policy.events import Departure, ExecutorUp, JobLeft, LossReported, TaskArrived
+from alto_policy.ledger.cluster import Cluster
 from alto_policy.runlog import Entry
 from alto_policy.types import Gpu, GpuId, Hyperparameters, Job, JobId, Task, TaskId
 from tests.policy.cases import memory

@@ -6,9 +6,9 @@ import pytest
 
 from alto_exec.events.moving import Move, Resized, resized
 from alto_exec.events.past import Past
-from alto_policy.cluster import Cluster
 from alto_policy.decisions import Resize, StartExecutor
 from alto_policy.events import ExecutorUp, TaskArrived, TaskResized
+from alto_policy.ledger.cluster import Cluster
 from alto_policy.memory import MemoryModel
 from alto_policy.runlog import Entry
 from alto_policy.types import Gpu, GpuId, Hyperparameters, Job, JobId, Task, TaskId

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from alto_policy.cluster import Cluster
 from alto_policy.decisions import Launch, StartExecutor
 from alto_policy.events import Departure, ExecutorUp, JobLeft, TaskArrived
-from alto_policy.planner import Planner
+from alto_policy.ledger.cluster import Cluster
+from alto_policy.placement.planner import Planner
 from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings

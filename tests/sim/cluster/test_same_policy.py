@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import pytest
 
-from alto_policy.cluster import Cluster, Status
 from alto_policy.controller import Controller, replay, run
 from alto_policy.decisions import (
     Decision,
@@ -30,6 +29,7 @@ from alto_policy.events import (
     LossReported,
     TaskArrived,
 )
+from alto_policy.ledger.cluster import Cluster, Status
 from alto_policy.policies import SETTINGS, Settings, build
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.runlog import Entry, Header, RunLog, dump_entry, load

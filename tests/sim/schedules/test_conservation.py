@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, replay
 from alto_policy.decisions import WakeAt
 from alto_policy.estimates import DurationEstimate, declared_seconds
 from alto_policy.events import TaskArrived
+from alto_policy.ledger.cluster import Cluster
 from alto_policy.memory import MemoryModel
 from alto_policy.policies import SETTINGS, Settings, build
 from alto_policy.policies.elastic import ElasticSettings

@@ -7,7 +7,6 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, replay, run
 from alto_policy.decisions import Decision, Resize, StartExecutor, Stop
 from alto_policy.dispatch import Dispatch
@@ -20,6 +19,7 @@ from alto_policy.events import (
     TaskArrived,
     TaskCancelled,
 )
+from alto_policy.ledger.cluster import Cluster
 from alto_policy.memory import MemoryModel
 from alto_policy.policies import Settings, build
 from alto_policy.policies.alto import AltoSettings

@@ -7,7 +7,7 @@ import pytest
 
 from alto_policy.events import JobLeft, TaskArrived, TimerFired
 from alto_policy.gangs import Gangs
-from alto_policy.kind_shares import KindShares
+from alto_policy.kinds.shares import KindShares
 from alto_policy.policies.gavel import GavelSettings
 from alto_policy.runlog import Entry
 from alto_policy.types import Gpu, GpuId, JobId, Task

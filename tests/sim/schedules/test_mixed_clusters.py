@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller, Policy, replay, run
 from alto_policy.decisions import StartExecutor, WakeAt
 from alto_policy.estimates import DurationEstimate, declared_seconds
 from alto_policy.events import ExecutorUp, TaskArrived
-from alto_policy.placement import Objective
-from alto_policy.planner import Planner
+from alto_policy.ledger.cluster import Cluster
+from alto_policy.placement.planner import Planner
+from alto_policy.placement.plans import Objective
 from alto_policy.policies import SETTINGS, Settings, build
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.policies.sjf import SjfSettings

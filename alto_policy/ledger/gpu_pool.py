@@ -3,7 +3,7 @@
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 
-from alto_policy.transitions import ImpossibleEventError
+from alto_policy.ledger.transitions import ImpossibleEventError
 from alto_policy.types import Gpu, GpuId, TaskId
 
 __all__ = ["GpuPool"]

@@ -6,8 +6,8 @@ from typing import assert_never
 
 from alto_policy.decisions import ExitReason
 from alto_policy.events import LossReported, NodeDown, NodeUp, TaskResized, TimerFired
-from alto_policy.gpu_pool import GpuPool
-from alto_policy.transitions import ImpossibleEventError
+from alto_policy.ledger.gpu_pool import GpuPool
+from alto_policy.ledger.transitions import ImpossibleEventError
 from alto_policy.types import Gpu, GpuId, Job, JobId, Task, TaskId
 from alto_policy.view import Executor, ExecutorStatus, Status
 

@@ -2,8 +2,8 @@ import pytest
 
 from alto_policy.decisions import Launch, Pause
 from alto_policy.events import Departure
+from alto_policy.executors.rebalancing import Going, lockstep_tokens, moves
 from alto_policy.policies.alto import AltoSettings
-from alto_policy.rebalancing import Going, lockstep_tokens, moves
 from alto_policy.types import GpuId, Hyperparameters, Job, JobId, TaskId
 from tests.policy.cases import UP, Ledger, job, left
 

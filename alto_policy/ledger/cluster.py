@@ -23,8 +23,8 @@ from alto_policy.events import (
     TaskArrived,
     TaskCancelled,
 )
-from alto_policy.records import JobRecord, Records, TaskRecord
-from alto_policy.transitions import (
+from alto_policy.ledger.records import JobRecord, Records, TaskRecord
+from alto_policy.ledger.transitions import (
     NEXT_EXECUTOR_STATUS,
     NEXT_STATUS,
     IllegalDecisionError,

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller
 from alto_policy.decisions import Decision, StartExecutor
 from alto_policy.estimates import declared_seconds
@@ -21,14 +20,15 @@ from alto_policy.events import (
     NodeDown,
     TaskArrived,
 )
-from alto_policy.kind_placement import (
+from alto_policy.ledger.cluster import Cluster
+from alto_policy.placement.on_kinds import (
     OnKinds,
     improve_on_kinds,
     schedule_on_kinds,
     starts_on_kinds,
 )
-from alto_policy.placement import Item, Objective
-from alto_policy.planner import Planner
+from alto_policy.placement.planner import Planner
+from alto_policy.placement.plans import Item, Objective
 from alto_policy.policies import build
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.types import Gpu, GpuId, JobId, Task, TaskId

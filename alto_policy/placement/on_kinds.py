@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from alto_policy.frozen import quick
-from alto_policy.placement import Item, Objective, list_rule, search
+from alto_policy.placement.plans import Item, Objective, list_rule, search
 from alto_policy.types import Task
 
 __all__ = [

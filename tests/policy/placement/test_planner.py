@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from alto_policy.cluster import Cluster
 from alto_policy.controller import Controller
 from alto_policy.decisions import Decision, StartExecutor
 from alto_policy.events import Departure, ExecutorDown, ExecutorUp, TaskArrived
-from alto_policy.placement import Item, Objective, Pool
-from alto_policy.planner import Planner
+from alto_policy.ledger.cluster import Cluster
+from alto_policy.placement.planner import Planner
+from alto_policy.placement.plans import Item, Objective, Pool
 from alto_policy.policies import build
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.types import GpuId, Task, TaskId

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from ortools.linear_solver import pywraplp
 
-from alto_policy.sharing import Claim, Way, level_of, max_min
+from alto_policy.kinds.max_min import Claim, Way, level_of, max_min
 
 
 def drawn(dice: random.Random) -> tuple[list[Claim], list[float]]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alto_policy.placement import (
+from alto_policy.placement.plans import (
     Item,
     Objective,
     Pool,
@@ -18,8 +18,8 @@ from alto_policy.placement import (
     schedule,
     starts_now,
 )
+from alto_policy.placement.widening import mold
 from alto_policy.types import TaskId
-from alto_policy.widening import mold
 
 SECONDS = st.integers(1, 60).map(float)
 

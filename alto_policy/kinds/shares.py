@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from alto_policy.gangs import Gangs
-from alto_policy.sharing import Claim, Way, max_min
+from alto_policy.kinds.max_min import Claim, Way, max_min
 from alto_policy.types import Kinds, Task
 
 __all__ = ["KindShares", "choices"]

@@ -7,8 +7,8 @@ falls, or while its own time does and the area bound allows.
 import math
 from collections.abc import Callable, Sequence
 
-from alto_policy.kind_placement import OnKinds, schedule_on_kinds
-from alto_policy.placement import Item, Objective, Pool, list_rule, makespan
+from alto_policy.placement.on_kinds import OnKinds, schedule_on_kinds
+from alto_policy.placement.plans import Item, Objective, Pool, list_rule, makespan
 from alto_policy.types import TaskId
 
 __all__ = ["Wide", "mold", "mold_on_kinds"]

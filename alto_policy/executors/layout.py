@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from alto_policy.exchange import PassTokens, ShardedLinears, Way
+from alto_policy.executors.exchange import PassTokens, ShardedLinears, Way
+from alto_policy.executors.packing import by_batch_size
 from alto_policy.memory import Load, MemoryModel
-from alto_policy.packing import by_batch_size
 from alto_policy.types import Task
 
 __all__ = ["Layout", "PassCosts", "Spread", "choose_layout", "count_whole_layers"]

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from alto_policy.exchange import PassTokens, ShardedLinears, Way
-from alto_policy.layout import PassCosts
+from alto_policy.executors.exchange import PassTokens, ShardedLinears, Way
+from alto_policy.executors.layout import PassCosts
 
 
 def sharded(layers: int, hidden: int, keys: int, middle: int) -> ShardedLinears:

@@ -3,8 +3,8 @@ from math import isqrt
 
 import pytest
 
-from alto_policy.exchange import PassTokens, ShardedLinears, Way
-from alto_policy.layout import Layout, PassCosts, choose_layout, count_whole_layers
+from alto_policy.executors.exchange import PassTokens, ShardedLinears, Way
+from alto_policy.executors.layout import Layout, PassCosts, choose_layout, count_whole_layers
 from alto_policy.memory import MemoryModel
 from alto_policy.types import Hyperparameters, Job, JobId, Task, TaskId
 

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from alto_policy.decisions import Launch
+from alto_policy.executors.packing import by_batch_size, pack
 from alto_policy.memory import MeasuredPasses, MemoryModel
-from alto_policy.packing import by_batch_size, pack
 from alto_policy.types import GpuId, Hyperparameters, Job, JobId, TaskId
 from tests.policy.cases import job, memory, task
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from alto_policy.gangs import Gangs
-from alto_policy.kind_placement import (
+from alto_policy.placement.on_kinds import (
     Lanes,
     OnKinds,
     improve_on_kinds,
@@ -13,7 +13,7 @@ from alto_policy.kind_placement import (
     schedule_on_kinds,
     starts_on_kinds,
 )
-from alto_policy.placement import Item, Objective, Pool, improve, list_rule, starts_now
+from alto_policy.placement.plans import Item, Objective, Pool, improve, list_rule, starts_now
 from alto_policy.types import Task, TaskId
 from alto_policy.view import ClusterView, Executor
 
