@@ -56,7 +56,7 @@ class Fleet:
         if quarters is None:
             name = f"{self._own}{uuid4().hex}"
             quarters = make_quarters(name, share, self._patience.orphan, _HEADLESS_SECONDS)
-        duty = Duty(start, self._patience.hold)
+        duty = Duty(start, self._patience.hold, self._patience.answer)
         tenant = _tenant(task, number)
         nurseries = [self._nurseries.of(node) for node in share.nodes]
         quarters.house(nurseries, tenant, ray.cloudpickle.dumps(duty), self._directory)

@@ -38,6 +38,7 @@ class Patience:
     """How long to wait for what, in seconds."""
 
     pulse: float = 1.0  # between two signs of life
+    answer: float = 3.0  # to an executor's news, before it trains on with those that need none
     hold: float = 5.0  # an executor that nobody listens to trains no more
     unreachable: float = 8.0  # one whose process cannot be spoken to is lost, and so is
     silence: float = 15.0  # one that gives no sign of life; both are more than `hold` and a pulse

@@ -16,11 +16,11 @@ reports: 8
 executor: {{device: cpu, threads: 1, max_jobs: 6}}
 policy: {{name: alto, warmup: 0.25, rules: {{gap: 0.02, overfitting_patience: 1}}}}
 tasks:
-  longest: {{budget: {{samples: 400}}}}
+  longest: {{budget: {{samples: 200}}}}
   short: {{budget: {{samples: 8}}, search: {{rank: [2, 4]}}}}
-  long: {{budget: {{samples: 320}}}}
+  long: {{budget: {{samples: 160}}}}
   middle: {{budget: {{samples: 96}}, search: {{learning_rate: [1.0e-3, 2.0e-3], rank: [2, 4]}}}}
-  waits: {{budget: {{samples: 240}}, search: {{learning_rate: [3.0e-3, 1.0e-2], rank: [2, 4]}}}}
+  waits: {{budget: {{samples: 120}}, search: {{learning_rate: [3.0e-3, 1.0e-2], rank: [2, 4]}}}}
   waits-too: {{budget: {{samples: 16}}, search: {{rank: [2, 4, 8]}}}}
 """
 

@@ -14,14 +14,13 @@ from alto_runs.result import Result
 from alto_runs.study import Study
 from tests.cluster.nodes import add_node
 from tests.cluster.trouble import (
+    HASTY,
     PATIENCE_SECONDS,
     begin,
     free_gpus,
     go_on,
     kill_a_node,
-    study_of,
-    undisturbed,
-    wait_for_log,
+    wait_for_stop,
 )
 from tests.tune.same import assert_same_outcome
 
@@ -38,16 +37,6 @@ def starts(result: Result) -> list[tuple[int, ...]]:
     return [one.gpus for one in decisions if isinstance(one, StartExecutor)]
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return study_of(tmp_path_factory.mktemp("across"))
-
-
-@pytest.fixture(scope="module")
-def expected(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Result:
-    return undisturbed(study, tmp_path_factory.mktemp("alone") / "run")
-
-
 def test_ranks_of_two_nodes_end_as_one_device(
     nodes: Any, study: Study, expected: Result, tmp_path: Path
 ) -> None:
@@ -59,7 +48,7 @@ def test_ranks_of_two_nodes_end_as_one_device(
     assert len({gpu.node for gpu in result.log.header.gpus}) == 2
     assert replay_run(tmp_path / "run")[1] is None
     assert not (tmp_path / "run" / "meetings").exists()  # where the ranks have met
-    free, total = free_gpus(nodes.address)
+    free, total = free_gpus(nodes)
     assert free == total
 
 
@@ -68,9 +57,9 @@ def test_a_lost_node_is_a_lost_executor(
 ) -> None:
     out = tmp_path / "run"
     third = len(expected.log.entries) // 3
-    head = begin(across(study, 4), out, nodes.address, stops_at=third)
+    head = begin(across(study, 4), out, nodes.address, third, patience=HASTY)
     try:
-        wait_for_log(out, third, head)
+        wait_for_stop(head)
         kill_a_node(nodes)
         add_node(nodes)
         go_on(head)
@@ -83,7 +72,7 @@ def test_a_lost_node_is_a_lost_executor(
     first, *others = starts(result)
     assert set(others) == {first} == {(0, 1, 2, 3)}  # a node that dies bit by bit may get one more
     assert replay_run(out)[1] is None
-    free, total = free_gpus(nodes.address)
+    free, total = free_gpus(nodes)
     assert free == total
 
 
@@ -93,9 +82,9 @@ def test_another_head_takes_it_over(
     """Its ranks share no disk: they meet by way of a store."""
     out, there = tmp_path / "run", f"file://{tmp_path}/there"
     third = len(expected.log.entries) // 3
-    head = begin(across(study, 4), out, nodes.address, there, stops_at=third)
+    head = begin(across(study, 4), out, nodes.address, third, artifacts=there)
     try:
-        wait_for_log(out, third, head)
+        wait_for_stop(head)
     finally:
         head.kill()
         head.join()

@@ -6,25 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from alto_policy.events import LossReported
 from alto_policy.types import JobId
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import Study
-from tests.cluster.trouble import ended, free_gpus, study_of, undisturbed
+from tests.cluster.trouble import ended, free_gpus
 from tests.tune.same import assert_same_outcome, assert_same_values
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return study_of(tmp_path_factory.mktemp("trouble"))
-
-
-@pytest.fixture(scope="module")
-def expected(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Result:
-    return undisturbed(study, tmp_path_factory.mktemp("expected") / "run")
 
 
 def reports(result: Result) -> dict[tuple[JobId, int], list[tuple[float, float]]]:
@@ -51,7 +39,7 @@ def test_whatever_dies_the_run_ends_as_if_nothing_had(
     result = Result(out)
     assert_same_outcome(result, expected)
     assert replay_run(out)[1] is None
-    free, total = free_gpus(nodes.address)
+    free, total = free_gpus(nodes)
     assert free == total
     told, known = reports(result), reports(expected)
     assert all(len(losses) == 1 for losses in told.values())

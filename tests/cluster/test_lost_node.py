@@ -7,29 +7,33 @@ from alto_policy.decisions import StartExecutor
 from alto_policy.events import ExecutorDown, ExecutorUp, NodeDown, NodeUp
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
+from alto_runs.study import Study
 from tests.cluster.nodes import add_node
 from tests.cluster.trouble import (
+    HASTY,
+    PATIENCE_SECONDS,
     begin,
     free_gpus,
+    go_on,
     kill_a_node,
-    study_of,
-    undisturbed,
-    wait_for_event,
-    wait_for_log,
+    wait_for_stop,
 )
 from tests.tune.same import assert_same_outcome
 
 
-def test_nothing_is_placed_on_it_until_another_stands_in(nodes: Any, tmp_path: Path) -> None:
-    study, out = study_of(tmp_path / "study", samples=432), tmp_path / "run"
-    expected = undisturbed(study, tmp_path / "alone")
-    head = begin(study, out, nodes.address)
+def test_nothing_is_placed_on_it_until_another_stands_in(
+    nodes: Any, study: Study, expected: Result, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    head = begin(study, out, nodes.address, 12, NodeDown, patience=HASTY)
     try:
-        wait_for_log(out, 12, head)
+        wait_for_stop(head)
         kill_a_node(nodes)
-        wait_for_event(out, NodeDown, head)
+        go_on(head)
+        wait_for_stop(head)
         add_node(nodes)
-        head.join(120)
+        go_on(head)
+        head.join(PATIENCE_SECONDS)
         assert head.exitcode == 0
     finally:
         head.kill()
@@ -46,5 +50,5 @@ def test_nothing_is_placed_on_it_until_another_stands_in(nodes: Any, tmp_path: P
     decisions = [decision for entry in result.log.entries for decision in entry.decisions]
     starts = [one.gpus for one in decisions if isinstance(one, StartExecutor)]
     assert (starts[0], starts[-1]) == ((0,), (2,))
-    free, total = free_gpus(nodes.address)
+    free, total = free_gpus(nodes)
     assert free == total

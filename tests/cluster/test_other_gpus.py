@@ -13,21 +13,11 @@ from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import Study
 from tests.cluster.test_ranks import wide
-from tests.cluster.trouble import begin, free_gpus, study_of, undisturbed, wait_for_log
+from tests.cluster.trouble import begin, free_gpus, wait_for_stop
 from tests.tune.cut import begun_and_hardly_kept
 from tests.tune.same import assert_same_outcome
 
 QUIET = Console(quiet=True)
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return study_of(tmp_path_factory.mktemp("moved"))
-
-
-@pytest.fixture(scope="module")
-def expected(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Result:
-    return undisturbed(study, tmp_path_factory.mktemp("alone") / "run")
 
 
 @pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2), (2, None)])
@@ -36,9 +26,9 @@ def test_ends_as_if_never_moved(
 ) -> None:
     out = tmp_path / "run"
     third = len(expected.log.entries) // 3
-    head = begin(wide(study, first), out, nodes.address, stops_at=third)
+    head = begin(wide(study, first), out, nodes.address, third)
     try:
-        wait_for_log(out, third, head)
+        wait_for_stop(head)
         assert RunDirectory(out).writers.names()
     finally:
         head.kill()
@@ -57,7 +47,7 @@ def test_ends_as_if_never_moved(
         again = tune(wide(study, first), out, resume=True, cluster=nodes.address, console=QUIET)
         assert_same_outcome(again, expected)
         assert replay_run(out)[1] is None
-    free, total = free_gpus(nodes.address)
+    free, total = free_gpus(nodes)
     assert free == total
 
 

@@ -19,9 +19,7 @@ from tests.cluster.trouble import (
     free_gpus,
     go_on,
     kill_a_rank,
-    study_of,
-    undisturbed,
-    wait_for_log,
+    wait_for_stop,
 )
 from tests.tune.same import assert_same_outcome
 
@@ -30,16 +28,6 @@ SILENT = Console(quiet=True)
 
 def wide(study: Study, gpus: int) -> Study:
     return study.model_copy(update={"executor": study.executor.model_copy(update={"gpus": gpus})})
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return study_of(tmp_path_factory.mktemp("ranks"))
-
-
-@pytest.fixture(scope="module")
-def expected(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Result:
-    return undisturbed(study, tmp_path_factory.mktemp("alone") / "run")
 
 
 def launches(result: Result) -> set[int]:
@@ -58,7 +46,7 @@ def test_two_ranks_end_as_one_device(
     assert_same_outcome(result, expected)
     assert launches(result) == {0, 1}
     assert replay_run(tmp_path / "run")[1] is None
-    free, total = free_gpus(nodes.address)
+    free, total = free_gpus(nodes)
     assert free == total
 
 
@@ -68,9 +56,9 @@ def test_a_lost_rank_is_a_lost_executor(
 ) -> None:
     out = tmp_path / "run"
     third = len(expected.log.entries) // 3
-    head = begin(wide(study, 2), out, nodes.address, stops_at=third)
+    head = begin(wide(study, 2), out, nodes.address, third)
     try:
-        wait_for_log(out, third, head)
+        wait_for_stop(head)
         kill_a_rank(nodes, rank)
         go_on(head)
         head.join(PATIENCE_SECONDS)
@@ -83,7 +71,7 @@ def test_a_lost_rank_is_a_lost_executor(
     decisions = [decision for entry in result.log.entries for decision in entry.decisions]
     starts = [one.gpus for one in decisions if isinstance(one, StartExecutor)]
     assert (downs, starts) == (2, [(0, 1), (0, 1)])
-    free, total = free_gpus(nodes.address)
+    free, total = free_gpus(nodes)
     assert free == total
 
 

@@ -21,10 +21,18 @@ from tests.tune.small_study import write_study
 FOLDER = ROOT / "examples" / "cluster"
 SRUN = """\
 #!/usr/bin/env bash
-if [[ $* == *--exclude* ]]; then sleep 20; fi
+if [[ $* == *--exclude* ]]; then
+  until [ "$(grep -c 1 "$COUNTS")" -gt 1 ]; do sleep 0.1; done
+fi
 while [[ $1 == --* ]]; do shift; done
 echo "$RAY_AUTH_MODE ${#RAY_AUTH_TOKEN}" >> "$STEPS"
 exec "$@"
+"""
+# Writes down how many nodes were told of; the second one comes when that was asked in vain twice.
+RAY_COMMAND = """\
+#!/usr/bin/env bash
+if [[ $1 != status ]]; then exec "$REAL_RAY" "$@"; fi
+"$REAL_RAY" "$@" | tee >(grep -c ' node_' >> "$COUNTS")
 """
 SCONTROL = """\
 #!/usr/bin/env bash
@@ -55,10 +63,12 @@ def test_the_script_of_slurm_trains_on_two_nodes(tmp_path: Path) -> None:
     jobs write is in a store, from which the run goes on where its folder is lost."""
     programs = tmp_path / "programs"
     programs.mkdir()
-    for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
+    for name, text in (("srun", SRUN), ("scontrol", SCONTROL), ("ray", RAY_COMMAND)):
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     study, out, steps = write_study(tmp_path / "study"), tmp_path / "run", tmp_path / "steps"
+    counts = tmp_path / "counts"
+    counts.touch()
     environment = os.environ | {
         "PATH": os.pathsep.join(
             [str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]
@@ -68,6 +78,8 @@ def test_the_script_of_slurm_trains_on_two_nodes(tmp_path: Path) -> None:
         "SLURM_JOB_NUM_NODES": "2",
         "SLURM_JOB_NODELIST": "both",
         "STEPS": str(steps),
+        "COUNTS": str(counts),
+        "REAL_RAY": str(Path(sys.executable).with_name("ray")),
     }
     there = tmp_path / "there"
     command = ["bash", str(FOLDER / "slurm.sbatch"), str(study), str(out)]

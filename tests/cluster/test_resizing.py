@@ -19,9 +19,14 @@ from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import ExecutorSpec, Study, parse_study
 from alto_service.database import State
-from tests.cluster.six_tasks import six_tasks
-from tests.cluster.trouble import ended, free_gpus, study_of, undisturbed, wait_for_event
-from tests.forked import forked
+from tests.cluster.trouble import (
+    HASTY,
+    begin,
+    ended,
+    free_gpus,
+    undisturbed,
+    wait_for_stop,
+)
 from tests.service.cases import (
     SETTINGS,
     STUDY,
@@ -36,7 +41,7 @@ from tests.tune.same import assert_same_outcome
 
 SILENT = Console(quiet=True)
 
-# To and fro between all widths, each time after so many reports.
+# To and fro between all widths, each time after so many reports, a few times.
 SWINGING = """\
 from alto_policy.decisions import Resize
 from alto_policy.events import ExecutorDown, JobLeft, LossReported
@@ -49,7 +54,7 @@ class Swinging(Alto):
 
     def __init__(self):
         super().__init__(AltoSettings(warmup=0.25))
-        self.reports = 0
+        self.reports, self.times = 0, 0
         self.is_yielding = False
 
     def observe(self, event, cluster):
@@ -63,9 +68,9 @@ class Swinging(Alto):
         self.reports += 1
         task = cluster.task_of(event.job)
         others = [width for width in task.widths if width != task.num_gpus]
-        if self.reports < 4 or not others:
+        if self.reports < 4 or self.times == 5 or not others:
             return ()
-        self.reports = 0
+        self.reports, self.times = 0, self.times + 1
         self.is_yielding = True
         return (Resize(task.id, others[0]), *yield_gpus(task.id, cluster))
 """
@@ -78,109 +83,92 @@ def up_to(study: Study, max_gpus: int | None, policy: Settings | None = None) ->
     return study.model_copy(update=changed)
 
 
-def _train(study: Study, policy: Path, out: Path, address: str) -> None:
-    """In a process that has not loaded the policy."""
-    own_policy(policy)
-    tune(study, out, cluster=address, console=SILENT)
-
-
 def widths(result: Result) -> list[int]:
     decisions = [decision for entry in result.log.entries for decision in entry.decisions]
     return [len(one.gpus) for one in decisions if isinstance(one, StartExecutor)]
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
-    folder = tmp_path_factory.mktemp("resized")
-    (folder / "swinging.py").write_text(SWINGING)
-    return up_to(study_of(folder), None, own_policy(folder / "swinging.py"))
-
-
-@pytest.fixture(scope="module")
-def expected(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Result:
-    """Under the policy that the other is, but for its swinging."""
-    alto = up_to(study, None, AltoSettings(warmup=0.25))
-    return undisturbed(alto, tmp_path_factory.mktemp("alone") / "run")
+def swinging(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Under a policy that is that of `study`, but for its swinging."""
+    path = tmp_path_factory.mktemp("swinging") / "swinging.py"
+    path.write_text(SWINGING)
+    return up_to(study, None, own_policy(path))
 
 
 def test_ends_as_if_it_had_never_been_resized(
-    nodes: Any, study: Study, expected: Result, tmp_path: Path
+    nodes: Any, swinging: Study, expected: Result, tmp_path: Path
 ) -> None:
-    result = tune(up_to(study, 2), tmp_path / "run", cluster=nodes.address, console=SILENT)
+    result = tune(up_to(swinging, 2), tmp_path / "run", cluster=nodes.address, console=SILENT)
     assert_same_outcome(result, expected)
     assert widths(result)[:4] == [1, 2, 1, 2]
     assert replay_run(tmp_path / "run")[1] is None
-    free, total = free_gpus(nodes.address)
+    free, total = free_gpus(nodes)
     assert free == total
 
 
 @pytest.mark.parametrize("max_gpus", [2, 1])
 def test_goes_on_from_where_it_was_resized(
-    max_gpus: int, nodes: Any, study: Study, expected: Result, tmp_path: Path
+    max_gpus: int, nodes: Any, swinging: Study, expected: Result, tmp_path: Path
 ) -> None:
     """With one GPU there is nothing to choose any more."""
     out = tmp_path / "run"
-    source = source_of(study.policy)
+    source = source_of(swinging.policy)
     assert source is not None
-    head = forked(_train, up_to(study, 2), source[0], out, nodes.address)
-    head.start()
+    head = begin(up_to(swinging, 2), out, nodes.address, TaskResized, policy=source[0])
     try:
-        wait_for_event(out, TaskResized, head)
+        wait_for_stop(head)
     finally:
         head.kill()
         head.join()
-    then = up_to(study, max_gpus, None if max_gpus > 1 else study.policy)
+    then = up_to(swinging, max_gpus)
     result = tune(then, out, resume=True, cluster=nodes.address, console=SILENT)
     assert_same_outcome(result, expected)
     assert replay_run(out)[1] is None
-    free, total = free_gpus(nodes.address)
+    free, total = free_gpus(nodes)
     assert free == total
 
 
-@pytest.fixture(scope="module")
-def six(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, ElasticSettings, Result]:
-    """Six tasks, their policy within an elastic one, and how they end on one device."""
-    folder = tmp_path_factory.mktemp("six")
-    given = six_tasks(folder)
+def elastic_six(six: tuple[Study, Result]) -> Study:
+    """Their policy within an elastic one."""
+    given, _ = six
     assert isinstance(given.policy, AltoSettings)
-    elastic = ElasticSettings(within=given.policy, payback=0.0, round_seconds=0.0)
-    return given, elastic, undisturbed(given, folder / "alone")
+    return up_to(given, 2, ElasticSettings(within=given.policy, payback=0.0, round_seconds=0.0))
 
 
 def test_an_elastic_policy_uses_what_idles(
-    nodes: Any, six: tuple[Study, ElasticSettings, Result], tmp_path: Path
+    nodes: Any, six: tuple[Study, Result], tmp_path: Path
 ) -> None:
     """Six tasks on two nodes of two GPUs: those that are left at the end have a node each."""
-    given, elastic, expected = six
-    result = tune(up_to(given, 2, elastic), tmp_path / "run", cluster=nodes.address, console=SILENT)
-    assert_same_outcome(result, expected)
+    result = tune(elastic_six(six), tmp_path / "run", cluster=nodes.address, console=SILENT)
+    assert_same_outcome(result, six[1])
     assert 2 in widths(result)
     assert replay_run(tmp_path / "run")[1] is None
 
 
 def test_nobody_is_resized_to_what_does_not_hold_its_jobs(
-    nodes: Any, study: Study, expected: Result, tmp_path: Path
+    nodes: Any, swinging: Study, expected: Result, tmp_path: Path
 ) -> None:
     """Ranks of a CPU share its memory: two of them hold none of these jobs, though their policy
     would have two."""
-    tight = study.executor.model_copy(update={"memory_gb": 0.0014})
-    tight_study = study.model_copy(update={"executor": tight})
+    tight = swinging.executor.model_copy(update={"memory_gb": 0.0014})
+    tight_study = swinging.model_copy(update={"executor": tight})
     result = tune(up_to(tight_study, 2), tmp_path / "run", cluster=nodes.address, console=SILENT)
     assert_same_outcome(result, expected)
     assert widths(result) == [1]
     assert replay_run(tmp_path / "run")[1] is None
 
 
-def test_a_policy_that_never_resizes_is_told_so(study: Study, tmp_path: Path) -> None:
-    taking_turns = up_to(study, 2, LasSettings())
+def test_a_policy_that_never_resizes_is_told_so(swinging: Study, tmp_path: Path) -> None:
+    taking_turns = up_to(swinging, 2, LasSettings())
     with pytest.raises(UserError, match=r"^executor.max_gpus: value 2: this policy leaves each"):
         tune(taking_turns, tmp_path / "run", console=SILENT)
     assert not (tmp_path / "run").exists()
 
 
-def test_one_device_has_no_choice(study: Study, tmp_path: Path) -> None:
+def test_one_device_has_no_choice(swinging: Study, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^executor.max_gpus: value 2: a task has one GPU here"):
-        tune(up_to(study, 2), tmp_path / "run", console=SILENT)
+        tune(up_to(swinging, 2), tmp_path / "run", console=SILENT)
 
 
 def test_studies_of_the_service_share_what_there_is(nodes: Any, tmp_path: Path) -> None:
@@ -214,11 +202,10 @@ def test_studies_of_the_service_share_what_there_is(nodes: Any, tmp_path: Path) 
 
 
 def test_whatever_dies_elastic_tasks_end_as_if_nothing_had(
-    cluster_seed: int, nodes: Any, six: tuple[Study, ElasticSettings, Result], tmp_path: Path
+    cluster_seed: int, nodes: Any, six: tuple[Study, Result], tmp_path: Path
 ) -> None:
-    given, elastic, expected = six
-    ended(up_to(given, 2, elastic), tmp_path / "run", nodes, cluster_seed, 250)
-    assert_same_outcome(Result(tmp_path / "run"), expected)
+    ended(elastic_six(six), tmp_path / "run", nodes, cluster_seed, 250, HASTY)
+    assert_same_outcome(Result(tmp_path / "run"), six[1])
     assert replay_run(tmp_path / "run")[1] is None
-    free, total = free_gpus(nodes.address)
+    free, total = free_gpus(nodes)
     assert free == total

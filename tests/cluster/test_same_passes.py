@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from alto_exec import tune
+from alto_exec.ray_cluster import connection
+from alto_exec.ray_cluster.remote import Patience
 from alto_policy.events import JobLeft, LossReported
 from alto_runs.result import Result
 from tests.tune.small_study import small_study
@@ -28,7 +31,11 @@ def told(result: Result) -> list[tuple[str, str]]:
     return [(type(event).__name__, event.job) for event in of_jobs]
 
 
-def test_jobs_begin_report_and_leave_together_as_on_one_device(nodes: Any, tmp_path: Path) -> None:
+def test_jobs_begin_report_and_leave_together_as_on_one_device(
+    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However late the head answers."""
+    monkeypatch.setattr(connection, "Patience", lambda: Patience(answer=1000.0))
     study = small_study(tmp_path)
     here = tune(study, tmp_path / "here", console=SILENT)
     there = tune(study, tmp_path / "there", cluster=nodes.address, console=SILENT)

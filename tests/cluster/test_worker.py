@@ -135,11 +135,11 @@ def steps() -> Steps:
     return Steps()
 
 
-def worker_of(steps: Steps, hold: float = 60.0) -> Worker:
+def worker_of(steps: Steps, hold: float = 60.0, answer: float = 3.0) -> Worker:
     def start() -> tuple[Executor, Any]:
         return cast(Executor, steps), memory(10)
 
-    return Worker(start, hold)
+    return Worker(start, hold, answer)
 
 
 @pytest.fixture
@@ -174,10 +174,8 @@ def test_a_job_waits_at_its_report_and_trains_on_when_released(worker: Worker) -
     assert hear.next() == Left(JOB.id, 1, Departure.FINISHED)
 
 
-def test_others_train_while_a_job_waits(
-    worker: Worker, steps: Steps, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("alto_exec.ray_cluster.node.worker._ANSWER_SECONDS", 0.05)
+def test_others_train_while_a_job_waits(steps: Steps) -> None:
+    worker = worker_of(steps, answer=0.05)
     hear = Listener(worker)
     hear.next()
     hear.answer(Join(JOB, 1), Join(OTHER, 1))
@@ -186,14 +184,12 @@ def test_others_train_while_a_job_waits(
     await_that(lambda: steps.steps[OTHER.id] > before)
     assert hear.hears_nothing()
     assert steps.steps[JOB.id] == 2
+    worker.order(Orders((Leave(OTHER.id, 1, Departure.STOPPED),), 0))
 
 
-def test_jobs_that_report_together_go_on_together(
-    steps: Steps, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_jobs_that_report_together_go_on_together(steps: Steps) -> None:
     """Though they are answered one by one."""
-    monkeypatch.setattr("alto_exec.ray_cluster.node.worker._ANSWER_SECONDS", 1000.0)
-    worker = worker_of(steps)
+    worker = worker_of(steps, answer=1000.0)
     hear = Listener(worker)
     hear.next()
     hear.answer(Join(JOB, 1), Join(TWIN, 1))
@@ -208,12 +204,9 @@ def test_jobs_that_report_together_go_on_together(
         hear.answer(Release(TWIN.id, number))
 
 
-def test_jobs_that_come_together_begin_together(
-    steps: Steps, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_jobs_that_come_together_begin_together(steps: Steps) -> None:
     """Though they come one by one: what the first is an answer to is answered by the last."""
-    monkeypatch.setattr("alto_exec.ray_cluster.node.worker._ANSWER_SECONDS", 1000.0)
-    worker = worker_of(steps)
+    worker = worker_of(steps, answer=1000.0)
     hear = Listener(worker)
     assert isinstance(hear.next(), Ready)
     worker.order(Orders((Join(JOB, 1),), 0))
@@ -292,7 +285,7 @@ def test_news_are_told_until_they_are_confirmed(worker: Worker) -> None:
 
 
 def test_a_worker_that_nobody_listens_to_trains_no_more(steps: Steps) -> None:
-    worker = worker_of(steps, hold=1.0)
+    worker = worker_of(steps, hold=0.4)
     worker.listen(Call(0, SECONDS))
     worker.order(Orders((Join(OTHER, 1),), 1))
 
@@ -301,7 +294,7 @@ def test_a_worker_that_nobody_listens_to_trains_no_more(steps: Steps) -> None:
         return steps.steps.get(OTHER.id, 0) > after
 
     await_that(trains_when_it_is_listened_to)
-    threading.Event().wait(2.5)
+    threading.Event().wait(1.0)
     held_at = steps.steps[OTHER.id]
     threading.Event().wait(0.2)
     assert steps.steps[OTHER.id] <= held_at + 1  # a pass that was under way
@@ -320,4 +313,4 @@ def test_an_error_is_told(error: Exception, news: Broken) -> None:
     def start() -> tuple[Executor, Any]:
         raise error
 
-    assert Listener(Worker(start, 60.0)).next() == news
+    assert Listener(Worker(start, 60.0, 3.0)).next() == news

@@ -1,11 +1,10 @@
 """Runs on a Ray cluster in which something dies, at a line of the log that a seed chooses."""
 
-import logging
 import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,17 +16,22 @@ import psutil
 from rich.console import Console
 
 from alto_exec import tune
+from alto_exec.ray_cluster import connection
+from alto_exec.ray_cluster.remote import Patience
 from alto_policy.decisions import StartExecutor
 from alto_policy.events import ExecutorDown, ExecutorUp
 from alto_runs.files import mirror
+from alto_runs.own_policy import own_policy
 from alto_runs.result import Result
 from alto_runs.study import Study, load_study
 from tests.cluster.nodes import add_node
+from tests.cluster.zygotes import workers_of
 from tests.forked import forked
-from tests.tune.cut import at_line, num_lines_of
+from tests.tune.cut import Moment, at_moments, num_lines_of
 from tests.tune.small_study import write_study
 
 __all__ = [
+    "HASTY",
     "PATIENCE_SECONDS",
     "Trouble",
     "Victim",
@@ -39,8 +43,7 @@ __all__ = [
     "kill_a_rank",
     "study_of",
     "undisturbed",
-    "wait_for_event",
-    "wait_for_log",
+    "wait_for_stop",
 ]
 
 STUDY = """\
@@ -48,12 +51,14 @@ name: trouble
 model: {model}
 data: {{train: train.jsonl, validation: validation.jsonl, max_length: 96}}
 search: {{learning_rate: [0, 3.0e-3, 1.0e-2, 3.0e+4], rank: [2, 4]}}
-budget: {{samples: {samples}}}
+budget: {{samples: 48}}
 reports: 8
 executor: {{device: cpu, threads: 1, max_jobs: 5}}
 policy: {{name: alto, warmup: 0.25}}
 """
 PATIENCE_SECONDS = 300
+# For runs that lose a node, of which nobody tells: its executor is silent.
+HASTY = Patience(hold=2.0, unreachable=4.0, silence=6.0)
 
 
 class Victim(StrEnum):
@@ -75,37 +80,50 @@ class Trouble:
     num_executors: int  # that the run has started, one after another
 
 
-def study_of(folder: Path, samples: int = 48) -> Study:
-    return load_study(write_study(folder, STUDY.replace("{samples}", str(samples))))
+def study_of(folder: Path) -> Study:
+    return load_study(write_study(folder, STUDY))
 
 
 def begin(
     study: Study,
     out: Path,
     address: str,
+    *stops: Moment,
     artifacts: str | None = None,
-    stops_at: int | None = None,
+    patience: Patience | None = None,
+    policy: Path | None = None,
 ) -> BaseProcess:
-    """A head in a process of its own. It may stop where its log has so many lines: nothing more is
-    decided until `go_on`, however late whoever waits for that is."""
-    process = forked(_train, study, out, address, artifacts, stops_at)
+    """A head in a process of its own, which loads the policy. It stops at these moments of its log:
+    nothing more is decided until `go_on`, however late whoever waits for that is."""
+    process = forked(_train, study, out, address, stops, artifacts, patience or Patience(), policy)
     process.start()
     return process
 
 
-def ended(study: Study, out: Path, cluster: Any, seed: int, num_lines: int) -> Trouble:
+def ended(
+    study: Study,
+    out: Path,
+    cluster: Any,
+    seed: int,
+    num_lines: int,
+    patience: Patience | None = None,
+) -> Trouble:
     """Train with one misfortune on the way; `num_lines` are in the log of a run without."""
+
+    def begun() -> BaseProcess:
+        return begin(study, out, cluster.address, patience=patience)
+
     dice = random.Random(seed)
     victim = list(Victim)[seed % len(Victim)]
     line = dice.randrange(1, num_lines)
-    process = begin(study, out, cluster.address)
+    process = begun()
     with _cleared(process):
         _wait(lambda: num_lines_of(out / "run.jsonl") >= line or not process.is_alive())
         time.sleep(dice.uniform(0, 0.3))
         struck = time.monotonic()
         num_up = _count(out, ExecutorUp)
         num_down = _count(out, ExecutorDown)
-        process = _strike(victim, process, cluster, lambda: begin(study, out, cluster.address))
+        process = _strike(victim, process, cluster, begun)
         with _cleared(process):
             _wait(lambda: _count(out, ExecutorUp) > num_up or not process.is_alive())
             recovery = time.monotonic() - struck
@@ -117,12 +135,12 @@ def ended(study: Study, out: Path, cluster: Any, seed: int, num_lines: int) -> T
     return Trouble(victim, line, recovery if has_lost else None, len(starts))
 
 
-def wait_for_log(out: Path, num_lines: int, head: BaseProcess) -> None:
-    _wait_on(head, lambda: num_lines_of(out / "run.jsonl") >= num_lines)
-
-
-def wait_for_event(out: Path, kind: type, head: BaseProcess, count: int = 1) -> None:
-    _wait_on(head, lambda: _count(out, kind) >= count)
+def wait_for_stop(head: BaseProcess) -> None:
+    """At the next of its moments."""
+    assert head.pid is not None
+    process = psutil.Process(head.pid)
+    _wait(lambda: process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE))
+    assert process.status() == psutil.STATUS_STOPPED, "the head has ended before"
 
 
 def kill_a_rank(cluster: Any, rank: int) -> None:
@@ -133,20 +151,15 @@ def kill_a_rank(cluster: Any, rank: int) -> None:
                 _signal(process, signal.SIGKILL)
 
 
-def free_gpus(address: str) -> tuple[float, float]:
-    """Free GPUs and all GPUs of the cluster, half a minute after a run at the latest."""
-    import ray
-
-    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    try:
-        for _ in range(300):
-            free = ray.available_resources().get("GPU", 0.0)
-            if free == (total := ray.cluster_resources()["GPU"]):
-                break
-            time.sleep(0.1)
-        return free, total
-    finally:
-        ray.shutdown()
+def free_gpus(cluster: Any) -> tuple[float, float]:
+    """Free GPUs and all GPUs of the cluster, a minute after a run at the latest."""
+    deadline = time.monotonic() + 60
+    while True:
+        free = cluster.global_state.available_resources().get("GPU", 0.0)
+        total = cluster.global_state.cluster_resources()["GPU"]
+        if free == total or time.monotonic() > deadline:
+            return free, total
+        time.sleep(0.1)
 
 
 def undisturbed(study: Study, out: Path) -> Result:
@@ -154,19 +167,25 @@ def undisturbed(study: Study, out: Path) -> Result:
 
 
 def go_on(head: BaseProcess) -> None:
-    """As soon as it has stopped."""
+    """One that has stopped."""
     assert head.pid is not None
-    process = psutil.Process(head.pid)
-    _wait(lambda: process.status() == psutil.STATUS_STOPPED)
-    process.resume()
+    os.kill(head.pid, signal.SIGCONT)
 
 
 def _train(
-    study: Study, out: Path, address: str, artifacts: str | None, stops_at: int | None
+    study: Study,
+    out: Path,
+    address: str,
+    stops: Sequence[Moment],
+    artifacts: str | None,
+    patience: Patience,
+    policy: Path | None,
 ) -> None:
     mirror._LEAST_SECONDS = 0.1
-    if stops_at is not None:
-        at_line(stops_at, out, lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    vars(connection)["Patience"] = lambda: patience
+    if policy is not None:
+        own_policy(policy)
+    at_moments(stops, lambda: os.kill(os.getpid(), signal.SIGSTOP))
     silent = Console(quiet=True)
     tune(study, out, resume=True, cluster=address, console=silent, artifacts=artifacts)
 
@@ -206,6 +225,7 @@ def _processes(node: Any, victim: Victim) -> list[psutil.Process]:
     if victim in (Victim.NODE, Victim.BERTH):
         raylets = [psutil.Process(r.process.pid) for r in node.all_processes.get("raylet", [])]
         below = [child for raylet in raylets for child in raylet.children(recursive=True)]
+        below += [worker for raylet in raylets for worker in workers_of(raylet.pid)]
         return [each for each in below if victim is Victim.NODE or "ray::Berth" in _line(each)]
     ours = [each for each in psutil.process_iter() if f"zygote {node.node_id}" in _line(each)]
     forking = {each.pid for each in ours}
@@ -247,12 +267,6 @@ def _count(out: Path, kind: type) -> int:
         return (out / "run.jsonl").read_bytes().count(f'"kind":"{kind.__name__}"'.encode())
     except FileNotFoundError:
         return 0
-
-
-def _wait_on(head: BaseProcess, condition: Callable[[], bool]) -> None:
-    """What a head that has ended did not bring about will not come."""
-    _wait(lambda: condition() or not head.is_alive())
-    assert condition(), f"the head has ended before, exit code {head.exitcode}"
 
 
 def _wait(condition: Callable[[], bool]) -> None:

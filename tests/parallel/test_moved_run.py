@@ -21,7 +21,7 @@ from alto_sim.seeds import Simulation
 from tests.forked import forked
 from tests.parallel.test_launched import train_as_launched
 from tests.ports import free_port
-from tests.tune.cut import at_line, begun_and_hardly_kept
+from tests.tune.cut import at_moments, begun_and_hardly_kept
 from tests.tune.same import assert_same_outcome
 from tests.tune.small_study import small_study
 
@@ -40,7 +40,7 @@ def expected(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Result:
 
 
 def train_to(lines: int, study: Study, port: int, rank: int, size: int, folder: Path) -> None:
-    at_line(lines, folder / "run", lambda: os.kill(os.getpid(), signal.SIGKILL))
+    at_moments([lines - 1], lambda: os.kill(os.getpid(), signal.SIGKILL))
     train_as_launched(study, port, rank, size, folder)
 
 

@@ -1,7 +1,7 @@
 """Runs that end at a line of their log, or were killed at the worst moment, made of whole ones."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from alto_policy.decisions import ExitReason, Stop
@@ -9,17 +9,23 @@ from alto_policy.runlog import Entry
 from alto_runs.files.directory import LogWriter
 from alto_runs.result import Result
 
-__all__ = ["at_line", "begun_and_hardly_kept", "num_lines_of"]
+__all__ = ["Moment", "at_moments", "begun_and_hardly_kept", "num_lines_of"]
+
+Moment = int | type  # of a log: so many entries after the moment before, or the next such event
 
 
-def at_line(number: int, out: Path, act: Callable[[], object]) -> None:
-    """Where the run's log has so many lines, however late anybody looks at it. For the rest of
-    this process, which is one of the test's own."""
-    write = LogWriter.write_entry
+def at_moments(moments: Sequence[Moment], act: Callable[[], object]) -> None:
+    """What this process writes to a log comes to these moments, however late anybody looks at it.
+    For the rest of the process, which is one of the test's own."""
+    write, left, count = LogWriter.write_entry, list(moments), 0
 
     def write_and_act(writer: LogWriter, entry: Entry) -> None:
+        nonlocal count
         write(writer, entry)
-        if num_lines_of(out / "run.jsonl") == number:
+        count += 1
+        if left and (left[0] == count or left[0] is type(entry.event)):
+            left.pop(0)
+            count = 0
             act()
 
     LogWriter.write_entry = write_and_act  # type: ignore[method-assign, assignment]

@@ -23,7 +23,7 @@ from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import Study
 from tests.forked import forked
-from tests.tune.cut import at_line, num_lines_of
+from tests.tune.cut import at_moments, num_lines_of
 from tests.tune.same import assert_same_outcome
 from tests.tune.small_study import small_study
 
@@ -92,7 +92,7 @@ def train_to(num_lines: int, study: Study, out: Path, there: Path) -> None:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    at_line(num_lines, out, die)
+    at_moments([num_lines - 1], die)
     train(study, out, there)
 
 

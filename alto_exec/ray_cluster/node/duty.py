@@ -35,15 +35,16 @@ class Duty:
 
     start: Start
     hold_seconds: float
+    answer_seconds: float
 
     def begin(self) -> Worker | None:
         """Nobody speaks to a rank that follows another."""
         if num_launched_ranks() == 1:
-            return Worker(self._executor, self.hold_seconds)
+            return Worker(self._executor, self.hold_seconds, self.answer_seconds)
         if is_launched_beside_another():
             threading.Thread(target=self._follow, name="training", daemon=True).start()
             return None
-        return Worker(self._team, self.hold_seconds)
+        return Worker(self._team, self.hold_seconds, self.answer_seconds)
 
     def _executor(self) -> tuple[Crew, MemoryModel]:
         self._check_place()

@@ -37,7 +37,6 @@ __all__ = ["Crew", "Worker"]
 log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 1.0
-_ANSWER_SECONDS = 3.0  # that news may be without an answer before training goes on
 
 
 class Crew(Protocol):
@@ -63,16 +62,19 @@ class Worker:
     """One thread trains; those of the caller only pass messages.
 
     A worker that nobody has listened to for `hold_seconds` trains no more, since its place may have
-    been given to another: not before it is listened to again.
+    been given to another: not before it is listened to again. News may be without an answer for
+    `answer_seconds` before training goes on.
     """
 
     def __init__(
         self,
         start: Callable[[], tuple[Crew, MemoryModel]],
         hold_seconds: float,
+        answer_seconds: float,
     ) -> None:
         self._start = start
         self._hold_seconds = hold_seconds
+        self._answer_seconds = answer_seconds
         self._changed = threading.Condition()  # guards all that both sides use
         self._orders: deque[Order] = deque()
         self._news: list[News] = []  # those that are not confirmed
@@ -187,7 +189,7 @@ class Worker:
             return
         with self._changed:
             self._news.extend(news)
-            self._answers_due = time.monotonic() + _ANSWER_SECONDS
+            self._answers_due = time.monotonic() + self._answer_seconds
             self._changed.notify_all()
 
     def _silence(self) -> float:

@@ -1,14 +1,17 @@
 """Python runs this first where this folder is on its path, as it is for Ray's processes in tests.
 
-Whoever is to become a zygote, and would import for seconds, has one forked in its place from a
-process that has imported all of it (`tests.cluster.zygotes`).
+Whoever is to fork executors, or to be one of Ray's workers, and would import for seconds, has one
+forked in its place from a process that has imported all of it (`tests.cluster.zygotes`).
 """
 
 import sys
 
 __all__: list[str] = []
 
-if sys.orig_argv[1:3] == ["-m", "alto_exec.ray_cluster.node.zygote"]:
+command = sys.orig_argv[1:]
+if command[:2] == ["-m", "alto_exec.ray_cluster.node.zygote"] or (
+    command and command[0].endswith("/ray/_private/workers/setup_worker.py")
+):
     import json
     import os
     import socket
@@ -16,9 +19,9 @@ if sys.orig_argv[1:3] == ["-m", "alto_exec.ray_cluster.node.zygote"]:
     status = 1
     try:
         with socket.socket(socket.AF_UNIX) as line:
-            line.connect(os.environ["ALTO_TESTS_ZYGOTES"])
+            line.connect(os.environ["ALTO_TESTS_WARM"])
             socket.send_fds(line, [b"0"], [0, 1, 2])
-            line.sendall(json.dumps([sys.orig_argv[3:], os.getcwd(), dict(os.environ)]).encode())
+            line.sendall(json.dumps([command, os.getcwd(), dict(os.environ)]).encode())
             line.shutdown(socket.SHUT_WR)
             status = int(line.recv(1) != b"0")
     finally:
