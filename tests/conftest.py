@@ -4,6 +4,7 @@ Triton reads the variable when a kernel is defined, so it stands before any test
 """
 
 import os
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -20,8 +21,18 @@ if not torch.cuda.is_available():
 # `--hypothesis-profile default` looks for others.
 hypothesis.settings.load_profile("ci")
 
-# Whose files train once for many tests, and whose tests are the longest: groups begin first.
+# Whose files train once for many tests.
 _TOGETHER = {"parallel", "service", "tune"}
+# A run is over when its longest chain is: that of the cluster begins before all others, then what
+# is in groups, then the folders with the longest tests.
+_FIRST = ("ray", "ray-of-their-own")
+_BEFORE_OTHERS = ("kernels", "sim")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What is handed out keeps the order of the items; xdist's own is by the number of tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -38,3 +49,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.path.parent.name in _TOGETHER:
             item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}-{item.path.stem}"))
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    if mark := item.get_closest_marker("xdist_group"):
+        (group,) = mark.args
+        return _FIRST.index(group) if group in _FIRST else len(_FIRST)
+    parts = item.path.relative_to(Path(__file__).parent).parts
+    return len(_FIRST) + (1 if parts[0] in _BEFORE_OTHERS else 2)
