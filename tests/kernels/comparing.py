@@ -1,5 +1,9 @@
 """The device of the kernel tests, and the one place that says how exact a kernel must be."""
 
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor
 
@@ -8,6 +12,16 @@ DEVICE = torch.device("cuda:0" if ON_GPU else "cpu")
 HALF = torch.bfloat16 if ON_GPU else torch.float16  # Triton's interpreter has no bf16 dot
 # On the GPU the kernels are for 16 bits; the interpreter checks their arithmetic in fp32 as well.
 DTYPES = [torch.bfloat16, torch.float16] if ON_GPU else [torch.float32, torch.float16]
+
+
+def in_each_dtype(cases: Iterable[Any]) -> list[Any]:
+    """Parameters of each case and a dtype; in the interpreter, which takes its time, the dtypes
+    take turns."""
+    found = []
+    for number, case in enumerate(cases):
+        chosen = DTYPES if ON_GPU else [DTYPES[number % 2]]
+        found += [pytest.param(*case.values, of, id=f"{case.id}-{of}") for of in chosen]
+    return found
 
 
 def assert_as_exact_as_torch(ours: Tensor, torchs: Tensor, exact: Tensor) -> None:

@@ -1,6 +1,8 @@
-"""Scratch memory starts as NaN; the interpreter changes its language once a launch."""
+"""Scratch memory starts as NaN; the interpreter does what a card does, and changes its language
+once a launch."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -26,10 +28,14 @@ def poison_empty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def change_the_language_once() -> Iterator[None]:
-    """Not again at each call of a function from a kernel, whose launch has done it: that was a
-    sixth to a third of a test's time."""
-    change: Any = vars(interpreter)["_patch_lang"]
+def spare_the_interpreter() -> Iterator[None]:
+    """Its language is not changed again at each call of a function from a kernel, whose launch has
+    done it; sums of integers are computed once and not again in 64 bits, as on a card; and which
+    of NumPy's types is one of Triton's is looked up once. These were half of a test's time."""
+    own = vars(interpreter)
+    change: Any = own["_patch_lang"]
+    look: Any = own["_get_np_dtype"]
+    known = cache(look)
 
     def changed(function: Any) -> Any:
         values = function.__globals__.values()
@@ -38,8 +44,14 @@ def change_the_language_once() -> Iterator[None]:
             return change(function)
         return None  # nobody asks at a call
 
+    def looked(dtype: Any) -> Any:
+        return look(dtype) if dtype.scalar.is_ptr() else known(dtype.scalar)
+
+    options = interpreter.InterpreterOptions(sanitize_overflow=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(interpreter, "_patch_lang", changed)
+        patch.setattr(interpreter, "_get_np_dtype", looked)
+        patch.setattr(own["interpreter_builder"], "options", options)
         yield
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from alto_kernels.lora_linear.path import Path
-from tests.kernels.comparing import DTYPES, HALF, ON_GPU, assert_as_exact_as_torch
+from tests.kernels.comparing import HALF, ON_GPU, assert_as_exact_as_torch, in_each_dtype
 from tests.kernels.lora_linear.cases import NAMES, Case, by_autograd, draw, ours, without_weight
 
 CASES = [
@@ -23,8 +23,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("path", list(Path), ids=lambda path: path.value)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "dtype"), in_each_dtype(CASES))
 def test_values_and_gradients(case: Case, dtype: torch.dtype, path: Path) -> None:
     given, t = without_weight(draw(case, dtype), path)
     got, torchs = ours(case, given, dtype, path), by_autograd(case, t, dtype)
@@ -34,8 +33,7 @@ def test_values_and_gradients(case: Case, dtype: torch.dtype, path: Path) -> Non
 
 
 @pytest.mark.usefixtures("one_pass")
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("case", CASES[:2])
+@pytest.mark.parametrize(("case", "dtype"), in_each_dtype(CASES[:2]))
 def test_values_and_gradients_of_one_pass_over_dy(case: Case, dtype: torch.dtype) -> None:
     test_values_and_gradients(case, dtype, Path.FUSED)
 

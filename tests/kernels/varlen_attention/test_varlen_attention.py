@@ -10,7 +10,14 @@ from alto_kernels.rope import rope_ref
 from alto_kernels.varlen_attention import CumulativeLengths, tiles, varlen_attention
 from alto_kernels.varlen_attention.autograd import VarlenAttention
 from alto_kernels.varlen_attention.tiles import Tiles
-from tests.kernels.comparing import DEVICE, DTYPES, HALF, ON_GPU, assert_as_exact_as_torch
+from tests.kernels.comparing import (
+    DEVICE,
+    DTYPES,
+    HALF,
+    ON_GPU,
+    assert_as_exact_as_torch,
+    in_each_dtype,
+)
 
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, CumulativeLengths, int], Tensor]
 ATTENTIONS: dict[str, Attention] = {"kernels": VarlenAttention.apply, "called": varlen_attention}
@@ -83,11 +90,14 @@ def assert_exact(
 
 
 CASES = [(4, 2, 16), (6, 2, 64), (2, 2, 128)]
+OF_LENGTHS = [
+    pytest.param(case, lengths, id=f"{case}-{lengths}")
+    for case in CASES
+    for lengths in [(5, 1, 9), (12,), (70, 0, 131)]
+]
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("lengths", [(5, 1, 9), (12,), (70, 0, 131)], ids=str)
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(("case", "lengths", "dtype"), in_each_dtype(OF_LENGTHS))
 def test_values_and_gradients(
     case: tuple[int, int, int], lengths: tuple[int, ...], dtype: torch.dtype
 ) -> None:
