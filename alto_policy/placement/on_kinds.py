@@ -23,6 +23,7 @@ __all__ = [
     "on_each",
     "schedule_on_kinds",
     "starts_on_kinds",
+    "where_it_fits",
 ]
 
 Lanes = Sequence[Sequence[float]]  # of each kind the seconds until each GPU is free, soonest first
@@ -62,6 +63,14 @@ def on_each(task: Task, seconds: float, counts: Mapping[str, int]) -> OnKinds:
     if alone := [kind for kind in kinds if counts[kind] >= task.num_gpus]:
         return OnKinds(tuple([(number[kind], on[kind]) for kind in alone]))
     return OnKinds(tuple([(number[kind], on[kind]) for kind in kinds]), max(on.values()))
+
+
+def where_it_fits(width: int, on: OnKinds, lanes: Lanes) -> OnKinds | None:
+    """On kinds of which enough GPUs are there at all; None: on none of them."""
+    if on.together is not None:
+        return on if sum([len(lanes[kind]) for kind, _ in on.seconds]) >= width else None
+    fitting = tuple([each for each in on.seconds if len(lanes[each[0]]) >= width])
+    return OnKinds(fitting) if fitting else None
 
 
 def schedule_on_kinds(

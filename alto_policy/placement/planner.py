@@ -12,6 +12,7 @@ from alto_policy.placement.on_kinds import (
     on_each,
     schedule_on_kinds,
     starts_on_kinds,
+    where_it_fits,
 )
 from alto_policy.placement.plans import Item, Objective, Pool, improve, list_rule, starts_now
 from alto_policy.types import Task, TaskId
@@ -40,7 +41,6 @@ class Improver(Protocol):
 
 
 _SOON = 1e-9  # seconds
-_LOST = 1e9  # the same: a node that is down comes back after all that is planned, if ever
 
 
 class Planner:
@@ -48,6 +48,9 @@ class Planner:
 
     `remaining` is the policy's belief; it is asked once for a task that waits, and on every event
     for one that runs: exits shorten it. The last order is the first guess of the next search.
+
+    GPUs of a node that is down are not there until it is back: nobody waits for them in a plan, and
+    a task that needs them is in none.
 
     Where there are several kinds of GPU a task takes `remaining` over its speed on each, and is
     named with the one on which it starts. There a plan reserves for all that wait, asked to or not.
@@ -82,7 +85,7 @@ class Planner:
             return ()
         self._gangs = gangs = Gangs.of(cluster.gpus, self._gangs)
         starting = (
-            [(tasks[i], tasks[i]) for i in self._in_order(items, self._pool(free, cluster))]
+            self._in_order(tasks, items, self._pool(free, cluster))
             if gangs.is_uniform
             else self._on_kinds(tasks, items, gangs, cluster)
         )
@@ -92,15 +95,21 @@ class Planner:
             self._times.pop(task.id, None)
         return [named for _, named in starting]
 
-    def _in_order(self, items: Sequence[Item], pool: Pool) -> Sequence[int]:
-        """Those that start now."""
+    def _in_order(
+        self, tasks: Sequence[Task], items: Sequence[Item], pool: Pool
+    ) -> list[tuple[Task, Task]]:
+        """Those that start now, and what they are named, which is the same here."""
+        if max([item.width for item in items]) > pool.gpus:
+            fitting = [place for place, item in enumerate(items) if item.width <= pool.gpus]
+            tasks, items = [tasks[i] for i in fitting], [items[i] for i in fitting]
         order: Sequence[int] = improve(
             items, pool, objective=self._objective, nodes=self._nodes, hints=self._hints(items)
         ).order
         if self._improver is not None:
             order = self._improver(items, pool, order)
         self._order = tuple(items[index].id for index in order)
-        return starts_now(order, items, pool, reserve=self._reserve)
+        starting = starts_now(order, items, pool, reserve=self._reserve)
+        return [(tasks[i], tasks[i]) for i in starting]
 
     def _on_kinds(
         self, tasks: Sequence[Task], items: Sequence[Item], gangs: Gangs, cluster: ClusterView
@@ -109,8 +118,16 @@ class Planner:
         if gangs is not self._timed_on:
             self._timed_on = gangs
             self._times.clear()
-        times = [self._time(task, item, gangs) for task, item in zip(tasks, items, strict=True)]
         lanes = self._lanes(gangs, cluster)
+        found = [
+            (task, item, on)
+            for task, item in zip(tasks, items, strict=True)
+            if (on := where_it_fits(item.width, self._time(task, item, gangs), lanes)) is not None
+        ]
+        if not found:
+            return []
+        tasks, items = [task for task, *_ in found], [item for _, item, _ in found]
+        times = [on for *_, on in found]
         order: Sequence[int]
         order, slots = improve_on_kinds(
             items,
@@ -122,7 +139,11 @@ class Planner:
         )
         if self._improver is not None:
             number = {kind: place for place, kind in enumerate(gangs.kinds)}
-            given = [number.get(self._chosen.get(item.id, "")) for item in items]
+            given = [
+                kind if any(kind == each for each, _ in on.seconds) else None
+                for item, on in zip(items, times, strict=True)
+                for kind in (number.get(self._chosen.get(item.id, "")),)
+            ]
             order, chosen = self._improver.on_kinds(items, times, lanes, order, given)
             self._chosen = {
                 item.id: gangs.kinds[kind]
@@ -144,10 +165,8 @@ class Planner:
         return known[1]
 
     def _lanes(self, gangs: Gangs, cluster: ClusterView) -> Sequence[Sequence[float]]:
-        """GPUs of executors on their way out are as good as free, but not yet; those of a node that
-        is down are waited for by nobody."""
-        until = dict.fromkeys(gangs.place_of, _LOST)
-        until.update(dict.fromkeys(cluster.free_gpus(), 0.0))
+        """GPUs of executors on their way out are as good as free, but not yet."""
+        until = dict.fromkeys(cluster.free_gpus(), 0.0)
         for executor, seconds in self._running(cluster):
             until.update(dict.fromkeys(executor.gpus, max(seconds, _SOON)))
         lanes: dict[str, list[float]] = {kind: [] for kind in gangs.kinds}
@@ -163,11 +182,8 @@ class Planner:
         return item
 
     def _pool(self, free: int, cluster: ClusterView) -> Pool:
-        """GPUs whose executor is on its way out are as good as free, but not yet. So are
-        those of a node that is down: nobody knows when they come back."""
-        running = tuple([(left, len(each.gpus)) for each, left in self._running(cluster)])
-        leaving = len(cluster.gpus) - free - sum(width for _, width in running)
-        return Pool(free, ((0.0, leaving), *running) if leaving else running)
+        """GPUs of executors on their way out are as good as free, but not yet."""
+        return Pool(free, tuple([(s, len(each.gpus)) for each, s in self._running(cluster)]))
 
     def _running(self, cluster: ClusterView) -> Iterator[tuple[Executor, float]]:
         """With the seconds that are left to them."""
