@@ -44,11 +44,12 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.hookimpl(tryfirst=True)  # xdist reads the marks when it is its turn
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A file of these in one process of xdist."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
+    has_processes = config.pluginmanager.hasplugin("xdist")
     for item in items:
-        if item.path.parent.name in _TOGETHER:
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.parent.name}-{item.path.stem}"))
+        if (folder := item.path.parent.name) in _TOGETHER:
+            item.add_marker(pytest.mark.timeout(900))
+            if has_processes:
+                item.add_marker(pytest.mark.xdist_group(f"{folder}-{item.path.stem}"))
     items.sort(key=_turn)
 
 

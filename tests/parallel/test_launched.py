@@ -1,6 +1,7 @@
 """A study on several ranks ends as on one device, also when a rank is killed on the way."""
 
 import os
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,23 +23,30 @@ from alto_runs.files.directory import RunDirectory
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import Study
-from tests.forked import forked
+from tests.forked import forked, go_on, wait_for_stop
 from tests.parallel.ranks_of_processes import begin, outcomes, said
-from tests.parallel.test_lost_rank import SECONDS, await_files
+from tests.parallel.test_lost_rank import SECONDS
 from tests.ports import free_port
+from tests.tune.cut import at_moments
 from tests.tune.same import assert_same_outcome
 from tests.tune.small_study import small_study
 
 QUIET = Console(quiet=True)
 
 
-def train_in_shards(study: Study, ranks: Ranks, folder: Path) -> None:
+def train_in_shards(study: Study, ranks: Ranks, folder: Path, *stops: int) -> None:
+    at_moments(stops, lambda: os.kill(os.getpid(), signal.SIGSTOP))
     if not ranks.is_leader:
         follow(ranks)
         return
     site = LeadingRank(ranks, Spread(layout=Layout.SHARDS, whole_layers=1))
     tune_at(site, study, folder / "run", Options(resume=True, console=QUIET))
     site.dismiss()
+
+
+def train_and_stop(study: Study, ranks: Ranks, folder: Path) -> None:
+    """The leader, where some jobs have paused after their warm-up."""
+    train_in_shards(study, ranks, folder, 20)
 
 
 def train_as_launched(study: Study, port: int, rank: int, size: int, folder: Path) -> None:
@@ -62,11 +70,12 @@ def expected(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Result:
 
 def test_a_killed_rank_costs_nothing(study: Study, expected: Result, tmp_path: Path) -> None:
     folder = tmp_path / "ranks"
-    ranks = begin(partial(train_in_shards, study), 2, folder)
-    checkpoints = folder / "run" / "checkpoints"
+    ranks = begin(partial(train_and_stop, study), 2, folder)
     try:
-        await_files([checkpoints])
+        wait_for_stop(ranks[0])
+        assert (folder / "run" / "checkpoints").is_dir()
         ranks[1].kill()
+        go_on(ranks[0])
         ranks[0].join(SECONDS)
         assert ranks[0].exitcode == LOST_RANK_STATUS
         *warnings, line = said(folder, 0)

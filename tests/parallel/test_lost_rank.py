@@ -9,7 +9,7 @@ import pytest
 from alto_exec.parallel.ranks import LOST_RANK_STATUS, Ranks
 from tests.parallel.ranks_of_processes import begin, said
 
-SECONDS = 120
+SECONDS = 240
 
 
 def talk(ranks: Ranks, folder: Path) -> None:

@@ -26,7 +26,7 @@ from tests.tune.same import assert_same_outcome
 from tests.tune.small_study import small_study
 
 QUIET = Console(quiet=True)
-SECONDS = 120
+SECONDS = 240
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,15 @@
 import json
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from alto_runs.errors import UserError
+from alto_service import client as client_module
 from alto_service.client import Client
 from tests.cli.typed import typed
 from tests.ports import free_port
@@ -38,28 +39,39 @@ def port() -> int:
     return free_port()
 
 
-@pytest.fixture
-def restarted(port: int) -> Iterator[None]:
-    servers: list[HTTPServer] = []
+class Clock:
+    """That of a client: seconds pass where it pauses."""
 
-    def serve() -> None:
-        servers.append(HTTPServer(("127.0.0.1", port), Service))
-        servers[0].serve_forever()
+    def __init__(self, restart: Callable[[], None]) -> None:
+        self._now, self._restart = 0.0, restart
 
-    timer = threading.Timer(RESTART_SECONDS, serve)
-    timer.start()
-    yield
-    timer.cancel()
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-    timer.join()
+    def monotonic(self) -> float:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        before, self._now = self._now, self._now + seconds
+        if before < RESTART_SECONDS <= self._now:
+            self._restart()
 
 
-@pytest.mark.usefixtures("restarted")
-def test_a_restart_is_waited_for(port: int) -> None:
-    client = Client(f"http://127.0.0.1:{port}")
-    assert client.status("s1")["path"] == "/studies/s1"
+def test_a_restart_is_waited_for(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ExitStack() as stack:
+        clock = Clock(lambda: stack.enter_context(serving(port, Service)))
+        monkeypatch.setattr(client_module, "time", clock)
+        client = Client(f"http://127.0.0.1:{port}")
+        assert client.status("s1")["path"] == "/studies/s1"
+
+
+@contextmanager
+def serving(port: int, kind: type[Service]) -> Iterator[None]:
+    with HTTPServer(("127.0.0.1", port), kind) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @contextmanager
@@ -73,14 +85,8 @@ def refusing(port: int, code: int, line: str) -> Iterator[None]:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.do_GET()
 
-    with HTTPServer(("127.0.0.1", port), Refusing) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(port, Refusing):
+        yield
 
 
 def test_a_service_that_wants_a_token_says_how_to_give_it(port: int) -> None:

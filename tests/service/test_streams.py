@@ -92,11 +92,12 @@ def test_one_look_serves_all_who_wait(alone: Front, monkeypatch: pytest.MonkeyPa
     async def waited() -> list[bool]:
         watch = Watch(store)
         waiting = [
-            asyncio.ensure_future(watch.has_news(study, 0 if study == 2 else -1, 1.0))
-            for study in (1, 2, 3)
+            asyncio.ensure_future(watch.has_news(study, after, seconds))
+            for study, after, seconds in ((1, -1, 60.0), (2, 0, 1.0), (3, -1, 60.0))
             for _ in range(100)
         ]
-        await asyncio.sleep(0.2)
+        while store.looks < 2:
+            await asyncio.sleep(0.01)
         log(alone, 1, 0)
         end(alone, 3)
         return await asyncio.gather(*waiting)
