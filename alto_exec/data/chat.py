@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
+from alto_runs.data_records import Message
 from alto_runs.errors import UserError
-from alto_runs.records import Message
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PreTrainedTokenizerFast

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alto_exec.data.samples import Example, Pair, Sample, encode, encode_pair
-from alto_runs.errors import UserError
-from alto_runs.files.data_lengths import SampleLengths
-from alto_runs.records import (
+from alto_runs.data_records import (
     Chat,
     Completion,
     Preference,
@@ -21,6 +19,8 @@ from alto_runs.records import (
     evenly,
     read_records,
 )
+from alto_runs.errors import UserError
+from alto_runs.files.data_lengths import SampleLengths
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

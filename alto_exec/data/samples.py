@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from alto_exec.data.chat import Span, answer_span, marks_answers, render, tokenize_marked
+from alto_runs.data_records import Chat, Completion, Message, Preference, Single, Text
 from alto_runs.errors import UserError
-from alto_runs.records import Chat, Completion, Message, Preference, Single, Text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

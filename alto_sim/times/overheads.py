@@ -9,7 +9,7 @@ from alto_policy.types import Job, Task
 from alto_runs.costs.durations import PassTimes
 from alto_runs.files.data_lengths import SampleLengths
 from alto_sim.times.pass_shapes import KnownRecordings
-from alto_sim.times.recordings import Recordings
+from alto_sim.times.recorded_passes import Recordings
 from alto_sim.times.step_time import Computed, StepTime, tokens_of
 
 __all__ = [

@@ -13,7 +13,7 @@ from alto_policy.types import JobId, TaskId
 from alto_runs.files.executor_work import Work
 from alto_runs.outcomes.history import Outcome, RunHistory, follow
 from alto_sim.calibration.fitted import Fitted
-from alto_sim.calibration.runs import learnt
+from alto_sim.calibration.from_runs import learnt
 from alto_sim.curves.generated import DEFAULT_SHAPE, GeneratedCurves, Shape
 from alto_sim.curves.losses import RecordedCurves
 from alto_sim.workloads.workload import DEFAULT_LATENCIES, Workload

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from alto_policy.types import TokenCounts
-from alto_runs.records import Chat, Completion, Preference, Record, Text, evenly, read_records
+from alto_runs.data_records import Chat, Completion, Preference, Record, Text, evenly, read_records
 
 if TYPE_CHECKING:
     from alto_runs.study import DataSpec

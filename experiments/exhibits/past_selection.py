@@ -4,11 +4,12 @@ The paper: one selection, by the loss at the end of the warm-up. It tries no oth
 
 Here: several rounds of selection, ranks by where a loss is going (its slope over the logarithm of
 the samples), and a margin for those that are close to the last one kept, in a numerical model of
-such policies (`grids/selection.py`; a test holds that it says what the policies do). Settings are
-chosen on generated tasks and judged on recorded ones (on the other recorded ones where there are
-three): of those that spend no more than the limit, the one of least regret, then of most of the
-true best quarter kept. *Thrift* asks the other way round: of the rounds whose regret is within 0.1
-% of `alto`'s on each other recorded task and on eight generated ones, those that spend least.
+such policies (`grids/rounds_of_selection.py`; a test holds that it says what the policies do).
+Settings are chosen on generated tasks and judged on recorded ones (on the other recorded ones where
+there are three): of those that spend no more than the limit, the one of least regret, then of most
+of the true best quarter kept. *Thrift* asks the other way round: of the rounds whose regret is
+within 0.1 % of `alto`'s on each other recorded task and on eight generated ones, those that spend
+least.
 
 At equal updates: after equally many samples, a job of large batches has made few updates and looks
 worse than it is, so it is given a handicap that wanes. The policy `alto+` has such a handicap, and
@@ -32,7 +33,7 @@ from matplotlib.figure import Figure
 from alto_policy.policies.alto_plus import AltoPlusSettings
 from alto_runs.report.drawing import GRID, MUTED, PALETTE, panels_of
 from experiments.exhibits.exhibit import Exhibit, Table, Verdict
-from experiments.grids.choosing import (
+from experiments.grids.choosing_settings import (
     DOUBLINGS,
     HANDICAPS,
     KEEPS,
@@ -52,7 +53,7 @@ from experiments.grids.curve_sets import (
     origins,
     recorded_sets,
 )
-from experiments.grids.selection import ALTO, Selection
+from experiments.grids.rounds_of_selection import ALTO, Selection
 
 __all__ = ["CANDIDATES", "Family", "exhibit", "splits"]
 

@@ -22,8 +22,8 @@ from alto_policy.exits import ExitRules
 from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of
 from experiments.exhibits.exhibit import Exhibit, Table, Verdict
 from experiments.grids.curve_sets import CurveSet, by_seed, origins, shown_sets
+from experiments.grids.rounds_of_selection import ALTO, Outcome, Selection, outcome
 from experiments.grids.same_task import told_count
-from experiments.grids.selection import ALTO, Outcome, Selection, outcome
 
 __all__ = ["exhibit", "thinned", "variants"]
 

@@ -8,13 +8,13 @@ patience, our `asha`, `hyperband` and `median`, random jobs trained to their end
 all over the same full grids, with jobs in lock-step and one after another, in three orders. A
 tuner's grace and reduction factor are chosen on other tasks than the one it is judged on: of the
 settings that spend no more than `alto` the one of least regret, or else the thriftiest. The share
-that `alto+` keeps and its handicap are chosen in the same way (`grids/choosing.py`); *as shipped*
-means that they are chosen on all tasks. *Regret*: how much the winner's best validation loss is
-above that of the full grid. *Kept*: jobs of the true best quarter that were trained to their own
-best loss. *False kills*: jobs that were stopped and would have beaten the winner. Full grids of
-other kinds (larger batches, other amounts of data, slices of the backbone) are judged apart, at
-settings chosen on tasks of other data. The preferences are not judged, since their losses end near
-zero. `tuners/compare.py` (`make tuners`) makes the table, and the figure is made from it.
+that `alto+` keeps and its handicap are chosen in the same way (`grids/choosing_settings.py`); *as
+shipped* means that they are chosen on all tasks. *Regret*: how much the winner's best validation
+loss is above that of the full grid. *Kept*: jobs of the true best quarter that were trained to
+their own best loss. *False kills*: jobs that were stopped and would have beaten the winner. Full
+grids of other kinds (larger batches, other amounts of data, slices of the backbone) are judged
+apart, at settings chosen on tasks of other data. The preferences are not judged, since their losses
+end near zero. `tuners/compare.py` (`make tuners`) makes the table, and the figure is made from it.
 """
 
 import json
@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from alto_policy.policies.alto_plus import AltoPlusSettings
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of
 from experiments.exhibits.exhibit import Cell, Exhibit, Table, Verdict
-from experiments.grids.choosing import all_recordings, of_other_data, plus_of
+from experiments.grids.choosing_settings import all_recordings, of_other_data, plus_of
 from experiments.grids.curve_sets import CurveSet, other_grids, recorded_sets
 from experiments.grids.judging import judge
 from experiments.grids.table_backend import Arrival, play_policy

@@ -18,7 +18,7 @@ from alto_policy.types import TaskId
 from alto_runs.files.executor_work import EvaluationWork, LaunchWork, TrainingWork
 from alto_runs.outcomes.history import follow
 from alto_sim.calibration.evaluations import firsts_of, fit_rounds
-from alto_sim.calibration.replays import fit_replays, recordings_of, seconds_of
+from alto_sim.calibration.replayed_passes import fit_replays, recordings_of, seconds_of
 from alto_sim.times.overheads import Leaving
 from alto_sim.times.step_time import StepTime
 from alto_sim.workloads.workload import Workload

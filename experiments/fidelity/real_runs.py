@@ -15,8 +15,8 @@ from alto_runs.files.executor_work import TrainingWork, Work, read_work
 from alto_runs.files.logfile import read_run_log
 from alto_runs.outcomes.history import Outcome, RunHistory, follow
 from alto_runs.versions import TRAINING_CODE
-from alto_sim.calibration.replays import launched_sizes
-from alto_sim.replayed import computed_of
+from alto_sim.calibration.replayed_passes import launched_sizes
+from alto_sim.computed_passes import computed_of
 from alto_sim.times.step_time import Computed
 
 __all__ = ["CALIBRATION", "JUDGED", "Recording", "judged_and_known", "read_recording", "told_code"]

@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from alto_sim.calibration.fitted import Fitted
-from alto_sim.calibration.runs import learnt
+from alto_sim.calibration.from_runs import learnt
 from alto_sim.times.overheads import Overheads
 from alto_sim.times.step_time import StepTime
 from experiments.fidelity.carried import Size, carried, size_of, sized

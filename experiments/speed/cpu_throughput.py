@@ -25,7 +25,7 @@ from alto_exec.jobs.residence import Progress, Resident
 from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
 from alto_exec.passes.training import train_pass
 from alto_policy.types import Hyperparameters, Job, JobId
-from alto_runs.records import Completion, read_records
+from alto_runs.data_records import Completion, read_records
 from alto_runs.sample_order import batch_indices
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo" / "data" / "train.jsonl"

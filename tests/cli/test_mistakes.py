@@ -311,7 +311,7 @@ def test_a_report_where_no_folder_can_be(tmp_path: Path, capsys: Capture) -> Non
     run = save(fates(), tmp_path / "run").path
     (tmp_path / "file").write_text("mine")
     told = mistake(capsys, "report", run, "--out", tmp_path / "file")
-    assert told == f"{tmp_path / 'file'}: File exists"
+    assert told == f"{tmp_path / 'file'}: is a file, expected a folder for the report"
     assert (tmp_path / "file").read_text() == "mine"
 
 

@@ -13,7 +13,7 @@ from alto_exec.backbones.transformers_model import Backbone
 from alto_exec.data.samples import encode
 from alto_exec.models.load import load_backbone, load_tokenizer, resolve_model
 from alto_policy.types import Job, Schedule
-from alto_runs.records import Completion, read_records
+from alto_runs.data_records import Completion, read_records
 from tests.exec.comparing import Trajectory, assert_close, assert_same_training
 from tests.exec.packed_loop import PackedRun, a_job, ragged_samples, tiny_model
 from tests.exec.plain_loop import train_plainly

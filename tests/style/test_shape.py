@@ -20,7 +20,6 @@ SHARED_NAMES = {
     "attention.py": "the operation, and its way into a model",
     "rigid.py": "jobs of a cluster's trace: as a workload, and on their GPUs",
     "backend.py": "simulated and real",
-    "records.py": "of the ledger, and of data files",
     "samples.py": "tokens, and a figure of the report",
     "verbs.py": "of the command line, in the package that carries them out",
 }

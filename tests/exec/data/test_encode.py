@@ -5,8 +5,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from alto_exec.data.samples import Sample, encode
+from alto_runs.data_records import Chat, Completion, Message, Single, Text
 from alto_runs.errors import UserError
-from alto_runs.records import Chat, Completion, Message, Single, Text
 from tests.exec.tiny_models import CHATML, CHATML_MARKED, byte_tokenizer, decode, tiny_tokenizer
 
 SYSTEM = "<|im_start|>system\nBe brief.<|im_end|>\n"

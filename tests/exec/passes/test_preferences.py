@@ -18,7 +18,7 @@ from alto_exec.passes.evaluation import FROZEN, Adapter, validation_losses
 from alto_exec.passes.objective import PairsOfJob, Preferences, References, TokenMeans
 from alto_exec.passes.weighing import FixedWeights
 from alto_policy.types import Job
-from alto_runs.records import Completion, Preference
+from alto_runs.data_records import Completion, Preference
 from alto_runs.sample_order import batch_indices
 from tests.exec.comparing import Trajectory, assert_close, assert_same_training
 from tests.exec.packed_loop import PackedRun, a_job, ragged_samples, tiny_model

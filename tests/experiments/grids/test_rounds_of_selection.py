@@ -9,7 +9,7 @@ from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.alto_plus import AltoPlusSettings
 from experiments.grids.curve_sets import CurveSet, generated_sets
 from experiments.grids.judging import judge
-from experiments.grids.selection import ALTO, Selection, outcome, reached
+from experiments.grids.rounds_of_selection import ALTO, Selection, outcome, reached
 from experiments.grids.table_backend import play_policy
 from tests.experiments.tables import grid
 

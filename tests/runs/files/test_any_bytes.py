@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alto_policy.runlog import dump_entry, dump_header
+from alto_runs.data_records import read_records
 from alto_runs.errors import UserError
 from alto_runs.files.lines import compressed
-from alto_runs.records import read_records
 from alto_runs.result import Result
 from alto_runs.study import load_study, resolved_yaml
 from tests.runs.cases import fates

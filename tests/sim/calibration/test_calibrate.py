@@ -20,9 +20,9 @@ from alto_sim.calibration.between import (
     stops_of_paused,
 )
 from alto_sim.calibration.fitted import Fitted
-from alto_sim.calibration.replays import recordings_of
-from alto_sim.calibration.reports import fit
-from alto_sim.calibration.told import fit_work
+from alto_sim.calibration.from_reports import fit
+from alto_sim.calibration.from_work import fit_work
+from alto_sim.calibration.replayed_passes import recordings_of
 from alto_sim.curves.losses import Losses
 from alto_sim.times.overheads import NO_OVERHEADS, Leaving
 from alto_sim.times.step_time import DEFAULT_STEP_TIME, RowTimes, StepTime, forward_passes

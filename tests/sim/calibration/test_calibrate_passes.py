@@ -6,7 +6,7 @@ import pytest
 
 from alto_policy.types import TaskId, TokenCounts
 from alto_runs.files.executor_work import EvaluationWork, Work
-from alto_sim.calibration.told import fit_work, trained_beside
+from alto_sim.calibration.from_work import fit_work, trained_beside
 from alto_sim.times.step_time import Computed, walked_rows
 from tests.sim.calibration.test_calibrate import BENT, JOBS, STEADY, TASK
 

@@ -4,7 +4,7 @@ import pytest
 
 from alto_policy.policies.alto_plus import AltoPlusSettings
 from experiments.exhibits.fig12_cluster import expected_exits
-from experiments.grids.choosing import (
+from experiments.grids.choosing_settings import (
     agreement,
     all_recordings,
     of_other_data,

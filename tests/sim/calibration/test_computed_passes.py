@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from alto_runs.files.executor_work import TrainingWork
-from alto_sim.replayed import computed_of
+from alto_sim.computed_passes import computed_of
 from experiments.fidelity.real_runs import Recording, read_recording
 
 TRACES = Path("traces")

@@ -8,7 +8,7 @@ from alto_policy.events import TaskArrived
 from alto_policy.types import Job, Task, TokenCounts
 from alto_sim.cluster.backend import SimBackend
 from alto_sim.times.overheads import NO_OVERHEADS
-from alto_sim.times.recordings import Recordings
+from alto_sim.times.recorded_passes import Recordings
 from alto_sim.times.step_time import RowTimes, StepTime
 from alto_sim.workloads.workload import Workload
 from tests.sim.cases import MEMORY, NOW, Flat, gpus, job, news, task

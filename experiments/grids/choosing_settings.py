@@ -9,8 +9,8 @@ import numpy as np
 
 from experiments.grids.curve_sets import RECORDED, CurveSet, recorded_sets
 from experiments.grids.judging import spearman
+from experiments.grids.rounds_of_selection import ALTO, Outcome, Selection, lacks, outcome
 from experiments.grids.same_task import is_same_task
-from experiments.grids.selection import ALTO, Outcome, Selection, lacks, outcome
 
 __all__ = [
     "DOUBLINGS",

@@ -11,7 +11,7 @@ from alto_sim.calibration.between import Beside
 from alto_sim.calibration.evaluations import Rounds, fit_rounds
 from alto_sim.calibration.fitted import Fitted
 from alto_sim.calibration.least_squares import weighed
-from alto_sim.calibration.replays import (
+from alto_sim.calibration.replayed_passes import (
     fit_replays,
     launched_sizes,
     recordings_of,

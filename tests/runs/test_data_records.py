@@ -9,8 +9,7 @@ import pytest
 from pyarrow import lib as pyarrow
 from pyarrow import parquet
 
-from alto_runs.errors import UserError
-from alto_runs.records import (
+from alto_runs.data_records import (
     Chat,
     Completion,
     Message,
@@ -19,6 +18,7 @@ from alto_runs.records import (
     Text,
     read_records,
 )
+from alto_runs.errors import UserError
 
 USER, ANSWER = Message("user", "Why?"), Message("assistant", "Because.")
 TURNS = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Because."}]

@@ -11,8 +11,8 @@ from alto_runs.outcomes.history import RunHistory, follow
 from alto_runs.versions import TRAINING_CODE
 from alto_sim.calibration.between import Told, seconds_to_leave, seconds_to_start, stops_of_paused
 from alto_sim.calibration.fitted import Fitted
-from alto_sim.calibration.reports import fit
-from alto_sim.calibration.told import fit_work, trained_beside
+from alto_sim.calibration.from_reports import fit
+from alto_sim.calibration.from_work import fit_work, trained_beside
 from alto_sim.times.step_time import Computed
 
 __all__ = ["learnt"]
