@@ -4,6 +4,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from alto_sim.importers import is_cluster_trace
 from alto_sim.machines.carried import measured
 from alto_sim.machines.hardware import GPUS_PER_NODE, gpus_of
 from alto_sim.machines.nodes import Nodes
-from alto_sim.simulate import simulate
+from alto_sim.simulate import clear_unended, simulate
 from alto_sim.workloads.generator import PAPER_MIX
 from alto_sim.workloads.loading import Loaded, load_workload
 from alto_sim.workloads.placed import Facts
@@ -74,6 +75,10 @@ class Simulation:
         if not (self._load().is_drawn or self._conditions().is_drawn):
             raise UserError("--seeds: nothing is drawn in this workload, every seed gives the same")
         folders = [seed_folder(out, seed) for seed in range(count)]
+        for folder in filter(Path.is_dir, folders):
+            clear_unended(folder)
+            with suppress(OSError):  # where anything else is there
+                folder.rmdir()
         RunDirectory.create(out)
         workers = min(count, os.cpu_count() or 1)
         with ProcessPoolExecutor(

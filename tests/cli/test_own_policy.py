@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from alto_policy.decisions import StartExecutor
+from alto_policy.policies.fifo import FifoSettings
 from alto_policy.policies.own import OwnSettings
+from alto_policy.runlog import Header, dump_header
 from alto_runs.fields import FieldError
 from alto_runs.result import Result
 from alto_runs.study_fields.policy_settings import parse_settings
+from alto_sim.simulate import clear_unended
 from tests.cli.typed import mistake, study_file, typed
 from tests.tune.same import assert_same_outcome
 
@@ -200,6 +203,41 @@ def test_a_mistake_in_it_is_told_in_one_line(
 ) -> None:
     options = ("--policy", mine(tmp_path, text), "--gpus", "4", "--out", tmp_path / "run")
     assert told in mistake(capsys, "simulate", trace(tmp_path), *options)
+
+
+@pytest.mark.parametrize("seeds", [(), ("--seeds", "2")], ids=["one", "seeds"])
+def test_what_a_broken_one_has_left_does_not_stand_in_the_way_of_the_next_attempt(
+    seeds: tuple[str, ...], tmp_path: Path, capsys: Capture
+) -> None:
+    """But it does in that of any other run, and so does all else."""
+    tasks, run = tmp_path / "tasks.jsonl", tmp_path / "run"
+    typed(capsys, "workload", "--tasks", "2", "--gap", "60", "--out", tasks)
+    broken = mine(tmp_path, FIFO.replace("pass", "def key(self, task):\n        return task.x"))
+    options = ("--gpus", "8", *seeds, "--out", run)
+    assert "'x'" in mistake(capsys, "simulate", tasks, "--policy", broken, *options)
+    assert list(run.rglob("run.jsonl"))
+    study = study_file(tmp_path / "study")
+    assert "not empty" in mistake(capsys, "tune", study, "--out", run)
+    assert typed(capsys, "simulate", tasks, "--policy", "fifo", *options).status == 0
+    assert "not empty" in mistake(capsys, "simulate", tasks, "--policy", "fifo", *options)
+
+
+def test_only_an_unended_simulation_is_begun_anew(tmp_path: Path) -> None:
+    def left(name: str, line: str, *others: str) -> Path:
+        (tmp_path / name).mkdir()
+        for other in others:
+            (tmp_path / name / other).touch()
+        path = tmp_path / name / "run.jsonl"
+        path.write_text(line)
+        clear_unended(path.parent)
+        return path
+
+    header = dump_header(Header(policy=FifoSettings(), gpus=(), made_by=(("clock", "simulated"),)))
+    assert not left("simulated", f"{header}\n").exists()
+    assert left("with more", f"{header}\n", "mine.txt").exists()
+    assert left("real", f"{dump_header(Header(policy=FifoSettings(), gpus=()))}\n").exists()
+    assert left("torn", header[:-9]).exists()
+    assert left("no log", "mine").exists()
 
 
 def test_a_file_or_class_that_is_not_there(tmp_path: Path, capsys: Capture) -> None:
