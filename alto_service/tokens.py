@@ -40,7 +40,9 @@ class Tokens:
                 raise UserError(f"{path}: line {number}: expected the name of a tenant and a token")
             if not _TOKEN.fullmatch(words[1]):
                 raise UserError(f"{path}: line {number}: {_EXPECTED} as the token")
-            known[_digest(words[1])] = Caller(None if words[0] == _ALL else words[0])
+            caller = Caller(None if words[0] == _ALL else words[0])
+            if known.setdefault(_digest(words[1]), caller) != caller:
+                raise UserError(f"{path}: line {number}: another tenant has this token already")
         if not known:
             raise UserError(f"{path}: expected a line with a tenant and a token")
         self._known: Sequence[tuple[bytes, Caller]] = tuple(known.items())

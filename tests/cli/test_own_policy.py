@@ -213,7 +213,7 @@ def test_what_a_broken_one_has_left_does_not_stand_in_the_way_of_the_next_attemp
     tasks, run = tmp_path / "tasks.jsonl", tmp_path / "run"
     typed(capsys, "workload", "--tasks", "2", "--gap", "60", "--out", tasks)
     broken = mine(tmp_path, FIFO.replace("pass", "def key(self, task):\n        return task.x"))
-    options = ("--gpus", "8", *seeds, "--out", run)
+    options: tuple[str | Path, ...] = ("--gpus", "8", *seeds, "--out", run)
     assert "'x'" in mistake(capsys, "simulate", tasks, "--policy", broken, *options)
     assert list(run.rglob("run.jsonl"))
     study = study_file(tmp_path / "study")

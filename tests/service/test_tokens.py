@@ -52,6 +52,15 @@ def test_what_is_no_token_file(lines: str, what: str, tmp_path: Path) -> None:
         Tokens(path)
 
 
+def test_a_token_is_of_one_tenant_who_may_have_several(tmp_path: Path) -> None:
+    """Who has a token of two would be whoever stands last."""
+    one, other = "0123456789abcdef", "fedcba9876543210"
+    path = token_file(tmp_path / "tokens", f"ann {one}\nann {other}\nann {one}\n")
+    assert Tokens(path).caller(other) == Tokens(path).caller(one) == Caller("ann")
+    with pytest.raises(UserError, match="line 2: another tenant has this token already"):
+        Tokens(token_file(tmp_path / "shared", f"ann {one}\nbob {one}\n"))
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644])
 def test_others_may_not_read_a_secret(mode: int, tmp_path: Path) -> None:
     path = token_file(tmp_path / "token", TOKEN)
