@@ -26,7 +26,8 @@ from alto_sim.importers import is_cluster_trace
 from alto_sim.machines.carried import measured
 from alto_sim.machines.hardware import GPUS_PER_NODE, gpus_of
 from alto_sim.machines.nodes import Nodes
-from alto_sim.simulate import clear_unended, simulate
+from alto_sim.simulate import simulate
+from alto_sim.unended import clear_unended
 from alto_sim.workloads.generator import PAPER_MIX
 from alto_sim.workloads.loading import Loaded, load_workload
 from alto_sim.workloads.placed import Facts

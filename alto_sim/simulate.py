@@ -1,7 +1,6 @@
 """Runs a workload under a policy on the simulated clock."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from alto_policy.controller import Controller, run
@@ -9,20 +8,20 @@ from alto_policy.dispatch import Dispatch, Placement
 from alto_policy.estimates import DurationEstimate, declared_seconds
 from alto_policy.ledger.cluster import Cluster
 from alto_policy.policies import Settings, build
-from alto_policy.runlog import CorruptLogError, Entry, Header, load
+from alto_policy.runlog import Entry, Header
 from alto_policy.types import Gpu
 from alto_runs.files.directory import LogWriter, RunDirectory
 from alto_runs.outcomes.history import Follower
 from alto_runs.result import Result, write_result
 from alto_sim.cluster.backend import SimBackend
+from alto_sim.unended import SIMULATED, clear_unended
 from alto_sim.workloads.workload import Workload
 
-__all__ = ["clear_unended", "play", "simulate"]
+__all__ = ["play", "simulate"]
 
 # Entries that are written and followed together: what the processor keeps at hand is the code of
 # the simulation, then that of the log. A simulation that is interrupted is begun anew.
 _BATCH = 500
-_SIMULATED = "clock", "simulated"
 
 
 def simulate(
@@ -41,7 +40,7 @@ def simulate(
     """
     clear_unended(out)
     directory = RunDirectory.create(out)
-    facts = (_SIMULATED, *made_by)
+    facts = (SIMULATED, *made_by)
     cluster = Cluster(gpus)
     follower = Follower(cluster)
     entries: list[Entry] = []
@@ -68,18 +67,6 @@ def simulate(
         finally:
             keep()
     return write_result(directory, follower.history())
-
-
-def clear_unended(out: Path) -> None:
-    """What a simulation left that came to no end, for whoever asks why, stands in no one's way."""
-    directory = RunDirectory(out)
-    path = directory.log_path
-    if not path.is_file() or any(each != path for each in out.iterdir()):
-        return
-    with path.open(encoding="utf-8", errors="replace") as file, suppress(CorruptLogError):
-        header = load([file.readline()]).header
-        if header is not None and _SIMULATED in header.made_by:
-            path.unlink()
 
 
 def play(

@@ -13,7 +13,7 @@ from alto_policy.runlog import Header, dump_header
 from alto_runs.fields import FieldError
 from alto_runs.result import Result
 from alto_runs.study_fields.policy_settings import parse_settings
-from alto_sim.simulate import clear_unended
+from alto_sim.unended import clear_unended
 from tests.cli.typed import mistake, study_file, typed
 from tests.tune.same import assert_same_outcome
 
