@@ -13,7 +13,8 @@ from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import Study
 from tests.cluster.test_ranks import wide
-from tests.cluster.trouble import begin, free_gpus, wait_for_stop
+from tests.cluster.trouble import begin, free_gpus
+from tests.forked import wait_for_stop
 from tests.tune.cut import begun_and_hardly_kept
 from tests.tune.same import assert_same_outcome
 

@@ -13,14 +13,8 @@ from alto_runs.errors import UserError
 from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import Study
-from tests.cluster.trouble import (
-    PATIENCE_SECONDS,
-    begin,
-    free_gpus,
-    go_on,
-    kill_a_rank,
-    wait_for_stop,
-)
+from tests.cluster.trouble import PATIENCE_SECONDS, begin, free_gpus, kill_a_rank
+from tests.forked import go_on, wait_for_stop
 from tests.tune.same import assert_same_outcome
 
 SILENT = Console(quiet=True)

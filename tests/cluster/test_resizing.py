@@ -19,14 +19,8 @@ from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import ExecutorSpec, Study, parse_study
 from alto_service.database import State
-from tests.cluster.trouble import (
-    HASTY,
-    begin,
-    ended,
-    free_gpus,
-    undisturbed,
-    wait_for_stop,
-)
+from tests.cluster.trouble import HASTY, begin, ended, free_gpus, undisturbed
+from tests.forked import wait_for_stop
 from tests.service.cases import (
     SETTINGS,
     STUDY,

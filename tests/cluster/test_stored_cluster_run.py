@@ -10,15 +10,8 @@ from alto_runs.replaying import replay_run
 from alto_runs.result import Result
 from alto_runs.study import Study
 from tests.cluster.nodes import add_node
-from tests.cluster.trouble import (
-    HASTY,
-    PATIENCE_SECONDS,
-    begin,
-    free_gpus,
-    go_on,
-    kill_a_node,
-    wait_for_stop,
-)
+from tests.cluster.trouble import HASTY, PATIENCE_SECONDS, begin, free_gpus, kill_a_node
+from tests.forked import go_on, wait_for_stop
 from tests.tune.same import assert_same_outcome
 
 

@@ -38,12 +38,10 @@ __all__ = [
     "begin",
     "ended",
     "free_gpus",
-    "go_on",
     "kill_a_node",
     "kill_a_rank",
     "study_of",
     "undisturbed",
-    "wait_for_stop",
 ]
 
 STUDY = """\
@@ -94,7 +92,7 @@ def begin(
     policy: Path | None = None,
 ) -> BaseProcess:
     """A head in a process of its own, which loads the policy. It stops at these moments of its log:
-    nothing more is decided until `go_on`, however late whoever waits for that is."""
+    nothing more is decided until it is told to go on, however late whoever waits for that is."""
     process = forked(_train, study, out, address, stops, artifacts, patience or Patience(), policy)
     process.start()
     return process
@@ -135,14 +133,6 @@ def ended(
     return Trouble(victim, line, recovery if has_lost else None, len(starts))
 
 
-def wait_for_stop(head: BaseProcess) -> None:
-    """At the next of its moments."""
-    assert head.pid is not None
-    process = psutil.Process(head.pid)
-    _wait(lambda: process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE))
-    assert process.status() == psutil.STATUS_STOPPED, "the head has ended before"
-
-
 def kill_a_rank(cluster: Any, rank: int) -> None:
     """Of the only executor there is."""
     for node in cluster.worker_nodes:
@@ -164,12 +154,6 @@ def free_gpus(cluster: Any) -> tuple[float, float]:
 
 def undisturbed(study: Study, out: Path) -> Result:
     return tune(study, out, console=Console(quiet=True))
-
-
-def go_on(head: BaseProcess) -> None:
-    """One that has stopped."""
-    assert head.pid is not None
-    os.kill(head.pid, signal.SIGCONT)
 
 
 def _train(
