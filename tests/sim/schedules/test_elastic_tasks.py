@@ -138,7 +138,7 @@ class Whims(Dispatch):
         return (resize, *yield_gpus(task.id, cluster))
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**32), latencies=LATENCIES, faults=FAULTS)
 def test_so_it_is_whatever_a_policy_asks_for(
     seed: int, latencies: Latencies, faults: Faults

@@ -80,7 +80,7 @@ def simulated(
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 2**32), latencies=LATENCIES, faults=FAULTS)
 def test_nothing_is_over_committed_lost_doubled_or_where_it_does_not_fit(
     name: str, seed: int, latencies: Latencies, faults: Faults
