@@ -23,6 +23,7 @@ hypothesis.settings.load_profile("ci")
 
 # Whose files train once for many tests.
 _TOGETHER = {"parallel", "service", "tune"}
+_SHARING = {"test_fidelity", "test_neighbours"}  # files: what all their tests use takes seconds
 # A run is over when its longest chain is: that of the cluster begins before all others, then what
 # is in groups, then the folders with the longest tests.
 _FIRST = ("ray", "ray-of-their-own")
@@ -46,10 +47,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """A file of these in one process of xdist."""
     has_processes = config.pluginmanager.hasplugin("xdist")
     for item in items:
-        if (folder := item.path.parent.name) in _TOGETHER:
+        folder, file = item.path.parent.name, item.path.stem
+        if folder in _TOGETHER:
             item.add_marker(pytest.mark.timeout(900))
-            if has_processes:
-                item.add_marker(pytest.mark.xdist_group(f"{folder}-{item.path.stem}"))
+        if has_processes and (folder in _TOGETHER or file in _SHARING):
+            item.add_marker(pytest.mark.xdist_group(f"{folder}-{file}"))
     items.sort(key=_turn)
 
 

@@ -103,7 +103,7 @@ class Bench:
         if isinstance(self.backbone, Decoder):
             self.backbone.activations.recompute = case.recompute
         if self.backbone.device.type == "cuda":
-            gc.collect()  # what is garbage counts there, and a look for it takes a third of a second
+            gc.collect()  # garbage counts there; a look for it takes a third of a second
             torch.cuda.reset_peak_memory_stats(self.backbone.device)
         bank = self._bank()
         here = residents(jobs, bank)
