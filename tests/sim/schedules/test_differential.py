@@ -22,7 +22,6 @@ from tests.sim.schedules.kinds_simulator import KindOfGpu, schedule_on_kinds
 TRACES = sorted(Path("traces").rglob("*.csv.gz"))
 GPUS = {"philly": 400}  # where the widest job does not say
 _FIRST = 300  # jobs of a trace on several kinds: the simulator for these takes its time
-_ENOUGH = {"fifo": 20_000}  # jobs; all 82,000 of Philly are ended by the other one
 
 PRIORITIES: Mapping[str, Callable[[HeapJob], float]] = {
     "fifo": lambda job: 0.0,
@@ -54,11 +53,9 @@ def test_every_job_of_a_shipped_trace_starts_and_ends_to_the_second(path: Path) 
     trace, jobs = read_trace(path), jobs_of(path)
     num_gpus = GPUS.get(path.parent.name, max(job.width for job in jobs))
     for policy, priority in PRIORITIES.items():
-        count = _ENOUGH.get(policy, len(jobs))
-        expected = schedule(jobs[:count], num_gpus, priority)
-        assert len(expected) == len(jobs[:count])
-        first = replace(trace, jobs=trace.jobs[:count])
-        assert simulated(first, policy, gpus_of(num_gpus), {}) == expected
+        expected = schedule(jobs, num_gpus, priority)
+        assert len(expected) == len(jobs)
+        assert simulated(trace, policy, gpus_of(num_gpus), {}) == expected
         check_on_three_kinds(trace, jobs, policy)
 
 
