@@ -54,7 +54,7 @@ _ONE_CODE = {
     "cf2c7011ad9f": "427b32ac0034",
     "0907919b9808": "ac23d762e8b8",
     "6ff1eaa9dd2a": "f5b89d0ed9d6",  # 3907451
-    "30b83fa20470": "f5b89d0ed9d6",
+    "e014eafec3fe": "f5b89d0ed9d6",
 }
 
 # The file of that package, which was named by its path.
