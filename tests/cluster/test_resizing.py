@@ -166,7 +166,7 @@ def test_one_device_has_no_choice(swinging: Study, tmp_path: Path) -> None:
 
 
 def test_studies_of_the_service_share_what_there_is(nodes: Any, tmp_path: Path) -> None:
-    """Four GPUs: the first two may have all of them, and make room for the others."""
+    """Four GPUs: the first two have all of them when the others come."""
     root = write_data(tmp_path / "root")
     small = parse_study(STUDY.format(name="small"), "study", root)
     alone = undisturbed(up_to(small, None, SETTINGS.policy), tmp_path / "alone")
@@ -180,18 +180,24 @@ def test_studies_of_the_service_share_what_there_is(nodes: Any, tmp_path: Path) 
     )
     workers = Workers(front(tmp_path / "service", root), settings, nodes.address)
     client = client_of(workers.front)
-    names = ("small", "other", "small", "other")
-    for name in names:
-        assert client.post("/studies", json=submission(name)).status_code == 201
+
+    def submit() -> None:
+        for name in ("small", "other"):
+            assert client.post("/studies", json=submission(name)).status_code == 201
+
+    submit()
     workers.start()
     try:
-        for number in range(1, len(names) + 1):
+        for number in (1, 2):
+            workers.wait(lambda row: row.state is State.RUNNING or row.state.is_final, number)
+        submit()
+        for number in (1, 2, 3, 4):
             row = workers.wait(lambda row: row.state.is_final, number)
             assert (row.state, row.error) == (State.DONE, None)
             assert_same_board(workers.front.directory.study(number), alone.leaderboard)
     finally:
         workers.kill()
-    assert 2 in widths(Result(workers.front.directory.path))
+    assert widths(Result(workers.front.directory.path))[:2] == [2, 2]
     assert replay_run(workers.front.directory.path)[1] is None
 
 
