@@ -117,3 +117,17 @@ def test_the_index_of_the_log_leads_to_its_sections() -> None:
         found |= meant
     assert [title for title in titles[:-_NOT_YET_INDEXED] if title not in found] == []
     assert log[: log.index("\n## 2026-11-25")].count("\n") <= _LINES_OF_INDEX
+
+
+def test_tests_that_kill_mutations_are_there() -> None:
+    """Named by their files, or by folders before them; a star stands for the rest of a name."""
+    text = (ROOT / "tests" / "MUTATIONS.md").read_text()
+    killers = re.findall(r"`((?:[\w-]+/)*test_\w+\.py)(?:::(\w+\*?))?", text)
+    tests = {f"/{path}": path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    missing = []
+    for name, test in killers:
+        begun = f"def {test}(".removesuffix("*(") if test else ""
+        if not any(path.endswith(f"/{name}") and begun in code for path, code in tests.items()):
+            missing.append(f"{name}::{test}")
+    assert killers
+    assert missing == []
