@@ -139,10 +139,10 @@ class Planner:
         )
         if self._improver is not None:
             number = {kind: place for place, kind in enumerate(gangs.kinds)}
+            known = [number.get(self._chosen.get(item.id, "")) for item in items]
             given = [
-                kind if any(kind == each for each, _ in on.seconds) else None
-                for item, on in zip(items, times, strict=True)
-                for kind in (number.get(self._chosen.get(item.id, "")),)
+                kind if on.only(kind).seconds else None
+                for kind, on in zip(known, times, strict=True)
             ]
             order, chosen = self._improver.on_kinds(items, times, lanes, order, given)
             self._chosen = {

@@ -106,9 +106,8 @@ AS_IT_IS = Conditions()
 
 def read_conditions(path: Path) -> Conditions:
     """Raises UserError with the field at fault."""
-    from alto_runs.study_fields.document import (
-        read_document,  # with a parser that most runs do without
-    )
+    # With a parser that most runs do without.
+    from alto_runs.study_fields.document import read_document
 
     document = read_document(path)
     try:

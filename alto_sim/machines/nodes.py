@@ -56,9 +56,8 @@ class Nodes:
     """
 
     def __init__(self, path: Path, profile: Path | None = None) -> None:
-        from alto_runs.study_fields.document import (
-            read_document,  # with a parser that most runs do without
-        )
+        # With a parser that most runs do without.
+        from alto_runs.study_fields.document import read_document
 
         self.path = path
         self._rows_of = profile
