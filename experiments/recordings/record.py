@@ -169,13 +169,15 @@ def record_all(
     record: Callable[[Recording, str | None, float], Outcome],
     done: Callable[[Outcome], None],
 ) -> list[Outcome]:
-    """Each device takes the next search that fits into the time left, until none does."""
+    """Each device takes the next search that fits into the time left, until none does. Processors
+    are shared out, so that what a host does for one search does not hold up another."""
     end = time.monotonic() + 60 * minutes
     waiting = in_order(recordings, len(devices), 60 * minutes)
     outcomes: list[Outcome] = []
     lock = Lock()
 
-    def serve(device: str | None) -> None:
+    def serve(device: str | None, cores: Sequence[int]) -> None:
+        os.sched_setaffinity(0, cores)  # of this thread, and of what it begins
         while True:
             with lock:
                 left = end - time.monotonic()
@@ -191,7 +193,10 @@ def record_all(
                 outcomes.append(outcome)
                 done(outcome)
 
-    threads = [Thread(target=serve, args=(device,)) for device in devices]
+    every = sorted(os.sched_getaffinity(0))
+    each = max(len(every) // len(devices), 1)
+    shares = [every[at * each :][:each] or every for at in range(len(devices))]
+    threads = [Thread(target=serve, args=pair) for pair in zip(devices, shares, strict=True)]
     for thread in threads:
         thread.start()
     for thread in threads:

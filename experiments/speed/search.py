@@ -5,8 +5,9 @@
 
 The search runs as `alto tune` runs it. PEFT's time is extrapolated, and said to be: each rank at
 each batch size trains a few steps in the same process, and all jobs' steps are taken to last as
-long as those of the fastest kind, for launches decide and the host's speed moves. Its validation
-is left out. The winner is read back by PEFT, whose validation loss must be the leaderboard's.
+long as those of the fastest kind, for launches decide and the host's speed moves; beside it stands
+what it is by each kind's own steps. Its validation is left out. The winner is read back by PEFT,
+whose validation loss must be the leaderboard's.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -114,19 +116,38 @@ def peft_step_seconds(
     return median, median / (tokens / (steps + 2))
 
 
-def sequential_seconds(
+@dataclass(frozen=True, slots=True)
+class KindOfJob:
+    """All jobs of one rank and batch size, and a step of them by PEFT."""
+
+    rank: int
+    batch: int
+    steps: int  # of all its jobs
+    step_ms: float  # median
+    tokens_per_s: float
+
+
+def sampled_kinds(
     model: Any, dataset: Dataset, jobs: Sequence[Job], steps: int
-) -> tuple[float, list[dict[str, float]]]:
-    """What the jobs would take one after another, and what was measured for it."""
-    kinds = {(j.hyperparameters.rank, j.hyperparameters.batch_size): j for j in jobs}
-    step_seconds, rows = {}, []
-    for kind, job in sorted(kinds.items()):
-        step, token = peft_step_seconds(model, dataset, job.hyperparameters, steps)
-        step_seconds[kind] = step
-        rows.append(
-            {"rank": kind[0], "batch": kind[1], "step_ms": 1e3 * step, "tokens_per_s": 1 / token}
-        )
-    return min(step_seconds.values()) * sum(job.steps for job in jobs), rows
+) -> tuple[KindOfJob, ...]:
+    kinds: dict[tuple[int, int], list[Job]] = {}
+    for job in jobs:
+        chosen = job.hyperparameters
+        kinds.setdefault((chosen.rank, chosen.batch_size), []).append(job)
+    rows = []
+    for (rank, batch), alike in sorted(kinds.items()):
+        step, token = peft_step_seconds(model, dataset, alike[0].hyperparameters, steps)
+        rows.append(KindOfJob(rank, batch, sum(job.steps for job in alike), 1e3 * step, 1 / token))
+    return tuple(rows)
+
+
+def one_by_one_seconds(kinds: Sequence[KindOfJob]) -> float:
+    """At least: every step as long as one of the fastest kind."""
+    return 1e-3 * min(kind.step_ms for kind in kinds) * sum(kind.steps for kind in kinds)
+
+
+def own_steps_seconds(kinds: Sequence[KindOfJob]) -> float:
+    return 1e-3 * sum(kind.step_ms * kind.steps for kind in kinds)
 
 
 def peft_validation_loss(model: Any, dataset: Dataset, best: Best) -> float:
@@ -158,11 +179,13 @@ def compared_with_peft(
     assert told is not None
     if not math.isclose(found, told, rel_tol=LOSSES_AGREE):
         raise SystemExit(f"the winner's validation loss is {told} here, and {found} with PEFT")
-    seconds, rows = sequential_seconds(model, prepared.dataset, prepared.task.jobs, steps)
+    kinds = sampled_kinds(model, prepared.dataset, prepared.task.jobs, steps)
+    seconds = one_by_one_seconds(kinds)
     return {
         "winner_val_loss_by_peft": found,
         "peft_one_by_one_seconds_extrapolated": seconds,
-        "peft_sample": rows,
+        "by_each_kind_of_job": own_steps_seconds(kinds),
+        "peft_sample": [asdict(kind) for kind in kinds],
         "times_faster": seconds / makespan,
     }
 
