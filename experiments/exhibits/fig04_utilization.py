@@ -1,7 +1,8 @@
 """Figure 4: one adapter at a time leaves a GPU idle.
 
 The paper: one adapter of batch 1, 2, 4 and 8: 15, 18, 25 and 39 % of 140 GB in use; streaming
-multiprocessors active 7.7, 16.9, 17.4 and 11.7 % of the time, occupied 2.8, 6.9, 7.8 and 5.8 %.
+multiprocessors active 7.7, 16.9, 17.4 and 11.7 % of the time, occupied 2.8, 6.9, 7.8 and 5.8 % (in
+the order in which they are printed).
 
 Here: memory and arithmetic of PEFT with one adapter of an 8B at 512 tokens, as measured on an H100
 at batch 1, 4 and 8, and of ALTO with 16 jobs of batch 1. Arithmetic is the share of the rate that
@@ -21,8 +22,9 @@ __all__ = ["exhibit", "share_of_peak"]
 
 _MODEL, _LENGTH, _CAPACITY = "Llama-3.1-8B", 512, 80e9
 _SYSTEMS = {"peft": "PEFT", "alto-triton": "ALTO"}
-_OF_PAPER = "paper, of 140 GB"
-_PAPER = {1: 0.15, 2: 0.18, 4: 0.25, 8: 0.39}  # of its 140 GB, one adapter, by batch size
+_OF_PAPER = "paper, a card of 140 GB"
+_PAPER_CAPACITY = 140e9
+_PAPER = {1: 0.15, 2: 0.18, 4: 0.25, 8: 0.39}  # of it, one adapter, by batch size
 
 
 def share_of_peak(row: StepRow, flops_per_second: float) -> float:
@@ -77,19 +79,25 @@ def exhibit() -> Exhibit:
 def _draw(table: tuple[tuple[str, int, float | None, float, float], ...]) -> Figure:
     figure, panels = panels_of(2.8, 2)
     names = [line[0] for line in table]
-    heights = ([line[2] or 0.0 for line in table], [line[3] for line in table])
-    titles = ("memory in use, % of the card's", "arithmetic, % of the rate of cuBLAS")
+    gigabytes = [(line[2] or 0.0) * _CAPACITY / 1e9 for line in table]
+    heights = (gigabytes, [100 * line[3] for line in table])
+    titles = ("memory in use, GB of 80", "arithmetic, % of the rate of cuBLAS")
     for axes, values, title in zip(panels, heights, titles, strict=True):
         colours = [PALETTE[0] if name.startswith("ALTO") else MUTED for name in names]
         drawn = axes.barh(names, values, color=colours)
-        axes.bar_label(drawn, fmt="{:.0%}", fontsize=8, color=INK, padding=2)
+        form = "{:.0f} GB" if axes is panels[0] else "{:.0f}%"
+        axes.bar_label(drawn, fmt=form, fontsize=8, color=INK, padding=6)
         axes.set_title(title, fontsize=9, color=INK)
-        axes.set_xlim(0, 1)
-        axes.set_xticks((0, 0.25, 0.5, 0.75), ("0", "25", "50", "75"))
+        axes.set_xlim(0, 100)
         axes.grid(axis="x", color=GRID)
-    known = {line[0]: _PAPER[line[1]] for line in table if line[0].startswith("PEFT")}
+    known = {
+        line[0]: _PAPER[line[1]] * _PAPER_CAPACITY / 1e9
+        for line in table
+        if line[0].startswith("PEFT")
+    }
     panels[0].plot(list(known.values()), list(known), "D", mfc="white", mec=INK, label=_OF_PAPER)
-    panels[0].legend(fontsize=8, frameon=False, loc="lower right")
+    panels[0].axvline(_CAPACITY / 1e9, color=INK, lw=0.8, ls=":")
+    panels[0].legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(0.8, 0.0))
     panels[0].set_ylabel("jobs x batch size")
     panels[1].set_yticks([])
     return figure

@@ -3,7 +3,8 @@
 The paper: rank by best validation loss before the end of the warm-up (5 %) against the final rank,
 on GSM8K, Tulu-3 and OpenThoughts3. The final best is always in the first quarter.
 
-Here: the same of full grids of 60 jobs each.
+Here: the same of full grids of 60 jobs each. A panel has the jobs of all seeds of its task, and a
+star for the best of each seed.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,9 @@
 """Figure 15: samples that early exit saves.
 
-The paper: 72 to 83 % of the samples are saved on seven pairs of model and data, 66 % (SFT) or 48 %
-(DPO) of all by underperformance; the best validation loss is 1.00 of that without exits.
+The paper: on GSM8K, Tulu-3 and OpenThoughts3 75, 76 and 72 % of the samples are saved (Llama-8B),
+83, 74 and 72 % (Qwen-7B), and 80 % in preference tuning (Qwen-32B, UltraFeedback); 66 % (SFT) or
+48 % (DPO) of all by underperformance. The best validation loss is about that without exits; 1.002
+of it is the one ratio that is printed.
 
 Here: the policy `alto` at the paper's thresholds (5 %, 25 %) over full grids of 60 jobs. Each saved
 sample is put down to the rule that stopped its job. Wanted are 75 % on every recorded task, with a

@@ -213,7 +213,7 @@ def _draw_captured(axes: Axes, rows: Sequence[Row]) -> None:
             at, captured = _SHARES.index(row.share), row.captured
             face = colour if captured == 1 else "white"
             axes.scatter(at, place, s=60, facecolor=face, edgecolor=colour)
-            if 0 < captured < 1:
+            if captured < 1:
                 axes.text(at, place + 0.3, f"{captured:.0%}", ha="center", va="top", fontsize=7)
     axes.set_yticks(range(len(names)), [])
     axes.set_ylim(len(names) - 0.3, -0.5)

@@ -30,7 +30,7 @@ from alto_runs.costs.durations import ExpectedExits, TaskDurations
 from alto_runs.costs.kinds import KindDurations
 from alto_runs.outcomes.history import Follower
 from alto_runs.outcomes.metrics import measure
-from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of
+from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, panels_of
 from alto_sim.cluster.backend import SimBackend
 from alto_sim.machines.nodes import Nodes
 from alto_sim.workloads.from_logs import synthetic
@@ -198,7 +198,7 @@ def _draw(runs: Mapping[Bar, Sequence[Fared]]) -> Figure:
                 [mean - least for mean, least, _ in spreads],
                 [most - mean for mean, _, most in spreads],
             ),
-            color=[PALETTE[1] if bar.policy == "alto" else PALETTE[0] for bar in runs],
+            color=[PALETTE[0] if bar.policy == "alto" else MUTED for bar in runs],
             ecolor=INK,
             capsize=2,
         )

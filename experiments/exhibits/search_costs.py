@@ -1,4 +1,4 @@
-"""What a search of one task costs on one H100, for each system: simulated from measured passes.
+"""What a search of one task costs on H100s, for each system: simulated from measured passes.
 
 LoRAFusion's is computed, and in its favour: passes as long as they took on one H200 at rank 16
 (SPEED.md), no evaluations, nothing for the kernels that do not run at other ranks.
@@ -15,13 +15,18 @@ import numpy as np
 from alto_policy.controller import Controller, run
 from alto_policy.events import LossReported, TaskArrived
 from alto_policy.ledger.cluster import Cluster
+from alto_policy.memory import MemoryModel
 from alto_policy.policies import SETTINGS, build
 from alto_policy.runlog import Entry
 from alto_policy.types import Job, Task
+from alto_runs.costs.durations import PassTimes
+from alto_runs.costs.machine_costs import ExecutorChoices, Machine
 from alto_runs.costs.step_profile import StepProfile
+from alto_runs.costs.storage import Storage
 from alto_runs.profile import read_profile, shipped_profile
 from alto_sim.cluster.backend import SimBackend
 from alto_sim.machines.hardware import gpus_of
+from alto_sim.machines.latencies import Latencies
 from alto_sim.workloads.workload import DEFAULT_LATENCIES, Workload
 from experiments.grids.curve_sets import CurveSet, TableCurves
 from experiments.grids.table_backend import Arrival
@@ -33,10 +38,13 @@ __all__ = [
     "LORAFUSION",
     "PEFT",
     "SYSTEMS",
+    "UNBATCHED",
+    "WIDE",
     "SearchCost",
     "alone_seconds",
     "profile_of",
     "search_cost",
+    "wide_cost",
 ]
 
 BACKBONES = ("SmolLM2-135M", "Llama-3.2-1B", "Llama-3.1-8B")
@@ -45,6 +53,8 @@ ASHA = "PEFT, Ray Tune's ASHA"
 TUNERS = {ASHA: "Ray Tune ASHA", "PEFT, Optuna's median": "Optuna median"}  # and their rules
 LORAFUSION = "LoRAFusion, computed"
 SYSTEMS = (PEFT, *TUNERS, LORAFUSION, "fifo", "median", "hyperband", "asha", "alto", "alto+")
+WIDE = {"Qwen2.5-32B": 2, "Llama-3.1-70B": 4}  # and on how many GPUs the paper trains them
+UNBATCHED = "unbatched, our kernels"  # one job at a time, its batch split over the GPUs
 # Of a pass of four jobs of 512 tokens with its share of AdamW: of eight such passes in a row, at 8B
 # of four. They wait for the host, so fewer tokens take no less.
 _FUSED_SECONDS = {
@@ -84,17 +94,42 @@ def search_cost(curves: CurveSet, backbone: str, system: str) -> SearchCost:
     if system in TUNERS:
         return _under_rule(curves, task, TUNERS[system])
     profile = profile_of()
+    latencies = replace(DEFAULT_LATENCIES, load=_LOAD_SECONDS[backbone])
+    return _searched(curves, task, profile, profile.memory_model(task), system, latencies)
+
+
+@cache
+def wide_cost(curves: CurveSet, backbone: str, system: str) -> SearchCost:
+    """The same of a backbone over several GPUs, as in figure 12; AdamW's moments in 8 bits."""
+    is_batched = system != UNBATCHED
+    choices = ExecutorChoices(
+        storage=Storage(optimizer_states="int8"), max_jobs=None if is_batched else 1
+    )
+    machine = Machine(profile_of(), choices, adapter_parallel=is_batched)
+    task = replace(curves.task, backbone=backbone, num_gpus=WIDE[backbone])
+    policy = system if is_batched else "fifo"
+    return _searched(curves, task, machine, machine.memory_model(task), policy, DEFAULT_LATENCIES)
+
+
+def _searched(
+    curves: CurveSet,
+    task: Task,
+    times: PassTimes,
+    memory: MemoryModel,
+    policy: str,
+    latencies: Latencies,
+) -> SearchCost:
     workload = Workload(
         arrivals=(TaskArrived(0.0, task),),
         curves=TableCurves(curves),
-        step_time=profile,
-        latencies=replace(DEFAULT_LATENCIES, load=_LOAD_SECONDS[backbone]),
-        measured={task.id: profile.memory_model(task)},
+        step_time=times,
+        latencies=latencies,
+        measured={task.id: memory},
     )
     entries: list[Entry] = []
-    gpus = gpus_of(1)
-    policy = build(SETTINGS[system]())
-    run(Controller(policy, Cluster(gpus), entries.append), SimBackend(workload, gpus))
+    gpus = gpus_of(task.num_gpus)
+    controller = Controller(build(SETTINGS[policy]()), Cluster(gpus), entries.append)
+    run(controller, SimBackend(workload, gpus))
     reports = [e.event for e in entries if isinstance(e.event, LossReported)]
     best = min((r for r in reports if np.isfinite(r.val_loss)), key=lambda r: (r.val_loss, r.t))
     regret = best.val_loss / float(curves.best.min()) - 1

@@ -21,7 +21,7 @@ from alto_runs.profile import JOB_SIZES, StepRow, read_profiles, shipped_profile
 from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of, tell_values
 from experiments.exhibits.exhibit import Exhibit, Table, Verdict
 
-__all__ = ["STEPS", "Point", "exhibit", "points_of"]
+__all__ = ["STEPS", "Point", "exhibit", "measured_points", "points_of"]
 
 STEPS = "h100-peers.jsonl"  # of ours and of peers in one run
 _PEERS_BEFORE = Path(__file__).parents[1] / "data" / "step_peers_h100.jsonl"
@@ -71,9 +71,13 @@ def points_of(rows: Sequence[StepRow]) -> tuple[Point, ...]:
     return tuple(found)
 
 
-def exhibit() -> Exhibit:
+def measured_points() -> tuple[Point, ...]:
     rows = read_profiles((shipped_profile(STEPS), _PEERS_BEFORE))
-    points = points_of([row for row in rows if isinstance(row, StepRow)])
+    return points_of([row for row in rows if isinstance(row, StepRow)])
+
+
+def exhibit() -> Exhibit:
+    points = measured_points()
     models = list(dict.fromkeys(point.model for point in points))
     figure, panels = panels_of(3.4, len(models))
     for model, axes in zip(models, panels, strict=True):

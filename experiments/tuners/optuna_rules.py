@@ -64,10 +64,8 @@ def optuna_peers() -> Iterator[Peer]:
             min_resource=grace, max_resource=reports, reduction_factor=factor
         )
 
-    def percentile(grace: int, share: float) -> Callable[[int], Any]:
-        return lambda _: pruners.PercentilePruner(
-            share, n_startup_trials=5, n_warmup_steps=grace - 1
-        )
+    def after(pruner: Callable[..., Any], grace: int, *given: float) -> Callable[[int], Any]:
+        return lambda _: pruner(*given, n_startup_trials=5, n_warmup_steps=grace - 1)
 
     def patient(patience: int) -> Callable[[int], Any]:
         return lambda _: pruners.PatientPruner(None, patience)
@@ -77,7 +75,8 @@ def optuna_peers() -> Iterator[Peer]:
             setting = f"grace {grace}, factor {factor}"
             yield peer("successive halving", setting, halving(grace, factor))
             yield peer("Hyperband", setting, hyperband(grace, factor))
-        yield peer("median", f"grace {grace}", percentile(grace, 50.0))
-        yield peer("percentile", f"grace {grace}, best 25 %", percentile(grace, 25.0))
+        yield peer("median", f"grace {grace}", after(pruners.MedianPruner, grace))
+        quarter = after(pruners.PercentilePruner, grace, 25.0)
+        yield peer("percentile", f"grace {grace}, best 25 %", quarter)
     for patience in _PATIENCES:
         yield peer("patient", f"patience {patience}", patient(patience))

@@ -1,5 +1,6 @@
 """The notebooks run as they stand, and are committed without outputs."""
 
+import ast
 import json
 from pathlib import Path
 
@@ -37,6 +38,16 @@ def test_it_runs_from_top_to_bottom(
     told = capsys.readouterr().out
     for what in TELL[path.stem]:
         assert what in told
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_defines_nothing(path: Path) -> None:
+    """What is worth a name stands in a module, where it is tested."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = ("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+    nodes = (node for source in code for node in ast.walk(ast.parse(source)))
+    assert not [ast.unparse(node) for node in nodes if isinstance(node, definitions)]
 
 
 def test_there_are_notebooks() -> None:

@@ -20,8 +20,15 @@ from experiments.exhibits.fig14_quality import of_batch_size
 from experiments.exhibits.past_cobatching import enough
 from experiments.exhibits.past_curves import course, fitted
 from experiments.exhibits.past_sensitivity import thinned
-from experiments.exhibits.search_costs import ASHA, LORAFUSION, PEFT, search_cost
-from experiments.grids.curve_sets import TableCurves, generated_sets, recorded_sets
+from experiments.exhibits.search_costs import (
+    ASHA,
+    LORAFUSION,
+    PEFT,
+    UNBATCHED,
+    search_cost,
+    wide_cost,
+)
+from experiments.grids.curve_sets import CurveSet, TableCurves, generated_sets, recorded_sets
 from experiments.grids.same_task import seed_of
 from experiments.tuners.results import read_results
 from tests.experiments.tables import grid
@@ -84,20 +91,35 @@ def test_enough_is_where_doubling_adds_less_than_a_tenth() -> None:
     assert enough({1: 10, 2: 20}) is None
 
 
-def test_a_search_that_stops_early_and_one_that_packs_are_cheaper() -> None:
+def small_set() -> CurveSet:
+    """Twelve jobs of ten reports."""
     curves = generated_sets(1)[0]
     jobs = tuple(replace(job, reports=10) for job in curves.task.jobs[:12])
-    small = replace(
+    return replace(
         thinned(curves, 4),
         task=replace(curves.task, jobs=jobs),
         train=curves.train[:12, 3::4],
         val=curves.val[:12, 3::4],
     )
+
+
+def test_a_search_that_stops_early_and_one_that_packs_are_cheaper() -> None:
+    small = small_set()
     alone, packed, exits = (
         search_cost(small, "SmolLM2-135M", system) for system in (PEFT, "fifo", "alto")
     )
     assert alone.seconds > packed.seconds > exits.seconds
     assert exits.to_best <= exits.seconds
+    assert alone.regret == packed.regret == pytest.approx(0.0)
+
+
+def test_so_they_are_over_several_gpus_of_which_all_train_one_job_where_nothing_is_packed() -> None:
+    small = small_set()
+    alone, packed, exits = (
+        wide_cost(small, "Llama-3.1-70B", system) for system in (UNBATCHED, "fifo", "alto")
+    )
+    assert alone.seconds > 1.5 * packed.seconds
+    assert packed.seconds > exits.seconds
     assert alone.regret == packed.regret == pytest.approx(0.0)
 
 

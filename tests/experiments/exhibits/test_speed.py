@@ -7,7 +7,7 @@ import numpy as np
 from alto_runs.costs.shapes import shape_of
 from alto_runs.profile import Direction, KernelRow, StepRow
 from experiments.exhibits.bf16_spread import apart, no_larger
-from experiments.exhibits.table2_kernels import ratios, side_by_side
+from experiments.exhibits.table2_kernels import over_alone, ratios, side_by_side
 from experiments.exhibits.throughput_curve import Point, points_of
 from tests.runs.costs.profiles import MACHINE, step_row
 
@@ -91,3 +91,14 @@ def test_a_whole_step_is_set_beside_the_peer_of_its_own_commit() -> None:
     others = [row("peft-alone", 1, 3.0, "old"), row("peft", 1, 4.0, None)]
     assert side_by_side([ours, peer, *others]) == (ours, peer)
     assert side_by_side([ours, *others]) == (ours, others[0])
+
+
+def test_whole_steps_are_told_by_the_batches_of_the_paper() -> None:
+    points = [
+        Point("Llama-3.2-1B", 128, 32, 9.0, None, 1.0),
+        Point("Llama-3.2-1B", 512, 32, 8.0, None, 2.0),
+        Point("Llama-3.2-1B", 1024, 16, 6.0, None, None),
+        Point("Llama-3.2-1B", 2048, 8, 6.0, 3.0, 2.0),
+        Point("Llama-3.1-8B", 1024, 8, 1.0, 1.0, 1.0),
+    ]
+    assert over_alone(points) == {1: (32, 4.0), 4: (8, 3.0)}
