@@ -7,9 +7,9 @@ from batch 4 on, within 0.54-0.78 (UltraFeedback); the best is at 16 or below, a
 Here: the best validation loss over learning rates for each batch size of the grids' and each rank,
 at equal samples, and at a tenth, a third and the whole of the budget: is the best batch the same
 for every rank and amount of training? Amounts of data are compared between sets, three epochs each,
-which differ in all else too: no grid of one set with less or more of its data is recorded. (Those
-in `traces/sizes` would be compared.) The paper's claim is about 16 and 32: it is judged on tasks
-whose searches with such batches lie in `traces/batches`, and cannot be tested on the others, nor on
+which differ in all else too, and within a set by the grids of less or more of its data that lie in
+`traces/sizes`. The paper's claim is about 16 and 32: it is judged on tasks whose searches with such
+batches lie in `traces/batches` or `traces/sizes`, and cannot be tested on the others, nor on
 preferences, of which nearly every job gets all right (figure 1). In the picture the amounts of
 training are above, and below the ranks at the whole budget.
 
@@ -20,6 +20,7 @@ but depends on rank, data and model.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
+from textwrap import fill
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +51,7 @@ __all__ = [
 ]
 
 _SHARES = (0.1, 0.33, 1.0)  # of a job's samples: how much data
+_NAME_WIDTH = 16  # letters of a line above a panel
 _BESIDE = 0.08  # of the distance between two batch sizes
 _SMALL, _LARGE = 16, 32  # the paper: the best is not above the first, and it is worse from here on
 _BATCHES, _SIZES = RECORDED.with_name("batches"), RECORDED.with_name("sizes")
@@ -141,14 +143,15 @@ def exhibit(folder: Path = RECORDED, batches: Path = _BATCHES, sizes: Path = _SI
     rows = [row for name, seeds in tasks.items() for row in _rows(name, seeds)]
     whole = [row for row in rows if row.rank == "all" and row.trained == 1.0]
     by_cell = [row.best for row in rows if row.rank != "all"]
-    smallest = min(by_cell)
+    smallest = min(size for seeds in tasks.values() for size in _behind(seeds, 1.0))
     claims = [held for seeds in tasks.values() if (held := holds_claim(seeds)) is not None]
     numbers = {name: [seed_of(each[0].task) for each in seeds] for name, seeds in tasks.items()}
     return Exhibit(
         verdict=verdict_over(claims),
         gist=f"In {sum(claims)} of {len(claims)} cases in which large batches were tried, the best "
-        "batch size is 16 or less and 32 is worse, as in the paper. But the smallest is seldom the "
-        "best, and which one is depends on the rank and on how long jobs train.",
+        "batch size is 16 or less and 32 is worse, as in the paper. But the smallest is the best "
+        f"in {by_cell.count(smallest)} of {len(by_cell)} cells of a task, a rank and an amount of "
+        "training: which one is depends on all three.",
         found=(
             *(
                 f"{row.task}: batch {row.best} is best; the worst batch {row.worst:.2%} behind."
@@ -215,14 +218,17 @@ def _draw(tasks: dict[str, list[list[CurveSet]]]) -> Figure:
         for number, rank in enumerate(_ranks(seeds)):
             label, colour = f"rank {rank}", PALETTE[3 + number]
             _draw_line(lower, _behind(seeds, 1.0, rank), label, colour, number)
-        upper.set_title(name.replace(", ", "\n"), fontsize=8, color=INK)
+        told = "\n".join(fill(part, _NAME_WIDTH) for part in name.split(", "))
+        upper.set_title(told, fontsize=8, color=INK)
         lower.set_xlabel("batch size")
         for axes in (upper, lower):
             axes.grid(axis="y", color=GRID)
-            axes.tick_params(labelsize=8)
+            axes.tick_params(labelsize=7)
     for axes in (above[0], below[0]):
         axes.set_ylabel("loss above the best\nbatch's, %")
-        axes.legend(fontsize=7, frameon=False)
+    known = [axes.get_legend_handles_labels() for axes in (above[0], below[0])]
+    handles, labels = ([*upper, *lower] for upper, lower in zip(*known, strict=True))
+    figure.legend(handles, labels, loc="outside upper center", ncols=6, frameon=False, fontsize=8)
     return figure
 
 

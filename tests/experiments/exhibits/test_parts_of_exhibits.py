@@ -19,6 +19,7 @@ from experiments.exhibits.fig13_adapter_parallel import (
 from experiments.exhibits.fig14_quality import of_batch_size
 from experiments.exhibits.past_cobatching import enough
 from experiments.exhibits.past_curves import course, fitted
+from experiments.exhibits.past_selection import gist_of
 from experiments.exhibits.past_sensitivity import thinned
 from experiments.exhibits.search_costs import (
     ASHA,
@@ -207,3 +208,28 @@ def test_a_shape_is_found_again_from_the_courses_that_it_gives() -> None:
     assert found.overfit == pytest.approx(planted.overfit, rel=0.2)
     assert found.speed == pytest.approx(planted.speed, rel=0.4)
     assert found.train_noise == planted.train_noise
+
+
+@pytest.mark.parametrize(
+    ("plus", "slope", "begins", "says"),
+    [
+        ((0.09, 0.004), 0.01, "No: `alto+`", "misleads: a regret of 1.00%, without them 0.50%"),
+        ((0.09, 0.006), 0.005, "Nothing better was found", "does no harm"),
+        ((0.13, 0.001), 0.002, "Nothing better was found", "does no harm"),
+    ],
+)
+def test_another_selection_wins_by_less_budget_for_no_more_regret(
+    plus: tuple[float, float], slope: float, begins: str, says: str
+) -> None:
+    """On tasks that did not choose its settings."""
+    told = gist_of(
+        {
+            ("alto", 1.0): (0.13, 0.005),
+            ("one round", 1.0): (0.12, 0.005),
+            ("slope", 1.0): (0.12, slope),
+            ("alto+", 0.75): plus,
+            ("alto+, as shipped", 1.0): (0.01, 0.0),
+        }
+    )
+    assert told.startswith(begins)
+    assert says in told
