@@ -170,7 +170,7 @@ def exhibit() -> Exhibit:
             tuple(rows),
         ),
         logs=(
-            "`kernels/profiles/h100.jsonl`",
+            *("`kernels/profiles/h100.jsonl`", "`tuners/results.csv`", "`SPEED.md`"),
             *origins(sets),
             *(f"`{path}`" for each in folders for path, _ in whole_searches(each)),
         ),

@@ -61,9 +61,13 @@ def exhibit() -> Exhibit:
             ("backbone", "system", "GPU-s to the best", "GPU-s", "kWh at most", "dollars"),
             tuple(rows),
         ),
-        logs=("`kernels/profiles/h100.jsonl`", *origins(sets)),
+        logs=(
+            *("`kernels/profiles/h100.jsonl`", "`tuners/results.csv`", "`SPEED.md`"),
+            *origins(sets),
+        ),
         seeds=f"Means over {told_count(len(sets), len(by_seed(sets)))}.",
         figure=_draw(rows),
+        shown_rows=len(rows),
     )
 
 

@@ -171,7 +171,7 @@ def exhibit() -> Exhibit:
         gist=gist_of(
             {(str(row[0]), float(row[1])): (float(row[2]), float(row[3])) for row in rows}
         ),
-        found=(*map(_told_row, rows), *(_told_later(curves, plus) for curves in longer_grids())),
+        found=tuple(_told_later(curves, plus) for curves in longer_grids()),
         table=Table(
             ("idea", "limit", "budget", "regret", "worst regret", "kept", "chosen"), tuple(rows)
         ),
@@ -179,15 +179,10 @@ def exhibit() -> Exhibit:
             *(f"judged on {one}" for one in origins((*sets, *longer_grids()))),
             *(f"chosen on {one}" for one in origins(_all_of(chosen_on))),
         ),
-        seeds="Nothing is drawn but the generated curves.",
+        seeds="*Limit*: what may be spent, over what `alto` spends. Nothing is drawn but the "
+        "generated curves.",
         figure=_draw(sets, rows),
-    )
-
-
-def _told_row(row: tuple[str | float, ...]) -> str:
-    return (
-        f"{row[0]} within {row[1]:.0%} of alto's budget: {row[2]:.1%} spent, regret {row[3]:.2%} "
-        f"(worst {row[4]:.2%}), {row[5]:.0%} of the best quarter kept."
+        shown_rows=len(rows),
     )
 
 

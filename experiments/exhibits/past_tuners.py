@@ -111,6 +111,7 @@ def exhibit() -> Exhibit:
         "three "
         "orders of the jobs; dots of a rule are its tasks.",
         figure=_draw(judged, tasks),
+        shown_rows=len(rows),
     )
 
 
