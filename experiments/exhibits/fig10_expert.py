@@ -275,9 +275,9 @@ def _bars(
                 above += 100 * row.deviation  # clear of the error bar
             told = form % height(row)
             axes.annotate(
-                told, (place, above), (0, 1.5), textcoords="offset points",
-                ha="center", va="bottom", fontsize=6, color=INK,
+                told, (place, above), (0, 3), textcoords="offset points", rotation=90,
+                ha="center", va="bottom", fontsize=7, color=INK,
             )  # fmt: skip
     axes.set_xticks(range(len(tasks)), [fill(task, _NAME_WIDTH) for task in tasks], fontsize=8)
-    axes.margins(y=0.1)
+    axes.margins(y=0.16)
     axes.grid(axis="y", color=GRID)

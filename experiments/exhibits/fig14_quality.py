@@ -222,7 +222,7 @@ def _draw(
         _draw_losses(axes, group, [row for row in rows if row.task == group[0].name])
         axes.set_yticks(_TICKS, [f"{t:g}" for t in _TICKS] if axes is panels[0][0] else [])
         axes.minorticks_off()
-    panels[0][0].set_ylabel("loss above the best without exits, %")
+    panels[0][0].set_ylabel("loss above the best\nwithout exits, %")
     if is_judged:
         for axes, group, found in zip(panels[1], groups, scored, strict=True):
             own = [row for row in rows if row.task == group[0].name]
