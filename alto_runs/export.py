@@ -116,7 +116,8 @@ def _task_rows(result: Result) -> Iterator[dict[str, object]]:
 
 
 def _names(history: RunHistory) -> Iterator[dict[str, object]]:
-    gpus = sorted({gpu for span in history.executors for gpu in span.gpus})
+    held = {gpu for span in history.executors for gpu in span.gpus}
+    gpus = sorted(held.union(*(outage.gpus for outage in history.outages)))
     for pid, name in [(_CLUSTER, "cluster"), *((gpu + 1, f"GPU {gpu}") for gpu in gpus)]:
         yield {**_event("M", "process_name", 0.0, pid, 0), "args": {"name": name}}
         yield {**_event("M", "process_sort_index", 0.0, pid, 0), "args": {"sort_index": pid}}

@@ -152,7 +152,7 @@ class Simulation:
             workload = molded(workload, conditions.placement.widths, counts, costs)
         workload = costs.told(workload)
         estimate, place = believed(conditions, workload, costs)
-        told: Facts = (("latencies, s", workload.latencies.told),)
+        told: Facts = (("latencies, s", workload.latencies.told), *conditions.told)
         if not conditions.is_plain:
             told = (*told, (BELIEF, f"the conditions of {self.conditions}"))
         settings = self.policy or loaded.settings

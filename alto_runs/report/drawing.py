@@ -20,7 +20,9 @@ __all__ = [
     "figure_of",
     "grid_of",
     "panels_of",
+    "short",
     "svg_of",
+    "tell_thousands",
     "tell_values",
 ]
 
@@ -69,6 +71,16 @@ def grid_of(
         axes.tick_params(length=0)
         axes.set_axisbelow(True)
     return figure, [list(row) for row in panels]
+
+
+def short(value: float, digits: int = 3) -> str:
+    """With so many digits, more where it is larger, and never with an exponent for that."""
+    return f"{value:,.0f}" if round(abs(value)) >= 10**digits else f"{value:.{digits}g}"
+
+
+def tell_thousands(axis: Axis) -> None:
+    """Ticks of a linear axis as numbers, thousands apart."""
+    axis.set_major_formatter(lambda value, _: f"{value:,.10g}")
 
 
 def tell_values(axis: Axis, subs: tuple[int, ...] = (1, 2, 5)) -> None:

@@ -11,10 +11,19 @@ from matplotlib.colors import to_rgba
 from matplotlib.patches import Patch, Rectangle
 
 from alto_policy.events import Departure
-from alto_policy.types import GpuId, JobId
+from alto_policy.types import Gpu, GpuId, JobId
 from alto_runs.outcomes.history import ExecutorSpan, Outage, Residency, RunHistory
 from alto_runs.outcomes.lanes import assign_slots
-from alto_runs.report.drawing import GRID, INK, MANY_SHAPES, MUTED, figure_of, svg_of
+from alto_runs.report.drawing import (
+    GRID,
+    INK,
+    MANY_SHAPES,
+    MUTED,
+    figure_of,
+    short,
+    svg_of,
+    tell_thousands,
+)
 from alto_runs.report.ending import Ending, ending_of
 
 __all__ = ["Bar", "assign_lanes", "draw_gantt", "duration", "time_unit"]
@@ -24,6 +33,8 @@ _OUT_OF_ORDER: dict[str, Any] = {
 }  # fmt: skip
 _HELD = "#DCE9F2"  # the tint of a backbone that is loaded
 _PALE = 0.45  # opacity of a stay after which the job trained on, or waited to
+_LANE, _HIGHEST = 0.17, 9.0  # inches of a lane, and of all
+_LABEL = 0.16  # inches that the name of a GPU takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +58,19 @@ def assign_lanes(history: RunHistory) -> dict[GpuId, list[Bar]]:
     }
 
 
-def draw_gantt(history: RunHistory, winners: Iterable[JobId]) -> str:
-    """SVG with a lane for each slot of a GPU; colours tell how jobs ended, pale bars a pause."""
+def draw_gantt(history: RunHistory, winners: Iterable[JobId], gpus: Iterable[Gpu] = ()) -> str:
+    """SVG with a lane for each slot of a GPU; colours tell how jobs ended, pale bars a pause.
+
+    Those of the `gpus` that are known tell their kind, if there are several.
+    """
     by_gpu = assign_lanes(history)
     heights = {gpu: 1 + max((bar.lane for bar in bars), default=0) for gpu, bars in by_gpu.items()}
     num_lanes = sum(heights.values())
-    figure, axes = figure_of(1.3 + min(9.0, max(1.2, 0.17 * num_lanes)))
+    height = min(_HIGHEST, max(1.2, _LANE * num_lanes))
+    figure, axes = figure_of(1.3 + height)
     scale, unit = time_unit(history.end)
     bottom, rectangles, faces, edges = 0, [], [], []
-    chosen = frozenset(winners)
+    chosen, kinds = frozenset(winners), _kinds(gpus)
     ticks: list[tuple[float, str]] = []
     for gpu, bars in by_gpu.items():
         for bar in bars:
@@ -63,7 +78,7 @@ def draw_gantt(history: RunHistory, winners: Iterable[JobId]) -> str:
             rectangles.append(Rectangle((left, bottom + bar.lane + 0.08), width, 0.84))
             faces.append(to_rgba(bar.ending.color, 1.0 if _is_last(bar) else _PALE))
             edges.append(INK if bar.job in chosen else "white")
-        ticks.append((bottom + heights[gpu] / 2, f"GPU {gpu}"))
+        ticks.append((bottom + heights[gpu] / 2, f"GPU {gpu}{kinds.get(gpu, '')}"))
         bottom += heights[gpu]
         axes.axhline(bottom, color=GRID, linewidth=1)
     _draw_holds(axes, history.executors, heights, scale)
@@ -79,14 +94,30 @@ def draw_gantt(history: RunHistory, winners: Iterable[JobId]) -> str:
     axes.add_collection(collection)
     axes.set_xlim(0, max(history.end / scale, 1e-9))
     axes.set_ylim(max(bottom, 1), 0)
-    axes.set_yticks([at for at, _ in ticks], [name for _, name in ticks], color=INK)
+    shown = _apart(ticks, _LABEL * max(1, num_lanes) / height)
+    axes.set_yticks([at for at, _ in shown], [name for _, name in shown], color=INK)
     axes.set_xlabel(unit)
+    tell_thousands(axes.xaxis)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     handles = _legend([bar for bars in by_gpu.values() for bar in bars], bool(chosen))
     if history.outages:
         handles.append(Patch(label="node is down", **_OUT_OF_ORDER))
     figure.legend(handles=handles, loc="outside upper left", ncols=5, frameon=False)
     return svg_of(figure, "Jobs on the GPUs over time")
+
+
+def _kinds(gpus: Iterable[Gpu]) -> dict[GpuId, str]:
+    kinds = {gpu.id: f", {gpu.kind}" for gpu in gpus}
+    return kinds if len(set(kinds.values())) > 1 else {}
+
+
+def _apart(ticks: Iterable[tuple[float, str]], least: float) -> list[tuple[float, str]]:
+    """Those whose names do not lie on the name above."""
+    shown: list[tuple[float, str]] = []
+    for at, name in ticks:
+        if not shown or at - shown[-1][0] >= least:
+            shown.append((at, name))
+    return shown
 
 
 def _draw_holds(
@@ -125,7 +156,7 @@ def _draw_outages(
 def duration(seconds: float) -> str:
     """In the unit in which it is read most easily."""
     scale, unit = time_unit(seconds)
-    return f"{seconds / scale:.3g} {unit}"
+    return f"{short(seconds / scale)} {unit}"
 
 
 def time_unit(seconds: float) -> tuple[float, str]:

@@ -1,5 +1,6 @@
 """The report of one or several runs: one page that needs nothing but a browser."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -13,7 +14,6 @@ from alto_runs.files.directory import write_atomically
 from alto_runs.outcomes.comparison import Comparison, read_comparisons
 from alto_runs.outcomes.history import RunHistory
 from alto_runs.outcomes.leaderboard import Standing, varying_fields
-from alto_runs.outcomes.metrics import EXIT_RULES
 from alto_runs.outcomes.schedule import measure_usage
 from alto_runs.report.curves import draw_curves
 from alto_runs.report.ending import Ending, ending_of
@@ -25,6 +25,7 @@ from alto_runs.report.side_by_side import (
     draw_queueing,
     draw_totals,
     group_runs,
+    has_reports,
 )
 from alto_runs.report.usage import draw_usage
 from alto_runs.result import Result
@@ -74,7 +75,7 @@ class _Comparison:
     """Pictures of all runs together; None where there is nothing to compare."""
 
     groups: tuple[Group, ...]
-    samples: str
+    samples: str | None
     totals: str | None
     completion: str | None
     queueing: str | None
@@ -93,11 +94,19 @@ def write_report(directories: Sequence[Path], out: Path) -> Path:
     runs = [_view(name, result, most) for name, result in zip(names, results, strict=True)]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters.update(
-        duration=duration, svg=Markup, loss=_loss, share=_share, value=_value
+        duration=duration,
+        served=_served,
+        svg=Markup,
+        loss=_loss,
+        share=_share,
+        value=_value,
     )
     source = files("alto_runs.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     page = environment.from_string(source).render(
-        runs=runs, comparison=_comparison(runs), rules=EXIT_RULES, not_measured=NOT_MEASURED
+        runs=runs,
+        comparison=_comparison(runs),
+        are_all_shown=not any(run.num_hidden for run in runs),
+        not_measured=NOT_MEASURED,
     )
     path = out / "report.html"
     write_atomically(path, page)
@@ -107,9 +116,10 @@ def write_report(directories: Sequence[Path], out: Path) -> Path:
 def _comparison(runs: Sequence[_RunView]) -> _Comparison:
     groups = group_runs([(run.name, run.result) for run in runs])
     has_many = any(len(run.result.history.tasks) >= _FEW_TASKS for run in runs)
+    bars = [SampleBar(run.name, run.result.metrics.overall) for run in runs]
     return _Comparison(
         groups=groups,
-        samples=draw_samples([SampleBar(run.name, run.result.metrics.overall) for run in runs]),
+        samples=draw_samples(bars) if has_reports([run.result for run in runs]) else None,
         totals=draw_totals(groups) if len(runs) > 1 else None,
         completion=draw_completion(groups) if has_many else None,
         queueing=draw_queueing(groups) if has_many else None,
@@ -124,7 +134,7 @@ def _view(name: str, result: Result, most_tasks: int) -> _RunView:
     shown = history.tasks[:most_tasks]
     per_task = [SampleBar(task.id, result.metrics.tasks[task.id]) for task in shown]
     usage = measure_usage(history)
-    num_begun = len(header.gpus) if header else 0  # there may be more since
+    gpus = header.gpus if header else ()  # there may be more since
     num_stays = sum(len(job.residencies) for job in history.jobs.values())
     comparisons = {one.task: one for one in read_comparisons(result.directory.comparison_path)}
     return _RunView(
@@ -136,8 +146,8 @@ def _view(name: str, result: Result, most_tasks: int) -> _RunView:
             _task_view(task, history, by_task[task.id], comparisons.get(task.id)) for task in shown
         ),
         num_hidden=len(history.tasks) - len(shown),
-        gantt=draw_gantt(history, winners) if num_stays <= _MOST_STAYS else None,
-        usage=draw_usage(usage, max(num_begun, usage.allocated.max())),
+        gantt=draw_gantt(history, winners, gpus) if num_stays <= _MOST_STAYS else None,
+        usage=draw_usage(usage, max(len(gpus), usage.allocated.max())),
         samples=draw_samples(per_task),
         is_estimated=result.step_times == Basis.ESTIMATED,
         is_simulated=header is not None and header.facts.get("clock") == "simulated",
@@ -182,12 +192,22 @@ def _has_won(first: Standing) -> bool:
 
 
 def _distinct_names(directories: Sequence[Path]) -> list[str]:
-    names = [path.resolve().name for path in directories]
-    return names if len(set(names)) == len(names) else [str(path) for path in directories]
+    """Of the folders, else their paths from the folder that all of them are in."""
+    paths = [path.resolve() for path in directories]
+    names = [path.name for path in paths]
+    if len(set(names)) == len(names):
+        return names
+    shared = Path(os.path.commonpath([path.parent for path in paths]))
+    return [str(path.relative_to(shared)) for path in paths]
 
 
 def _loss(value: float | None) -> str:
     return "\N{EN DASH}" if value is None else f"{value:.4f}"
+
+
+def _served(seconds: float | None) -> str:
+    """A time of tasks that have ended, or begun."""
+    return "none yet" if seconds is None else duration(seconds)
 
 
 def _share(value: float) -> str:

@@ -1,7 +1,9 @@
 """Several runs side by side: runs of one policy are its seeds, and give it error bars."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from statistics import fmean, stdev
 from typing import Any
 
@@ -9,8 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from alto_policy.runlog import Header
 from alto_policy.types import TaskId
-from alto_runs.outcomes.schedule import TaskTimes, task_times
+from alto_runs.outcomes.schedule import ScheduleMetrics, TaskTimes, task_times
 from alto_runs.report.drawing import (
     GRID,
     INK,
@@ -18,17 +21,31 @@ from alto_runs.report.drawing import (
     PALETTE,
     figure_of,
     panels_of,
+    short,
     svg_of,
+    tell_thousands,
     tell_values,
 )
 from alto_runs.report.gantt import time_unit
 from alto_runs.result import Result
 from alto_runs.study_fields.policy_settings import policy_name
 
-__all__ = ["Group", "draw_completion", "draw_queueing", "draw_totals", "group_runs", "regrets"]
+__all__ = [
+    "Group",
+    "draw_completion",
+    "draw_queueing",
+    "draw_totals",
+    "group_runs",
+    "has_reports",
+    "regrets",
+]
 
-_MOST_ROWS = 14  # widths and tenants that are drawn
+_MOST_ROWS = 12  # widths that are drawn, and tenants
 _ROOM = 2.2  # a panel over its longest bar: the number stands behind it
+_FEW_DECADES = 1e4  # up to which a logarithmic axis has room for more than powers of ten
+# Facts of a simulated log that seeds differ in, or that change no schedule.
+_NO_CONDITIONS = ("seed", "alto", "python", "commit", "simpy")
+_Measure = tuple[str, Callable[[Result], float | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +61,18 @@ class Group:
 
 
 def group_runs(results: Sequence[tuple[str, Result]]) -> tuple[Group, ...]:
-    """By policy, tasks, GPUs and clock; named by the policy, and a run where groups share it."""
+    """By policy, tasks, GPUs and what was simulated; named by the policy, and a run where groups
+    share it."""
     members: dict[object, list[tuple[str, Result]]] = {}
     for name, run in results:
         header = run.log.header
-        facts = header.facts if header else {}
         tasks = frozenset(task.id for task in run.history.tasks)
-        key = (header.policy, tasks, header.gpus, facts.get("clock")) if header else name
+        key = (header.policy, tasks, header.gpus, _conditions(header)) if header else name
         members.setdefault(key, []).append((name, run))
     policies = [_policy(runs[0][1]) for runs in members.values()]
     groups = []
     for number, (policy, runs) in enumerate(zip(policies, members.values(), strict=True)):
-        name = policy if policies.count(policy) == 1 else f"{policy}: {runs[0][0]}"
+        name = policy if policies.count(policy) == 1 else f"{policy}: {_named(runs)}"
         color = PALETTE[number % len(PALETTE)]
         groups.append(Group(name, color, tuple(run for _, run in runs)))
     return tuple(groups)
@@ -85,13 +102,21 @@ def draw_totals(groups: Sequence[Group]) -> str:
     all_runs = [run for group in groups for run in group.runs]
     regret_of = dict(zip(map(id, all_runs), regrets(all_runs), strict=True))
     scale, unit = time_unit(max(run.metrics.overall.makespan_seconds for run in all_runs))
-    measures: tuple[tuple[str, Callable[[Result], float | None]], ...] = (
+    measures: tuple[_Measure, ...] = (
         (f"makespan\n{unit}", lambda run: run.metrics.overall.makespan_seconds / scale),
-        (f"mean completion\n{unit}", lambda run: _scaled(run, scale)),
+        (f"mean completion\n{unit}", lambda run: _scaled(_served(run).completion_mean, scale)),
         ("held\nGPU-hours", lambda run: run.metrics.overall.gpu_seconds / 3600),
-        ("samples saved\n%", lambda run: 100 * run.metrics.overall.saved_share),
-        ("regret\n%", lambda run: _percent(regret_of[id(run)])),
     )
+    if has_reports(all_runs):
+        measures += (
+            ("samples saved\n%", lambda run: 100 * run.metrics.overall.saved_share),
+            ("regret\n%", lambda run: _scaled(regret_of[id(run)], 0.01)),
+        )
+    else:
+        measures += (
+            (f"99 % done within\n{unit}", lambda run: _scaled(_served(run).completion_p99, scale)),
+            (f"mean waiting\n{unit}", lambda run: _scaled(_served(run).queueing_mean, scale)),
+        )
     figure, panels = panels_of(1.1 + 0.36 * len(groups), len(measures))
     for axes, (label, measure) in zip(panels, measures, strict=True):
         longest = 0.0
@@ -106,7 +131,7 @@ def draw_totals(groups: Sequence[Group]) -> str:
         axes.xaxis.set_visible(False)
         axes.spines["bottom"].set_visible(False)
         axes.set_title(label, fontsize=9.5, color=MUTED, loc="left")
-    return svg_of(figure, "Makespan, completion, GPU-hours, samples saved and regret")
+    return svg_of(figure, "The policies' measures side by side")
 
 
 def draw_completion(groups: Sequence[Group]) -> str:
@@ -114,7 +139,7 @@ def draw_completion(groups: Sequence[Group]) -> str:
     figure, axes = figure_of(3.2)
     found = [times.completion for group in groups for times in group.times()]
     scale, unit = time_unit(max((each for each in found if each is not None), default=0.0))
-    smallest = np.inf
+    smallest, largest = np.inf, 0.0
     for group in groups:
         runs = [_completions(task_times(run.history), scale) for run in group.runs]
         if len(runs) > 1:
@@ -122,11 +147,11 @@ def draw_completion(groups: Sequence[Group]) -> str:
                 _draw_shares(axes, run, color=group.color, linewidth=0.8, alpha=0.45)
         pooled = np.sort(np.concatenate(runs))
         if len(pooled):
-            smallest = min(smallest, pooled[0])
+            smallest, largest = min(smallest, pooled[0]), max(largest, pooled[-1])
             _draw_shares(axes, pooled, color=group.color, linewidth=2.2, label=group.name)
     if np.isfinite(smallest) and smallest > 0:
         axes.set_xscale("log")
-        tell_values(axes.xaxis)
+        tell_values(axes.xaxis, (1, 2, 5) if largest / smallest < _FEW_DECADES else (1,))
     axes.set_ylim(0, 102)
     axes.set_ylabel("% of tasks done")
     axes.set_xlabel(f"{unit} from arrival to end")
@@ -138,7 +163,7 @@ def draw_completion(groups: Sequence[Group]) -> str:
 def draw_queueing(groups: Sequence[Group]) -> str:
     """SVG: waiting by width and by tenant: a dot for the mean, a line to the 90th percentile."""
     waits = [_waits(group.times()) for group in groups]
-    rows = _rows([times for group in groups for times in group.times()])
+    rows, left_out = _rows([times for group in groups for times in group.times()])
     longest = max((wait for each in waits for found in each.values() for wait in found), default=0)
     scale, unit = time_unit(longest)
     figure, axes = figure_of(1.0 + len(rows) * (0.18 + 0.13 * len(groups)))
@@ -153,7 +178,8 @@ def draw_queueing(groups: Sequence[Group]) -> str:
     axes.set_yticks(range(len(rows)), rows, color=INK)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"{unit} of waiting: the mean, and up to the 90th percentile")
+    axes.set_xlabel(f"{unit} of waiting: the mean, and up to the 90th percentile{left_out}")
+    tell_thousands(axes.xaxis)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     figure.legend(loc="outside upper left", ncols=6, frameon=False, handlelength=1.6)
     return svg_of(figure, "Waiting of tasks by their width and tenant")
@@ -169,13 +195,17 @@ def _waits(times: Sequence[TaskTimes]) -> dict[str, list[float]]:
     return waits
 
 
-def _rows(times: Sequence[TaskTimes]) -> list[str]:
-    """Widths in their order, then the tenants if there are several."""
-    rows = [_width(width) for width in sorted({each.num_gpus for each in times})]
-    tenants = sorted({each.tenant for each in times})
+def _rows(times: Sequence[TaskTimes]) -> tuple[list[str], str]:
+    """Widths in their order, then the tenants if there are several: of both, those with the most
+    tasks. And what is told of the others."""
+    widths = Counter(each.num_gpus for each in times)
+    tenants = Counter(each.tenant for each in times)
+    rows = [_width(width) for width, _ in sorted(widths.most_common(_MOST_ROWS))]
     if len(tenants) > 1:
-        rows += [_tenant(tenant) for tenant in tenants]
-    return rows[:_MOST_ROWS]
+        rows += [_tenant(tenant) for tenant, _ in sorted(tenants.most_common(_MOST_ROWS))]
+    counts = (("widths", len(widths)), ("tenants", len(tenants)))
+    cut = [f"{_MOST_ROWS} of {count} {what}" for what, count in counts if count > _MOST_ROWS]
+    return rows, f"; {' and '.join(cut)}, those with the most tasks" if cut else ""
 
 
 def _width(num_gpus: int) -> str:
@@ -193,7 +223,7 @@ def _draw_bar(axes: Axes, row: int, values: Sequence[float], color: str) -> floa
     axes.barh(row, mean, height=0.6, color=color, alpha=0.85)
     if spread:
         axes.plot([mean - spread, mean + spread], [row, row], color=INK, linewidth=1.4)
-    text = f"{mean:.3g}" + (f" \N{PLUS-MINUS SIGN} {spread:.2g}" if len(values) > 1 else "")
+    text = short(mean) + (f" \N{PLUS-MINUS SIGN} {short(spread, 2)}" if len(values) > 1 else "")
     axes.annotate(
         text,
         (mean + spread, row),
@@ -215,13 +245,31 @@ def _completions(times: Sequence[TaskTimes], scale: float) -> NDArray[np.float64
     return np.sort([t.completion / scale for t in times if t.completion is not None])
 
 
-def _scaled(run: Result, scale: float) -> float | None:
-    mean = run.metrics.schedule.completion_mean
-    return None if mean is None else mean / scale
+def has_reports(runs: Sequence[Result]) -> bool:
+    """Rigid jobs have none: no losses, and no samples that an exit could save."""
+    return any(run.metrics.overall.reports for run in runs)
 
 
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share
+def _served(run: Result) -> ScheduleMetrics:
+    return run.metrics.schedule
+
+
+def _scaled(value: float | None, scale: float) -> float | None:
+    return None if value is None else value / scale
+
+
+def _named(runs: Sequence[tuple[str, Result]]) -> str:
+    """The first of them, or the folder that holds the seeds."""
+    folders = {PurePath(name).parent for name, _ in runs}
+    is_shared = len(runs) > 1 and len(folders) == 1 and PurePath() not in folders
+    return str(*folders) if is_shared else runs[0][0]
+
+
+def _conditions(header: Header) -> tuple[tuple[str, str], ...]:
+    """What a simulation was of: times, failures, beliefs. Of a real run, that it was real."""
+    if header.facts.get("clock") is None:
+        return ()
+    return tuple(fact for fact in header.made_by if fact[0] not in _NO_CONDITIONS)
 
 
 def _winners(run: Result) -> dict[TaskId, float]:

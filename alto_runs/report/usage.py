@@ -5,7 +5,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from alto_runs.outcomes.schedule import Usage
-from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of, svg_of
+from alto_runs.report.drawing import GRID, INK, PALETTE, panels_of, svg_of, tell_thousands
 from alto_runs.report.gantt import time_unit
 
 __all__ = ["draw_usage"]
@@ -33,6 +33,7 @@ def draw_usage(usage: Usage, num_gpus: int) -> str:
     below.set_ylim(bottom=0)
     below.set_ylabel("jobs on a GPU")
     below.set_xlabel(unit)
+    tell_thousands(below.xaxis)
     for axes in (above, below):
         axes.set_xlim(0, max(float(at[-1]), 1e-9))
         axes.grid(axis="y", color=GRID, linewidth=0.8)

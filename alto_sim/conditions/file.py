@@ -22,6 +22,7 @@ from alto_policy.placement.planner import Planner
 from alto_policy.placement.plans import Objective
 from alto_policy.types import Task
 from alto_policy.view import ClusterView
+from alto_runs.costs.durations import ExpectedExits
 from alto_runs.cpsat import CpSat
 from alto_runs.errors import UserError
 from alto_runs.fields import FieldError, decode_fields, told, unknown_key
@@ -90,6 +91,13 @@ class Conditions:
         """Whether the policy knows no more than what the log of its run tells."""
         return self.belief is None and self.placement is None
 
+    @property
+    def told(self) -> tuple[tuple[str, str], ...]:
+        """For a log's header, beside latencies and losses: what the file asks for, but the dice."""
+        faults = None if replace(self.faults, seed=NO_FAULTS.seed) == NO_FAULTS else self.faults
+        parts = (("faults", faults), ("believed", self.belief), ("placement", self.placement))
+        return tuple((name, _told(part)) for name, part in parts if part is not None)
+
     def seeded(self, seed: int) -> "Conditions":
         """The same with other dice for every seed but zero."""
         belief = self.belief and replace(self.belief, seed=self.belief.seed + seed)
@@ -139,6 +147,16 @@ def believed(
         return remaining(task, cluster) * costs.error(task)
 
     return estimate, None if rule is None else _planner(rule, left)
+
+
+def _told(part: object) -> str:
+    """The fields of a dataclass and their values, as one line; the seed is told elsewhere."""
+    if isinstance(part, Faults | Belief | PlacementRule | ExpectedExits):
+        values = {each.name: getattr(part, each.name) for each in fields(part)}
+        return ", ".join(f"{name} {_told(v)}" for name, v in values.items() if name != "seed")
+    if isinstance(part, tuple):
+        return " or ".join(map(str, part)) or "as asked for"
+    return f"{part:g}" if isinstance(part, float) else "none" if part is None else str(part)
 
 
 def _planner(rule: PlacementRule, left: Callable[[Task, ClusterView], float]) -> Planner:

@@ -13,13 +13,15 @@ from alto_policy.events import TaskArrived
 from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.fifo import FifoSettings
-from alto_policy.types import Job, Task, TaskId
+from alto_policy.types import Job, JobId, Task, TaskId
 from alto_runs.errors import UserError
 from alto_runs.export import TableFormat, tables, timeline, write_tables, write_timeline
 from alto_runs.outcomes.lanes import assign_slots
 from alto_runs.outcomes.schedule import measure_usage
+from alto_runs.report.drawing import short
+from alto_runs.report.gantt import draw_gantt, duration
 from alto_runs.report.page import write_report
-from alto_runs.report.side_by_side import group_runs, regrets
+from alto_runs.report.side_by_side import draw_completion, draw_queueing, group_runs, regrets
 from alto_runs.report.usage import draw_usage
 from alto_runs.result import Result
 from alto_sim.curves.losses import Losses
@@ -94,6 +96,25 @@ def test_other_settings_are_another_group(runs: list[Path], tmp_path: Path) -> N
     assert [group.name for group in groups] == ["alto: first", "alto: second"]
 
 
+def test_other_conditions_are_another_group(tmp_path: Path) -> None:
+    """Of one policy, tasks and GPUs: what a header tells beside seed and commit sets them apart."""
+    runs = []
+    for folder, faults in (("calm", ""), ("rough", "node_mtbf 86400")):
+        for seed in ("0", "1"):
+            path, told = (
+                tmp_path / folder / f"seed-{seed}",
+                (("seed", seed), ("commit", f"c{seed}")),
+            )
+            facts = (("faults", faults), *told) if faults else told
+            result = simulate(workload(int(seed)), ALTO, gpus(2), path, made_by=facts)
+            runs.append((f"{folder}/seed-{seed}", result))
+    groups = group_runs(runs)
+    assert [(group.name, len(group.runs)) for group in groups] == [
+        ("alto: calm", 2),
+        ("alto: rough", 2),
+    ]
+
+
 def test_other_tasks_are_no_seeds_of_these(runs: list[Path], tmp_path: Path) -> None:
     whole = workload(1)
     fewer = simulate(replace(whole, arrivals=whole.arrivals[:3]), ALTO, gpus(2), tmp_path / "fewer")
@@ -128,12 +149,99 @@ def test_a_page_of_several_runs(
     assert "\N{PLUS-MINUS SIGN}" in page
 
 
+def rigid(num_tenants: int) -> Workload:
+    """One job of 50 s to 4,000 hours a tenant, those of the later tenants twice."""
+    tasks, durations = [], {}
+    for number in range(num_tenants):
+        for copy in range(1 if number < 2 else 2):
+            name, tenant = f"r{number}-{copy}", f"tenant{number}"
+            tasks.append(
+                Task(
+                    id=TaskId(name),
+                    jobs=(job(name, 1, 1),),
+                    backbone="",
+                    max_length=1,
+                    num_gpus=1,
+                    tenant=tenant,
+                )
+            )
+            durations[JobId(name)] = 50.0 * (1 + 20_000 * number)
+    arrivals = tuple(TaskArrived(0.0, each) for each in tasks)
+    return Workload(
+        arrivals=arrivals, curves=Curves(0), latencies=NOW, memory=ROOMY, durations=durations
+    )
+
+
+def texts(svg: str) -> list[str]:
+    return re.findall(r">([^<>]+)</text>", svg)
+
+
+def test_rigid_jobs_side_by_side(tmp_path: Path) -> None:
+    """Nothing is saved or regretted; large numbers have no exponent, and small ticks their room."""
+    settings: list[Settings] = [FifoSettings(), ALTO]
+    paths = [tmp_path / f"{number}" for number in range(2)]
+    for path, chosen in zip(paths, settings, strict=True):
+        simulate(rigid(14), chosen, gpus(2), path)
+    page = write_report(paths, tmp_path).read_text(encoding="utf-8")
+    found = texts(page)
+    assert not [text for text in found if re.search(r"\de[+-]?\d", text)]
+    assert {"99 % done within", "mean waiting"} <= set(found)
+    assert "regret" not in page.lower()
+    assert "samples" not in page.lower()
+    assert not re.search(r">[^<>]*\de\+", page)
+    groups = group_runs([(path.name, Result(path)) for path in paths])
+    ticks = [text for text in texts(draw_completion(groups)) if re.fullmatch(r"[\d.,]+", text)]
+    assert {"0.1", "1", "10", "100", "1,000"} <= set(ticks)
+    assert not {"0.2", "5", "50"} & set(ticks)
+
+
+def test_waiting_is_told_of_those_with_the_most_tasks(tmp_path: Path) -> None:
+    run = simulate(rigid(14), FifoSettings(), gpus(2), tmp_path / "run")
+    drawn = draw_queueing(group_runs([("run", run)]))
+    assert "12 of 14 tenants, those with the most tasks" in drawn
+    assert [text for text in texts(drawn) if "tenant" in text and text.startswith("of")] == sorted(
+        f"of tenant{number}" for number in range(2, 14)
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "told"),
+    [
+        (3071.4, 3, "3,071"),
+        (999.6, 3, "1,000"),
+        (99.96, 3, "100"),
+        (107.9, 2, "108"),
+        (0.0797, 3, "0.0797"),
+    ],
+)
+def test_a_number_is_short_and_has_no_exponent(value: float, digits: int, told: str) -> None:
+    assert short(value, digits) == told
+
+
+def test_gpus_tell_their_kinds_where_there_are_several(runs: list[Path]) -> None:
+    history, pair = Result(runs[0]).history, gpus(2)
+    mixed = (replace(pair[0], kind="H100"), replace(pair[1], kind="A100"))
+    assert {"GPU 0, H100", "GPU 1, A100"} <= set(texts(draw_gantt(history, (), mixed)))
+    assert {"GPU 0", "GPU 1"} <= set(texts(draw_gantt(history, (), pair)))
+
+
+def test_names_of_gpus_do_not_lie_on_each_other(
+    runs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alto_runs.report.gantt._LABEL", 99.0)
+    found = texts(draw_gantt(Result(runs[0]).history, ()))
+    assert [text for text in found if text.startswith("GPU")] == ["GPU 0"]
+
+
 def test_a_page_of_one_run_with_several_tasks(
     runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("alto_runs.report.page._MOST_TASKS", 2)
     page = write_report(runs[:1], tmp_path).read_text(encoding="utf-8")
     assert "Policies side by side" not in page
+    schedule = Result(runs[0]).metrics.schedule
+    assert schedule.completion_p99 is not None
+    assert f"99 % within {duration(schedule.completion_p99)}" in " ".join(page.split())
     found = [page.index(words) for words in ("Makespan", "From arrival to end", "Use of the GPUs")]
     assert found == sorted(found)
     assert page.count(": leaderboard</h3>") == 2

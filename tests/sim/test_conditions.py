@@ -229,3 +229,18 @@ def test_widths_that_cannot_be_chosen(trace: Path, tmp_path: Path) -> None:
     path = tuning_tasks(tmp_path, (0.0,), "Llama-3.1-8B")
     with pytest.raises(UserError, match=r"widths: value \[8\]: expected one up to"):
         simulated(path, "placement: { widths: [8] }\n")
+
+
+def test_a_header_tells_what_was_simulated(trace: Path) -> None:
+    """But for the dice: seeds of the same conditions stand beside each other."""
+    rough = "faults: { node_mtbf: 900, seed: 4 }\nbelief: { error: 0.5, seed: 2 }\n"
+    header = simulated(trace, f"{rough}placement: {{ nodes: 50 }}\n").log.header
+    assert header is not None
+    assert header.facts["faults"].startswith("node_mtbf 900, node_repair 3600, job_mtbf inf, ")
+    assert header.facts["believed"] == "profile none, error 0.5, exits none"
+    assert header.facts["placement"] == (
+        "objective makespan, nodes 50, reserve False, exact none, widths as asked for"
+    )
+    plain = simulated(trace, "faults: { seed: 4 }\n", "plain").log.header
+    assert plain is not None
+    assert not {"faults", "believed", "placement"} & plain.facts.keys()
