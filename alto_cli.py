@@ -90,7 +90,7 @@ def _profile(options: argparse.Namespace) -> int:
     if options.model or options.quick:
         raise UserError("--model and --quick go with --out: nothing is measured with --check")
     path = shipped_profile() if options.check == _SHIPPED else options.check
-    print(check_text(check_profile(read_profile(path))), end="")
+    print(check_text(check_profile(read_profile(path), str(path))), end="")
     return 0
 
 

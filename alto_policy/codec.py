@@ -21,6 +21,8 @@ __all__ = ["LEFT_OUT", "Codec", "MalformedError", "codec_of"]
 
 LEFT_OUT = {"left_out": True}  # metadata of a field
 
+_MOST_QUOTED = 80  # characters of a value in a message
+
 _NON_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -254,8 +256,14 @@ def _decode_all(decoders: Iterable[Callable[[Any], Any]], values: list[Any]) -> 
 
 def _exactly(kind: type, value: Any) -> Any:
     if type(value) is not kind:  # a bool is no int here
-        raise MalformedError("", f"expected {_name(kind)}, got {value!r}")
+        raise MalformedError("", f"expected {_name(kind)}, got {_quoted(value)}")
     return value
+
+
+def _quoted(value: Any) -> str:
+    """A whole file of another form may stand in one line."""
+    text = repr(value)
+    return text if len(text) <= _MOST_QUOTED else f"{text[: _MOST_QUOTED - 3]}..."
 
 
 def _name(kind: type) -> str:
@@ -265,7 +273,7 @@ def _name(kind: type) -> str:
 def _member(kind: type[StrEnum], value: Any) -> StrEnum:
     names = [member.value for member in kind]
     if value not in names:
-        raise MalformedError("", f"expected one of {', '.join(names)}, got {value!r}")
+        raise MalformedError("", f"expected one of {', '.join(names)}, got {_quoted(value)}")
     return kind(value)
 
 
@@ -274,7 +282,7 @@ def _decode_float(value: Any) -> float:
         try:
             return float(value)
         except OverflowError as error:
-            raise MalformedError("", f"expected a float, got {value!r}") from error
+            raise MalformedError("", f"expected a float, got {_quoted(value)}") from error
     if isinstance(value, str) and value in _NON_FINITE:
         return _NON_FINITE[value]
-    raise MalformedError("", f"expected a float, got {value!r}")
+    raise MalformedError("", f"expected a float, got {_quoted(value)}")

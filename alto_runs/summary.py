@@ -115,7 +115,7 @@ def _totals_table(results: Sequence[Result]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column("measure")
     table.add_column("value", justify="right")
-    for rows in zip(*map(_totals, results), strict=True):
+    for rows in zip(*map(_totals, results), strict=False):
         name, _, form = rows[0]
         values = [value for _, value, _ in rows if value is not None]
         told = "-" if not values else f"{fmean(values):{form}}"
@@ -128,6 +128,10 @@ def _totals_table(results: Sequence[Result]) -> Table:
 def _totals(result: Result) -> _Totals:
     overall, schedule = result.metrics.overall, result.metrics.schedule
     hours = ",.1f" if overall.gpu_seconds >= 36_000 else ",.4f"
+    samples: _Totals = (
+        ("samples trained", overall.samples_trained, ",.0f"),
+        ("samples saved, share", overall.saved_share, ".1%"),
+    )
     return (
         ("tasks", schedule.tasks, ",.0f"),
         ("tasks ended", schedule.tasks_ended, ",.0f"),
@@ -138,8 +142,7 @@ def _totals(result: Result) -> _Totals:
         ("completion, mean, s", schedule.completion_mean, ",.1f"),
         ("completion, p99, s", schedule.completion_p99, ",.1f"),
         ("queueing, mean, s", schedule.queueing_mean, ",.1f"),
-        ("samples trained", overall.samples_trained, ",.0f"),
-        ("samples saved, share", overall.saved_share, ".1%"),
+        *(samples if overall.reports else ()),  # a rigid job has seconds, no samples
     )
 
 
@@ -182,6 +185,8 @@ def _table(standings: Sequence[Standing]) -> Table:
 
 
 def _savings(metrics: TaskMetrics) -> str:
+    if not metrics.reports:
+        return f"no loss was reported; {metrics.makespan_seconds:.1f} s from its arrival to its end"
     saved = ", ".join(
         f"{count / metrics.samples_total:.0%} {rule.value}"
         for rule, count in metrics.saved_by_rule.items()

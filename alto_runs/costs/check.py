@@ -44,14 +44,17 @@ class Check:
     worst_inside: float | None
 
 
-def check_profile(rows: Iterable[Row]) -> Check:
+def check_profile(rows: Iterable[Row], source: str = "profile") -> Check:
     """Raises UserError if there is no kind of kernels with two rows or more."""
     rows = tuple(rows)
     found = tuple(
         _left_out(row, rows) for row in rows if isinstance(row, StepRow) and _has_peer(row, rows)
     )
     if not found:
-        raise UserError("profile: expected two StepRows or more of the same kernels and GPU")
+        kinds = ", ".join(sorted({type(row).__name__ for row in rows}))
+        raise UserError(
+            f"{source}: expected two StepRows or more of the same kernels and GPU, got {kinds}"
+        )
     errors = [abs(each.error) for each in found]
     inside = [abs(each.error) for each in found if each.basis is Basis.MEASURED]
     return Check(

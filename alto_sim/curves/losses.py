@@ -72,6 +72,7 @@ class RecordedCurves:
     def _known(self, job: Job) -> Mapping[int, Losses]:
         if job.id not in self._reports:
             raise UserError(
-                f"job {job.id!r} has not reported in this run, expected one in which every job has"
+                f"job {job.id!r} has not reported in this run, which so does not tell how it would "
+                "go on; simulate the trace or the study of the run instead"
             )
         return self._reports[job.id]

@@ -9,7 +9,9 @@ from alto_runs.errors import UserError
 from alto_sim.csv_rows import open_text, seconds_of
 from alto_sim.importers.trace import Sieve, Trace, TraceJob
 
-__all__ = ["read_philly"]
+__all__ = ["PHILLY", "read_philly"]
+
+PHILLY = "cluster_job_log"  # the file's name, to which a user may add .json
 
 
 def read_philly(path: Path) -> Trace:

@@ -76,11 +76,22 @@ def test_what_is_to_be_warned_of_is_told_once_for_all_seeds(
     assert "losses are generated" in answer.out
 
 
+@pytest.mark.parametrize("count", [2, 8])
+def test_rigid_jobs_are_told_without_samples(count: int, tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "trace.csv"
+    columns = "job_id,submit_s,duration_s,num_gpus,tenant,model,batch_size,iterations"
+    path.write_text("\n".join([columns, *(f"j{i},0,50,1,,,," for i in range(count)), ""]))
+    told = typed(capsys, "simulate", path, "--gpus", "1", "--out", tmp_path / "run").out
+    assert "samples" not in told
+    assert ("50.0 s from its arrival to its end" in told) == (count == 2)
+
+
 def test_generated_losses_are_called_so_and_recorded_ones_are_not(
     tmp_path: Path, capsys: Capture
 ) -> None:
     drawn = typed(capsys, "simulate", trace(tmp_path, "tiny"), "--out", tmp_path / "drawn")
     assert "losses are generated" in drawn.out
+    assert "samples trained" in drawn.out
     assert "tokens of the data" not in drawn.out
     study = typed(capsys, "simulate", "examples/demo/study.yaml", "--out", tmp_path / "study")
     assert "tokens of the data are estimated, 4.5 characters a token" in study.out
@@ -170,6 +181,8 @@ def test_profiles_that_are_not_there(tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "gone.jsonl"
     told = mistake(capsys, "profile", "--check", path)
     assert told == f"{path}: cannot read this profile: No such file or directory"
+    gangs = "kernels/profiles/h100x4.jsonl"
+    assert mistake(capsys, "profile", "--check", gangs).startswith(f"{gangs}: expected two StepRow")
     assert "one of the arguments --check --out is required" in mistake(capsys, "profile")
 
 

@@ -106,6 +106,12 @@ def test_the_check_is_a_table() -> None:
     assert sorted(told) == sorted(tuple(map(str, row)) for row in rows)
 
 
+def test_a_profile_without_rows_to_check_is_named() -> None:
+    others = [row for row in ROWS if not isinstance(row, StepRow)]
+    with pytest.raises(UserError, match=r"^mine\.jsonl: .* two StepRows or more .*, got CopyRow, "):
+        check_profile(others, "mine.jsonl")
+
+
 def planted(work: PassWork, factors: tuple[float, ...]) -> float:
     """A machine that obeys the physics, with factors of its own."""
     terms = [f * t for f, t in zip(factors, second_terms(work, CARD), strict=True)]

@@ -43,5 +43,5 @@ def test_a_recorded_breakdown_is_a_report(step: int, due: int) -> None:
 
 
 def test_a_job_without_a_record_is_named() -> None:
-    with pytest.raises(UserError, match="job 'b' has not reported"):
+    with pytest.raises(UserError, match=r"job 'b' has not reported.*; simulate the trace"):
         recorded((2, 5.0)).losses(job("b", 8, 4), 2)

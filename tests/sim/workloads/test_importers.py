@@ -116,6 +116,12 @@ def test_philly(tmp_path: Path) -> None:
     path.write_text(json.dumps(jobs))
     assert found(path) == [("a", 0, 90, 8, "ee9e8c")]
     assert read_trace(path).dropped == {"no start or end": 2}
+    published = path.rename(tmp_path / "cluster_job_log")
+    assert is_cluster_trace(published)
+    assert found(published) == [("a", 0, 90, 8, "ee9e8c")]
+    other = published.rename(tmp_path / "jobs")
+    with pytest.raises(UserError, match=r"jobs: line 1: expected an object, got \[{.{75}\.\.\.$"):
+        load_workload(other)
 
 
 @pytest.mark.parametrize(
