@@ -1,5 +1,6 @@
 """How well a profile predicts what it has not seen: each row is left out once."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -27,6 +28,11 @@ class LeftOut:
         return self.seconds / self.row.seconds - 1
 
     @property
+    def deviations(self) -> float:
+        """By how many of its stated spreads it is off."""
+        return abs(math.log(self.seconds / self.row.seconds)) / self.spread
+
+    @property
     def bytes_error(self) -> float | None:
         if self.bytes is None or self.row.peak_bytes is None:
             return None
@@ -42,6 +48,12 @@ class Check:
     worst_error: float
     median_inside: float | None  # None if no row stands between others
     worst_inside: float | None
+
+    @property
+    def within_twice(self) -> float:
+        """Share of the rows that are off by no more than two of their spreads: 95 % if those are
+        honest."""
+        return sum(each.deviations <= 2 for each in self.rows) / len(self.rows)
 
 
 def check_profile(rows: Iterable[Row], source: str = "profile") -> Check:
@@ -79,7 +91,7 @@ def check_text(check: Check) -> str:
         )
     lines.append(
         f"{len(check.rows)} rows left out one at a time: median error {check.median_error:.1%}, "
-        f"worst {check.worst_error:.1%}"
+        f"worst {check.worst_error:.1%}, {check.within_twice:.0%} within twice their spread"
     )
     if check.median_inside is not None and check.worst_inside is not None:
         lines.append(

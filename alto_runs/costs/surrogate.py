@@ -46,6 +46,7 @@ class Surrogate:
     places: Array  # one row a measurement
     residuals: Array  # solved against the kernel matrix
     inverse: Array
+    scatter: float = 1.0  # by which the measurements contradict each other more than is assumed
 
     @property
     def factors(self) -> tuple[float, ...]:
@@ -69,7 +70,7 @@ class Surrogate:
         on_host = math.fsum(s for s, term in zip(slope, self.terms, strict=True) if term.on_host)
         unsure = (1 - trust) * (slope @ self.covariance @ slope + (_HOST_MISFIT * on_host) ** 2)
         spread = np.sqrt(max(unexplained, 0.0) + unsure + _NOISE**2)
-        return Estimate(float(np.exp(log_value)), float(spread))
+        return Estimate(float(np.exp(log_value)), self.scatter * float(spread))
 
 
 def fit_surrogate(
@@ -85,7 +86,11 @@ def fit_surrogate(
     log_factors, covariance = _fit_factors(tuple(terms), rows, logs)
     left = logs - _log_trend(log_factors, rows, tuple(terms))
     inverse = _inverted(_kernel(where, where) + _NOISE**2 * np.eye(len(values)))
-    return Surrogate(tuple(terms), log_factors, covariance, where, inverse @ left, inverse)
+    residuals = inverse @ left
+    # Each measurement, told by the others, over the deviation that it should be off by.
+    off = residuals / np.sqrt(inverse.diagonal())
+    scatter = max(1.0, float(np.sqrt(np.mean(off**2)))) if len(values) else 1.0
+    return Surrogate(tuple(terms), log_factors, covariance, where, residuals, inverse, scatter)
 
 
 def _fit_factors(terms: tuple[Term, ...], work: Array, logs: Array) -> tuple[Array, Array]:

@@ -64,6 +64,19 @@ def test_the_uncertainty_is_honest() -> None:
     off = [abs(math.log(each.seconds / each.row.seconds)) / each.spread for each in CHECK.rows]
     assert sum(each < 2 for each in off) >= 0.9 * len(off)
     assert median(each.spread for each in CHECK.rows) < 0.12
+    first, *others = CHECK.rows
+    sure = replace(CHECK, rows=(replace(first, spread=abs(first.error) / 4), *others))
+    assert CHECK.within_twice - sure.within_twice == pytest.approx(1 / len(CHECK.rows))
+    assert f", {sure.within_twice:.0%} within twice their spread" in check_text(sure)
+
+
+def test_measurements_that_contradict_each_other_are_less_certain() -> None:
+    """Every other pass by a half longer, as on a host that others keep busy."""
+    own = [row for row in ROWS if isinstance(row, StepRow) and row.kernels == "alto-triton"]
+    rough = [replace(r, seconds=r.seconds * (1 + n % 2 / 2)) for n, r in enumerate(own)]
+    calm, busy = (check_profile(rows) for rows in (own, rough))
+    assert busy.within_twice >= 0.9
+    assert median(r.spread for r in busy.rows) > 1.5 * median(r.spread for r in calm.rows)
 
 
 def test_a_row_has_no_say_in_its_own_check() -> None:
