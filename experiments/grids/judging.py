@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.grids.columns import report_in
 from experiments.grids.curve_sets import Array, CurveSet
 from experiments.grids.table_backend import Play
 
@@ -119,11 +120,10 @@ def _ranks(values: Array) -> Array:
 
 @cache
 def report_samples(curves: CurveSet) -> Array:
-    """Training samples before each report, [jobs, reports]."""
-    return np.array(
-        [
-            np.diff([0, *(job.samples(job.report_step(n + 1)) for n in range(job.reports))])
-            for job in curves.task.jobs
-        ],
-        dtype=np.float64,
-    )
+    """Training samples before the report of each column, [jobs, columns]."""
+    columns = curves.num_reports
+    reached = [
+        [job.samples(job.report_step(report_in(job, n, columns))) for n in range(columns)]
+        for job in curves.task.jobs
+    ]
+    return np.diff(np.array(reached, dtype=np.float64), axis=1, prepend=0.0)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from alto_policy.events import LossReported
 from alto_policy.exits import ExitRules, exit_reason
 from alto_policy.types import JobId
+from experiments.grids.columns import column_of, report_in
 from experiments.grids.curve_sets import Array, CurveSet
 from experiments.grids.judging import report_samples, top_quarter
 
@@ -43,7 +44,7 @@ class Outcome:
 
 
 def reached(curves: CurveSet, selection: Selection) -> Counts:
-    """Reports of each job until it is stopped."""
+    """Columns of each job until it is stopped."""
     ends = own_exits(curves, selection.rules).copy()
     for share, keep in zip(selection.rounds, selection.keep, strict=True):
         column = math.ceil(round(share * curves.num_reports, 9)) - 1
@@ -101,10 +102,11 @@ def lacks(curves: CurveSet, share: float) -> Array:
 
 @cache
 def _report_shares(curves: CurveSet) -> Array:
-    """Share of each job's steps at each of its reports."""
+    """Share of each job's steps at the report of each column."""
+    columns = curves.num_reports
     return np.array(
         [
-            [job.report_step(number + 1) / job.steps for number in range(curves.num_reports)]
+            [job.report_step(report_in(job, n, columns)) / job.steps for n in range(columns)]
             for job in curves.task.jobs
         ]
     )
@@ -112,11 +114,12 @@ def _report_shares(curves: CurveSet) -> Array:
 
 @cache
 def own_exits(curves: CurveSet, rules: ExitRules) -> Counts:
-    """Reports of each job until a rule about its own curve stops it, or to its end."""
+    """Columns of each job until a rule about its own curve stops it, or to its end."""
     ends = np.full(len(curves.task.jobs), curves.num_reports, dtype=np.intp)
-    for row in range(len(ends)):
+    for row, job in enumerate(curves.task.jobs):
         history: list[LossReported] = []
-        for column in range(curves.num_reports - 1):
+        for number in range(1, job.reports):
+            column = column_of(job, number, curves.num_reports)
             train, val = curves.train[row, column], curves.val[row, column]
             history.append(LossReported(0.0, JobId(""), column + 1, float(train), float(val)))
             if exit_reason(history, rules) is not None:

@@ -34,6 +34,7 @@ from alto_policy.policies import Settings, build
 from alto_policy.runlog import Entry
 from alto_policy.types import Gpu, GpuId, Job, JobId
 from alto_policy.view import Policy
+from experiments.grids.columns import column_of
 from experiments.grids.curve_sets import CurveSet
 
 __all__ = ["Arrival", "Play", "TableBackend", "play_policy"]
@@ -78,7 +79,7 @@ class TableBackend:
             return self._outbox.popleft()
         if not self._running:
             return None
-        job = min(self._running, key=self._reported.__getitem__)
+        job = min(self._running, key=self._share_of)
         return self._report(job)
 
     def execute(self, decision: Decision) -> None:
@@ -95,15 +96,18 @@ class TableBackend:
                 self._outbox.append(ExecutorDown(self._samples, task))
 
     def _report(self, job: JobId) -> LossReported:
-        spec, column = self._specs[job], self._reported[job]
-        before = spec.report_step(column) if column else 0
-        step = spec.report_step(column + 1)
+        spec, number = self._specs[job], self._reported[job] + 1
+        before = spec.report_step(number - 1) if number > 1 else 0
+        step = spec.report_step(number)
         self._samples += spec.samples(step - before)
-        self._reported[job] += 1
+        self._reported[job] = number
         self._told = job
-        row = self._rows[job]
+        row, column = self._rows[job], column_of(spec, number, self._curves.num_reports)
         train, val = self._curves.train[row, column], self._curves.val[row, column]
         return LossReported(self._samples, job, step, float(train), float(val))
+
+    def _share_of(self, job: JobId) -> float:
+        return self._reported[job] / self._specs[job].reports
 
     def _is_done(self, job: JobId) -> bool:
         return self._reported[job] == self._specs[job].reports
@@ -130,9 +134,9 @@ def play_policy(
     def record(entry: Entry) -> None:
         if isinstance(entry.event, LossReported):
             row = row_of[entry.event.job]
-            rows.append(row)
-            columns.append(seen[row])
             seen[row] += 1
+            rows.append(row)
+            columns.append(column_of(curves.task.jobs[row], seen[row], curves.num_reports))
         for decision in entry.decisions:
             if isinstance(decision, Stop):
                 reasons[row_of[decision.job]] = decision.reason

@@ -24,6 +24,7 @@ import numpy as np
 
 from alto_policy.policies import SETTINGS, Settings
 from alto_runs.files.directory import write_atomically
+from experiments.grids.columns import column_of, told_at
 from experiments.grids.curve_sets import CurveSet, generated_sets, other_grids, recorded_sets
 from experiments.grids.judging import Judgement, judge, judge_random, oracle
 from experiments.grids.table_backend import Arrival, Play, play_policy
@@ -43,25 +44,32 @@ _OURS = ("alto", "alto+", "asha", "hyperband", "median")
 
 
 def play_rule(curves: CurveSet, rule: Rule, arrival: Arrival, order: Sequence[int]) -> Play:
-    """The reports that the rule lets happen."""
+    """The reports that the rule lets happen. A report of a job that has fewer tells the tuner of as
+    much of the job as the others'."""
+    jobs = curves.task.jobs
     rows: list[int] = []
     columns: list[int] = []
     going = list(order)
-    column = dict.fromkeys(order, 0)
+    number = dict.fromkeys(order, 0)
     if arrival is Arrival.LOCKSTEP:
         for row in order:
             rule.begin(row)
     while going:
-        row = going[0] if arrival is Arrival.SEQUENTIAL else min(going, key=column.__getitem__)
-        if arrival is Arrival.SEQUENTIAL and column[row] == 0:
+        is_in_turn = arrival is Arrival.SEQUENTIAL
+        row = (
+            going[0] if is_in_turn else min(going, key=lambda row: number[row] / jobs[row].reports)
+        )
+        if is_in_turn and number[row] == 0:
             rule.begin(row)
-        loss = float(curves.val[row, column[row]])
+        number[row] += 1
+        column = column_of(jobs[row], number[row], curves.num_reports)
+        loss = float(curves.val[row, column])
         rows.append(row)
-        columns.append(column[row])
-        column[row] += 1
+        columns.append(column)
         is_lost = not math.isfinite(loss)
-        if is_lost or rule.stops(row, column[row], loss) or column[row] == curves.num_reports:
-            known = curves.val[row, : column[row]]
+        time = told_at(jobs[row], number[row], curves.num_reports)
+        if is_lost or rule.stops(row, time, loss) or number[row] == jobs[row].reports:
+            known = curves.val[row, : column + 1]
             finite = known[np.isfinite(known)]
             rule.end(row, float(finite[-1]) if len(finite) else 1e9)
             going.remove(row)
