@@ -41,7 +41,7 @@ from experiments.tuners.results import (
     tasks_of,
 )
 
-__all__ = ["exhibit", "no_worse"]
+__all__ = ["check_played", "exhibit", "no_worse"]
 
 _PLUS = "ours: alto+"
 _SHIPPED = f"{_PLUS}, as shipped"
@@ -67,6 +67,7 @@ def no_worse(ours: Sequence[Result], theirs: Sequence[Result], noise: float = _N
 
 def exhibit() -> Exhibit:
     results = [replace(one, rule=_SHIPPED) if one.rule == _PLUS else one for one in read_results()]
+    check_played(results, (*recorded_sets(), *other_grids()))
     judged, basis = judged_on_others(results)
     judged += _plus_on_others(recorded_sets())
     others = _judged_others(results)
@@ -113,6 +114,17 @@ def exhibit() -> Exhibit:
         figure=_draw(judged, tasks),
         shown_rows=len(rows),
     )
+
+
+def check_played(results: Iterable[Result], sets: Iterable[CurveSet]) -> None:
+    """Ends the program where the table is older than a grid."""
+    played = {one.task for one in results}
+    missing = dict.fromkeys(curves.name for curves in sets if curves.name not in played)
+    if missing:
+        raise SystemExit(
+            f"tuners/results.csv: no plays of {', '.join(missing)}: `make tuners` comes before "
+            "`make figures` where grids were recorded"
+        )
 
 
 def _judged_others(results: Sequence[Result]) -> list[Result]:

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from experiments.exhibits.past_tuners import no_worse
+from experiments.exhibits.past_tuners import check_played, no_worse
 from experiments.grids.table_backend import Arrival
 from experiments.tuners.compare import play_rule
 from experiments.tuners.results import Result, chosen_settings
@@ -59,3 +59,9 @@ def test_no_worse_is_in_budget_and_in_regret(budget: float, regret: float, expec
     ours, theirs = [result("x", "", budget, regret)], [result("y", "", 0.2, 0.01)]
     assert no_worse(ours, theirs) is expected
     assert no_worse(ours, theirs, noise=0.0) is (expected and regret <= 0.01)
+
+
+def test_a_grid_that_no_tuner_has_played_is_told() -> None:
+    check_played([result("x", "", 1.0, 0.0, task="t")], [CURVES])
+    with pytest.raises(SystemExit, match="no plays of t: `make tuners` comes before"):
+        check_played([result("x", "", 1.0, 0.0, task="another")], [CURVES, CURVES])
