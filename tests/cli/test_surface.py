@@ -4,6 +4,7 @@ import argparse
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -208,3 +209,33 @@ def test_from_the_shell(tmp_path: str) -> None:
     assert done.stderr == (
         f"alto: {tmp_path}/none: no run here, expected a folder with the file run.jsonl\n"
     )
+
+
+STARTED = """
+import sys, time
+import alto_cli
+status = alto_cli.main(["simulate", *sys.argv[1:]])
+heavy = {"torch", "transformers", "triton", "pandas", "matplotlib", "ray"} & set(sys.modules)
+print("started:", status, time.process_time(), *heavy)
+"""
+
+
+@pytest.mark.parametrize(
+    "simulated",
+    [
+        ["traces/tiresias/60_job.csv.gz", "--policy", "sjf", "--gpus", "16"],
+        ["examples/backbones/study.yaml", "--gpus", "2"],
+        ["traces/recorded/qasc-preferences-alto"],
+    ],
+    ids=lambda simulated: Path(simulated[0]).name,
+)
+def test_a_simulation_is_done_in_a_moment_and_imports_nothing_heavy(
+    simulated: list[str], tmp_path: Path
+) -> None:
+    """From an interpreter that has imported nothing; 1.5 s of its own time, whatever else runs."""
+    command = [sys.executable, "-c", STARTED, *simulated, "--out", str(tmp_path / "run")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    status, seconds, *heavy = done.stdout.splitlines()[-1].removeprefix("started: ").split()
+    assert (status, heavy) == ("0", [])
+    assert float(seconds) < 1.5
