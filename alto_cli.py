@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"alto: {place}{error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("alto: interrupted; what was begun with --out goes on with --resume", file=sys.stderr)
+        resumes = "; what was begun with --out goes on with --resume"
+        print(f"alto: interrupted{resumes if 'resume' in options else ''}", file=sys.stderr)
         return 130
     return status
 

@@ -201,6 +201,30 @@ def test_simulating_and_reporting_need_no_gpu_stack() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "goes_on"),
+    [(["tune", "s.yaml", "--out", "d"], True), (["simulate", "t.csv", "--out", "d"], False)],
+    ids=["tune", "simulate"],
+)
+def test_who_interrupts_is_told_what_goes_on(
+    arguments: list[str],
+    goes_on: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A simulation begins anew in the same folder."""
+
+    def interrupted(options: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    verb = "alto_cli._tune" if goes_on else "alto_sim.verbs._simulate"
+    monkeypatch.setattr(verb, interrupted)
+    answer = typed(capsys, *arguments)
+    assert (answer.status, answer.out) == (130, "")
+    assert answer.err.startswith("alto: interrupted")
+    assert ("--resume" in answer.err) == goes_on
+
+
 def test_from_the_shell(tmp_path: str) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "alto_cli", "replay", f"{tmp_path}/none"]
