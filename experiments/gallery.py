@@ -40,7 +40,7 @@ from experiments.exhibits import (
     table2_kernels,
     throughput_curve,
 )
-from experiments.exhibits.exhibit import Exhibit, markdown, title_of, write
+from experiments.exhibits.exhibit import CONTRADICTION, Exhibit, markdown, title_of, write
 
 __all__ = ["EXHIBITS", "gallery_text", "main"]
 
@@ -105,7 +105,14 @@ def gallery_text(made: Sequence[Made]) -> str:
     ]
     sections = [markdown(name, text, one) for name, text, one in made]
     table = "| exhibit | verdict | what it comes to |\n|---|---|---|\n" + "".join(lines)
-    return _HEAD + "\n".join([table, *sections])
+    return _HEAD + "\n".join([table, _contradictions([text for _, text, _ in made]), *sections])
+
+
+def _contradictions(texts: Sequence[str]) -> str:
+    """Where to read of them."""
+    found = [title_of(text) for text in texts if CONTRADICTION in text]
+    links = ", ".join(f"[{title.split(':')[0].lower()}](#{_anchor(title)})" for title in found)
+    return f"Where the paper contradicts itself is told at {links}.\n" if found else ""
 
 
 def main(names: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from alto_runs.files.directory import write_atomically
 
 __all__ = [
+    "CONTRADICTION",
     "FIGURES",
     "Cell",
     "Exhibit",
@@ -28,6 +29,7 @@ __all__ = [
     "write",
 ]
 
+CONTRADICTION = "The paper against itself:"  # begins a paragraph of an exhibit's docstring
 FIGURES = Path(__file__).parents[1] / "figures"
 _DOTS_PER_INCH = 110
 

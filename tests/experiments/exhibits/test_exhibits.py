@@ -16,7 +16,7 @@ from experiments.exhibits.fig07_early_rank import early_ranks
 from experiments.exhibits.fig12_cluster import BARS, makespan_of, tasks_of
 from experiments.exhibits.fig15_samples_saved import saved_by
 from experiments.exhibits.fig16_warmup import foresight
-from experiments.gallery import EXHIBITS, main
+from experiments.gallery import EXHIBITS, gallery_text, main
 from experiments.grids.curve_sets import curve_set, generated_sets, recorded_sets
 from tests.experiments.tables import grid
 
@@ -104,6 +104,18 @@ def test_a_section_says_what_the_paper_shows_and_what_is_run_here() -> None:
         "## Title\n\n**cannot be tested here** · `exhibits/fig00.py`\n\nIn short.\n\n*The paper.*"
     )
     assert "| 1.23 |  |" in section
+
+
+def test_the_gallery_says_where_the_paper_contradicts_itself() -> None:
+    shown = Exhibit(
+        verdict=Verdict.CANNOT, gist="", found=(), table=Table((), ()), logs=(), seeds=""
+    )
+    texts = {
+        "fig00": "Figure 0: one.\n\nThe paper: a.\n\nHere: b.\n\nThe paper against itself: c.\n",
+        "fig99": "Figure 99: two.\n\nThe paper: a.\n\nHere: b.\n",
+    }
+    text = gallery_text([(name, docstring, shown) for name, docstring in texts.items()])
+    assert "contradicts itself is told at [figure 0](#figure-0-one).\n" in text
 
 
 @pytest.mark.parametrize(
