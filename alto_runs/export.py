@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,13 +88,10 @@ def timeline(result: Result) -> str:
     """A process for each GPU with a thread for each slot; counters; an instant for each stop."""
     history = result.history
     kinds = (_names, _stays, _executors, _outages, _counters)
-    events = [event for kind in kinds for event in kind(history)]
-    for entry in result.log.entries:
-        for decision in entry.decisions:
-            if isinstance(decision, Stop):
-                event = _event("i", f"stop {decision.job}", entry.event.t, _CLUSTER, 0)
-                events.append({**event, "s": "p", "args": {"reason": decision.reason.value}})
-    return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}) + "\n"
+    events = chain(*(kind(history) for kind in kinds), _stops(result))
+    # One at a time: those of a long trace together would fill a GB.
+    told = ", ".join(json.dumps(event) for event in events)
+    return f'{{"traceEvents": [{told}], "displayTimeUnit": "ms"}}\n'
 
 
 def _task_rows(result: Result) -> Iterator[dict[str, object]]:
@@ -155,6 +153,14 @@ def _outages(history: RunHistory) -> Iterator[dict[str, object]]:
         for gpu in outage.gpus:
             event = _event("X", f"{outage.node} is down", outage.start, gpu + 1, 0)
             yield {**event, "dur": _microseconds(outage.end - outage.start)}
+
+
+def _stops(result: Result) -> Iterator[dict[str, object]]:
+    for entry in result.log.entries:
+        for decision in entry.decisions:
+            if isinstance(decision, Stop):
+                event = _event("i", f"stop {decision.job}", entry.event.t, _CLUSTER, 0)
+                yield {**event, "s": "p", "args": {"reason": decision.reason.value}}
 
 
 def _counters(history: RunHistory) -> Iterator[dict[str, object]]:

@@ -4,6 +4,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from alto_runs.arguments import named, named_path
+from alto_runs.garbage import leave_at_exit, uncollected
 
 if TYPE_CHECKING:
     from alto_runs.result import Result
@@ -86,7 +87,9 @@ def _replay(options: argparse.Namespace) -> int:
     from alto_runs.replaying import describe, replay_run
 
     own = None if options.policy is None else named_policy(options.policy)
-    num_entries, difference = replay_run(options.run_directory, own)
+    leave_at_exit()
+    with uncollected():
+        num_entries, difference = replay_run(options.run_directory, own)
     if difference is None:
         print(f"{options.run_directory}: {num_entries} entries, all decided the same")
         return 0
@@ -101,9 +104,11 @@ def _report(options: argparse.Namespace) -> int:
 
     given = options.run_directories
     runs, out = [run for each in given for run in seeds_of(each)], options.out or given[0]
-    print(write_report(runs, out))
     wanted = {TableFormat.CSV: options.csv, TableFormat.PARQUET: options.parquet}
     forms = [form for form, is_wanted in wanted.items() if is_wanted]
-    for path in write_exports(runs, out / "export", forms, with_timeline=options.trace):
-        print(path)
+    leave_at_exit()
+    with uncollected():
+        print(write_report(runs, out))
+        for path in write_exports(runs, out / "export", forms, with_timeline=options.trace):
+            print(path)
     return 0
