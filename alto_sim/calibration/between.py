@@ -117,9 +117,10 @@ def _waiting_for_gone(told: Sequence[_Interval], report: float) -> Leaving:
 
 
 def _of_each_rank(told: Iterable[tuple[float, int]]) -> float:
+    """By least squares: of a short wait most is for something else."""
     known = list(told)
-    ranks = sum(ranks for _, ranks in known)
-    return max(0.0, math.fsum(seconds for seconds, _ in known) / max(1, ranks))
+    squares = math.fsum(ranks**2 for _, ranks in known)
+    return max(0.0, math.fsum(seconds * ranks for seconds, ranks in known) / max(1.0, squares))
 
 
 def _with_passes_beside(leaving: Leaving, intervals: Sequence[_Interval]) -> Leaving:

@@ -77,6 +77,7 @@ __all__ = [
 _WANTED = {"SmolLM2-135M": 300.0, "Llama-3.2-1B": 30.0, "Llama-3.1-8B": 15.0}
 _SHOWN = ("fifo", "alto", "alto+")
 _COLOURS = (MUTED, *PALETTE[:2])
+_OTHER_CARD = "H200"
 _FOOT = 0.5  # of the logarithmic axis
 _PAPER, _PAPER_BACKBONE = (7.3, 2.3, 3.4), "Llama-3.1-8B"
 # ALTO over one job after another, on several GPUs over FSDP: GSM8K, OpenThoughts3, Tulu-3.
@@ -107,10 +108,13 @@ def recorded_makespan(log: RunLog) -> float:
 
 
 def recorded_runs(folders: Sequence[Path]) -> list[Recorded]:
-    """Launches bound PEFT's passes, not their tokens: a batch of one takes what another takes."""
+    """Launches bound PEFT's passes, not their tokens: a batch of one takes what another takes. Its
+    passes are those of one card, and searches on another one are left out."""
     found = []
     for path, log in (pair for folder in folders for pair in whole_searches(folder)):
         assert log.header is not None
+        if _OTHER_CARD in log.header.gpus[0].kind:
+            continue
         tasks = [e.event.task for e in log.entries if isinstance(e.event, TaskArrived)]
         (up,) = (e.event.t for e in log.entries if isinstance(e.event, ExecutorUp))
         peft = sum(sum(alone_seconds(replace(task, backbone=BACKBONES[0]))) for task in tasks)

@@ -5,7 +5,8 @@ is told apart from another.
 
 Here: every search of `traces` but those recorded for their times alone, full grids last. *Behind*
 says how far its winner's best validation loss is above the least of the full grid of the same data
-and seed; that grid is an H100's, for searches on an H200 too. It is the product of three parts.
+and seed; that grid is an H100's, for searches on an H200 too, but for combined fact's second seed.
+It is the product of three parts.
 *Choice*: how far the job that it chose is behind in the grid, by the grid's own losses. *Stop*:
 what that job lost in the grid by being stopped before its own best report. *Recording*: how far the
 losses of one and the same job are apart in the two recordings. *By the grid* says what the same
@@ -35,8 +36,9 @@ from experiments.grids.table_backend import play_policy
 
 __all__ = ["Row", "exhibit", "rows_of", "told_why"]
 
-# Of searches with exits and their grids; those of `h200` are the grids of an H100.
-_FOLDERS = ("recorded", "plus", "slices", "h200")
+# Of searches with exits and their grids; those of `h200` are the grids of an H100. `h200_grids` has
+# grids of `recorded` once more.
+_FOLDERS = ("recorded", "plus", "slices", "h200", "h200_grids")
 _SAVED_BAR, _LOSS_BAR = 0.75, 0.005
 _SLIGHT = 0.001  # a part that is not worth a word
 

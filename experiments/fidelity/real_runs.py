@@ -32,6 +32,7 @@ JUDGED = (
     "repeated",
     "h200",
     "h200_more",
+    "h200_grids",
 )
 # Of older code, kept for their times: `repeated` has too few of that.
 CALIBRATION = "calibration"
@@ -49,7 +50,8 @@ COUNTED = {
 # From 068be34 to 3907451 what stood twice got modules of its own: the outbox, segments of a batch,
 # whom recordings meet. Since then `alto_exec` was parted into rooms and probes of memory, which
 # make the same passes, became one value; all other definitions that train are the same, as syntax
-# trees without what they import from (`alto_runs.versions.source_digest` tells today's digest).
+# trees without what they import from (`alto_runs.versions.source_digest` tells today's digest), and
+# passes of the same jobs take as long in runs of both (`h200_more`, `h200_grids`).
 _ONE_CODE = {
     "cf2c7011ad9f": "427b32ac0034",
     "0907919b9808": "ac23d762e8b8",

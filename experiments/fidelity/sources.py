@@ -1,7 +1,7 @@
 """By the times of which recorded runs another one is told."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
@@ -36,7 +36,8 @@ class Others:
     runs: tuple[Recording, ...]
     source: Source = Source.CODE
     of_passes: tuple[Recording, ...] = ()  # that tell of passes, where the runs are too few
-    elsewhere: tuple[Recording, ...] = ()  # on another kind of GPU, for what no run has done
+    # Of other code, and on other kinds of GPU, for what no run has done.
+    elsewhere: tuple[tuple[Recording, ...], ...] = ()
     between: tuple[Recording, ...] = ()  # over another backbone, that tell what is between passes
     size: Size | None = None  # of the backbone, to which these have to be brought
 
@@ -53,16 +54,19 @@ class Others:
             return replace(found, overheads=overheads)
         if self.of_passes:
             found = replace(found, step_time=_with_passes(found, _learnt(self.of_passes)))
-        has_pairs = any(run.pairs for run in self.runs)
-        launches_all = any(run.launches_all for run in self.runs)
-        if not self.elsewhere or (has_pairs and launches_all):
-            return found
-        overheads, there = found.overheads, _learnt(self.elsewhere).overheads
-        if not has_pairs:
-            overheads = replace(overheads, evaluation_of_pairs=there.evaluation_of_pairs)
-        if not launches_all:
-            overheads = replace(overheads, launched_pass=there.launched_pass)
+        overheads = found.overheads
+        if there := self._first_who(lambda run: bool(run.pairs)):
+            told = _learnt(there).overheads.evaluation_of_pairs
+            overheads = replace(overheads, evaluation_of_pairs=told)
+        if there := self._first_who(lambda run: run.launches_all):
+            overheads = replace(overheads, launched_pass=_learnt(there).overheads.launched_pass)
         return replace(found, overheads=overheads)
+
+    def _first_who(self, have_done: Callable[[Recording], bool]) -> tuple[Recording, ...]:
+        """The nearest of them, one of whom has done what none of the runs has; none otherwise."""
+        if any(map(have_done, self.runs)):
+            return ()
+        return next((there for there in self.elsewhere if any(map(have_done, there))), ())
 
 
 @lru_cache(maxsize=64)
@@ -106,9 +110,10 @@ def others_of(run: Recording, runs: Sequence[Recording]) -> Others:
     )
     if len(same) >= _FEWEST:
         of_passes = told if len(same) < _FEWEST_OF_PASSES else ()
-        return Others(tuple(same), Source.CODE, of_passes, elsewhere)
+        of_other_code = tuple(times for times in told if times.code != run.code)
+        return Others(tuple(same), Source.CODE, of_passes, (of_other_code, elsewhere))
     if len(told) >= _FEWEST or (told and not elsewhere):
-        return Others(told, Source.BACKBONE, elsewhere=elsewhere)
+        return Others(told, Source.BACKBONE, elsewhere=(elsewhere,))
     between, size = _over_another_backbone(run, rest), size_of(run)
     if elsewhere:
         there = tuple(carried(times, run.machine, rest) for times in elsewhere)

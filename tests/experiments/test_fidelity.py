@@ -24,18 +24,23 @@ FULL_GRID = "qasc-combined-fact-fifo"
 MISSED = {
     # Memory was full after its passes: each evaluation took 0.2 s to get it back.
     "batches/qasc-question-generation-1000-fifo",
-    # Beside other searches on its host; the shipped profile tells passes of the second one.
+    # Beside other searches on its host.
     "slices/qasc-question-generation-1000-10-layers-alto",
-    "speed/llama-3.1-8b-fifo",
     # Its executor told nothing of its work.
     "repeated/qasc-combined-fact-fifo",
     # Of seven runs on that card.
     "h200/cosmosqa-alto",
     "h200/qasc-combined-fact-alto-plus",
-    # Told by runs of other code, or on another card.
+    # Adapters of hundreds of MB, and states of jobs that paused, were waited for on their way off
+    # the card: no other run has moved as much.
+    "h200_grids/llama-3.1-8b-alto",
+    "h200_grids/llama-3.1-8b-fifo",
+    "h200_grids/llama-3.2-1b-alto",
     "h200_more/llama-3.2-1b-alto",
-    "h200_more/llama-3.2-1b-fifo",
-    "h200_more/qasc-combined-fact-longer-fifo",
+    # Short samples, by runs of longer ones: passes of 60 and of 15 jobs are told 5 % too long.
+    "h200_grids/qasc-question-generation-1000-fifo",
+    # Recordings took 0.35 s each, not 0.28.
+    "h200_grids/qasc-preferences-alto",
 }
 
 
@@ -79,6 +84,10 @@ def test_times_are_learnt_of_others_alone_first_of_the_same_code() -> None:
     commits = {dict(other.header.made_by)["commit"] for other in found.runs}
     assert len(commits) == 2  # of one code
     assert not found.of_passes
+    of_other_code, elsewhere = found.elsewhere
+    assert {other.machine for other in of_other_code} == {grid.machine}
+    assert grid.code not in {other.code for other in of_other_code}
+    assert grid.machine not in {other.machine for other in elsewhere}
     repeated = by_name["repeated/cosmosqa-fifo"]
     few = others_of(grid, [grid, *found.runs[:2], repeated])
     assert few.runs == found.runs[:2]
@@ -118,11 +127,15 @@ def test_what_no_run_has_done_is_told_by_those_on_another_kind_of_gpu() -> None:
     assert alone.evaluation_of_pairs == alone.launched_pass == 0
     others = [names[f"recorded/{name}-alto"] for name in ("cosmosqa", "ropes")]
     there = (pairs, *others, launched)
-    found = Others((plain,), elsewhere=there).fitted().overheads
+    found = Others((plain,), elsewhere=((plain,), there)).fitted().overheads
     assert found.evaluation_of_pairs > 0.05
     assert found.launched_pass > 0.02
-    own = Others((plain, launched), elsewhere=there).fitted().overheads
+    own = Others((plain, launched), elsewhere=(there,)).fitted().overheads
     assert own.launched_pass == Others((plain, launched)).fitted().overheads.launched_pass
+    nearer = (names["h200/qasc-preferences-alto"], *others)
+    told = Others((plain,), elsewhere=(nearer, there)).fitted().overheads
+    assert told.evaluation_of_pairs == Others(nearer).fitted().overheads.evaluation_of_pairs
+    assert told.launched_pass == found.launched_pass
     assert replace(found, evaluation_of_pairs=0.0, launched_pass=0.0) == alone
 
 

@@ -126,7 +126,7 @@ def test_so_they_are_over_several_gpus_of_which_all_train_one_job_where_nothing_
 
 def test_a_tuner_over_peft_begins_all_jobs_and_trains_its_share_of_the_samples() -> None:
     """At a setting that other tasks chose; its plays differ by the order of the jobs."""
-    (curves,) = (one for one in recorded_sets() if one.name == "qasc-combined-fact")
+    curves = next(one for one in recorded_sets() if one.name == "qasc-combined-fact")
     alone, ruled, exits = (
         search_cost(curves, "SmolLM2-135M", system) for system in (PEFT, ASHA, "alto")
     )
@@ -143,7 +143,7 @@ def test_a_tuner_over_peft_begins_all_jobs_and_trains_its_share_of_the_samples()
 
 def test_lorafusion_takes_four_jobs_of_equal_batch_in_passes_that_wait_for_the_host() -> None:
     """15 jobs of each batch are four groups, whose passes take what was measured."""
-    (curves,) = (one for one in recorded_sets() if one.name == "qasc-combined-fact")
+    curves = next(one for one in recorded_sets() if one.name == "qasc-combined-fact")
     steps = {job.hyperparameters.batch_size: job.steps for job in curves.task.jobs}
     fused = search_cost(curves, "SmolLM2-135M", LORAFUSION)
     assert fused.seconds == pytest.approx(2.0 + 4 * sum(steps.values()) * 1.9004 / 8, rel=1e-6)
