@@ -23,6 +23,7 @@ from alto_runs.study import load_study
 from alto_runs.study_fields.search import PAPER_GRID, configurations, numbered_jobs
 from alto_sim.curves.generated import DEFAULT_SHAPE, GeneratedCurves, Shape
 from alto_sim.curves.losses import Losses
+from experiments.grids.columns import column_of
 from experiments.grids.same_task import by_task, is_repeated, name_of, seed_of
 
 __all__ = [
@@ -88,7 +89,8 @@ class TableCurves:
         self._rows = {job.id: row for row, job in enumerate(curves.task.jobs)}
 
     def losses(self, job: Job, step: int) -> Losses:
-        column = max(0, step * job.reports // job.steps - 1)
+        number = max(1, step * job.reports // job.steps)
+        column = column_of(job, number, self._curves.num_reports)
         row = self._rows[job.id]
         return Losses(float(self._curves.train[row, column]), float(self._curves.val[row, column]))
 

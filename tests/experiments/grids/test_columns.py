@@ -13,7 +13,7 @@ from alto_policy.policies.alto_plus import AltoPlusSettings
 from alto_policy.policies.fifo import FifoSettings
 from alto_policy.types import Job
 from experiments.grids.columns import column_of, report_in, told_at
-from experiments.grids.curve_sets import CurveSet, curve_set, generated_sets
+from experiments.grids.curve_sets import CurveSet, TableCurves, curve_set, generated_sets
 from experiments.grids.judging import judge, report_samples
 from experiments.grids.rounds_of_selection import ALTO, Selection, outcome
 from experiments.grids.table_backend import Arrival, play_policy
@@ -53,6 +53,11 @@ def test_a_column_holds_the_first_report_at_or_after_its_share() -> None:
     assert [report_in(job, column, 5) for column in range(5)] == [1, 1, 2, 2, 2]
     assert [column_of(job, number, 5) for number in (1, 2)] == [0, 2]
     assert [told_at(job, number, 5) for number in (1, 2)] == [2, 5]
+
+
+def test_a_simulated_job_has_the_losses_of_its_own_reports() -> None:
+    curves, job = TableCurves(UNEVEN), UNEVEN.task.jobs[1]
+    assert [curves.losses(job, step).val for step in (1, 2)] == [8, 5]
 
 
 def test_samples_are_counted_once() -> None:
