@@ -34,6 +34,7 @@ _OUT_OF_ORDER: dict[str, Any] = {
 _HELD = "#DCE9F2"  # the tint of a backbone that is loaded
 _PALE = 0.45  # opacity of a stay after which the job trained on, or waited to
 _LANE, _HIGHEST = 0.17, 9.0  # inches of a lane, and of all
+_MOST_WINNERS = 30  # that are outlined: more outlines would hide the short stays below them
 _LABEL = 0.16  # inches that the name of a GPU takes
 
 
@@ -70,7 +71,8 @@ def draw_gantt(history: RunHistory, winners: Iterable[JobId], gpus: Iterable[Gpu
     figure, axes = figure_of(1.3 + height)
     scale, unit = time_unit(history.end)
     bottom, rectangles, faces, edges = 0, [], [], []
-    chosen, kinds = frozenset(winners), _kinds(gpus)
+    best, kinds = frozenset(winners), _kinds(gpus)
+    chosen = best if len(best) <= _MOST_WINNERS else frozenset()
     ticks: list[tuple[float, str]] = []
     for gpu, bars in by_gpu.items():
         for bar in bars:

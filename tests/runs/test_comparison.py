@@ -225,6 +225,16 @@ def test_gpus_tell_their_kinds_where_there_are_several(runs: list[Path]) -> None
     assert {"GPU 0", "GPU 1"} <= set(texts(draw_gantt(history, (), pair)))
 
 
+def test_winners_are_outlined_where_they_are_few(
+    runs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = Result(runs[0]).history
+    winners = [task.jobs[0].id for task in history.tasks]
+    assert "best" in texts(draw_gantt(history, winners))
+    monkeypatch.setattr("alto_runs.report.gantt._MOST_WINNERS", len(winners) - 1)
+    assert "best" not in texts(draw_gantt(history, winners))
+
+
 def test_names_of_gpus_do_not_lie_on_each_other(
     runs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
