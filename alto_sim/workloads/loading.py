@@ -38,6 +38,8 @@ __all__ = ["Loaded", "load_workload"]
 log = logging.getLogger(__name__)
 
 _STUDY = (".yaml", ".yml")
+_MANY_SEARCHES = 10_000
+_SEARCH_GB = 0.25e-3  # of memory, that a search of sixty jobs takes
 _ESTIMATED_LENGTHS = ((LENGTHS, BY_CHARACTERS),)
 _Machine = StepProfile | Nodes | None
 
@@ -101,6 +103,14 @@ def _load(path: Path, seed: int, machine: _Machine, mix: TaskMix | None) -> Load
         for reason, count in trace.dropped.items():
             log.warning("%s: jobs left out: %d, %s", path, count, reason)
         if mix is not None:
+            if (count := len(trace.jobs)) > _MANY_SEARCHES:
+                log.warning(
+                    "%s: %s searches take about %.1f GB of memory; a trace of its first lines "
+                    "alone takes less",
+                    path,
+                    f"{count:,}",
+                    count * _SEARCH_GB,
+                )
             tasks = retune(rigid(trace, AT_ONCE).arrivals, mix, seed=seed)
             log_of_tasks = RunLog(None, tuple(Entry(arrival, ()) for arrival in tasks))
             return _drawn(log_of_tasks, AltoSettings(), seed, machine)

@@ -98,6 +98,20 @@ def test_rows_of_a_trace_as_tuning_tasks(trace: Path) -> None:
     assert any(job.reports for job in tuning.history.jobs.values())
 
 
+def test_many_searches_are_warned_of(
+    trace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each job of a trace becomes sixty: Philly's would fill 20 GB."""
+    simulated(trace, "rows: tuning\n", "few")
+    assert caplog.messages == []
+    monkeypatch.setattr("alto_sim.workloads.loading._MANY_SEARCHES", 7)
+    monkeypatch.setattr("alto_sim.workloads.loading._SEARCH_GB", 0.5)
+    simulated(trace, "rows: rigid\n", "rigid")
+    assert caplog.messages == []
+    simulated(trace, "rows: tuning\n", "many")
+    assert caplog.messages[0].startswith(f"{trace}: 8 searches take about 4.0 GB of memory; ")
+
+
 def test_generated_losses_have_the_shape_that_is_asked_for(trace: Path, tmp_path: Path) -> None:
     """Where they are generated, and nobody else's are given."""
     text = "rows: tuning\nlosses: { noise: 0.2 }\n"
