@@ -1,22 +1,33 @@
 """Learns from runs what takes time while nobody trains: launches, reports and departures."""
 
 import math
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
+from typing import TypeVar
 
 from alto_policy.decisions import Launch, Stop
 from alto_policy.events import Departure, JobLeft
 from alto_policy.runlog import RunLog
-from alto_policy.types import JobId
+from alto_policy.types import Job, JobId
 from alto_runs.files.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
 from alto_runs.outcomes.history import JobHistory, RunHistory
-from alto_sim.times.overheads import FEW_LEAVING, Departed, Leaving
+from alto_sim.times.overheads import Departed, Leaving
 
-__all__ = ["Beside", "Told", "seconds_to_leave", "seconds_to_start", "stops_of_paused"]
+__all__ = [
+    "Beside",
+    "Interval",
+    "Told",
+    "intervals",
+    "seconds_to_leave",
+    "seconds_to_report",
+    "seconds_to_start",
+    "stops_of_paused",
+]
 
+_T = TypeVar("_T")
 _AT_ONCE_SECONDS = 5e-3  # reports of one evaluation are no further apart
 _PASSES_BESIDE = [step * 5e-3 for step in range(41)]  # seconds, of which one tells best
 
@@ -36,18 +47,26 @@ class Told:
     history: RunHistory
     work: Sequence[Work]
     beside: Sequence[Beside | None]  # of each row of the work
-    stops: Sequence[float] = ()  # of jobs that had paused
+    stops: Sequence[tuple[float, JobId]] = ()  # of jobs that had paused
 
 
 @dataclass(frozen=True, slots=True)
-class _Interval:
-    """From one evaluation's reports to the next."""
+class Interval:
+    """From one evaluation's reports to the next, or until the executor is down."""
 
+    begin: float
     untold: float  # seconds
-    reports: int
-    departed: Departed
+    reports: Sequence[tuple[Job, int]]  # with its reports since the best one
+    left: Sequence[tuple[Job, Departure, int]]  # the same
+    given_up: Sequence[JobId]
     beside: Beside | None
-    is_last: bool  # until the executor is down
+
+    @property
+    def departed(self) -> Departed:
+        found = Departed(is_given_up=bool(self.given_up))
+        for job, how, since_best in self.left:
+            found.add(job.hyperparameters.rank, how, since_best)
+        return found
 
     @property
     def beside_recording(self) -> float | None:
@@ -72,22 +91,21 @@ def seconds_to_start(*runs: Told) -> tuple[float, float]:
     return each, later / later_jobs if later_jobs else each
 
 
-def seconds_to_leave(*runs: Told, waits_for_pauses: bool = False) -> tuple[float, Leaving]:
-    """Seconds of each report in the median, and of each rank that leaves: of all that an executor
-    did not tell of between evaluations, and of what was recorded beside a disk at work.
-
-    Runs of several executors at a time tell nothing.
-    """
-    found = [each for run in runs for each in _intervals(run)]
-    report = _median(i.untold / i.reports for i in found if not i.departed.jobs and i.reports)
-    told = [i for i in found if i.departed.jobs]
-    return report, (_waiting_for_all if waits_for_pauses else _waiting_for_gone)(told, report)
+def seconds_to_report(*runs: Told) -> float:
+    """Of each report, in the median: of all that an executor did not tell of after evaluations from
+    which nobody left. Runs of several executors at a time tell nothing."""
+    found = (each for run in runs for each in intervals(run))
+    return _median(i.untold / len(i.reports) for i in found if not i.departed.jobs and i.reports)
 
 
-def _waiting_for_all(told: Sequence[_Interval], report: float) -> Leaving:
+def seconds_to_leave(*runs: Told, report: float) -> Leaving:
+    """Of each rank that leaves an older executor: of all that it did not tell of between
+    evaluations, and of what was recorded beside a disk at work."""
+    told = [each for run in runs for each in intervals(run) if each.departed.jobs]
+
     def each(*, many: bool) -> float:
         return _of_each_rank(
-            (i.untold - report * i.reports + (i.beside_recording or 0.0), i.departed.ranks)
+            (i.untold - report * len(i.reports) + (i.beside_recording or 0.0), i.departed.ranks)
             for i in told
             if i.departed.are_many == many
             and (i.departed.is_waited_for or i.beside_recording is not None)
@@ -97,37 +115,17 @@ def _waiting_for_all(told: Sequence[_Interval], report: float) -> Leaving:
     return _with_passes_beside(leaving, told)
 
 
-def _waiting_for_gone(told: Sequence[_Interval], report: float) -> Leaving:
-    def each(*, many: bool) -> float:
-        return _of_each_rank(
-            (i.untold - report * i.reports, i.departed.gone_ranks)
-            for i in told
-            if i.departed.gone_jobs and not i.departed.is_given_up and not i.is_last
-            if (i.departed.gone_jobs > FEW_LEAVING) == many
-        )
-
-    alone, together = each(many=False), each(many=True)
-    leaving = Leaving(alone=alone or together, together=together or alone, paused=0.0)
-    paused = _of_each_rank(
-        (i.untold - report * i.reports - i.departed.waited(leaving), i.departed.paused_ranks)
-        for i in told
-        if i.departed.is_given_up
-    )
-    return replace(leaving, paused=paused)
-
-
 def _of_each_rank(told: Iterable[tuple[float, int]]) -> float:
-    """By least squares: of a short wait most is for something else."""
     known = list(told)
-    squares = math.fsum(ranks**2 for _, ranks in known)
-    return max(0.0, math.fsum(seconds * ranks for seconds, ranks in known) / max(1.0, squares))
+    ranks = sum(ranks for _, ranks in known)
+    return max(0.0, math.fsum(seconds for seconds, _ in known) / max(1, ranks))
 
 
-def _with_passes_beside(leaving: Leaving, intervals: Sequence[_Interval]) -> Leaving:
+def _with_passes_beside(leaving: Leaving, told_of: Sequence[Interval]) -> Leaving:
     """What the host takes for a pass while many are written, of passes that nobody recorded."""
     told = [
         (i.departed.beside(leaving), i.beside.more, i.beside.each)
-        for i in intervals
+        for i in told_of
         if i.departed.are_many and not i.departed.is_waited_for
         if i.beside is not None and i.beside.each is not None
     ]
@@ -142,7 +140,8 @@ def _median(seconds: Iterable[float]) -> float:
     return max(0.0, median([*seconds] or [0.0]))
 
 
-def _intervals(run: Told) -> Iterator[_Interval]:
+def intervals(run: Told) -> Iterator[Interval]:
+    """None of runs of several executors, or whose evaluations are not all told."""
     history, jobs = run.history, run.history.jobs.values()
     told = _told_until_reports(run.work)
     times = sorted(report.t for job in jobs for report in job.reports)
@@ -150,26 +149,44 @@ def _intervals(run: Told) -> Iterator[_Interval]:
     if len(starts) != len(told) or len(history.executors) != 1:
         return
     bounds = [*starts, history.executors[0].end]
-    departures = [
-        (stay.end, stay.how, job.spec.hyperparameters.rank, _since_best(job, stay.end))
-        for job in jobs
-        for stay in job.residencies
-        if stay.how is not None
-    ]
+    reports = _in_intervals(
+        bounds,
+        (
+            (report.t, (job.spec, since_best))
+            for job in jobs
+            for report, since_best in zip(job.reports, _since_best(job), strict=True)
+        ),
+    )
+    left = _in_intervals(
+        bounds,
+        (
+            (stay.end, (job.spec, stay.how, [0, *_since_best(job)][_reports_until(job, stay.end)]))
+            for job in jobs
+            for stay in job.residencies
+            if stay.how is not None
+        ),
+    )
+    given_up = _in_intervals(bounds, run.stops)
     beside = _beside_next(run)
     for place, (begin, end) in enumerate(pairwise(bounds)):
-        departed = Departed()
-        for t, how, rank, since_best in departures:
-            if begin <= t < end or t == end == bounds[-1]:
-                departed.add(rank, how, since_best)
-        departed.is_given_up = any(begin <= stop < end for stop in run.stops)
-        yield _Interval(
+        yield Interval(
+            begin=begin,
             untold=end - begin - [*told[1:], 0.0][place],
-            reports=bisect_left(times, end) - bisect_left(times, begin),
-            departed=departed,
+            reports=reports[place],
+            left=left[place],
+            given_up=given_up[place],
             beside=beside[place],
-            is_last=end == bounds[-1],
         )
+
+
+def _in_intervals(bounds: Sequence[float], things: Iterable[tuple[float, _T]]) -> list[list[_T]]:
+    """Each where its moment lies; the last bound is within the last one."""
+    found: list[list[_T]] = [[] for _ in bounds[1:]]
+    for t, thing in things:
+        place = min(bisect_right(bounds, t) - 1, len(found) - 1)
+        if bounds[0] <= t <= bounds[-1]:
+            found[place].append(thing)
+    return found
 
 
 def _beside_next(run: Told) -> list[Beside | None]:
@@ -184,9 +201,9 @@ def _beside_next(run: Told) -> list[Beside | None]:
     return found
 
 
-def stops_of_paused(log: RunLog) -> list[float]:
+def stops_of_paused(log: RunLog) -> list[tuple[float, JobId]]:
     """When jobs that had paused were stopped: at the end of a round, others were selected."""
-    stops: list[float] = []
+    stops: list[tuple[float, JobId]] = []
     paused: set[JobId] = set()
     for entry in log.entries:
         if isinstance(left := entry.event, JobLeft) and left.how is Departure.PAUSED:
@@ -195,15 +212,22 @@ def stops_of_paused(log: RunLog) -> list[float]:
             if isinstance(decision, Launch):
                 paused.difference_update(decision.jobs)
             elif isinstance(decision, Stop) and decision.job in paused:
-                stops.append(entry.event.t)
+                stops.append((entry.event.t, decision.job))
     return stops
 
 
-def _since_best(job: JobHistory, t: float) -> int:
-    """Reports after the best one, until then."""
-    losses = [report.val_loss for report in job.reports if report.t <= t]
-    known = [loss for loss in losses if math.isfinite(loss)]
-    return len(losses) - 1 - losses.index(min(known)) if known else len(losses)
+def _since_best(job: JobHistory) -> list[int]:
+    """Reports after the best one until each of them."""
+    found, best, since = [], math.inf, 0
+    for report in job.reports:
+        is_better = report.val_loss < best
+        best, since = (report.val_loss, 0) if is_better else (best, since + 1)
+        found.append(since)
+    return found
+
+
+def _reports_until(job: JobHistory, t: float) -> int:
+    return bisect_right(job.reports, t, key=lambda report: report.t)
 
 
 def _told_until_reports(work: Iterable[Work]) -> list[float]:

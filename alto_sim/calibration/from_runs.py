@@ -9,10 +9,17 @@ from alto_policy.types import Task, TaskId
 from alto_runs.files.executor_work import Work
 from alto_runs.outcomes.history import RunHistory, follow
 from alto_runs.versions import TRAINING_CODE
-from alto_sim.calibration.between import Told, seconds_to_leave, seconds_to_start, stops_of_paused
+from alto_sim.calibration.between import (
+    Told,
+    seconds_to_leave,
+    seconds_to_report,
+    seconds_to_start,
+    stops_of_paused,
+)
 from alto_sim.calibration.fitted import Fitted
 from alto_sim.calibration.from_reports import fit
 from alto_sim.calibration.from_work import fit_work, trained_beside
+from alto_sim.calibration.waits import fit_writing
 from alto_sim.times.step_time import Computed
 
 __all__ = ["learnt"]
@@ -49,7 +56,10 @@ def learnt(
         )
     ]
     are_old = any(_waits_for_pauses(log) for log, _ in runs)
-    report, leaving = seconds_to_leave(*followed, waits_for_pauses=are_old)
+    report = seconds_to_report(*followed)
+    leaving = (
+        seconds_to_leave(*followed, report=report) if are_old else fit_writing(followed, report)
+    )
     launch, launch_beside = seconds_to_start(*followed)
     between = replace(
         told.overheads,

@@ -11,10 +11,10 @@ from alto_runs.costs.durations import PassTimes
 from alto_runs.files.data_lengths import SampleLengths
 from alto_sim.cluster.bank_rows import BankRows
 from alto_sim.cluster.clock import Clock
-from alto_sim.cluster.disk import Disk
+from alto_sim.cluster.disk import disk_of
 from alto_sim.cluster.trainee import Outlet, Place, Trainee
 from alto_sim.curves.losses import LossCurves, Losses
-from alto_sim.times.overheads import NO_OVERHEADS, Overheads
+from alto_sim.times.overheads import NO_OVERHEADS, Leaving, Overheads
 from alto_sim.times.step_time import Computed
 
 __all__ = ["Known", "Lane", "Training"]
@@ -77,7 +77,7 @@ class Lane:
         self._has_launched = False
         self._launched = 0  # new jobs that were given a place since passes began last
         self._keeping = 0.0  # seconds to tell of those that report
-        self._disk = Disk(overheads.leaving)
+        self._disk = disk_of(overheads.leaving)
         self._members: list[Trainee] = []
         self._coming: list[Trainee] = []
         self._begun = 0.0  # when the passes under way began; may lie ahead, after an evaluation
@@ -110,7 +110,7 @@ class Lane:
                 self._has_leavers = True
                 self._change()
             case Place.AWAY:
-                self._disk.give_up(self._clock.now)
+                self._disk.give_up(self._clock.now, trainee.spec.id)
                 if self._bank is not None:
                     self._bank.forget(trainee.spec.id)
             case Place.REPORTING:
@@ -210,7 +210,9 @@ class Lane:
             is_recorded = self._later_times.made > self._first_times.made
         if beside:
             each = self._seconds + self._first / passes
-            self._begun += beside * (1 if is_recorded else self._overheads.leaving.slows(each))
+            leaving = self._overheads.leaving
+            assert isinstance(leaving, Leaving)
+            self._begun += beside * (1 if is_recorded else leaving.slows(each))
         self._generation += 1
         generation = self._generation
 
@@ -248,6 +250,7 @@ class Lane:
             if losses.val < member.best_val:
                 member.best_val, member.since_best = losses.val, 0
             told.append((member, losses))
+            self._disk.report(self._clock.now + evaluation, member.spec, member.since_best)
         if told:
             self._keeping += overheads.report * len(told)
             self._outlet.report(evaluation, told)
@@ -257,7 +260,7 @@ class Lane:
         departure = how or trainee.ordered
         assert departure is not None
         trainee.place, trainee.kept = _AWAY, trainee.passes
-        if self._disk.take(self._clock.now, trainee.spec, departure, trainee.since_best):
+        if self._disk.leave(self._clock.now, trainee.spec, departure, trainee.since_best):
             self._change_soon()
         if self._bank is not None and departure is _PAUSED:
             self._bank.park(trainee.spec)

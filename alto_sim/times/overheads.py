@@ -11,6 +11,7 @@ from alto_runs.files.data_lengths import SampleLengths
 from alto_sim.times.pass_shapes import KnownRecordings
 from alto_sim.times.recorded_passes import Recordings
 from alto_sim.times.step_time import Computed, StepTime, tokens_of
+from alto_sim.times.writing import Writing
 
 __all__ = [
     "FEW_LEAVING",
@@ -38,13 +39,12 @@ def _check_seconds(times: "Overheads | Leaving") -> None:
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """Seconds of each rank until the best adapter of a job that leaves is on disk."""
+    """Seconds of each rank until the best adapter of a job that leaves is on disk: of older
+    executors, by `Departed`."""
 
     alone: float = 0.0  # of few jobs at a moment, one after another
     together: float = 0.0  # of many, side by side
     pass_beside: float = 0.0  # seconds of the host for a pass meanwhile
-    # Where what pauses is written beside what trains: of each of its ranks, once it is given up.
-    paused: float | None = None
 
     def __post_init__(self) -> None:
         _check_seconds(self)
@@ -63,26 +63,21 @@ class Departed:
     """Jobs that leave at one moment, those whose best adapters are not yet on disk.
 
     That of a job past its best was written as it reported for the first time since. Others wait for
-    those of jobs that do not come back, since these must be on disk, and for those that pause once
-    jobs that have paused are given up. Older executors waited for all that was on its way as soon
-    as one job did not come back; if all of them did, the host got on more slowly beside it: what
-    was recorded next took as much longer, and passes that the device is done with sooner waited for
-    the host.
+    all that is on its way as soon as one job does not come back, or one that has paused is given
+    up; if all of them do, the host gets on more slowly beside it: what is recorded next takes as
+    much longer, and passes that the device is done with sooner wait for the host.
     """
 
     jobs: int = 0
     ranks: int = 0
     gone_jobs: int = 0  # of these, that do not come back
-    gone_ranks: int = 0
     is_given_up: bool = False  # jobs that had paused are stopped
 
     def add(self, rank: int, how: Departure, since_best: int) -> None:
         """A job that has reported so often since its best report."""
         if since_best < _UNTIL_KEPT:
-            is_gone = how is not _PAUSED and how is not _EVICTED
             self.jobs, self.ranks = self.jobs + 1, self.ranks + rank
-            self.gone_jobs += is_gone
-            self.gone_ranks += rank * is_gone
+            self.gone_jobs += how is not _PAUSED and how is not _EVICTED
 
     @property
     def is_waited_for(self) -> bool:
@@ -92,22 +87,13 @@ class Departed:
     def are_many(self) -> bool:
         return self.jobs > FEW_LEAVING
 
-    @property
-    def paused_ranks(self) -> int:
-        return self.ranks - self.gone_ranks
-
     def waited(self, leaving: Leaving) -> float:
         """Seconds until others train on."""
-        if leaving.paused is None:
-            return leaving.of_ranks(self.jobs, self.ranks) if self.is_waited_for else 0.0
-        of_paused = leaving.paused * self.paused_ranks if self.is_given_up else 0.0
-        return leaving.of_ranks(self.gone_jobs, self.gone_ranks) + of_paused
+        return leaving.of_ranks(self.jobs, self.ranks) if self.is_waited_for else 0.0
 
     def beside(self, leaving: Leaving) -> float:
         """Seconds of writing which others feel."""
-        if leaving.paused is not None or self.is_waited_for:
-            return 0.0
-        return leaving.of_ranks(self.jobs, self.ranks)
+        return 0.0 if self.is_waited_for else leaving.of_ranks(self.jobs, self.ranks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +102,7 @@ class Overheads:
 
     launch: float  # to give a new job its place, of an executor's first ones
     launch_beside: float  # of later ones: the memory of adapters grows
-    leaving: "Leaving"
+    leaving: Leaving | Writing  # by the rule of older executors, or of today's
     report: float  # to tell of a job
     first_pass: float  # more, where a pass is the first of its size: compiled, recorded
     recording: float  # the same, of each recording where these are known

@@ -95,7 +95,6 @@ def sized(overheads: Overheads, of: Size, to: Size) -> Overheads:
     """Those of a backbone of such a size, for one of another size."""
     layers, adapters = to.layers / of.layers, to.rank_bytes / of.rank_bytes
     leaving = overheads.leaving
-    paused = None if leaving.paused is None else adapters * leaving.paused
     return replace(
         overheads,
         recording=layers * overheads.recording,
@@ -106,6 +105,5 @@ def sized(overheads: Overheads, of: Size, to: Size) -> Overheads:
             leaving,
             alone=adapters * leaving.alone,
             together=adapters * leaving.together,
-            paused=paused,
         ),
     )

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from alto_runs.files.executor_work import EvaluationWork, LaunchWork, TrainingWork
-from alto_sim.times.overheads import NO_OVERHEADS, Leaving
+from alto_sim.times.overheads import NO_OVERHEADS
+from alto_sim.times.writing import Writing
 from experiments.fidelity.carried import Size, carried, size_of, sized
 from experiments.fidelity.real_runs import Recording, read_recording
 from experiments.fidelity.sources import Others, Source, others_of
@@ -52,7 +53,7 @@ def test_executors_do_more_between_passes_of_more_layers_and_wider_adapters() ->
         launch=3.0,
         launch_beside=4.0,
         report=5.0,
-        leaving=Leaving(alone=6.0, together=7.0, paused=8.0),
+        leaving=Writing(alone=6.0, together=7.0, again=8.0),
     )
     found = sized(known, Size(10, 100), Size(20, 300))
     assert found == replace(
@@ -61,7 +62,7 @@ def test_executors_do_more_between_passes_of_more_layers_and_wider_adapters() ->
         compiling=4.0,
         launch=9.0,
         launch_beside=12.0,
-        leaving=Leaving(alone=18.0, together=21.0, paused=24.0),
+        leaving=Writing(alone=18.0, together=21.0, again=8.0),
     )
 
 

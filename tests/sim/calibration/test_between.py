@@ -15,6 +15,7 @@ from alto_sim.calibration.between import (
     Beside,
     Told,
     seconds_to_leave,
+    seconds_to_report,
     seconds_to_start,
     stops_of_paused,
 )
@@ -55,41 +56,12 @@ def test_what_nobody_told_of_went_into_reports_and_departures() -> None:
         ]
     told = Told(history, rows, [None] * len(rows))
     torn = replace(told, work=rows[:-1], beside=told.beside[:-1])
-    report, found = seconds_to_leave(told)
+    report = seconds_to_report(told)
     assert report == pytest.approx(0.5)
-    assert found.alone == pytest.approx(0.25)
-    assert (found.together, found.paused) == (found.alone, 0.0)
-    assert seconds_to_leave(torn) == (0.0, Leaving(paused=0.0))
-    assert seconds_to_leave(torn, told) == (report, found)
-    assert seconds_to_leave(told, waits_for_pauses=True) == (report, Leaving(alone=0.25))
-
-
-def test_a_wait_for_few_ranks_tells_less_of_ranks_than_one_for_many() -> None:
-    """a leaves 16 ranks after 4 s of writing, and 2 s of something else; c leaves 64 after 16 s."""
-    wide = job("c", 3, 3)
-    wide = replace(wide, hyperparameters=replace(wide.hyperparameters, rank=64))
-    jobs = [job("a", 3, 3), wide, job("b", 3, 3)]
-    ten = StepTime(per_pass=10.0, per_token=0.0, per_evaluation=0.0)
-    between = replace(NO_OVERHEADS, leaving=Leaving(alone=4.0 / 16))
-    latencies = replace(NOW, load=1.0)
-    world = sim(jobs, curves=Falling(), step_time=ten, latencies=latencies, overheads=between)
-    script: dict[str, list[Decision]] = {
-        "a@1": [Stop(jobs[0].id, ExitReason.OVERFITTED)],
-        "c@2": [Stop(jobs[1].id, ExitReason.OVERFITTED)],
-        "b finished": [StopExecutor(TASK.id)],
-    }
-    entries = tuple(play(Scripted(script, [one.id for one in jobs]), world))
-    down = [e for e in entries if isinstance(e.event, ExecutorDown)][-1]
-    later = replace(down, event=replace(down.event, t=down.event.t + 4.0))
-    history = follow(RunLog(Header(policy=FifoSettings(), gpus=gpus()), (*entries[:-1], later)))
-    rows: list[Work] = []
-    for reports, seconds in ((3, 10.0), (2, 8.0), (1, 10.0)):
-        rows += [
-            TrainingWork(task=TASK.id, jobs=reports, ranks=8, passes=1, tokens=1, seconds=seconds),
-            EvaluationWork(task=TASK.id, jobs=reports, first_reports=0, tokens=1, seconds=0.0),
-        ]
-    _, found = seconds_to_leave(Told(history, rows, [None] * len(rows)))
-    assert found.alone == pytest.approx((6 * 16 + 16 * 64) / (16**2 + 64**2))
+    assert seconds_to_leave(told, report=report) == Leaving(alone=0.25)
+    assert (seconds_to_report(torn), seconds_to_leave(torn, report=0.5)) == (0.0, Leaving())
+    assert seconds_to_report(torn, told) == report
+    assert seconds_to_leave(torn, told, report=report) == Leaving(alone=0.25)
 
 
 def test_passes_beside_a_disk_took_longer_for_it() -> None:
@@ -108,18 +80,12 @@ def test_passes_beside_a_disk_took_longer_for_it() -> None:
             EvaluationWork(task=TASK.id, jobs=reports, first_reports=0, tokens=1, seconds=0.0),
         ]
     recorded = Told(history, rows, [None, None, Beside(6.0, None), None])
-    _, found = seconds_to_leave(recorded, waits_for_pauses=True)
+    found = seconds_to_leave(recorded, report=0.0)
     assert (found.together, found.pass_beside) == (6.0 / 48, 0.0)
-    _, found = seconds_to_leave(Told(history, rows, [None] * 4), waits_for_pauses=True)
-    assert found.together == 0
+    assert seconds_to_leave(Told(history, rows, [None] * 4), report=0.0).together == 0
     replayed = replace(recorded, beside=[None, None, Beside(3.0, 0.010), None])
-    _, found = seconds_to_leave(recorded, replayed, waits_for_pauses=True)
+    found = seconds_to_leave(recorded, replayed, report=0.0)
     assert (found.together, found.pass_beside) == (6.0 / 48, 0.020)
-    assert seconds_to_leave(recorded)[1] == Leaving(paused=0.0)
-    shorter = [replace(row, seconds=0.4) if isinstance(row, TrainingWork) else row for row in rows]
-    given_up = Told(history, shorter, [None] * 4, stops=[2.0])
-    assert seconds_to_leave(given_up)[1].paused == pytest.approx(0.6 / 48)
-    assert seconds_to_leave(replace(given_up, stops=()))[1] == Leaving(paused=0.0)
 
 
 def test_what_jobs_left_that_were_stopped_in_their_pause_was_waited_for() -> None:
@@ -136,7 +102,7 @@ def test_what_jobs_left_that_were_stopped_in_their_pause_was_waited_for() -> Non
         "b@2": [Stop(jobs[1].id, ExitReason.OVERFITTED)],
     }
     entries = play(Scripted(script, tuple("abc")), sim(jobs, latencies=replace(NOW, load=1.0)))
-    assert stops_of_paused(RunLog(None, tuple(entries))) == [2.0]
+    assert stops_of_paused(RunLog(None, tuple(entries))) == [(2.0, jobs[0].id)]
 
 
 def test_places_are_those_of_new_jobs() -> None:

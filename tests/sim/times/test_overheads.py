@@ -12,6 +12,7 @@ from alto_sim.cluster.backend import SimBackend
 from alto_sim.curves.losses import Losses
 from alto_sim.times.overheads import NO_OVERHEADS, Leaving, Overheads, size_class
 from alto_sim.times.step_time import RowTimes, StepTime, forward_passes
+from alto_sim.times.writing import Writing
 from alto_sim.workloads.workload import Workload
 from tests.sim.cases import MEMORY, NOW, SECOND, Flat, gpus, job, news, sim, task
 
@@ -165,43 +166,45 @@ def test_many_adapters_are_written_side_by_side_and_waited_for_if_one_must_be_th
     ("answers", "seconds"),
     [
         ({"c@1": [Pause(JobId("c"))]}, 0.0),
-        ({"c@1": [Stop(JobId("c"), ExitReason.OVERFITTED)]}, 9.0),
+        ({"c@1": [Stop(JobId("c"), ExitReason.OVERFITTED)]}, 1.0),
         ({"c@1": [Pause(JobId("c"))], "c paused": [STOP_A]}, 1.5),
-        ({"c@1": [Pause(JobId("c"))], "d@2": [STOP_A]}, 0.0),
+        ({"c@1": [Pause(JobId("c"))], "d@2": [STOP_A]}, 2 / 3),
     ],
     ids=["all come back", "one is stopped", "one that paused is", "one that paused before is"],
 )
 def test_what_pauses_is_written_beside_what_trains_until_it_is_given_up(
     answers: dict[str, list[Decision]], seconds: float
 ) -> None:
-    """Of one that is stopped others wait for its own adapter alone."""
-    leaving = Leaving(alone=9.0 / 16, together=100.0, paused=0.5 / 16)
+    """Of one that is stopped others wait for its own adapter alone: what pauses at that moment is
+    written after it, side by side. A third of 1.5 s is left as a is stopped later, and d shares the
+    disk."""
+    leaving = Writing(alone=1.0 / 16, together=0.5 / 16, again=9.0)
     overheads = replace(NO_OVERHEADS, leaving=leaving)
     jobs = [job(name, 4, 4) for name in "abcd"]
     paused: dict[str, list[Decision]] = {f"{name}@1": [Pause(JobId(name))] for name in "ab"}
     told = news(sim(jobs, overheads=overheads), paused | answers, tuple("abcd"))
-    assert (3.0 + seconds, "d@3") in told
+    assert next(t for t, what in told if what == "d@3") == pytest.approx(3.0 + seconds)
 
 
 @pytest.mark.parametrize(
     ("times", "leaving", "more"),
     [
         (replace(SECOND, rows=ROWS), Leaving(together=1.0 / 16), 3.0),
-        (replace(SECOND, rows=ROWS), Leaving(together=1.0 / 16, paused=1.0 / 16), 0.0),
+        (replace(SECOND, rows=ROWS), Writing(alone=1.0 / 16, together=1.0 / 16, again=1), 0.0),
         (SECOND, Leaving(together=1.0 / 16), 0.0),
         (SECOND, Leaving(together=1.0 / 16, pass_beside=1.0), 0.0),
         (SECOND, Leaving(together=1.0 / 16, pass_beside=4.0), 2.25),
     ],
 )
 def test_passes_take_longer_while_adapters_are_written(
-    times: StepTime, leaving: Leaving, more: float
+    times: StepTime, leaving: Leaving | Writing, more: float
 ) -> None:
     """What is recorded by all of that time, others by as much as the host is behind the device."""
     script: dict[str, list[Decision]] = {f"{name}@1": [Pause(JobId(name))] for name in "abc"}
     script["c paused"] = [Launch(TaskId("t"), GpuId(0), (JobId("e"),))]
     jobs = [*(job(name, 4, 4) for name in "abcd"), job("e", 1, 1, batch_size=2000)]
 
-    def end(leaving: Leaving) -> float:
+    def end(leaving: Leaving | Writing) -> float:
         workload = Workload(
             arrivals=(TaskArrived(0.0, task("t", jobs)),),
             curves=Flat(),
