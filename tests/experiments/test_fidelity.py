@@ -21,26 +21,26 @@ from experiments.fidelity.sources import Others, Source, others_of
 
 RUNS = Path("traces/recorded")
 FULL_GRID = "qasc-combined-fact-fifo"
+# How far the makespan of those is off at most that are not within the bars.
 MISSED = {
     # Memory was full after its passes: each evaluation took 0.2 s to get it back.
-    "batches/qasc-question-generation-1000-fifo",
+    "batches/qasc-question-generation-1000-fifo": 0.21,
     # Beside other searches on its host.
-    "slices/qasc-question-generation-1000-10-layers-alto",
+    "slices/qasc-question-generation-1000-10-layers-alto": 0.08,
     # Its executor told nothing of its work.
-    "repeated/qasc-combined-fact-fifo",
-    # Of seven runs on that card.
-    "h200/cosmosqa-alto",
-    "h200/qasc-combined-fact-alto-plus",
-    # Adapters of hundreds of MB, and states of jobs that paused, were waited for on their way off
-    # the card: no other run has moved as much.
-    "h200_grids/llama-3.1-8b-alto",
-    "h200_grids/llama-3.1-8b-fifo",
-    "h200_grids/llama-3.2-1b-alto",
-    "h200_more/llama-3.2-1b-alto",
-    # Short samples, by runs of longer ones: passes of 60 and of 15 jobs are told 5 % too long.
-    "h200_grids/qasc-question-generation-1000-fifo",
-    # Recordings took 0.35 s each, not 0.28.
-    "h200_grids/qasc-preferences-alto",
+    "repeated/qasc-combined-fact-fifo": 0.07,
+    # Recordings took 0.28 and 0.40 s each, in two searches of one machine and hour.
+    "h200/cosmosqa-alto": 0.04,
+    "h200/qasc-combined-fact-alto-plus": 0.05,
+    # The same, 0.35 s in place of 0.28.
+    "h200_grids/qasc-preferences-alto": 0.04,
+    # Passes of 60 and of 15 jobs, of the shortest samples, are told 5 % too long.
+    "h200_grids/qasc-question-generation-1000-fifo": 0.04,
+    # A sixth of it went into adapters of up to 180 MB; of 8B a third, in files of up to 670 MB and
+    # states that left the card, by the times of a backbone whose adapters are a tenth of that.
+    "h200_grids/llama-3.2-1b-alto": 0.05,
+    "h200_grids/llama-3.1-8b-alto": 0.35,
+    "h200_grids/llama-3.1-8b-fifo": 0.12,
 }
 
 
@@ -68,9 +68,9 @@ def test_every_run_is_as_long_as_the_times_of_others_say() -> None:
     for run, _, found in judged(runs, known):
         names.add(run.name)
         assert found.is_within or run.name in MISSED, (run.name, found)
-        assert abs(found.makespan_error) <= 0.3, run.name
+        assert abs(found.makespan_error) <= MISSED.get(run.name, 0.03), (run.name, found)
     assert names == {run.name for run in runs}
-    assert names > MISSED
+    assert names > set(MISSED)
 
 
 def test_times_are_learnt_of_others_alone_first_of_the_same_code() -> None:
