@@ -29,7 +29,7 @@ class ExitRules:
     window: int = 2  # reports under the slopes
     slope: float = 0.001  # both losses rise at least so much a report: diverging
     divergence_patience: int = 2  # reports in a row
-    gap: float = 0.1  # (val - train) / train is above this: overfitting
+    gap: float | None = 0.1  # (val - train) / train is above this: overfitting; None: never is
     overfitting_patience: int = 2  # reports in a row
 
     @property
@@ -48,7 +48,7 @@ class ExitRules:
             raise ValueError(
                 f"divergence_patience must be at least 1, got {self.divergence_patience}"
             )
-        if not 0 <= self.gap < math.inf:
+        if self.gap is not None and not 0 <= self.gap < math.inf:
             raise ValueError(f"gap must be at least 0, got {self.gap}")
         if self.overfitting_patience < 1:
             raise ValueError(
@@ -114,6 +114,8 @@ def is_diverging(train: Sequence[float], val: Sequence[float], rules: ExitRules)
 
 def is_overfitting(train: Sequence[float], val: Sequence[float], rules: ExitRules) -> bool:
     """Whether the last validation loss is above the train loss by more than the gap."""
+    if rules.gap is None:
+        return False
     return len(train) > 0 and val[-1] - train[-1] > rules.gap * train[-1]
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 from alto_policy.decisions import ExitReason, Pause, Stop
 from alto_policy.dispatch import Dispatch, Placement
@@ -19,10 +20,11 @@ class AltoPlusSettings:
     """Chosen on some grids and judged on others: experiments/README.md."""
 
     rounds: tuple[float, ...] = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8)  # shares of a job's own steps
-    keep: float = 0.55  # of a task's jobs that live to a round
+    keep: float = 0.5  # of a task's jobs that live to a round
     min_kept: int = 1
     handicap: float = 0.02  # of large batches: times the logarithms of samples a step and 1 / share
-    rules: ExitRules = field(default_factory=ExitRules)
+    # Rounds end whoever falls behind, while the paper's gap ends leaders that still improve.
+    rules: ExitRules = field(default_factory=partial(ExitRules, gap=None))
 
     def __post_init__(self) -> None:
         is_inside = all(0 < share < 1 for share in self.rounds)

@@ -7,6 +7,7 @@ from statistics import fmean
 
 import numpy as np
 
+from alto_policy.policies.alto_plus import AltoPlusSettings
 from experiments.grids.curve_sets import RECORDED, CurveSet, recorded_sets
 from experiments.grids.judging import spearman
 from experiments.grids.rounds_of_selection import ALTO, Outcome, Selection, lacks, outcome
@@ -41,7 +42,12 @@ def plus_of(others: Sequence[CurveSet], limit: float = PLUS_LIMIT) -> Selection 
     """
     handicap = max(HANDICAPS, key=lambda each: round(agreement(others, each), 2))
     candidates = [
-        Selection(rounds=DOUBLINGS, keep=(keep,) * len(DOUBLINGS), handicap=handicap)
+        Selection(
+            rounds=DOUBLINGS,
+            keep=(keep,) * len(DOUBLINGS),
+            handicap=handicap,
+            rules=AltoPlusSettings().rules,
+        )
         for keep in KEEPS
     ]
     return best_of(candidates, others, limit * mean_outcome(others, ALTO).budget)

@@ -3,7 +3,9 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from alto_policy.decisions import ExitReason
 from alto_policy.events import Departure
+from alto_policy.exits import ExitRules, exit_reason
 from alto_policy.policies import Settings, build
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.alto_plus import AltoPlusSettings
@@ -50,6 +52,13 @@ def test_one_round_of_equal_batches_is_alto() -> None:
     plus = AltoPlusSettings(rounds=(0.1,), keep=0.25)
     curve = level({"a": 4, "b": 1, "c": 1, "d": NAN})
     assert decided(plus, FOUR, curve) == decided(AltoSettings(warmup=0.1), FOUR, curve)
+
+
+def test_a_leader_goes_on_however_far_its_training_loss_is_below() -> None:
+    """By the paper's gap the best job of all is stopped as overfitted."""
+    history = [report("a", 2, train=0.5, val=1.0), report("a", 4, train=0.4, val=0.9)]
+    assert exit_reason(history, ExitRules()) is ExitReason.OVERFITTED
+    assert exit_reason(history, AltoPlusSettings().rules) is None
 
 
 def test_one_report_past_two_rounds_decides_both() -> None:

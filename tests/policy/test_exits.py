@@ -85,6 +85,13 @@ def test_gap_is_taken_over_the_smoothed_train_loss() -> None:
     assert exit_reason(history([4, 2], [4, 4.6]), rules) is OVERFITTED
 
 
+def test_without_a_gap_nobody_overfits_and_other_rules_hold() -> None:
+    rules = ExitRules(gap=None, overfitting_patience=1)
+    assert exit_reason(history([1, 1, 1, 1], [2, 2, 2, 2]), rules) is None
+    assert exit_reason(history([1, 2, 3, 4], [2, 3, 4, 5]), rules) is ExitReason.DIVERGED
+    assert exit_reason(history([1, math.nan], [2, 2]), rules) is ExitReason.NON_FINITE
+
+
 def test_moving_average_begins_at_the_first_loss() -> None:
     assert smooth([4, 0, 8], 0.25) == [4, 3, 4.25]
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from alto_policy.events import LossReported
+from alto_policy.exits import ExitRules
 from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.alto_plus import AltoPlusSettings
@@ -92,7 +93,7 @@ def test_a_tuner_is_told_how_far_a_job_is_and_of_no_report_twice(arrival: Arriva
         (ALTO, AltoSettings()),
         (
             Selection(rounds=(0.05, 0.2), keep=(0.5, 0.5)),
-            AltoPlusSettings(rounds=(0.05, 0.2), keep=0.5, handicap=0.0),
+            AltoPlusSettings(rounds=(0.05, 0.2), keep=0.5, handicap=0.0, rules=ExitRules()),
         ),
     ],
 )

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from alto_policy.exits import ExitRules
 from alto_policy.policies import Settings
 from alto_policy.policies.alto import AltoSettings
 from alto_policy.policies.alto_plus import AltoPlusSettings
@@ -21,12 +22,19 @@ from tests.experiments.tables import grid
         (ALTO, AltoSettings()),
         *(
             (
-                Selection(rounds=rounds, keep=(keep,) * len(rounds), handicap=handicap),
-                AltoPlusSettings(rounds=rounds, keep=keep, handicap=handicap),
+                Selection(
+                    rounds=rounds,
+                    keep=(keep,) * len(rounds),
+                    handicap=handicap,
+                    rules=ExitRules(gap=gap),
+                ),
+                AltoPlusSettings(
+                    rounds=rounds, keep=keep, handicap=handicap, rules=ExitRules(gap=gap)
+                ),
             )
-            for rounds, keep, handicap in (
-                ((0.05, 0.15), 0.35, 0.0),
-                ((0.025, 0.075, 0.3), 0.5, 0.03),
+            for rounds, keep, handicap, gap in (
+                ((0.05, 0.15), 0.35, 0.0, 0.1),
+                ((0.025, 0.075, 0.3), 0.5, 0.03, None),
             )
         ),
     ],
