@@ -40,6 +40,7 @@ __all__ = ["Row", "exhibit", "rows_of", "told_why"]
 # grids of `recorded` once more.
 _FOLDERS = ("recorded", "plus", "slices", "h200", "h200_grids")
 _SAVED_BAR, _LOSS_BAR = 0.75, 0.005
+_RANDOM = "of-random-weights"  # recorded for its times alone
 _SLIGHT = 0.001  # a part that is not worth a word
 
 
@@ -62,7 +63,12 @@ class Row(NamedTuple):
 def rows_of(folder: Path) -> list[Row]:
     """Of the searches with exits of all folders beside this one, then of the full grids."""
     folders = [folder.with_name(name) for name in _FOLDERS]
-    found = [(one, each) for each in folders for one in searches(each)]
+    found = [
+        (one, each)
+        for each in folders
+        for one in searches(each)
+        if _RANDOM not in one.task.backbone
+    ]
     found.sort(key=lambda pair: not pair[0].has_exits)
     grids = [curves for each in folders for curves in recorded_sets(each)]
     return [_row(one, each, _grid_of(one, grids)) for one, each in found]
