@@ -35,6 +35,8 @@ def parse_settings(value: object) -> Settings:
     if not isinstance(name, str) or name not in SETTINGS:
         raise FieldError(("name",), f"expected one of {', '.join(SETTINGS)}")
     kind: Callable[..., Settings] = SETTINGS[name]
+    if isinstance(rules := fields.get("rules"), Mapping):  # the others stay those of the policy
+        fields["rules"] = {**encode_fields(kind()).get("rules", {}), **rules}
     if "within" not in fields or not issubclass(SETTINGS[name], _WITHIN):
         return decode_fields(kind, fields)
     within = fields.pop("within")
