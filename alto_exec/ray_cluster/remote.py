@@ -150,6 +150,13 @@ class RemoteExecutor:
         self._num_heard = pulse.first + len(pulse.news)
         return [news for news in fresh if self._concerns_us(news)]
 
+    def excuse(self, seconds: float) -> None:
+        """Nobody listened for so long: silence does not count."""
+        if self._heard_at is not None:
+            self._heard_at += seconds
+        if self._unreachable_since is not None:
+            self._unreachable_since += seconds
+
     def check(self, living: frozenset[str]) -> None:
         """Raises LostError if it has been silent for too long, or its node is dead."""
         now = time.monotonic()

@@ -15,6 +15,7 @@ from alto_policy.types import GpuId, Job, TaskId
 __all__ = ["Roster"]
 
 _CHECK_SECONDS = 1.0
+_LATE_SECONDS = 2.0  # that a check may be late, or else the head was held up, or its machine
 _SECURING_SECONDS = 0.01  # between two looks for what is on its way to the disk
 
 
@@ -169,7 +170,11 @@ class Roster:
         found = self._watch.living()
         self._fleet.tend(found)
         living = frozenset(node.id for node in found)
-        self._checked_at = time.monotonic()
+        now = time.monotonic()
+        late, self._checked_at = now - self._checked_at - _CHECK_SECONDS, now
+        if late > _LATE_SECONDS:  # one of those that speak is heard at a time
+            for executor in self._executors.values():
+                executor.excuse(late)
         for task, executor in tuple(self._executors.items()):
             try:
                 executor.check(living)

@@ -8,9 +8,10 @@ import pytest
 import ray
 from ray.exceptions import ActorUnavailableError, RayError
 
-from alto_exec.ray_cluster import remote
-from alto_exec.ray_cluster.node.messages import PULSE, Pulse
+from alto_exec.ray_cluster import remote, roster
+from alto_exec.ray_cluster.node.messages import PULSE, Broken, Pulse
 from alto_exec.ray_cluster.remote import LostError, Patience, RemoteExecutor
+from alto_policy.types import TaskId
 
 PATIENCE = Patience()
 NODE = "node"
@@ -90,6 +91,50 @@ def test_a_pass_that_never_ends_is_a_lost_executor(
     hear(executor, quarters, pulse(PATIENCE.stalled_pass))
     with pytest.raises(LostError, match="its pass takes 901 s"):
         hear(executor, quarters, pulse(PATIENCE.stalled_pass + 1.0))
+
+
+@pytest.mark.parametrize("is_held_up_in_a_look", [False, True])
+def test_a_head_that_was_held_up_loses_nobody_by_it(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, is_held_up_in_a_look: bool
+) -> None:
+    """It hears one executor at a time, and looks for silent ones right after that."""
+    speaking = ["a", "b"]
+    held_up = [0.0]
+
+    def wait(pulses: list[str], timeout: float) -> tuple[list[str], list[str]]:
+        clock.now += timeout
+        speaking.append(speaking.pop(0))
+        return [speaking[0]], []
+
+    def living() -> list[Any]:
+        clock.now += held_up.pop() if held_up else 0.0
+        return [SimpleNamespace(id=NODE)]
+
+    monkeypatch.setattr(ray, "wait", wait)
+    monkeypatch.setattr(ray, "get", lambda name: pulse())
+    monkeypatch.setattr(roster, "time", clock)
+    monkeypatch.setattr(roster, "Watch", lambda ping: SimpleNamespace(living=living))
+    found: Any = SimpleNamespace(ping=None, tend=lambda living: None, attach=None)
+    all_of_them = roster.Roster(found, SimpleNamespace(hold=lambda task, share: None))  # type: ignore[arg-type]
+    for name in tuple(speaking):
+        quarters: Any = Quarters()
+        quarters.answer = name
+        one = RemoteExecutor(name, quarters, PATIENCE)
+        found.attach = lambda task, number, one=one: one
+        all_of_them.attach(TaskId(name), 1, ())
+    for _ in range(4):
+        assert list(all_of_them.listen(0.6)) == []
+    if is_held_up_in_a_look:
+        held_up.append(PATIENCE.silence + 1.0)
+    else:
+        clock.now += PATIENCE.silence + 1.0
+    for _ in range(4):
+        assert list(all_of_them.listen(0.6)) == []
+    speaking[:] = ["a", "a"]
+    begin = clock.now
+    task, news = next(each for _ in range(40) for each in all_of_them.listen(0.6))
+    assert (task, isinstance(news, Broken)) == (TaskId("b"), True)
+    assert clock.now - begin == pytest.approx(PATIENCE.silence, abs=2.0)
 
 
 def test_silence_is_measured_from_the_last_pulse(
