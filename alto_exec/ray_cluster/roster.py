@@ -145,21 +145,24 @@ class Roster:
                 time.sleep(_SECURING_SECONDS)
 
     def listen(self, seconds: float, *, is_logged: bool = True) -> Iterator[tuple[TaskId, News]]:
-        """News of whoever speaks first, within so many seconds. Unless the log holds all that was
-        heard, nothing is answered by it."""
+        """News of all that speak, once the first one does, within so many seconds. Unless the log
+        holds all that was heard, nothing is answered by it."""
         import ray
 
         by_pulse = {
-            one.listening(is_logged=is_logged): task for task, one in self._executors.items()
+            one.listening(is_logged=is_logged): (task, one) for task, one in self._executors.items()
         }
         if not by_pulse:
             time.sleep(seconds)
         else:
             pulses, _ = ray.wait(list(by_pulse), timeout=seconds)
-            for pulse in pulses:
-                task = by_pulse[pulse]
+            if pulses:  # or else one that always has something to say would drown out the others
+                pulses, _ = ray.wait(list(by_pulse), num_returns=len(by_pulse), timeout=0)
+            for task, one in (by_pulse[pulse] for pulse in pulses):
+                if self._executors.get(task) is not one:
+                    continue  # it was lost by what another one said
                 try:
-                    for news in self._executors[task].hear():
+                    for news in one.hear():
                         yield task, news
                 except LostError as error:
                     yield task, Broken(str(error))
@@ -172,7 +175,7 @@ class Roster:
         living = frozenset(node.id for node in found)
         now = time.monotonic()
         late, self._checked_at = now - self._checked_at - _CHECK_SECONDS, now
-        if late > _LATE_SECONDS:  # one of those that speak is heard at a time
+        if late > _LATE_SECONDS:
             for executor in self._executors.values():
                 executor.excuse(late)
         for task, executor in tuple(self._executors.items()):

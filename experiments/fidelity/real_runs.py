@@ -58,7 +58,7 @@ _ONE_CODE = {
     "0907919b9808": "ac23d762e8b8",
     "6ff1eaa9dd2a": "f5b89d0ed9d6",  # 3907451
     "e014eafec3fe": "f5b89d0ed9d6",
-    "6683b45ca885": "f5b89d0ed9d6",
+    "bfd9fb84d528": "f5b89d0ed9d6",
 }
 
 # The file of that package, which was named by its path.
