@@ -237,6 +237,7 @@ class Executor:
             tokens,
             time.monotonic() - start,
             replayed_rows=backbone.replayed.rows - replayed.rows,
+            recorded=backbone.replayed.recorded - replayed.recorded,
             travelled=backbone.travelled - travelled,
         )
         self.tokens_trained += tokens

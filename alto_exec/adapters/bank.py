@@ -178,11 +178,6 @@ class AdapterBank:
             torch.cuda.current_stream(self._device).synchronize()
         return state
 
-    def begin_copy(self, slot: Slot, into: Tensor | None = None) -> Tensor:
-        """(r, C): the job's adapter, there when the device has come to it; over an earlier copy,
-        if one is given."""
-        return _in_main_memory(self.value_RC.detach()[slot.rows], into)
-
     def fresh(self, rank: int, seed: int) -> AdapterState:
         """A new adapter, a function of (seed, linear): A uniform within 1/sqrt(inputs) as PEFT
         draws it, B zero."""
@@ -254,9 +249,8 @@ def _first_gap(slots: Sequence[Slot], rank: int) -> int:
     return end
 
 
-def _in_main_memory(rows_rC: Tensor, into: Tensor | None = None) -> Tensor:
+def _in_main_memory(rows_rC: Tensor) -> Tensor:
     """A copy in memory that the device writes to by itself, behind what it is at."""
-    if into is None:
-        is_cuda = rows_rC.device.type == "cuda"
-        into = torch.empty(rows_rC.shape, dtype=rows_rC.dtype, pin_memory=is_cuda)
+    is_cuda = rows_rC.device.type == "cuda"
+    into = torch.empty(rows_rC.shape, dtype=rows_rC.dtype, pin_memory=is_cuda)
     return into.copy_(rows_rC, non_blocking=True)

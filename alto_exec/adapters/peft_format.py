@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -66,18 +65,20 @@ class StoredAdapter:
 def write_adapter(
     folder: Artifact,
     bank: AdapterBank,
-    value_rC: Tensor,
+    weights_LN: NDArray[np.floating],
     hyperparameters: Hyperparameters,
     base_model: BaseModel,
     step: int,
 ) -> None:
-    """Write a folder that PEFT and vLLM load. Few keys: old PEFT versions reject new ones. The
-    weights tell of the job's step that they are of, and come last."""
+    """Write a folder that PEFT and vLLM load, of weights in the order of files. Few keys: old PEFT
+    versions reject new ones. The weights tell of the job's step that they are of, and come last.
+    """
+    rank = hyperparameters.rank
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base_model.name,
-        "r": hyperparameters.rank,
+        "r": rank,
         "lora_alpha": hyperparameters.alpha,
         "lora_dropout": hyperparameters.dropout,
         "use_rslora": hyperparameters.rslora,
@@ -88,40 +89,16 @@ def write_adapter(
     }
     (folder / ADAPTER_CONFIG).write(json.dumps(config, indent=2) + "\n")
     shapes = (
-        (key, value_rC.dtype, size)
+        (key, bank.value_RC.dtype, size)
         for shape in bank.shapes
         for key, size in (
-            (f"{_PREFIX}{shape.name}.lora_A.weight", (len(value_rC), shape.inputs)),
-            (f"{_PREFIX}{shape.name}.lora_B.weight", (shape.outputs, len(value_rC))),
+            (f"{_PREFIX}{shape.name}.lora_A.weight", (rank, shape.inputs)),
+            (f"{_PREFIX}{shape.name}.lora_B.weight", (shape.outputs, rank)),
         )
     )
     header = file_header(shapes, {"format": "pt", ADAPTER_STEP: str(step)})
-    parts = (header, _in_order(bank, value_rC).data.cast("B"))
+    parts = (header, weights_LN.data.cast("B"))
     (folder / ADAPTER_WEIGHTS).write(parts)
-
-
-def _in_order(bank: AdapterBank, value_rC: Tensor) -> NDArray[np.floating]:
-    """A and B as (outputs, r) of each linear, one after another.
-
-    Layers are alike, so a matrix is put in order for all of them at once: a few copies, in which
-    other threads run. Each call that lets them run may wait for them longer than it takes, so none
-    is made for each layer, nor one of PyTorch's, all of which do.
-    """
-    kinds = [(shape.inputs, shape.outputs, shape.joins) for shape in bank.shapes]
-    period = next(n for n in range(1, len(kinds) + 1) if kinds == kinds[:n] * (len(kinds) // n))
-    value, layers = value_rC.numpy(), len(kinds) // period
-    rank, columns = value.shape
-    value_rLC = value.reshape(rank, layers, -1)
-    flat_LN = np.empty((layers, rank * columns // layers), value.dtype)
-    end = 0
-    for a, b in islice(bank.columns, period):
-        for matrix_L in (
-            value_rLC[..., a].transpose(1, 0, 2),
-            value_rLC[..., b].transpose(1, 2, 0),
-        ):
-            start, end = end, end + matrix_L[0].size
-            flat_LN[:, start:end].reshape(matrix_L.shape)[...] = matrix_L
-    return flat_LN
 
 
 def read_adapter(folder: Path, bank: AdapterBank) -> StoredAdapter:

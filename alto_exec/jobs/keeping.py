@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from alto_exec.adapters.bank import AdapterBank
+from alto_exec.adapters.file_order import begin_copy, in_file_order
 from alto_exec.adapters.peft_format import BaseModel, write_adapter
 from alto_exec.jobs.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from alto_exec.jobs.residence import Progress, Resident
@@ -33,7 +34,7 @@ _MOST_WAITING = 4e9  # bytes on their way to the disk; further checkpoints are l
 
 
 class _Best(NamedTuple):
-    value_rC: Tensor
+    copy: Tensor  # in main memory
     step: int  # of the job, at which it was that
 
 
@@ -77,9 +78,9 @@ class Keeper:
     def improved(self, resident: Resident) -> None:
         """What the job holds now is its best adapter."""
         job = resident.job.id
-        before = self._best[job].value_rC if job in self._best else None
-        value_rC = self._bank.begin_copy(resident.slot, before)
-        self._best[job] = _Best(value_rC, resident.progress.step)
+        before = self._best[job].copy if job in self._best else None
+        copy = begin_copy(self._bank, resident.slot.rows, before)
+        self._best[job] = _Best(copy, resident.progress.step)
 
     def reported(self, residents: Sequence[Resident]) -> None:
         """The reports that their progress holds are about to be told.
@@ -179,8 +180,10 @@ class Keeper:
         return run
 
     def _write_best(self, job: JobId, best: _Best, hyperparameters: Hyperparameters) -> None:
-        folder, (value_rC, step) = self._directory.adapter(job), best
-        write_adapter(folder, self._bank, value_rC, hyperparameters, self._base_model, step)
+        folder, bank, (copy, step) = self._directory.adapter(job), self._bank, best
+        on_gpu = bank.value_RC.device.type == "cuda"
+        weights_LN = copy.numpy() if on_gpu else in_file_order(bank, copy)
+        write_adapter(folder, bank, weights_LN, hyperparameters, self._base_model, step)
 
 
 def _is_past_its_best(progress: Progress) -> bool:

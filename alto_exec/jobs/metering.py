@@ -21,6 +21,7 @@ class _Passes:
     seconds: float = 0.0
     replayed: int = 0
     replayed_rows: int = 0
+    recorded: int = 0
     travelled: int = 0
 
 
@@ -48,10 +49,11 @@ class Meter:
         seconds: float,
         *,
         replayed_rows: int = 0,
+        recorded: int = 0,
         travelled: int = 0,
     ) -> None:
-        """One pass; it is over when its losses are known. A replay computed so many rows; in 1 or 0
-        of it tokens have travelled."""
+        """One pass; it is over when its losses are known. A replay computed so many rows; 1 or 0 of
+        it was recorded, and in as many tokens have travelled."""
         jobs = tuple(resident.job.id for resident in residents)
         if self._passes is None or self._passes.jobs != jobs or self._launches[0]:
             self._flush()
@@ -61,6 +63,7 @@ class Meter:
         self._passes.seconds += seconds
         self._passes.replayed += replayed_rows > 0
         self._passes.replayed_rows += replayed_rows
+        self._passes.recorded += recorded
         self._passes.travelled += travelled
 
     @contextmanager
@@ -103,6 +106,7 @@ class Meter:
                     seconds=done.seconds,
                     replayed=done.replayed,
                     replayed_rows=done.replayed_rows,
+                    recorded=done.recorded,
                     travelled=done.travelled,
                 )
             )

@@ -153,6 +153,8 @@ class SharedPasses:
                 self.replayed = self.replayed.plus(agreed.rows)
         elif agreed.is_new or not is_recorded or not self._record(own, launch):
             return launch()
+        elif own.want is Pass.TRAIN:
+            self.replayed = self.replayed.plus_recorded()
         assert own.left is not None
         found = own.recording.run(launch)
         self._layers.pass_over(own.left)

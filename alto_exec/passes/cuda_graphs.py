@@ -92,13 +92,18 @@ class PassShape:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """Passes, and the rows that they computed: more than their batches had."""
+    """Passes, and the rows that they computed: more than their batches had; and how many more
+    passes were recorded."""
 
     passes: int = 0
     rows: int = 0
+    recorded: int = 0
 
     def plus(self, rows: int) -> "Replayed":
-        return Replayed(self.passes + 1, self.rows + rows)
+        return replace(self, passes=self.passes + 1, rows=self.rows + rows)
+
+    def plus_recorded(self) -> "Replayed":
+        return replace(self, recorded=self.recorded + 1)
 
 
 class Room:
@@ -154,7 +159,9 @@ class Room:
 
 
 class Replays:
-    """The recorded passes of one model, by their shapes."""
+    """The recorded passes of one model, by their shapes. The very first pass is launched as ever,
+    which sets libraries up; of any other shape the first pass is recorded where there is memory for
+    that, since to record takes the host no longer than to launch."""
 
     def __init__(self, train: Train, row_bytes: int, *, varies: bool = True) -> None:
         """A pass takes at most `row_bytes` for each row of its batch; unless that `varies`, the
@@ -166,6 +173,7 @@ class Replays:
         self._recordings: dict[PassShape, Recording] = {}
         self._wasted: dict[PassShape, int] = {}  # rows of each, since it last made room for another
         self._recorded_bank = RecordedBank(self)
+        self._is_warm = False  # a pass has been launched, which sets libraries up
 
     def train(self, bank: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
         """What `train` computes; good until the next pass."""
@@ -178,11 +186,13 @@ class Replays:
         launch = partial(self._train, bank, *recording.filled(batch, weigh))
         if recording.is_recorded:
             self.replayed = self.replayed.plus(shape.rows)
-        elif recording.is_compiled and spare_bytes(needed) <= free_bytes():
+        elif self._is_warm and spare_bytes(needed) <= free_bytes():
             recording.record(launch, pool_of(self._recordings.values()))
+            self.replayed = self.replayed.plus_recorded()
         self._recordings[shape] = recording
         if len(self._recordings) > MOST_RECORDINGS:
             del self._recordings[next(iter(self._recordings))]
+        self._is_warm = True
         return recording.run(launch)[: len(batch.targets_N)]
 
     def _shape_for(self, batch: PackedBatch, weigh: Weigh) -> PassShape:
@@ -216,11 +226,9 @@ class Replays:
 
 
 class Recording:
-    """The first pass of a shape is launched as ever, which compiles its kernels; the second is
-    recorded where there is memory for that. Without a shape there is no batch in it."""
+    """Of passes of one shape. Without a shape there is no batch in it."""
 
     def __init__(self, shape: PassShape | None) -> None:
-        self.is_compiled = False
         self.graph: Any = None
         self._shape = shape
         self._room: Room | None = None
@@ -257,7 +265,6 @@ class Recording:
     def run(self, launch: Launch) -> Tensor:
         """What the pass finds, by `launch` or as that was recorded."""
         if self._found is None:
-            self.is_compiled = True
             return launch()
         self.graph.replay()
         return self._found

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from uuid import uuid4
 
 from alto_runs.errors import UserError
+from alto_runs.files.exchanging import take_name
 from alto_runs.files.scratch import held_folder
 
 if TYPE_CHECKING:
@@ -86,7 +87,11 @@ def write_atomically(path: Path, data: Data) -> None:
 
     The data may come in parts. Makes the folder if need be.
     """
-    _write(path, data, path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}"))
+    _write(path, data, _beside(path), os.replace)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
 
 
 def is_temporary(name: str, of: str) -> bool:
@@ -94,13 +99,13 @@ def is_temporary(name: str, of: str) -> bool:
     return re.fullmatch(rf"\.{re.escape(of)}\.\d+{re.escape(_TEMPORARY)}", name) is not None
 
 
-def _write(path: Path, data: Data, temporary: Path) -> None:
+def _write(path: Path, data: Data, temporary: Path, rename: Callable[[Path, Path], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with temporary.open("wb") as file:
             for part in _parts(data):
                 file.write(part)
-        os.replace(temporary, path)
+        rename(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -125,10 +130,10 @@ class FolderArtifact:
 
     def write(self, data: Data) -> None:
         if self.writer is None:
-            write_atomically(self.path, data)
+            _write(self.path, data, _beside(self.path), take_name)
             return
         try:
-            _write(self.path, data, self.writer / uuid4().hex)
+            _write(self.path, data, self.writer / uuid4().hex, take_name)
         except OSError as error:
             if self.writer.exists():
                 raise

@@ -33,6 +33,7 @@ class TrainingWork:
     seconds: float
     replayed: int = 0  # passes of a size that was recorded before
     replayed_rows: int = 0  # that those computed: more than their tokens
+    recorded: int | None = None  # passes; older executors launched a size first, and told neither
     travelled: int = 0  # passes in which tokens went to shards, and no weight came to the tokens
 
 

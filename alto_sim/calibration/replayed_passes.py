@@ -76,10 +76,14 @@ def fit_replays(
 
 
 def recordings_of(rows: Sequence[TrainingWork]) -> list[float]:
-    """In each of the rows of a run. Of a new size the first pass is launched as ever, and the
-    second one recorded; sizes that are never recorded are launched always."""
+    """In each of the rows of a run. Older executors did not tell: of a new size the first pass was
+    launched, and the second one recorded; sizes that were never recorded were launched always."""
     launched = launched_sizes(rows)
-    return [0 if _size(row) in launched else (row.passes - row.replayed) / 2 for row in rows]
+
+    def supposed(row: TrainingWork) -> float:
+        return 0 if _size(row) in launched else (row.passes - row.replayed) / 2
+
+    return [supposed(row) if row.recorded is None else row.recorded for row in rows]
 
 
 def launched_sizes(rows: Sequence[TrainingWork]) -> set[int]:

@@ -33,6 +33,7 @@ class Policy(StrEnum):
     ALTO = "alto"
     ALTO_PLUS = "alto+"
     FIFO = "fifo"  # every job to its end
+    SEQUENTIAL = "sequential"  # one after another
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +107,15 @@ def _grid(
     )
 
 
-def _sliced(layers: int, fifo: float, alto: float) -> tuple[Recording, Recording]:
+def _sliced(layers: int, makespan: float, policy: Policy = Policy.FIFO) -> Recording:
     """On the data of the shortest samples."""
-    return (
-        Recording(data=QUESTION_GENERATION, policy=Policy.FIFO, makespan=fifo, layers=layers,
-                  folder="slices"),
-        Recording(data=QUESTION_GENERATION, policy=Policy.ALTO, makespan=alto, layers=layers,
-                  folder="slices"),
-    )  # fmt: skip
+    return Recording(
+        data=QUESTION_GENERATION,
+        policy=policy,
+        makespan=makespan,
+        layers=layers,
+        folder="slices",
+    )
 
 
 def _larger(data: RecordingData, makespan: float) -> Recording:
@@ -147,7 +149,7 @@ def _plus(data: RecordingData, makespan: float, seed: int = 0) -> Recording:
 
 def _random(shape: str, makespan: float, policy: Policy = Policy.FIFO) -> Recording:
     """Speed alone is told: such a backbone learns nothing of use. With exits as well, so that each
-    of the two can be told by the times of the other."""
+    can be told by the times of the others."""
     return Recording(
         data=SPEED_QUESTIONS, policy=policy, makespan=makespan, folder="speed", shape=shape
     )
@@ -160,7 +162,8 @@ RECORDINGS: tuple[Recording, ...] = (
     *_grid(ROPES, 151, 45),
     *_grid(PREFERENCES, 55, 27),
     *_grid(QUESTION_GENERATION, 78, 30, seed=1),
-    *_sliced(10, 40, 18),
+    _sliced(10, 40),
+    _sliced(10, 18, Policy.ALTO),
     _random("Llama-3.2-1B", 35),
     _random("Llama-3.1-8B", 168),
     *_grid(COSMOSQA, 130, 38, seed=1),
@@ -175,12 +178,18 @@ RECORDINGS: tuple[Recording, ...] = (
     *_grid(PREFERENCES, 56, 31, seed=1),
     *_grid(COMBINED_FACT, 274, 68, seed=1),
     _larger(COSMOSQA, 120),
-    *_sliced(20, 60, 22),
+    _sliced(20, 60),
+    _sliced(20, 22, Policy.ALTO),
     Recording(data=FEWER_QUESTIONS, policy=Policy.ALTO, makespan=26),
     _random("Llama-3.2-1B", 15, Policy.ALTO),
     _random("Llama-3.1-8B", 60, Policy.ALTO),
     _larger(ROPES, 150),
     _sized(MORE_QUESTIONS, 390),
+    _plus(PREFERENCES, 25),
+    _sliced(10, 15, Policy.ALTO_PLUS),
+    _random("Llama-3.2-1B", 15, Policy.ALTO_PLUS),
+    _random("Llama-3.1-8B", 60, Policy.ALTO_PLUS),
+    Recording(data=PREFERENCES, policy=Policy.SEQUENTIAL, makespan=100, folder="sequential"),
 )
 """In order of value: each data set with one seed, preferences, second seeds, other backbones, other
 batches and amounts of data."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from alto_exec.adapters.bank import AdapterBank
+from alto_exec.adapters.file_order import in_file_order
 from alto_exec.adapters.peft_format import StoredAdapter, read_adapter, write_adapter
 from alto_exec.backbones.transformers_model import Backbone
 from alto_exec.data.samples import Sample
@@ -66,7 +67,9 @@ def written(
 ) -> tuple[AdapterBank, Tensor]:
     backbone, bank = backbone_with_bank(family)
     value_rC = random_adapter(bank, h.rank)
-    write_adapter(FolderArtifact(folder), bank, value_rC, h, backbone.base_model, step=3)
+    write_adapter(
+        FolderArtifact(folder), bank, in_file_order(bank, value_rC), h, backbone.base_model, step=3
+    )
     return bank, value_rC
 
 
@@ -75,7 +78,14 @@ def test_peft_loads_what_is_written_and_predicts_the_same(family: str, tmp_path:
     h = Hyperparameters(rank=5, alpha=7.5, rslora=True, dropout=0.1)
     backbone, bank = backbone_with_bank(family)
     value_rC = random_adapter(bank, h.rank)
-    write_adapter(FolderArtifact(tmp_path), bank, value_rC, h, backbone.base_model, step=3)
+    write_adapter(
+        FolderArtifact(tmp_path),
+        bank,
+        in_file_order(bank, value_rC),
+        h,
+        backbone.base_model,
+        step=3,
+    )
     loaded = loaded_by_peft(model_of(family), tmp_path)
     found = alto_logits(backbone, bank, StoredAdapter(value_rC, h.scale))
     assert_close(found, peft_logits(loaded))
@@ -97,7 +107,14 @@ def test_peft_loads_what_is_written_and_predicts_the_same(family: str, tmp_path:
 def test_peft_loads_adapters_of_some_linears(targets: list[str], tmp_path: Path) -> None:
     backbone, bank = backbone_with_bank("llama", targets)
     value_rC = random_adapter(bank, H.rank)
-    write_adapter(FolderArtifact(tmp_path), bank, value_rC, H, backbone.base_model, step=3)
+    write_adapter(
+        FolderArtifact(tmp_path),
+        bank,
+        in_file_order(bank, value_rC),
+        H,
+        backbone.base_model,
+        step=3,
+    )
     loaded = loaded_by_peft(model_of("llama"), tmp_path)
     assert len(get_peft_model_state_dict(loaded)) == 2 * len(bank.shapes)
     assert_close(alto_logits(backbone, bank, StoredAdapter(value_rC, H.scale)), peft_logits(loaded))

@@ -82,8 +82,9 @@ def test_replays_and_ways_are_told(tmp_path: Path) -> None:
 
         @property
         def replayed(self) -> Replayed:
-            """The first pass is launched, the others compute 100 rows."""
-            return Replayed(max(0, self.passes - 1), 100 * max(0, self.passes - 1))
+            """The first pass is launched, the second recorded, the others compute 100 rows."""
+            replayed = max(0, self.passes - 2)
+            return Replayed(replayed, 100 * replayed, recorded=int(self.passes > 1))
 
         @property
         def travelled(self) -> int:
@@ -105,10 +106,11 @@ def test_replays_and_ways_are_told(tmp_path: Path) -> None:
     executor.launch(job("third", 4, 6, 1))
     executor.advance()
     told = [row for row in rows if isinstance(row, TrainingWork)]
-    assert [(row.passes, row.replayed, row.replayed_rows, row.travelled) for row in told] == [
-        (3, 2, 200, 2),
-        (1, 1, 100, 1),
+    assert [(row.passes, row.replayed, row.replayed_rows) for row in told] == [
+        (3, 1, 100),
+        (1, 1, 100),
     ]
+    assert [(row.recorded, row.travelled) for row in told] == [(1, 2), (0, 1)]
 
 
 def test_every_evaluation_tells_its_tokens(told: tuple[Executor, list[Work]]) -> None:

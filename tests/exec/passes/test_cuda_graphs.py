@@ -167,20 +167,21 @@ def test_when_a_pass_is_launched_recorded_and_replayed(monkeypatch: pytest.Monke
     assert counts(BEFORE) == (2, 2)
     bank.compact()  # within its memory
     assert counts(BEFORE) == (2, 3)
-    assert counts((90, 90, 90)) == (3, 3)  # of another shape
-    assert counts(NOW) == (3, 4)
+    assert counts((90, 90, 90)) == (3, 4)  # of another shape: recorded at once
+    assert counts(NOW) == (3, 5)
     bank.reserve(64)
-    assert counts(NOW) == (4, 4)
-    assert counts(NOW) == (5, 5)
+    assert counts(NOW) == (4, 6)
+    assert counts(NOW) == (4, 7)
     bank.give_back(12)
-    assert counts(NOW) == (6, 5)
-    assert counts(NOW) == (7, 6)
+    assert counts(NOW) == (5, 8)
+    assert counts(NOW) == (5, 9)
     free = 200  # enough for a pass, not for keeping its memory
     replays.clear()
-    assert counts(NOW) == (8, 6)
-    assert counts(NOW) == (9, 6)
-    assert replays.replayed.passes == 3, "of six, three were recorded just before"
-    assert replays.replayed.rows == 3 * 512
+    assert counts(NOW) == (6, 9)
+    assert counts(NOW) == (7, 9)
+    assert replays.replayed.recorded == 4
+    assert replays.replayed.passes == 5, "of nine, four were recorded just before"
+    assert replays.replayed.rows == 5 * 512
 
 
 @pytest.mark.usefixtures("gpu_memory")

@@ -140,6 +140,8 @@ def test_passes_that_are_launched_again_and_again_are_no_recordings() -> None:
         *(each for _ in range(4) for each in (launched, evaluated(6.0))),
     ]
     assert recordings_of([*STEADY, launched, launched]) == [*[0.0] * len(STEADY), 0.5, 0.5]
+    told = [replace(launched, recorded=recorded) for recorded in (0, 1)]
+    assert recordings_of([*STEADY, *told]) == [*[0.0] * len(STEADY), 0, 1]
     assert set(recordings_of([row for row in full if isinstance(row, TrainingWork)])) == {0.0}
     found, alone = fit_work(plain, full), fit_work(plain)
     assert found is not None
