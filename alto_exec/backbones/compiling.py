@@ -4,13 +4,20 @@ Which kernel a launch takes depends on the ranks that are side by side, and at a
 many rows there are. So passes of each kind are launched through one layer, and nothing of them is
 run. Otherwise a kernel is compiled when it is first met: a minute of a search's first passes, and
 seconds later on, where jobs that leave change the ranks that are left.
+
+On a machine that has done so before kernels are read from Triton's cache as they are met, which is
+sooner than all of them.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from itertools import product
+from pathlib import Path
 
 import torch
+import triton
+from triton import knobs
 
 from alto_exec.adapters.bank import AdapterBank, Slot, random_state
 from alto_exec.adapters.optimizer import update_of
@@ -23,6 +30,7 @@ from alto_kernels.adamw import adamw
 from alto_kernels.ahead import compiled_ahead
 from alto_kernels.lora_linear import rank_step
 from alto_policy.types import Task
+from alto_runs.versions import source_digest
 
 __all__ = ["compile_passes", "mixes_of"]
 
@@ -45,8 +53,12 @@ def mixes_of(ranks: Sequence[int]) -> tuple[tuple[int, ...], ...]:
 
 
 def compile_passes(backbone: Decoder, bank: AdapterBank, task: Task) -> None:
-    """Training, evaluation and optimizer steps of any of the task's jobs. The bank is empty, and so
-    it is afterwards. If memory runs out, what is left is compiled when it is met."""
+    """Training, evaluation and optimizer steps of any of the task's jobs, unless that was done here
+    before. The bank is empty, and so it is afterwards. If memory runs out, what is left is compiled
+    when it is met."""
+    mark = _mark(backbone, bank, task)
+    if mark.exists():
+        return
     highest = max(job.hyperparameters.rank for job in task.jobs)
     slot = bank.join(random_state(bank, highest))
     unpin_what_is_free()
@@ -55,12 +67,36 @@ def compile_passes(backbone: Decoder, bank: AdapterBank, task: Task) -> None:
             _take_steps(bank, slot, task)
             for shares in _batches(slot.first, task):
                 _pass_through(backbone.of_one_layer(), bank, shares)
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
     except torch.OutOfMemoryError:
         pass  # the next passes are smaller, or run out of memory for themselves
     finally:
         bank.leave(slot)
         bank.give_back(0)
     torch.cuda.empty_cache()
+
+
+def _mark(backbone: Decoder, bank: AdapterBank, task: Task) -> Path:
+    """A file in Triton's cache, named by all that decides what is compiled."""
+    chosen = [job.hyperparameters for job in task.jobs]
+    is_cuda = backbone.device.type == "cuda"
+    decides = (
+        source_digest("alto_exec", "alto_kernels"),
+        torch.__version__,
+        triton.__version__,
+        torch.cuda.get_device_name(backbone.device) if is_cuda else "cpu",
+        backbone.base_model,
+        backbone.shapes,
+        backbone.vocabulary_size,
+        backbone.dtype,
+        [(tensor.dtype, tensor.shape[1:]) for tensor in bank.memory.moments.tensors.values()],
+        (bank.value_RC.dtype, bank.memory.shadow_RC.dtype),
+        sorted({(h.rank, h.dropout, h.clip is None) for h in chosen}),
+        len(chosen),
+    )
+    name = hashlib.sha256(repr(decides).encode()).hexdigest()[:24]
+    return Path(knobs.cache.dir) / f"alto-{name}"
 
 
 def _batches(first: int, task: Task) -> Iterator[tuple[Share, ...]]:

@@ -62,11 +62,13 @@ class PassShape:
         """With room for this batch and for others like it, `spare` of it more in any case."""
         rows = recorded_rows(len(batch.tokens_T), spare)
         longest = max(_LEAST_LENGTH, _power_of_two(batch.lengths.longest))
+        # An empty sequence costs nothing; half of the rows may be left over, or more of this batch.
+        count = len(batch.lengths.lengths)
+        own = count - (len(batch.tokens_T) - rows) // longest
         return cls(
             rows=rows,
             targets=recorded_targets(len(batch.targets_N), spare),
-            # An empty sequence costs nothing; half of the rows may be left over.
-            sequences=room_for(len(batch.lengths.lengths)) + -(-rows // (2 * longest)),
+            sequences=max(own, room_for(count) - -rows // (2 * longest)),
             longest=longest,
             tables=TablesShape.around(batch.plan.tables(batch.tokens_T.device), rows),
             weigh=weigh.shape(spare),

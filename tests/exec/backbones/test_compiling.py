@@ -154,10 +154,62 @@ def test_a_layer_alone_is_the_first_of_the_same_weights() -> None:
     assert bool((bank.grad_RC[:, per_layer:] == 1).all())
 
 
-def test_passes_of_nobody_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(compiling, "_ROWS", (64,))  # here they are computed
+
+
+@pytest.mark.usefixtures("_own_cache")
+def test_passes_of_nobody_leave_nothing_behind() -> None:
     backbone = Decoder(a_llama())
     bank = AdapterBank(backbone.shapes, CPU, rows=0)
     compile_passes(backbone, bank, a_task(length=30))
     assert bank.num_rows == 0
     assert backbone.replayed.passes == 0
+
+
+def _of_ranks(task: Task, *ranks: int) -> Task:
+    return replace(task, jobs=tuple(j for j in task.jobs if j.hyperparameters.rank in ranks))
+
+
+@pytest.mark.usefixtures("_own_cache")
+def test_what_was_compiled_on_a_machine_is_not_passed_through_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    monkeypatch.setattr(compiling, "_pass_through", lambda *_: passes.append(1))
+    backbone, task = Decoder(a_llama()), a_task(length=30)
+
+    def are_passed(task: Task, *, in_8_bits: bool = False) -> bool:
+        bank = AdapterBank(backbone.shapes, CPU, rows=0, in_8_bits=in_8_bits)
+        passes.clear()
+        compile_passes(backbone, bank, task)
+        return bool(passes)
+
+    few, others = _of_ranks(task, 8, 16), _of_ranks(task, 8, 32)
+    assert [are_passed(few), are_passed(few), are_passed(others)] == [True, False, True]
+    assert are_passed(task)
+    assert are_passed(few, in_8_bits=True)
+    monkeypatch.setattr(compiling, "source_digest", lambda *_: "of other kernels")
+    assert [are_passed(few), are_passed(few)] == [True, False]
+    for mark in (tmp_path / "cache").iterdir():
+        mark.unlink()
+    assert are_passed(few)
+
+
+@pytest.mark.usefixtures("_own_cache")
+def test_what_memory_did_not_suffice_for_is_passed_through_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    passes: list[int] = []
+
+    def runs_out(*_: object) -> None:
+        passes.append(1)
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(compiling, "_pass_through", runs_out)
+    backbone, task = Decoder(a_llama()), a_task(length=30)
+    for _ in range(2):
+        compile_passes(backbone, AdapterBank(backbone.shapes, CPU, rows=0), task)
+    assert len(passes) == 2

@@ -319,6 +319,26 @@ def test_a_larger_recording_serves_until_it_has_wasted_what_another_costs(
     assert min(rows) < rows[0] // 2
 
 
+@pytest.mark.usefixtures("gpu_memory")
+def test_a_recording_of_more_rows_left_over_than_used_is_filled_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of 1,024 rows 488 are used at first."""
+    monkeypatch.setattr(cuda_graphs, "free_bytes", lambda: 1 << 40)
+    bank, slots = adapters(a_model())
+    sequences: list[int] = []
+
+    def train(_: AdapterBank, batch: PackedBatch, weigh: Weigh) -> Tensor:
+        sequences.append(len(batch.lengths.lengths))
+        return weigh(torch.empty(0))
+
+    replays = Replays(train, row_bytes=1)
+    for length in (61, 61, 64, 65):
+        batch, weigh = batch_of([slots[0]] * 8, (length,) * 8)
+        assert_identical(replays.train(bank, batch, weigh), weigh.weights_N)
+    assert sequences == [13, 13], "launched, recorded, replayed twice"
+
+
 def test_rows_of_recordings_are_rounded_as_all_that_kernels_have_room_for() -> None:
     for tokens in (0, 1, 512, 513, 8192, 8193, 9000, 30_000, 33_000, 100_001):
         assert memory.recorded_rows(tokens) == room_for(tokens, 512)

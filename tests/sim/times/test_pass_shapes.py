@@ -111,6 +111,7 @@ def packed(parts: Parts, targets: int) -> tuple[PassNeeds, PackedBatch, FixedWei
 
 
 @example([([250, 250], 16)], [([10] * 8, 16)], 1, 1)  # rows left over are two sequences more
+@example([([61] * 8, 16)], [([70] * 8, 16)], 1, 1)  # more of them than of the batch
 @given(PARTS, PARTS, st.integers(1, 4), st.integers(1, 4))
 def test_shapes_are_those_of_executors(some: Parts, others: Parts, few: int, many: int) -> None:
     """Whatever is packed; and what has room for a batch there has it here."""
@@ -131,6 +132,8 @@ def test_shapes_are_those_of_executors(some: Parts, others: Parts, few: int, man
             same.tables.rank_width,
         )
     assert roomy.takes(needs, own) == real_roomy.takes(batch, real)
+    assert roomy.takes(first, Shape.around(first))
+    assert real_roomy.takes(first_batch, PassShape.around(first_batch, first_weigh))
 
 
 def known(lengths: SampleLengths = LENGTHS) -> KnownRecordings:
