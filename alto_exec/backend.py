@@ -134,7 +134,7 @@ class ExecBackend:
         if isinstance(event, JobLeft) and event.how not in _COMES_BACK:
             host = self._executors.get(self._task_of[event.job])
             if host and host.keeper:
-                host.keeper.settle(event.job)
+                host.keeper.secure([self._jobs[event.job]])
         return event
 
     def prepare(self, decisions: Sequence[Decision]) -> None:

@@ -135,9 +135,9 @@ class Executor:
         self.keeper.secure(jobs)
 
     def forget(self, job: JobId) -> None:
-        """The job will not train again; nothing more of it is on its way to the disk."""
+        """The job will not train again; no state of it stays on the disk."""
         self._seating.dismiss(job)
-        self.keeper.settle(job)
+        self.keeper.give_up(job)
 
     def reach(self, targets: Sequence[tuple[Job, int]]) -> None:
         """Make the jobs' reports up to these steps again, if a kill has taken them: their best

@@ -108,10 +108,10 @@ def test_nobody_waits_for_the_disk_where_a_job_comes_back(tmp_path: Path) -> Non
 
     class Keeper:
         def __init__(self) -> None:
-            self.settled: list[JobId] = []
+            self.secured: list[JobId] = []
 
-        def settle(self, job: JobId) -> None:
-            self.settled.append(job)
+        def secure(self, jobs: Sequence[Job]) -> None:
+            self.secured += [job.id for job in jobs]
 
     host = Host(room=1)
     host.keeper = Keeper()
@@ -121,4 +121,4 @@ def test_nobody_waits_for_the_disk_where_a_job_comes_back(tmp_path: Path) -> Non
     backend.execute(Pause(JOBS[1].id))
     told = [event for _ in range(2) if isinstance(event := backend.next_event(), JobLeft)]
     assert [event.how for event in told] == [Departure.PAUSED, Departure.FINISHED]
-    assert host.keeper.settled == [JOBS[2].id]
+    assert host.keeper.secured == [JOBS[2].id]

@@ -12,7 +12,7 @@ from alto_exec import executor as executor_module
 from alto_exec.adapters.peft_format import read_adapter, write_adapter
 from alto_exec.executor import Executor
 from alto_exec.jobs import keeping
-from alto_exec.jobs.checkpoint import Checkpoint, kept_step
+from alto_exec.jobs.checkpoint import Checkpoint, kept_step, write_checkpoint
 from alto_exec.passes.training import train_pass
 from alto_policy.events import Departure
 from alto_runs.files.artifacts import Artifact
@@ -252,6 +252,36 @@ def test_a_paused_job_that_is_stopped_gives_its_rows_back(tmp_path: Path) -> Non
     story.hear(executor.launch(STEADY))
     finish(executor, story)
     assert story.ends == {STEADY.id: Departure.FINISHED}
+
+
+def test_nobody_waits_for_states_of_jobs_that_are_given_up_and_none_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of five, two are being written."""
+    disk_is_free, begun = threading.Event(), threading.Semaphore(0)
+
+    def write_slowly(file: Artifact, state: Checkpoint) -> None:
+        begun.release()
+        assert disk_is_free.wait(20)
+        write_checkpoint(file, state)
+
+    monkeypatch.setattr(keeping, "write_checkpoint", write_slowly)
+    executor, story = new_executor(tmp_path, is_durable=False), Story()
+    jobs = [job(f"job{n}", steps=4, reports=4, seed=n) for n in range(5)]
+    for each in jobs:
+        story.hear(executor.launch(each))
+    finish(executor, story, passes=2)
+    for each in jobs:
+        executor.leave(each.id, keep=True)
+    executor.expect([job("wide", steps=4, reports=4, rank=99)])
+    assert all(begun.acquire(timeout=20) for _ in range(2))
+    for each in jobs[:-1]:
+        executor.forget(each.id)
+        RunDirectory(tmp_path).drop_checkpoint(each.id)
+        assert (RunDirectory(tmp_path).job_folder(each.id) / "adapter_config.json").exists()
+    disk_is_free.set()
+    executor.keeper.close()
+    assert [path.stem for path in checkpoints(tmp_path)] == [jobs[-1].id]
 
 
 def test_reports_do_not_wait_behind_states_of_other_jobs(
