@@ -5,7 +5,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from statistics import median
 from typing import TypeVar
 
 from alto_policy.decisions import Launch, Stop
@@ -14,21 +13,25 @@ from alto_policy.runlog import RunLog
 from alto_policy.types import Job, JobId
 from alto_runs.files.executor_work import EvaluationWork, LaunchWork, TrainingWork, Work
 from alto_runs.outcomes.history import JobHistory, RunHistory
+from alto_sim.calibration.least_squares import weighed
 from alto_sim.times.overheads import Departed, Leaving
 
 __all__ = [
+    "COMES_BACK",
     "Beside",
     "Interval",
+    "Telling",
     "Told",
     "intervals",
     "seconds_to_leave",
-    "seconds_to_report",
     "seconds_to_start",
+    "seconds_to_tell",
     "stops_of_paused",
 ]
 
 _T = TypeVar("_T")
 _AT_ONCE_SECONDS = 5e-3  # reports of one evaluation are no further apart
+COMES_BACK = (Departure.PAUSED, Departure.EVICTED)  # nobody waits for who does
 _PASSES_BESIDE = [step * 5e-3 for step in range(41)]  # seconds, of which one tells best
 
 
@@ -91,21 +94,45 @@ def seconds_to_start(*runs: Told) -> tuple[float, float]:
     return each, later / later_jobs if later_jobs else each
 
 
-def seconds_to_report(*runs: Told) -> float:
-    """Of each report, in the median: of all that an executor did not tell of after evaluations from
-    which nobody left. Runs of several executors at a time tell nothing."""
-    found = (each for run in runs for each in intervals(run))
-    return _median(i.untold / len(i.reports) for i in found if not i.departed.jobs and i.reports)
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """Seconds to tell of reports, and to let jobs go."""
+
+    together: float = 0.0  # of one evaluation
+    each: float = 0.0  # report
+    departure: float = 0.0  # of a job that pauses, or has paused and is given up
+
+    def seconds(self, reports: int, gone: int = 0) -> float:
+        told = self.together + self.each * reports if reports else 0.0
+        return told + self.departure * gone
 
 
-def seconds_to_leave(*runs: Told, report: float) -> Leaving:
+def seconds_to_tell(*runs: Told) -> Telling:
+    """Of all that an executor did not tell of after evaluations from which nobody left; and after
+    those from which jobs left that come back. Runs of several executors at a time tell nothing."""
+    found = [each for run in runs for each in intervals(run)]
+    told = [i for i in found if i.reports and not i.left and not i.given_up]
+    if not told:
+        return Telling()
+    of_reports = weighed([(1, len(i.reports)) for i in told], [i.untold for i in told])
+    telling = Telling(*of_reports)
+    paused = [i for i in found if i.left and all(how in COMES_BACK for _, how, _ in i.left)]
+    seconds = math.fsum(i.untold - telling.seconds(len(i.reports)) for i in paused)
+    gone = sum(len(i.left) + len(i.given_up) for i in paused)
+    return replace(telling, departure=max(0.0, seconds / max(1, gone)))
+
+
+def seconds_to_leave(*runs: Told, telling: Telling) -> Leaving:
     """Of each rank that leaves an older executor: of all that it did not tell of between
     evaluations, and of what was recorded beside a disk at work."""
     told = [each for run in runs for each in intervals(run) if each.departed.jobs]
 
     def each(*, many: bool) -> float:
         return _of_each_rank(
-            (i.untold - report * len(i.reports) + (i.beside_recording or 0.0), i.departed.ranks)
+            (
+                i.untold - telling.seconds(len(i.reports)) + (i.beside_recording or 0.0),
+                i.departed.ranks,
+            )
             for i in told
             if i.departed.are_many == many
             and (i.departed.is_waited_for or i.beside_recording is not None)
@@ -134,10 +161,6 @@ def _with_passes_beside(leaving: Leaving, told_of: Sequence[Interval]) -> Leavin
         return math.fsum((more - writing * found.slows(each)) ** 2 for writing, more, each in told)
 
     return min((replace(leaving, pass_beside=seconds) for seconds in _PASSES_BESIDE), key=missed)
-
-
-def _median(seconds: Iterable[float]) -> float:
-    return max(0.0, median([*seconds] or [0.0]))
 
 
 def intervals(run: Told) -> Iterator[Interval]:

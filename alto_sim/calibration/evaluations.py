@@ -1,13 +1,13 @@
 """Learns from what executors told how long evaluations take."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median, median_low
+from statistics import median_low
 
 from alto_policy.types import TaskId
 from alto_runs.files.executor_work import EvaluationWork
-from alto_sim.calibration.least_squares import LEAST_SECONDS, weighed
+from alto_sim.calibration.least_squares import LEAST_SECONDS, typical, weighed
 from alto_sim.times.step_time import forward_passes
 
 __all__ = ["Rounds", "firsts_of", "fit_rounds"]
@@ -62,7 +62,7 @@ def fit_rounds(
     )
     more = [row.seconds - times.seconds(row, means) for row in rows]
     of_each = list(zip(rows, more, firsts, strict=True))
-    first_report = _typical(
+    first_report = typical(
         seconds / row.first_reports
         for row, seconds, (is_first, _, news) in of_each
         if news and not is_first
@@ -75,14 +75,9 @@ def fit_rounds(
                 [s - first_report * row.first_reports for row, s, first in of_each if first[0]]
             ),
         ),
-        first_round=_typical(s for _, s, (_, is_new, news) in of_each if is_new and not news),
+        first_round=typical(s for _, s, (_, is_new, news) in of_each if is_new and not news),
         first_report=first_report,
     )
-
-
-def _typical(seconds: Iterable[float]) -> float:
-    """What memory or a disk that others use takes more is no guide."""
-    return max(0.0, median([*seconds] or [0.0]))
 
 
 def _with_waiting(

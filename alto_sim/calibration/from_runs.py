@@ -12,8 +12,8 @@ from alto_runs.versions import TRAINING_CODE
 from alto_sim.calibration.between import (
     Told,
     seconds_to_leave,
-    seconds_to_report,
     seconds_to_start,
+    seconds_to_tell,
     stops_of_paused,
 )
 from alto_sim.calibration.fitted import Fitted
@@ -56,9 +56,9 @@ def learnt(
         )
     ]
     are_old = any(_waits_for_pauses(log) for log, _ in runs)
-    report = seconds_to_report(*followed)
+    telling = seconds_to_tell(*followed)
     leaving = (
-        seconds_to_leave(*followed, report=report) if are_old else fit_writing(followed, report)
+        seconds_to_leave(*followed, telling=telling) if are_old else fit_writing(followed, telling)
     )
     launch, launch_beside = seconds_to_start(*followed)
     between = replace(
@@ -66,7 +66,9 @@ def learnt(
         launch=launch,
         launch_beside=launch_beside,
         leaving=leaving,
-        report=report,
+        reports=telling.together,
+        report=telling.each,
+        departure=0.0 if are_old else telling.departure,
     )
     return replace(told, overheads=between)
 

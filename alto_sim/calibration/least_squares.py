@@ -1,12 +1,22 @@
 """Seconds of kinds of work, from sums of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from statistics import fmean, median
 
 import numpy as np
 
-__all__ = ["LEAST_SECONDS", "solved", "weighed"]
+__all__ = ["LEAST_SECONDS", "solved", "typical", "weighed"]
 
 LEAST_SECONDS = 1e-6
+_RARE = 3.0  # medians, beyond which something else was under way
+
+
+def typical(seconds: Iterable[float]) -> float:
+    """The mean, since it is sums that are asked for, of all but what takes many times the median:
+    memory or a disk that others use are no guide."""
+    known = [*seconds]
+    most = _RARE * max(0.0, median(known or [0.0]))
+    return max(0.0, fmean([each for each in known if each <= most] or [0.0]))
 
 
 def weighed(work: Sequence[tuple[float, ...]], seconds: Sequence[float]) -> list[float]:

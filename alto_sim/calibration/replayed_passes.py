@@ -4,11 +4,11 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median, median_low
+from statistics import median_low
 
 from alto_policy.types import TaskId
 from alto_runs.files.executor_work import TrainingWork
-from alto_sim.calibration.least_squares import LEAST_SECONDS, weighed
+from alto_sim.calibration.least_squares import LEAST_SECONDS, typical, weighed
 from alto_sim.times.overheads import size_class
 from alto_sim.times.step_time import Computed, RowTimes, StepTime
 
@@ -23,7 +23,7 @@ class Replays:
     times: StepTime
     recording: float  # seconds of each
     compiling: float  # of all that are recorded first
-    launched_pass: float  # more than of as many rows, of each that is too large to be recorded
+    launched_pass: float  # at least, of each that is too large to be recorded: the host's time
 
 
 def fit_replays(
@@ -63,16 +63,29 @@ def fit_replays(
         for of_run in rows
     ]
     each = [seconds / count for of_run in more for seconds, count in of_run]
-    recording = max(0.0, median(each or [0.0]))
+    recording = typical(each)
     first = [of_run[0] for of_run in more if of_run]
     compiling = median_low([seconds - recording * count for seconds, count in first] or [0.0])
-    beyond = [
-        (row.seconds - seconds_of(row, longest, times, computed)) / row.passes
+    of_launched = [
+        (row.seconds, seconds_of(row, longest, times, computed), row.passes)
         for of_run, sizes in zip(rows, launched, strict=True)
         for row, _, computed in of_run
         if _size(row) in sizes
     ]
-    return Replays(times, recording, max(0.0, compiling), max(0.0, fmean(beyond or [0.0])))
+    return Replays(times, recording, max(0.0, compiling), _of_the_host(of_launched))
+
+
+def _of_the_host(launched: Sequence[tuple[float, float, int]]) -> float:
+    """Seconds that each pass takes at least, of rows with their seconds, those by their work, and
+    their passes: by least absolute errors."""
+    each = [seconds / passes for seconds, _, passes in launched]
+
+    def missed(least: float) -> float:
+        return math.fsum(
+            abs(seconds - max(least * passes, by_work)) for seconds, by_work, passes in launched
+        )
+
+    return min(sorted({0.0, *each}), key=missed)
 
 
 def recordings_of(rows: Sequence[TrainingWork]) -> list[float]:
@@ -102,8 +115,10 @@ def _size(row: TrainingWork) -> int:
 def _work(
     rows: Sequence[tuple[TrainingWork, Computed | None]], longest: Mapping[TaskId, int]
 ) -> list[tuple[float, ...]]:
-    """Of each row. Data sets of one length tell nothing of lengths."""
+    """Of each row. Data sets of one length tell nothing of lengths, rows of as many passes each
+    nothing of what begins with a row."""
     is_told = len({longest.get(row.task, 0) for row, _ in rows}) > 1
+    is_counted = len({row.passes for row, _ in rows}) > 1
     work: list[tuple[float, ...]] = []
     for row, known in rows:
         computed = known or _plain(row)
@@ -119,6 +134,7 @@ def _work(
                 computed.longest,
                 computed.sequences,
                 computed.walked,
+                is_counted,
             )
         )
     return work
@@ -137,7 +153,7 @@ def _with_bend(
     work = [(*of_row[:2], more, *of_row[2:]) for of_row, more in zip(work, beyond, strict=True)]
     found = weighed(work, [row.seconds for row, _ in rows])
     per_pass, per_row, per_row_beyond, per_token, per_rank, per_length, *others = found
-    per_place, per_longest, per_sequence, per_walked = others
+    per_place, per_longest, per_sequence, per_walked, per_stretch = others
     return StepTime(
         per_pass=per_pass,
         per_token=per_token,
@@ -152,6 +168,7 @@ def _with_bend(
             per_longest=per_longest,
             per_sequence=per_sequence,
             per_walked=per_walked,
+            per_stretch=per_stretch,
         ),
     )
 
@@ -167,6 +184,7 @@ def seconds_of(
     of_passes = times.per_pass + times.per_rank * row.ranks
     of_passes += times.per_length * longest.get(row.task, 0)
     of_rows = times.rows.of(computed or _plain(row))
+    of_rows += times.rows.per_stretch
     return row.passes * of_passes + of_rows + times.per_token * row.tokens
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import product
 
 from alto_policy.types import JobId
-from alto_sim.calibration.between import Interval, Told, intervals
+from alto_sim.calibration.between import COMES_BACK, Interval, Telling, Told, intervals
 from alto_sim.times.writing import Writers, Writing
 
 __all__ = ["fit_writing"]
@@ -22,13 +22,13 @@ _FINER, _FINER_AGAIN = (3**-0.5, 1.0, 3**0.5), (0.5, 1, 2)
 _LATE = 2  # reports after the best one, at which its adapter is at last written
 
 
-def fit_writing(runs: Sequence[Told], report: float) -> Writing:
-    """By least absolute errors, since now and then a moment takes a second for other reasons; a
-    report takes so many seconds to tell."""
+def fit_writing(runs: Sequence[Told], telling: Telling) -> Writing:
+    """By least absolute errors, since now and then a moment takes a second for other reasons;
+    `telling` is not waiting."""
     known = [[*_that_matter(intervals(run))] for run in runs]
 
     def missed(times: Writing) -> float:
-        return math.fsum(_missed(moments, times, report) for moments in known)
+        return math.fsum(_missed(moments, times, telling) for moments in known)
 
     coarse = min(
         (
@@ -59,7 +59,7 @@ def _that_matter(moments: Iterable[Interval]) -> Iterator[tuple[Interval, int]]:
         yield replace(moment, reports=told), len(moment.reports)
 
 
-def _missed(moments: Sequence[tuple[Interval, int]], times: Writing, report: float) -> float:
+def _missed(moments: Sequence[tuple[Interval, int]], times: Writing, telling: Telling) -> float:
     writers = Writers(times)
     errors = 0.0
     for moment, reports in moments:
@@ -72,5 +72,7 @@ def _missed(moments: Sequence[tuple[Interval, int]], times: Writing, report: flo
         for name in moment.given_up:
             writers.give_up(moment.begin, name)
         waited, _ = writers.settle()
-        errors += abs(moment.untold - report * reports - waited)
+        back = sum(how in COMES_BACK for _, how, _ in moment.left)
+        gone = back + len(moment.given_up)
+        errors += abs(moment.untold - telling.seconds(reports, gone) - waited)
     return errors

@@ -103,11 +103,13 @@ class Overheads:
     launch: float  # to give a new job its place, of an executor's first ones
     launch_beside: float  # of later ones: the memory of adapters grows
     leaving: Leaving | Writing  # by the rule of older executors, or of today's
-    report: float  # to tell of a job
+    reports: float  # to tell of those that come together
+    report: float  # more, of each
+    departure: float  # of a job that pauses, or has paused and is given up
     first_pass: float  # more, where a pass is the first of its size: compiled, recorded
     recording: float  # the same, of each recording where these are known
     compiling: float  # more, of an executor's first passes then
-    launched_pass: float  # more, of one that is too large to be recorded
+    launched_pass: float  # at least, of one that is too large to be recorded
     first_evaluation: float  # more, of an executor: compiled
     first_round: float  # more, where so many jobs are evaluated together for the first time
     first_report: float  # more, of a job: memory for its best adapter
@@ -155,7 +157,9 @@ NO_OVERHEADS = Overheads(
     launch=0.0,
     launch_beside=0.0,
     leaving=Leaving(),
+    reports=0.0,
     report=0.0,
+    departure=0.0,
     first_pass=0.0,
     recording=0.0,
     compiling=0.0,

@@ -76,7 +76,7 @@ class KnownRecordings:
     recording: float  # seconds of each
     rows: RowTimes
     per_token: float
-    launched_pass: float = 0.0  # seconds, more than of as many rows
+    launched_pass: float = 0.0  # seconds, at least
     most_recorded: int | None = None  # tokens; passes of more are launched each time
     slowdown: float = 1.0
     made: int = 0  # recordings, so far
@@ -91,22 +91,23 @@ class KnownRecordings:
         """Seconds that so many passes take more than those of mean batches, of jobs that have done
         so many passes before."""
         batches, seen = needs_of(jobs, done, count, self.lengths, self.seen)
-        wasted, made, launched = dict(self.wasted), 0, 0
+        wasted, made, more = dict(self.wasted), 0, self.rows.per_stretch
+        mean, of_means = tokens_of(jobs, self.task), self.rows.of_means(jobs, self.task)
         shapes: list[Shape | PassNeeds] = []
         for batch in batches:
             if self.most_recorded is not None and batch.rows > self.most_recorded:
                 shapes.append(batch)  # nothing is computed beside it
-                launched += 1
+                own = self.rows.of(_computed([batch], [batch])) - of_means
+                own += seconds / self.slowdown + self.per_token * (batch.rows - mean)
+                more += max(0.0, self.launched_pass - own)
                 continue
             shape, is_new = _replay(wasted, batch)
             made += is_new
             shapes.append(shape)
         computed = _computed(batches, shapes)
-        mean = tokens_of(jobs, self.task)
         tokens = sum(batch.rows for batch in batches)
-        more = self.recording * made + (0.0 if self.wasted else self.compiling)
-        more += self.launched_pass * launched
-        more += self.rows.of(computed) - count * self.rows.of_means(jobs, self.task)
+        more += self.recording * made + (0.0 if self.wasted else self.compiling)
+        more += self.rows.of(computed) - count * of_means
         more += self.per_token * (tokens - count * mean)
         if self.told is not None:
             self.told[self.stretches] = computed  # once more, where a stretch was planned longer

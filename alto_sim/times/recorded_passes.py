@@ -51,7 +51,7 @@ class Recordings:
         more = self.recording * (len(wasted) - len(self.wasted))
         if not self.wasted:
             more += self.compiling
-        more += max(0.0, computing - count * self.rows.seconds(mean))
+        more += max(0.0, computing - count * self.rows.seconds(mean)) + self.rows.per_stretch
         later = replace(self, passes=self.passes + count, made=len(wasted), wasted=wasted)
         return self.slowdown * more, later
 

@@ -54,6 +54,7 @@ class RowTimes:
     per_longest: float = 0.0
     per_sequence: float = 0.0
     per_walked: float = 0.0
+    per_stretch: float = 0.0  # of passes in a row, the first of which nothing was done ahead for
 
     def __post_init__(self) -> None:
         _check_times(self)

@@ -25,8 +25,8 @@ from alto_policy.decisions import ExitReason
 from alto_runs.outcomes.leaderboard import Standing
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, grid_of
 from experiments.exhibits.exhibit import Exhibit, Table, Verdict
-from experiments.exhibits.fig09_end_to_end import policy_name, recorded_makespan
 from experiments.exhibits.past_repeats import compared, pairs_of
+from experiments.exhibits.recorded_speed import policy_name, recorded_makespan
 from experiments.fidelity.real_runs import told_code
 from experiments.grids.curve_sets import RECORDED, CurveSet, recorded_logs, recorded_sets
 from experiments.grids.judging import judge
@@ -36,9 +36,8 @@ from experiments.grids.table_backend import play_policy
 
 __all__ = ["Row", "exhibit", "rows_of", "told_why"]
 
-# Of searches with exits and their grids; those of `h200` are the grids of an H100. `h200_grids` has
-# grids of `recorded` once more.
-_FOLDERS = ("recorded", "plus", "slices", "h200", "h200_grids")
+# Of searches with exits and their grids; `h200` has some of those in `recorded` once more.
+_FOLDERS = ("recorded", "plus", "slices", "h200")
 _SAVED_BAR, _LOSS_BAR = 0.75, 0.005
 _RANDOM = "of-random-weights"  # recorded for its times alone
 _SLIGHT = 0.001  # a part that is not worth a word
@@ -160,7 +159,8 @@ def told_why(folder: Path) -> Iterator[str]:
         (new.name, seed_of(new.task)): compared(new, old)
         for new, old in pairs_of(folder, folder.with_name("repeated"))
     }
-    for one in (one for each in folders for one in searches(each) if one.has_exits):
+    ended = (one for each in folders for one in searches(each) if one.has_exits)
+    for one in (one for one in ended if _RANDOM not in one.task.backbone):
         name, grid = one.origin.removeprefix("traces/").rsplit("/", 1)[0], _grid_of(one, grids)
         if grid is None:
             accuracy = one.of_winner(Measure.PREFERRED)

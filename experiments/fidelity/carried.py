@@ -99,6 +99,7 @@ def sized(overheads: Overheads, of: Size, to: Size) -> Overheads:
         overheads,
         recording=layers * overheads.recording,
         compiling=layers * overheads.compiling,
+        launched_pass=layers * overheads.launched_pass,
         launch=adapters * overheads.launch,
         launch_beside=adapters * overheads.launch_beside,
         leaving=replace(

@@ -104,7 +104,7 @@ def predicted_parts(run: Recording, others: Others) -> Parts:
     compiled = more(without(recording=0.0, compiling=0.0))
     evaluations = more(replace(no_firsts, step_time=steady)) - firsts
     launches = more(without(launch=0.0, launch_beside=0.0))
-    untold = more(without(report=0.0, leaving=Leaving()))
+    untold = more(without(reports=0.0, report=0.0, departure=0.0, leaving=Leaving()))
     rest = compiled + evaluations + firsts + launches + untold
     return Parts(
         count=recordings / overheads.recording if overheads.recording else 0.0,

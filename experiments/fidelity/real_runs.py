@@ -31,8 +31,7 @@ JUDGED = (
     "speed",
     "repeated",
     "h200",
-    "h200_more",
-    "h200_grids",
+    "longer",
 )
 # Of older code, kept for their times: `repeated` has too few of that.
 CALIBRATION = "calibration"
@@ -46,19 +45,15 @@ COUNTED = {
 # From 427b32a to cf2c701 executors learnt to tell the lengths of their data before they train, to
 # change the GPUs of a task, to have GPUs of several nodes, and, where they may be lost alone
 # (`is_durable`), to wait for a state that is being written. What changed in kernels was taken back.
-# From 8ec4e33 to fb9e82d (by their digests) one message to users changed.
-# From 068be34 to 3907451 what stood twice got modules of its own: the outbox, segments of a batch,
-# whom recordings meet. Since then `alto_exec` was parted into rooms and probes of memory, which
-# make the same passes, became one value; all other definitions that train are the same, as syntax
-# trees without what they import from (`alto_runs.versions.source_digest` tells today's digest), and
-# passes of the same jobs take as long in runs of both (`h200_more`, `h200_grids`). After them the
-# head of a Ray cluster alone has changed.
+# From 068be34 (f5b89d0) on `alto_exec` was parted into rooms and probes of memory, which make the
+# same passes, became one value; all other definitions that train are the same, as syntax trees
+# without what they import from (`alto_runs.versions.source_digest` tells today's digest), and
+# passes of the same jobs took as long in runs of both. From dbaf4b1 to 136ac34 executors are up
+# sooner, and recordings have room for more rows that are left over.
 _ONE_CODE = {
     "cf2c7011ad9f": "427b32ac0034",
-    "0907919b9808": "ac23d762e8b8",
-    "6ff1eaa9dd2a": "f5b89d0ed9d6",  # 3907451
     "e014eafec3fe": "f5b89d0ed9d6",
-    "bfd9fb84d528": "f5b89d0ed9d6",
+    "9d2059c63e31": "d3fde520604c",
 }
 
 # The file of that package, which was named by its path.

@@ -182,7 +182,7 @@ def other_grids(folder: Path = RECORDED) -> tuple[CurveSet, ...]:
 def longer_grids(folder: Path = RECORDED) -> tuple[CurveSet, ...]:
     """Full grids of a recorded task over more epochs, named `TASK, SAMPLES of a job`."""
     found = []
-    for curves in recorded_sets(folder.with_name("h200_more")):
+    for curves in recorded_sets(folder.with_name("longer")):
         name, longer, _ = curves.origin.split("/")[-2].partition("-longer-")
         if longer:
             found.append(replace(curves, name=f"{name}, {_least(curves):,} samples"))

@@ -23,24 +23,25 @@ RUNS = Path("traces/recorded")
 FULL_GRID = "qasc-combined-fact-fifo"
 # How far the makespan of those is off at most that are not within the bars.
 MISSED = {
-    # Memory was full after its passes: each evaluation took 0.2 s to get it back.
-    "batches/qasc-question-generation-1000-fifo": 0.21,
-    # Beside other searches on its host.
-    "slices/qasc-question-generation-1000-10-layers-alto": 0.08,
     # Its executor told nothing of its work.
     "repeated/qasc-combined-fact-fifo": 0.07,
-    # Recordings took 0.28 and 0.40 s each, in two searches of one machine and hour.
-    "h200/cosmosqa-alto": 0.04,
-    "h200/qasc-combined-fact-alto-plus": 0.05,
-    # The same, 0.35 s in place of 0.28.
-    "h200_grids/qasc-preferences-alto": 0.04,
-    # Passes of 60 and of 15 jobs, of the shortest samples, are told 5 % too long.
-    "h200_grids/qasc-question-generation-1000-fifo": 0.04,
-    # A sixth of it went into adapters of up to 180 MB; of 8B a third, in files of up to 670 MB and
-    # states that left the card, by the times of a backbone whose adapters are a tenth of that.
-    "h200_grids/llama-3.2-1b-alto": 0.05,
-    "h200_grids/llama-3.1-8b-alto": 0.35,
-    "h200_grids/llama-3.1-8b-fifo": 0.12,
+    # Its 18 recordings took 0.24 s each, those of other searches 0.14 to 0.22.
+    "plus/qasc-combined-fact-alto-plus": 0.04,
+    # The mean job alone, 5.3 %: memory for first reports, which an executor that was up after 4 s
+    # had not taken yet. Of 105 jobs as much, and passes of so many that are launched.
+    "plus/ropes-alto-plus": 0.03,
+    "sizes/qasc-question-generation-250-fifo": 0.03,
+    "sizes/qasc-question-generation-250-fifo-seed1": 0.05,
+    # Of ten layers the host takes as long as the device, and by two runs or one nobody can tell
+    # rows apart.
+    "slices/qasc-question-generation-1000-10-layers-alto-plus": 0.06,
+    "slices/qasc-question-generation-1000-10-layers-fifo": 0.05,
+    "slices/qasc-question-generation-1000-20-layers-alto": 0.04,
+    # Stops waited for states of jobs that nobody would go on from, 6 and 11 s; mended since.
+    "h200/llama-3.1-8b-alto": 0.08,
+    "h200/llama-3.1-8b-alto-plus": 0.04,
+    # By those, on another kind of GPU.
+    "speed/llama-3.1-8b-fifo": 0.12,
 }
 
 
@@ -122,7 +123,7 @@ def test_what_no_run_has_done_is_told_by_those_on_another_kind_of_gpu() -> None:
     _, known = all_runs()
     names = {run.name: run for run in known}
     pairs, plain = names["recorded/qasc-preferences-alto"], names["h200/cosmosqa-alto"]
-    launched = names["h200/qasc-question-generation-1000-batches-fifo"]
+    launched = names["batches/qasc-question-generation-1000-fifo"]
     alone = Others((plain,)).fitted().overheads
     assert alone.evaluation_of_pairs == alone.launched_pass == 0
     others = [names[f"recorded/{name}-alto"] for name in ("cosmosqa", "ropes")]

@@ -234,7 +234,7 @@ def test_figure_15_has_the_deviation_of_seeds_and_what_recorded_runs_saved(folde
 def test_figures_15_and_16_show_a_longer_grid_that_does_not_count(folder: Path) -> None:
     """Its best job is stopped; other grids that lie beside it are not shown."""
     record(folder / "a", "a-fifo")
-    more = folder.with_name("h200_more")
+    more = folder.with_name("longer")
     record(more / "a-longer-fifo", "ten", seed=1, samples=800, loss=crossing)
     record(more / "b-fifo", "b-fifo", samples=800, loss=crossing)
     shown = fig15_samples_saved.exhibit(folder)

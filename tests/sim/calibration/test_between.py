@@ -13,10 +13,11 @@ from alto_runs.files.executor_work import EvaluationWork, LaunchWork, TrainingWo
 from alto_runs.outcomes.history import ExecutorSpan, follow
 from alto_sim.calibration.between import (
     Beside,
+    Telling,
     Told,
     seconds_to_leave,
-    seconds_to_report,
     seconds_to_start,
+    seconds_to_tell,
     stops_of_paused,
 )
 from alto_sim.curves.losses import Losses
@@ -56,12 +57,13 @@ def test_what_nobody_told_of_went_into_reports_and_departures() -> None:
         ]
     told = Told(history, rows, [None] * len(rows))
     torn = replace(told, work=rows[:-1], beside=told.beside[:-1])
-    report = seconds_to_report(told)
-    assert report == pytest.approx(0.5)
-    assert seconds_to_leave(told, report=report) == Leaving(alone=0.25)
-    assert (seconds_to_report(torn), seconds_to_leave(torn, report=0.5)) == (0.0, Leaving())
-    assert seconds_to_report(torn, told) == report
-    assert seconds_to_leave(torn, told, report=report) == Leaving(alone=0.25)
+    telling = seconds_to_tell(told)
+    assert telling.seconds(1) == pytest.approx(0.5)
+    half = Telling(each=0.5)
+    assert seconds_to_leave(told, telling=half) == Leaving(alone=0.25)
+    assert (seconds_to_tell(torn), seconds_to_leave(torn, telling=half)) == (Telling(), Leaving())
+    assert seconds_to_tell(torn, told) == telling
+    assert seconds_to_leave(torn, told, telling=half) == Leaving(alone=0.25)
 
 
 def test_passes_beside_a_disk_took_longer_for_it() -> None:
@@ -80,11 +82,11 @@ def test_passes_beside_a_disk_took_longer_for_it() -> None:
             EvaluationWork(task=TASK.id, jobs=reports, first_reports=0, tokens=1, seconds=0.0),
         ]
     recorded = Told(history, rows, [None, None, Beside(6.0, None), None])
-    found = seconds_to_leave(recorded, report=0.0)
+    found = seconds_to_leave(recorded, telling=Telling())
     assert (found.together, found.pass_beside) == (6.0 / 48, 0.0)
-    assert seconds_to_leave(Told(history, rows, [None] * 4), report=0.0).together == 0
+    assert seconds_to_leave(Told(history, rows, [None] * 4), telling=Telling()).together == 0
     replayed = replace(recorded, beside=[None, None, Beside(3.0, 0.010), None])
-    found = seconds_to_leave(recorded, replayed, report=0.0)
+    found = seconds_to_leave(recorded, replayed, telling=Telling())
     assert (found.together, found.pass_beside) == (6.0 / 48, 0.020)
 
 

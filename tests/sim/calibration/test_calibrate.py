@@ -12,6 +12,7 @@ from alto_runs.files.executor_work import EvaluationWork, LaunchWork, TrainingWo
 from alto_sim.calibration.fitted import Fitted
 from alto_sim.calibration.from_reports import fit
 from alto_sim.calibration.from_work import fit_work
+from alto_sim.calibration.least_squares import typical
 from alto_sim.calibration.replayed_passes import recordings_of
 from alto_sim.times.overheads import NO_OVERHEADS
 from alto_sim.times.step_time import DEFAULT_STEP_TIME, RowTimes, StepTime, forward_passes
@@ -99,6 +100,25 @@ def test_a_replay_takes_as_long_as_what_was_recorded() -> None:
     assert found.step_time.per_token == pytest.approx(0.0005)
     assert found.step_time.per_pass == pytest.approx(0.5)
     assert (found.overheads.recording, found.overheads.compiling) == pytest.approx((6.0, 0.0))
+
+
+def test_the_first_of_passes_in_a_row_takes_longer() -> None:
+    """Nothing was done ahead for it."""
+    few = [replayed(rows, ranks, passes=2) for rows in (512, 8192) for ranks in (8, 64)]
+    told = (*STEADY, *few, replayed(8192, 8, more=6.0))
+    rows = [replace(row, seconds=row.seconds + 0.25) for row in told]
+    found = fit_work(rows)
+    assert found is not None
+    assert found.step_time.rows is not None
+    assert found.step_time.rows.per_stretch == pytest.approx(0.25)
+    assert found.step_time.per_pass == pytest.approx(0.5)
+    assert found.overheads.recording == pytest.approx(6.0)
+
+
+def test_what_is_typical_adds_up_and_leaves_out_what_is_rare() -> None:
+    assert typical([1.0, 1.0, 2.5]) == pytest.approx(1.5)
+    assert typical([1.0, 1.0, 3.5]) == pytest.approx(1.0)
+    assert typical([]) == typical([-1.0, -2.0]) == 0
 
 
 def test_compilation_is_what_most_recordings_do_not_take() -> None:

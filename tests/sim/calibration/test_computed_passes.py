@@ -15,7 +15,7 @@ RUNS = [
     "recorded/qasc-question-generation-1000-alto",
     "recorded/qasc-preferences-alto",  # pairs
     "h200/ropes-alto",  # passes that are launched each time, and a bank that moves
-    "h200/qasc-question-generation-1000-batches-fifo",
+    "batches/qasc-question-generation-1000-fifo",
     "speed/llama-3.2-1b-fifo",
 ]
 

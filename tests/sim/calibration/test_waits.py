@@ -13,7 +13,13 @@ from alto_policy.runlog import Entry, Header, RunLog
 from alto_policy.types import GpuId, Hyperparameters, Job, JobId
 from alto_runs.files.executor_work import EvaluationWork, TrainingWork, Work
 from alto_runs.outcomes.history import follow
-from alto_sim.calibration.between import Told, intervals, stops_of_paused
+from alto_sim.calibration.between import (
+    Telling,
+    Told,
+    intervals,
+    seconds_to_tell,
+    stops_of_paused,
+)
 from alto_sim.calibration.waits import fit_writing
 from alto_sim.cluster.backend import SimBackend
 from alto_sim.curves.losses import LossCurves, Losses
@@ -56,7 +62,7 @@ def test_who_pauses_is_written_and_written_again_if_it_is_better_when_it_goes() 
     }
     times = Writing(alone=1 / 64, together=0.0, again=4)
     entries = play(Scripted(script, [one.id for one in jobs]), world(jobs, Falling(), times))
-    found = fit_writing([told(entries, 6)], 0.0)
+    found = fit_writing([told(entries, 6)], Telling())
     assert found.alone * found.again * 64 == pytest.approx(4.0, rel=0.5)
 
 
@@ -68,11 +74,12 @@ def test_who_pauses_is_waited_for_as_it_is_given_up_and_telling_takes_no_part_in
     }
     times = Writing(alone=2e-5 * 3**5, together=0.0, again=1)
     entries = play(
-        Scripted(script, [one.id for one in jobs]), world(jobs, Falling(), times, report=0.05)
+        Scripted(script, [one.id for one in jobs]),
+        world(jobs, Falling(), times, report=0.05, departure=0.5),
     )
     run = told(entries, 6)
     assert [name for _, name in run.stops] == [jobs[0].id]
-    found = fit_writing([run], 0.05)
+    found = fit_writing([run], Telling(each=0.05, departure=0.5))
     assert max(found.alone, found.together) == pytest.approx(times.alone)
 
 
@@ -88,11 +95,9 @@ def jobs_of(ranks: Sequence[int], all_steps: Sequence[int]) -> list[Job]:
     ]
 
 
-def world(
-    jobs: Sequence[Job], curves: LossCurves, times: Writing, report: float = 0.0
-) -> SimBackend:
+def world(jobs: Sequence[Job], curves: LossCurves, times: Writing, **others: float) -> SimBackend:
     second = StepTime(per_pass=1.0, per_token=0.0, per_evaluation=0.0)
-    overheads = replace(NO_OVERHEADS, leaving=times, report=report)
+    overheads = replace(NO_OVERHEADS, leaving=times, **others)
     return sim(jobs, curves=curves, step_time=second, latencies=NOW, overheads=overheads)
 
 
@@ -108,10 +113,38 @@ def told(entries: Sequence[Entry], rounds: int, more: Sequence[float] = ()) -> T
     return Told(follow(log), rows, [None] * len(rows), stops_of_paused(log))
 
 
+def test_what_is_told_of_reports_and_departures_is_found_again_from_a_simulated_run() -> None:
+    """Of jobs that pause and of one that is given up then; who leaves for good costs nothing."""
+    jobs = jobs_of((16, 16, 16), (8, 8, 4))
+    script: dict[str, list[Decision]] = {
+        "job-0@2": [Pause(jobs[0].id)],
+        "job-1@3": [Launch(TASK.id, GpuId(0), (jobs[0].id,))],
+        "job-2@2": [Pause(jobs[2].id)],
+        "job-2 paused": [Stop(jobs[2].id, ExitReason.UNDERPERFORMED)],
+    }
+    times = Telling(together=0.02, each=0.005, departure=0.1)
+    backend = world(
+        jobs,
+        Falling(),
+        Writing(alone=0.0, together=0.0, again=1),
+        reports=times.together,
+        report=times.each,
+        departure=times.departure,
+    )
+    entries = play(Scripted(script, [one.id for one in jobs]), backend)
+    found = seconds_to_tell(told(entries, 9))
+    assert found.together == pytest.approx(times.together)
+    assert found.each == pytest.approx(times.each)
+    assert found.departure == pytest.approx(times.departure)
+    end = entries[-1].event.t
+    told_of = 8 * times.together + (8 + 8 + 2 - 1) * times.each  # until the last one
+    assert end == pytest.approx(9 * 1.0 + told_of + 3 * times.departure)
+
+
 @pytest.mark.parametrize("again", [1, 4])
 def test_it_is_found_again_from_a_simulated_run(again: int) -> None:
     times = Writing(alone=2e-5 * 81, together=2e-5 * 27, again=again)
-    found = fit_writing([told_by(times)], 0.0)
+    found = fit_writing([told_by(times)], Telling())
     assert found.alone == pytest.approx(times.alone)
     assert found.together == pytest.approx(times.together)
     assert found.again == again
@@ -127,5 +160,5 @@ def test_a_report_that_is_as_good_as_the_best_one_is_past_it() -> None:
 
 def test_one_moment_in_which_time_went_elsewhere_does_not_count() -> None:
     times = Writing(alone=2e-5 * 81, together=2e-5 * 27, again=4)
-    assert fit_writing([told_by(times, (0.0, 0.0, 0.0, 0.5))], 0.0).again == 4
-    assert fit_writing([told_by(times, (0.0, 0.0, 0.0, 0.5))], 0.0).alone == times.alone
+    assert fit_writing([told_by(times, (0.0, 0.0, 0.0, 0.5))], Telling()).again == 4
+    assert fit_writing([told_by(times, (0.0, 0.0, 0.0, 0.5))], Telling()).alone == times.alone
