@@ -13,7 +13,7 @@ from torch import Tensor
 
 from alto_exec.adapters.bank import AdapterBank
 
-__all__ = ["begin_copy", "in_file_order"]
+__all__ = ["begin_copy", "in_file_order", "weights_of"]
 
 _MOST_BYTES = 1 << 26  # on the device beside what it holds, unless a layer has more
 
@@ -34,6 +34,12 @@ def begin_copy(bank: AdapterBank, rows: slice, into: Tensor | None = None) -> Te
         part = slice(first, min(first + some, layers))
         into[part].copy_(_ordered(bank, value_rC, part), non_blocking=True)
     return into
+
+
+def weights_of(bank: AdapterBank, copy: Tensor) -> NDArray[np.floating]:
+    """(L, N) of what `begin_copy` has made, once it is there."""
+    on_gpu = bank.value_RC.device.type == "cuda"
+    return copy.numpy() if on_gpu else in_file_order(bank, copy)
 
 
 def _ordered(bank: AdapterBank, value_rC: Tensor, layers: slice) -> Tensor:

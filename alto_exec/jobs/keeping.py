@@ -11,7 +11,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from alto_exec.adapters.bank import AdapterBank
-from alto_exec.adapters.file_order import begin_copy, in_file_order
+from alto_exec.adapters.file_order import begin_copy, weights_of
 from alto_exec.adapters.peft_format import BaseModel, write_adapter
 from alto_exec.jobs.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from alto_exec.jobs.residence import Progress, Resident
@@ -157,8 +157,7 @@ class Keeper:
 
     def _write_best(self, job: JobId, best: _Best, hyperparameters: Hyperparameters) -> None:
         folder, bank, (copy, step) = self._directory.adapter(job), self._bank, best
-        on_gpu = bank.value_RC.device.type == "cuda"
-        weights_LN = copy.numpy() if on_gpu else in_file_order(bank, copy)
+        weights_LN = weights_of(bank, copy)
         write_adapter(folder, bank, weights_LN, hyperparameters, self._base_model, step)
 
 

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 from alto_policy.events import Departure
 from alto_policy.types import Job, Task
 from alto_runs.costs.durations import PassTimes
 from alto_runs.files.data_lengths import SampleLengths
+from alto_sim.times.checked import check_seconds
 from alto_sim.times.pass_shapes import KnownRecordings
 from alto_sim.times.recorded_passes import Recordings
 from alto_sim.times.step_time import Computed, StepTime, tokens_of
@@ -31,12 +32,6 @@ FEW_LEAVING = 2  # jobs at a moment
 _PAUSED, _EVICTED = Departure.PAUSED, Departure.EVICTED
 
 
-def _check_seconds(times: "Overheads | Leaving") -> None:
-    values = [getattr(times, field.name) for field in fields(times)]
-    if min(value for value in values if isinstance(value, float)) < 0:
-        raise ValueError(f"seconds must not be negative, got {times}")
-
-
 @dataclass(frozen=True, slots=True)
 class Leaving:
     """Seconds of each rank until the best adapter of a job that leaves is on disk: of older
@@ -47,7 +42,7 @@ class Leaving:
     pass_beside: float = 0.0  # seconds of the host for a pass meanwhile
 
     def __post_init__(self) -> None:
-        _check_seconds(self)
+        check_seconds(self)
 
     def slows(self, each: float) -> float:
         """The share of the time until then that passes lose which take so long `each`."""
@@ -116,7 +111,7 @@ class Overheads:
     evaluation_of_pairs: float  # more, relative to other samples of as many tokens
 
     def __post_init__(self) -> None:
-        _check_seconds(self)
+        check_seconds(self)
 
     def first_times(
         self,

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
 
 from alto_policy.types import Job, Task
 from alto_runs.costs.work import EVALUATED_AT_ONCE
+from alto_sim.times.checked import check_seconds
 
 __all__ = [
     "DEFAULT_STEP_TIME",
@@ -57,7 +58,7 @@ class RowTimes:
     per_stretch: float = 0.0  # of passes in a row, the first of which nothing was done ahead for
 
     def __post_init__(self) -> None:
-        _check_times(self)
+        check_seconds(self)
 
     def seconds(self, rows: float) -> float:
         return self.per_row * rows + self.per_row_beyond * max(0.0, rows - self.filling)
@@ -110,7 +111,7 @@ class StepTime:
     rows: RowTimes | None = None  # of executors that record passes; their tokens are rows
 
     def __post_init__(self) -> None:
-        _check_times(self)
+        check_seconds(self)
         of_rows = self.rows is not None and (
             self.rows.per_row + self.rows.per_row_beyond > 0 or self.rows.is_detailed
         )
@@ -157,12 +158,6 @@ def forward_passes(jobs: int, tokens: float) -> tuple[tuple[int, float], ...]:
         whole, left = divmod(jobs, at_once)
         passes += [(whole, at_once * rest), (1, left * rest)] if left else [(whole, at_once * rest)]
     return tuple((count, held) for count, held in passes if count)
-
-
-def _check_times(times: RowTimes | StepTime) -> None:
-    values = (getattr(times, field.name) for field in fields(times))
-    if min(value for value in values if isinstance(value, int | float)) < 0:
-        raise ValueError(f"seconds must not be negative, got {times}")
 
 
 # An 8B backbone on one H100: 17,000 tokens a second in a full batch.

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from alto_policy.events import Departure
 from alto_policy.types import Job, JobId
+from alto_sim.times.checked import check_seconds
 
 __all__ = ["Writers", "Writing"]
 
@@ -23,8 +24,7 @@ class Writing:
     again: float  # times as long, where the job has an adapter on the disk
 
     def __post_init__(self) -> None:
-        if min(getattr(self, field.name) for field in fields(self)) < 0:
-            raise ValueError(f"seconds must not be negative, got {self}")
+        check_seconds(self)
 
     def ranks_per_second(self, adapters: int) -> float:
         """Of each of so many that are written at once."""

@@ -6,7 +6,7 @@ import torch
 
 from alto_exec.adapters import file_order
 from alto_exec.adapters.bank import AdapterBank, LinearShape, random_state
-from alto_exec.adapters.file_order import begin_copy, in_file_order
+from alto_exec.adapters.file_order import begin_copy, in_file_order, weights_of
 
 ALIKE = [(8, 8, False), (8, 4, True), (8, 12, False), (12, 8, False)]
 LAYERS = {
@@ -61,6 +61,7 @@ def test_a_copy_stays_as_it_was_and_is_written_over_the_one_before() -> None:
         assert before is None or copy is before
         bank.leave(slot)
         assert torch.equal(copy, wanted)
+        assert np.array_equal(weights_of(bank, copy), in_file_order(bank, wanted))
         before = copy
 
 
@@ -80,5 +81,5 @@ def test_a_gpu_copies_in_the_order_of_the_file(
         assert before is None or copy is before
         bank.leave(slot)
         torch.cuda.synchronize()
-        assert np.array_equal(copy.numpy(), wanted)
+        assert np.array_equal(weights_of(bank, copy), wanted)
         before = copy
