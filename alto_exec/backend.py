@@ -64,8 +64,6 @@ class JobHost(Protocol):
     def forget(self, job: JobId) -> None: ...
 
 
-# What such a job has not on disk after a kill it trains again; nobody waits for it.
-_COMES_BACK = (Departure.PAUSED, Departure.EVICTED)
 _IDLE_SECONDS = 0.02  # between two looks into the inbox where nothing trains
 
 
@@ -131,7 +129,8 @@ class ExecBackend:
         event = self._outbox.next()
         if isinstance(event, TaskArrived):
             self._know(event.task)
-        if isinstance(event, JobLeft) and event.how not in _COMES_BACK:
+        # Who comes back trains again after a kill what is not on disk; nobody waits for it.
+        if isinstance(event, JobLeft) and not event.how.comes_back:
             host = self._executors.get(self._task_of[event.job])
             if host and host.keeper:
                 host.keeper.secure([self._jobs[event.job]])

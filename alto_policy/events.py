@@ -33,6 +33,11 @@ class Departure(StrEnum):
     EVICTED = "evicted"  # paused by its executor, which ran out of memory
     FAILED = "failed"
 
+    @property
+    def comes_back(self) -> bool:
+        """Whether the job waits to be launched again."""
+        return self is Departure.PAUSED or self is Departure.EVICTED
+
 
 @quick
 @dataclass(frozen=True, slots=True)

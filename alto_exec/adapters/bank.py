@@ -57,6 +57,7 @@ class AdapterBank:
         """The bank is in the default dtype, fp32, its moments in 8 bits if asked for; batches read
         a copy in `dtype` if that is narrower."""
         self.shapes = tuple(shapes)
+        self.num_alike_layers = _num_alike(self.shapes)
         self._groups, self.columns, self.num_columns = _layout(self.shapes)
         self._device = device
         self._slots: list[Slot] = []  # in the order of their rows
@@ -237,6 +238,13 @@ def _layout(
             columns.append((slice(a_start, a_start + inputs), slice(start, start + size)))
         end = b.stop
     return groups, tuple(columns), end
+
+
+def _num_alike(shapes: Sequence[LinearShape]) -> int:
+    """Layers that are alike; one where they are not."""
+    kinds = [(shape.inputs, shape.outputs, shape.joins) for shape in shapes]
+    period = next(n for n in range(1, len(kinds) + 1) if kinds == kinds[:n] * (len(kinds) // n))
+    return len(kinds) // period
 
 
 def _first_gap(slots: Sequence[Slot], rank: int) -> int:

@@ -4,6 +4,7 @@ The bank has rows of all linears. Layers are alike, so a matrix is put in order 
 once; suffixes as there, and L layers, N numbers of one of them.
 """
 
+from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
@@ -26,7 +27,8 @@ def begin_copy(bank: AdapterBank, rows: slice, into: Tensor | None = None) -> Te
     value_rC = bank.value_RC.detach()[rows]
     if value_rC.device.type != "cuda":
         return value_rC.clone() if into is None else into.copy_(value_rC)
-    layers, width = _num_layers(bank), value_rC.numel() // _num_layers(bank)
+    layers = bank.num_alike_layers
+    width = value_rC.numel() // layers
     if into is None:
         into = torch.empty(layers, width, dtype=value_rC.dtype, pin_memory=True)
     some = max(1, _MOST_BYTES // (width * value_rC.element_size()))
@@ -44,17 +46,12 @@ def weights_of(bank: AdapterBank, copy: Tensor) -> NDArray[np.floating]:
 
 def _ordered(bank: AdapterBank, value_rC: Tensor, layers: slice) -> Tensor:
     """(L, N) of these layers, on the device of the value."""
-    all_layers, rank = _num_layers(bank), len(value_rC)
-    value_rLC = value_rC.view(rank, all_layers, -1)[:, layers]
+    rank = len(value_rC)
+    value_rLC = value_rC.view(rank, bank.num_alike_layers, -1)[:, layers]
     ordered_LN = value_rC.new_empty(value_rLC.shape[1], rank * value_rLC.shape[2])
-    end = 0
-    for a, b in islice(bank.columns, len(bank.shapes) // all_layers):
-        for matrix_L in (
-            value_rLC[..., a].transpose(0, 1),
-            value_rLC[..., b].permute(1, 2, 0),
-        ):
-            start, end = end, end + matrix_L[0].numel()
-            ordered_LN[:, start:end].view(matrix_L.shape).copy_(matrix_L)
+    for columns, axes, place in _matrices(bank, rank):
+        matrix_L = value_rLC[..., columns].permute(axes)
+        ordered_LN[:, place].view(matrix_L.shape).copy_(matrix_L)
     return ordered_LN
 
 
@@ -63,23 +60,20 @@ def in_file_order(bank: AdapterBank, value_rC: Tensor) -> NDArray[np.floating]:
     run. Each call that lets them run may wait for them longer than it takes, so none is made for
     each layer, nor one of PyTorch's, all of which do.
     """
-    value, all_layers = value_rC.numpy(), _num_layers(bank)
-    rank, columns = value.shape
-    value_rLC = value.reshape(rank, all_layers, -1)
-    ordered_LN = np.empty((all_layers, rank * columns // all_layers), value.dtype)
-    end = 0
-    for a, b in islice(bank.columns, len(bank.shapes) // all_layers):
-        for matrix_L in (
-            value_rLC[..., a].transpose(1, 0, 2),
-            value_rLC[..., b].transpose(1, 2, 0),
-        ):
-            start, end = end, end + matrix_L[0].size
-            ordered_LN[:, start:end].reshape(matrix_L.shape)[...] = matrix_L
+    rank, layers = len(value_rC), bank.num_alike_layers
+    value_rLC = value_rC.numpy().reshape(rank, layers, -1)
+    ordered_LN = np.empty((layers, rank * value_rLC.shape[2]), value_rLC.dtype)
+    for columns, axes, place in _matrices(bank, rank):
+        matrix_L = value_rLC[..., columns].transpose(axes)
+        ordered_LN[:, place].reshape(matrix_L.shape)[...] = matrix_L
     return ordered_LN
 
 
-def _num_layers(bank: AdapterBank) -> int:
-    """That are alike; one where they are not."""
-    kinds = [(shape.inputs, shape.outputs, shape.joins) for shape in bank.shapes]
-    period = next(n for n in range(1, len(kinds) + 1) if kinds == kinds[:n] * (len(kinds) // n))
-    return len(kinds) // period
+def _matrices(bank: AdapterBank, rank: int) -> Iterator[tuple[slice, tuple[int, ...], slice]]:
+    """Of one layer: a matrix's columns in the bank, the order of (r, L, C) in a file, and its place
+    there."""
+    end = 0
+    for a, b in islice(bank.columns, len(bank.shapes) // bank.num_alike_layers):
+        for columns, axes in ((a, (1, 0, 2)), (b, (1, 2, 0))):
+            start, end = end, end + rank * (columns.stop - columns.start)
+            yield columns, axes, slice(start, end)

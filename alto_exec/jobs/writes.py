@@ -21,9 +21,6 @@ class Writes:
         self._pool = ThreadPoolExecutor(threads, name)
         self._last: dict[JobId, Future[None]] = {}  # of each job
 
-    def __contains__(self, job: JobId) -> bool:
-        return job in self._last
-
     def last(self, job: JobId) -> Future[None] | None:
         return self._last.get(job)
 

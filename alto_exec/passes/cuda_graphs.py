@@ -64,11 +64,11 @@ class PassShape:
         longest = max(_LEAST_LENGTH, _power_of_two(batch.lengths.longest))
         # An empty sequence costs nothing; half of the rows may be left over, or more of this batch.
         count = len(batch.lengths.lengths)
-        own = count - (len(batch.tokens_T) - rows) // longest
+        own = count + -(-(rows - len(batch.tokens_T)) // longest)
         return cls(
             rows=rows,
             targets=recorded_targets(len(batch.targets_N), spare),
-            sequences=max(own, room_for(count) - -rows // (2 * longest)),
+            sequences=max(own, room_for(count) + -(-rows // (2 * longest))),
             longest=longest,
             tables=TablesShape.around(batch.plan.tables(batch.tokens_T.device), rows),
             weigh=weigh.shape(spare),

@@ -4,6 +4,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import TypeVar
 
@@ -17,12 +18,10 @@ from alto_sim.calibration.least_squares import weighed
 from alto_sim.times.overheads import Departed, Leaving
 
 __all__ = [
-    "COMES_BACK",
     "Beside",
     "Interval",
     "Telling",
     "Told",
-    "intervals",
     "seconds_to_leave",
     "seconds_to_start",
     "seconds_to_tell",
@@ -31,7 +30,6 @@ __all__ = [
 
 _T = TypeVar("_T")
 _AT_ONCE_SECONDS = 5e-3  # reports of one evaluation are no further apart
-COMES_BACK = (Departure.PAUSED, Departure.EVICTED)  # nobody waits for who does
 _PASSES_BESIDE = [step * 5e-3 for step in range(41)]  # seconds, of which one tells best
 
 
@@ -43,7 +41,7 @@ class Beside:
     each: float | None  # seconds of a steady one; None where some were recorded
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: what it is parted into is kept
 class Told:
     """A run, and what each stretch of its passes tells of a disk at work."""
 
@@ -52,8 +50,13 @@ class Told:
     beside: Sequence[Beside | None]  # of each row of the work
     stops: Sequence[tuple[float, JobId]] = ()  # of jobs that had paused
 
+    @cached_property
+    def intervals(self) -> "tuple[Interval, ...]":
+        """None of runs of several executors, or whose evaluations are not all told."""
+        return tuple(_intervals(self))
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)  # without slots: who departed is added up once
 class Interval:
     """From one evaluation's reports to the next, or until the executor is down."""
 
@@ -64,12 +67,17 @@ class Interval:
     given_up: Sequence[JobId]
     beside: Beside | None
 
-    @property
+    @cached_property
     def departed(self) -> Departed:
         found = Departed(is_given_up=bool(self.given_up))
         for job, how, since_best in self.left:
             found.add(job.hyperparameters.rank, how, since_best)
         return found
+
+    @property
+    def come_back(self) -> bool:
+        """Whether jobs left, and all of them wait to be launched again."""
+        return bool(self.left) and all(how.comes_back for _, how, _ in self.left)
 
     @property
     def beside_recording(self) -> float | None:
@@ -110,13 +118,13 @@ class Telling:
 def seconds_to_tell(*runs: Told) -> Telling:
     """Of all that an executor did not tell of after evaluations from which nobody left; and after
     those from which jobs left that come back. Runs of several executors at a time tell nothing."""
-    found = [each for run in runs for each in intervals(run)]
+    found = [each for run in runs for each in run.intervals]
     told = [i for i in found if i.reports and not i.left and not i.given_up]
     if not told:
         return Telling()
     of_reports = weighed([(1, len(i.reports)) for i in told], [i.untold for i in told])
     telling = Telling(*of_reports)
-    paused = [i for i in found if i.left and all(how in COMES_BACK for _, how, _ in i.left)]
+    paused = [i for i in found if i.come_back]
     seconds = math.fsum(i.untold - telling.seconds(len(i.reports)) for i in paused)
     gone = sum(len(i.left) + len(i.given_up) for i in paused)
     return replace(telling, departure=max(0.0, seconds / max(1, gone)))
@@ -125,7 +133,7 @@ def seconds_to_tell(*runs: Told) -> Telling:
 def seconds_to_leave(*runs: Told, telling: Telling) -> Leaving:
     """Of each rank that leaves an older executor: of all that it did not tell of between
     evaluations, and of what was recorded beside a disk at work."""
-    told = [each for run in runs for each in intervals(run) if each.departed.jobs]
+    told = [each for run in runs for each in run.intervals if each.departed.jobs]
 
     def each(*, many: bool) -> float:
         return _of_each_rank(
@@ -163,8 +171,7 @@ def _with_passes_beside(leaving: Leaving, told_of: Sequence[Interval]) -> Leavin
     return min((replace(leaving, pass_beside=seconds) for seconds in _PASSES_BESIDE), key=missed)
 
 
-def intervals(run: Told) -> Iterator[Interval]:
-    """None of runs of several executors, or whose evaluations are not all told."""
+def _intervals(run: Told) -> Iterator[Interval]:
     history, jobs = run.history, run.history.jobs.values()
     told = _told_until_reports(run.work)
     times = sorted(report.t for job in jobs for report in job.reports)

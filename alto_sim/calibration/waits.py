@@ -10,7 +10,7 @@ from dataclasses import replace
 from itertools import product
 
 from alto_policy.types import JobId
-from alto_sim.calibration.between import COMES_BACK, Interval, Telling, Told, intervals
+from alto_sim.calibration.between import Interval, Telling, Told
 from alto_sim.times.writing import Writers, Writing
 
 __all__ = ["fit_writing"]
@@ -25,10 +25,10 @@ _LATE = 2  # reports after the best one, at which its adapter is at last written
 def fit_writing(runs: Sequence[Told], telling: Telling) -> Writing:
     """By least absolute errors, since now and then a moment takes a second for other reasons;
     `telling` is not waiting."""
-    known = [[*_that_matter(intervals(run))] for run in runs]
+    known = [[*_waiting(run.intervals, telling)] for run in runs]
 
     def missed(times: Writing) -> float:
-        return math.fsum(_missed(moments, times, telling) for moments in known)
+        return math.fsum(_missed(moments, times) for moments in known)
 
     coarse = min(
         (
@@ -46,8 +46,9 @@ def fit_writing(runs: Sequence[Told], telling: Telling) -> Writing:
     )
 
 
-def _that_matter(moments: Iterable[Interval]) -> Iterator[tuple[Interval, int]]:
-    """With those reports alone that change what is to be written, and how many there were."""
+def _waiting(moments: Iterable[Interval], telling: Telling) -> Iterator[Interval]:
+    """Without what was told meanwhile, and with those reports alone that change what is to be
+    written."""
     is_better: set[JobId] = set()  # than what is on the disk
     for moment in moments:
         told = []
@@ -56,13 +57,15 @@ def _that_matter(moments: Iterable[Interval]) -> Iterator[tuple[Interval, int]]:
                 told.append((job, since_best))
             (is_better.discard if since_best else is_better.add)(job.id)
         is_better.difference_update(job.id for job, *_ in moment.left)
-        yield replace(moment, reports=told), len(moment.reports)
+        paused = sum(how.comes_back for _, how, _ in moment.left)
+        seconds = telling.seconds(len(moment.reports), paused + len(moment.given_up))
+        yield replace(moment, reports=told, untold=moment.untold - seconds)
 
 
-def _missed(moments: Sequence[tuple[Interval, int]], times: Writing, telling: Telling) -> float:
+def _missed(moments: Sequence[Interval], times: Writing) -> float:
     writers = Writers(times)
     errors = 0.0
-    for moment, reports in moments:
+    for moment in moments:
         for job, since_best in moment.reports:
             writers.report(moment.begin, job, since_best)
         if not moment.left and not moment.given_up:
@@ -72,7 +75,5 @@ def _missed(moments: Sequence[tuple[Interval, int]], times: Writing, telling: Te
         for name in moment.given_up:
             writers.give_up(moment.begin, name)
         waited, _ = writers.settle()
-        back = sum(how in COMES_BACK for _, how, _ in moment.left)
-        gone = back + len(moment.given_up)
-        errors += abs(moment.untold - telling.seconds(reports, gone) - waited)
+        errors += abs(moment.untold - waited)
     return errors

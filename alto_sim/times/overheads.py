@@ -28,9 +28,6 @@ _LEAST_CLASS = 9
 _UNTIL_KEPT = 2  # reports since the best one, of which the first begins to write its adapter
 FEW_LEAVING = 2  # jobs at a moment
 
-# Looked up once: a member asked of its enum takes 0.09 us in Python 3.11, a global 0.005.
-_PAUSED, _EVICTED = Departure.PAUSED, Departure.EVICTED
-
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
@@ -72,7 +69,7 @@ class Departed:
         """A job that has reported so often since its best report."""
         if since_best < _UNTIL_KEPT:
             self.jobs, self.ranks = self.jobs + 1, self.ranks + rank
-            self.gone_jobs += how is not _PAUSED and how is not _EVICTED
+            self.gone_jobs += not how.comes_back
 
     @property
     def is_waited_for(self) -> bool:

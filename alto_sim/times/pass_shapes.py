@@ -37,11 +37,11 @@ class Shape:
         """With room for this batch and for others like it, `spare` of it more in any case."""
         rows = recorded_rows(batch.rows, spare)
         longest = max(_LEAST_LENGTH, _power_of_two(batch.longest))
-        own = batch.sequences - (batch.rows - rows) // longest
+        own = batch.sequences + -(-(rows - batch.rows) // longest)
         return cls(
             rows=rows,
             targets=recorded_targets(batch.targets, spare),
-            sequences=max(own, _room_for(batch.sequences) - -rows // (2 * longest)),
+            sequences=max(own, _room_for(batch.sequences) + -(-rows // (2 * longest))),
             longest=longest,
             adapters=_room_for(batch.adapters),
             most_of_adapter=_power_of_two(batch.most_of_adapter),

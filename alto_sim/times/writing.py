@@ -68,7 +68,7 @@ class Writers:
     def leave(self, now: float, job: Job, how: Departure, since_best: int) -> bool:
         """Whether others may feel it."""
         self._come_to(now)
-        if how is Departure.PAUSED or how is Departure.EVICTED:
+        if how.comes_back:
             self._paused.append(job)
             return False
         self._gone.append(job)

@@ -208,19 +208,26 @@ def _of_policy(runs: Sequence[Recorded], policy: str) -> list[Recorded]:
     return [run for run in runs if run.policy == policy]
 
 
+def _by_card(
+    runs: Sequence[Recorded], policies: Sequence[str]
+) -> Iterator[tuple[str, str, list[Recorded]]]:
+    """Of each policy and card the searches, where there are any."""
+    for policy, card in product(policies, _BY):
+        if own := [run for run in _of_policy(runs, policy) if run.card == card]:
+            yield policy, card, own
+
+
 def _told_recorded(runs: Sequence[Recorded]) -> Iterator[str]:
-    for policy, card in product(_SHOWN, ("H100", "H200")):
-        own = [run for run in _of_policy(runs, policy) if run.card == card]
-        if own:
-            least, most = (pick(own, key=lambda run: run.ratio) for pick in (min, max))
-            begun = least.peft / (least.seconds - least.start)
-            yield (
-                f"Recorded, `{policy}`, {len(own)} searches on one {card}: {least.ratio:.0f} to "
-                f"{most.ratio:.0f} times PEFT's, by its {_BY[card]}. The least, {least.name}, "
-                f"took {least.seconds:.1f} s for {least.peft:,.0f}, of which {least.start:.1f} s "
-                f"until its executor was up ({begun:.0f} times without them); the most, "
-                f"{most.name}, {most.seconds:.1f} s for {most.peft:,.0f}."
-            )
+    for policy, card, own in _by_card(runs, _SHOWN):
+        least, most = (pick(own, key=lambda run: run.ratio) for pick in (min, max))
+        begun = least.peft / (least.seconds - least.start)
+        yield (
+            f"Recorded, `{policy}`, {len(own)} searches on one {card}: {least.ratio:.0f} to "
+            f"{most.ratio:.0f} times PEFT's, by its {_BY[card]}. The least, {least.name}, "
+            f"took {least.seconds:.1f} s for {least.peft:,.0f}, of which {least.start:.1f} s "
+            f"until its executor was up ({begun:.0f} times without them); the most, "
+            f"{most.name}, {most.seconds:.1f} s for {most.peft:,.0f}."
+        )
 
 
 def _gist(
@@ -237,8 +244,7 @@ def _gist(
         f"`{policy}` on an {card} {min(run.ratio for run in own):.0f} to "
         f"{max(run.ratio for run in own):.0f}, 300 or more in "
         f"{sum(run.ratio >= _WANTED[BACKBONES[0]] for run in own)} of {len(own)}"
-        for policy, card in product(_SHOWN[1:], ("H100", "H200"))
-        if (own := [run for run in _of_policy(runs, policy) if run.card == card])
+        for policy, card, own in _by_card(runs, _SHOWN[1:])
     )
     return (
         f"How many times as fast as PEFT, one job after another. Simulated: {simulated}. Recorded "

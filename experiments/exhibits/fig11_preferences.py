@@ -24,14 +24,12 @@ from statistics import fmean
 from matplotlib.figure import Figure
 
 from alto_policy.policies.sequential import SequentialSettings
-from alto_policy.runlog import Entry
 from alto_runs.files.directory import RunDirectory, runs_below
 from alto_runs.outcomes.comparison import read_comparisons
 from alto_runs.report.drawing import GRID, INK, MUTED, PALETTE, figure_of
 from alto_runs.result import Result
-from alto_sim.simulate import play
 from experiments.exhibits.exhibit import Cell, Exhibit, Table, Verdict
-from experiments.fidelity.makespans import predicted
+from experiments.fidelity.makespans import played, predicted
 from experiments.fidelity.real_runs import read_recording
 from experiments.fidelity.sources import Source, others_of
 from experiments.grids.curve_sets import RECORDED
@@ -113,9 +111,7 @@ def _one_by_one(folder: Path, batched: Sequence[_Run]) -> dict[int, float]:
         others = others_of(own, known)
         if others.source is not Source.CODE:
             continue
-        entries: list[Entry] = []
-        play(predicted(own, others), SequentialSettings(), own.header.gpus, entries.append)
-        found[run.seed] = entries[-1].event.t
+        found[run.seed] = played(own, predicted(own, others), SequentialSettings()).end
     return found
 
 

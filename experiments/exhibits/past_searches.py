@@ -59,15 +59,18 @@ class Row(NamedTuple):
     code: str | None
 
 
+def _that_learn(folders: Sequence[Path]) -> Iterator[tuple[Search, Path]]:
+    """Searches of a trained backbone, and their folders."""
+    for folder in folders:
+        for one in searches(folder):
+            if _RANDOM not in one.task.backbone:
+                yield one, folder
+
+
 def rows_of(folder: Path) -> list[Row]:
     """Of the searches with exits of all folders beside this one, then of the full grids."""
     folders = [folder.with_name(name) for name in _FOLDERS]
-    found = [
-        (one, each)
-        for each in folders
-        for one in searches(each)
-        if _RANDOM not in one.task.backbone
-    ]
+    found = list(_that_learn(folders))
     found.sort(key=lambda pair: not pair[0].has_exits)
     grids = [curves for each in folders for curves in recorded_sets(each)]
     return [_row(one, each, _grid_of(one, grids)) for one, each in found]
@@ -159,8 +162,7 @@ def told_why(folder: Path) -> Iterator[str]:
         (new.name, seed_of(new.task)): compared(new, old)
         for new, old in pairs_of(folder, folder.with_name("repeated"))
     }
-    ended = (one for each in folders for one in searches(each) if one.has_exits)
-    for one in (one for one in ended if _RANDOM not in one.task.backbone):
+    for one in (one for one, _ in _that_learn(folders) if one.has_exits):
         name, grid = one.origin.removeprefix("traces/").rsplit("/", 1)[0], _grid_of(one, grids)
         if grid is None:
             accuracy = one.of_winner(Measure.PREFERRED)

@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from statistics import fmean
 
+from alto_policy.policies import Settings
 from alto_policy.runlog import Entry, RunLog
 from alto_runs.costs.durations import PassTimes
 from alto_runs.costs.shapes import KNOWN_SHAPES, shape_of
@@ -91,10 +92,10 @@ def by_profile(run: Recording, times: PassTimes, others: Others | None = None) -
     return _compared(run, own if overheads is None else replace(own, overheads=overheads))
 
 
-def played(run: Recording, workload: Workload) -> RunHistory:
-    """By the run's policy, on its GPUs."""
+def played(run: Recording, workload: Workload, policy: Settings | None = None) -> RunHistory:
+    """On the run's GPUs, by its policy unless another one is given."""
     entries: list[Entry] = []
-    play(workload, run.header.policy, run.header.gpus, entries.append)
+    play(workload, policy or run.header.policy, run.header.gpus, entries.append)
     return follow(RunLog(run.header, tuple(entries)))
 
 

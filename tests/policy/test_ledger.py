@@ -30,6 +30,7 @@ from alto_policy.ledger.cluster import (
     ImpossibleEventError,
     Status,
 )
+from alto_policy.ledger.transitions import NEXT_STATUS
 from alto_policy.types import GpuId, JobId, TaskId
 from tests.policy.cases import gpus, job, memory, report, task
 
@@ -348,3 +349,8 @@ def test_timers_change_nothing() -> None:
 def test_gpus_have_distinct_ids() -> None:
     with pytest.raises(ValueError, match=r"distinct ids, got \[0, 0\]"):
         Cluster(gpus(1) * 2)
+
+
+def test_who_comes_back_is_paused_afterwards() -> None:
+    paused = {cause for (_, cause), after in NEXT_STATUS.items() if after is Status.PAUSED}
+    assert {how for how in Departure if how.comes_back} == paused & {*Departure}

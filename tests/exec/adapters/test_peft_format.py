@@ -62,14 +62,19 @@ def backbone_with_bank(
     return backbone, AdapterBank(backbone.shapes, backbone.device)
 
 
+def write(
+    folder: Path, backbone: Backbone, bank: AdapterBank, value_rC: Tensor, h: Hyperparameters
+) -> None:
+    weights_LN = in_file_order(bank, value_rC)
+    write_adapter(FolderArtifact(folder), bank, weights_LN, h, backbone.base_model, step=3)
+
+
 def written(
     folder: Path, h: Hyperparameters = H, family: str = "llama"
 ) -> tuple[AdapterBank, Tensor]:
     backbone, bank = backbone_with_bank(family)
     value_rC = random_adapter(bank, h.rank)
-    write_adapter(
-        FolderArtifact(folder), bank, in_file_order(bank, value_rC), h, backbone.base_model, step=3
-    )
+    write(folder, backbone, bank, value_rC, h)
     return bank, value_rC
 
 
@@ -78,14 +83,7 @@ def test_peft_loads_what_is_written_and_predicts_the_same(family: str, tmp_path:
     h = Hyperparameters(rank=5, alpha=7.5, rslora=True, dropout=0.1)
     backbone, bank = backbone_with_bank(family)
     value_rC = random_adapter(bank, h.rank)
-    write_adapter(
-        FolderArtifact(tmp_path),
-        bank,
-        in_file_order(bank, value_rC),
-        h,
-        backbone.base_model,
-        step=3,
-    )
+    write(tmp_path, backbone, bank, value_rC, h)
     loaded = loaded_by_peft(model_of(family), tmp_path)
     found = alto_logits(backbone, bank, StoredAdapter(value_rC, h.scale))
     assert_close(found, peft_logits(loaded))
@@ -107,14 +105,7 @@ def test_peft_loads_what_is_written_and_predicts_the_same(family: str, tmp_path:
 def test_peft_loads_adapters_of_some_linears(targets: list[str], tmp_path: Path) -> None:
     backbone, bank = backbone_with_bank("llama", targets)
     value_rC = random_adapter(bank, H.rank)
-    write_adapter(
-        FolderArtifact(tmp_path),
-        bank,
-        in_file_order(bank, value_rC),
-        H,
-        backbone.base_model,
-        step=3,
-    )
+    write(tmp_path, backbone, bank, value_rC, H)
     loaded = loaded_by_peft(model_of("llama"), tmp_path)
     assert len(get_peft_model_state_dict(loaded)) == 2 * len(bank.shapes)
     assert_close(alto_logits(backbone, bank, StoredAdapter(value_rC, H.scale)), peft_logits(loaded))

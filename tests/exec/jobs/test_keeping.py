@@ -178,8 +178,8 @@ def test_the_best_adapter_is_on_disk_when_its_job_is_past_it(
     for index in range(7):
         finish(executor, story, passes=1)
         if index <= best:
-            assert turning.id not in executor.keeper._adapters
-    assert (turning.id in executor.keeper._adapters) != is_slow
+            assert executor.keeper._adapters.last(turning.id) is None
+    assert (executor.keeper._adapters.last(turning.id) is not None) != is_slow
     executor.keeper.settle(turning.id)
     assert written.exists() != is_slow
     disk_is_free.set()

@@ -6,7 +6,8 @@ import pytest
 
 from alto_policy.policies.alto_plus import AltoPlusSettings
 from alto_policy.types import Hyperparameters
-from experiments.exhibits.past_searches import Row, exhibit, rows_of
+from experiments.exhibits.past_searches import Row, exhibit, rows_of, told_why
+from experiments.grids.curve_sets import RECORDED
 from experiments.grids.same_task import name_of
 from experiments.grids.scores import searches
 from tests.experiments.runs import ALTO, loss_of, record
@@ -93,3 +94,10 @@ def test_searches_of_other_folders_are_judged_by_the_grids_of_this(folder: Path)
     row = found(folder)["plus/a-alto-plus"]
     assert (row.policy, row.behind) == ("alto+", 0.0)
     assert exhibit(folder).gist.startswith("1 of 1 searches with exits save 75 %")
+
+
+def test_searches_of_random_weights_are_not_among_them() -> None:
+    names = [one.origin for one in searches(RECORDED.with_name("h200"))]
+    assert any("llama" in name for name in names)
+    assert not any("llama" in row.search for row in rows_of(RECORDED))
+    assert not any("llama" in told for told in told_why(RECORDED))

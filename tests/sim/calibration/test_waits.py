@@ -16,7 +16,6 @@ from alto_runs.outcomes.history import follow
 from alto_sim.calibration.between import (
     Telling,
     Told,
-    intervals,
     seconds_to_tell,
     stops_of_paused,
 )
@@ -153,7 +152,7 @@ def test_it_is_found_again_from_a_simulated_run(again: int) -> None:
 def test_a_report_that_is_as_good_as_the_best_one_is_past_it() -> None:
     jobs = jobs_of((16,), (3,))
     entries = play(build(FifoSettings()), world(jobs, Flat(), Writing(0.0, 0.0, 1)))
-    first, second, last = intervals(told(entries, 3))
+    first, second, last = told(entries, 3).intervals
     assert [since for one in (first, second, last) for _, since in one.reports] == [0, 1, 2]
     assert last.left == [(jobs[0], Departure.FINISHED, 2)]
 
